@@ -1,0 +1,62 @@
+"""The embedded catalog: tables and pictures of a made-up shop, drawn by this package, the same for the same seed.
+
+It is written as anybody's catalog would lie there: products.csv, pairs.csv and a folder of images.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import astuple, fields
+from pathlib import Path
+
+from gcl.data.demo.picture import draw_picture
+from gcl.data.demo.products import Product, draw_product
+from gcl.data.demo.queries import draw_judgments, draw_queries
+from gcl.data.demo.words import Row, write_row
+
+QUALITY = 88
+
+
+def draw_catalog(
+    folder: str | Path, *, products: int = 1600, queries: int = 480, seed: int = 0, side: int = 224
+) -> Path:
+    """Draws the catalog into `folder` and returns it. products.csv is written last: where it lies, all the rest does.
+
+    products, queries: how many (a small catalog answers fewer distinct queries); side: pixels of the square pictures.
+    Raises ValueError for a size that cannot be drawn.
+    """
+    if products < 1 or queries < 1:
+        raise ValueError(f"products={products}, queries={queries}: a catalog needs at least one of each.")
+    if not 32 <= side <= 320:
+        raise ValueError(f"side={side}: pictures are drawn at 32 to 320 pixels a side.")
+    folder = Path(folder)
+    (folder / "images").mkdir(parents=True, exist_ok=True)
+    drawn = [draw_product(number, seed=seed) for number in range(products)]
+    rows = [write_row(product, seed=seed) for product in drawn]
+    for product, row in zip(drawn, rows, strict=True):
+        if row.image:
+            _write_image(folder / row.image, product, seed=seed, side=side)
+    searches = draw_queries(drawn, queries, seed=seed)
+    judged = (
+        (query.text, product.product_id, score) for query, product, score in draw_judgments(searches, drawn, seed=seed)
+    )
+    _write_table(folder / "pairs.csv", ("query", "product_id", "score"), judged)
+    _write_table(folder / "products.csv", tuple(field.name for field in fields(Row)), map(astuple, rows))
+    return folder
+
+
+def _write_image(path: Path, product: Product, *, seed: int, side: int) -> None:
+    image, _ = draw_picture(product, seed=seed, side=side)
+    image.save(path, "JPEG", quality=QUALITY)
+
+
+def _write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Complete or not there at all: written beside and moved into place."""
+    beside = path.with_name(path.name + ".part")
+    with beside.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows(rows)
+    os.replace(beside, path)

@@ -1,0 +1,102 @@
+"""`data.shards` -> the tar files it means, on this machine: braces, wildcards, and URLs copied once."""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import itertools
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import fsspec
+
+REMOTE = ("s3", "gs", "gcs", "abfs", "abfss", "az", "hf", "http", "https")
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
+_BRACES = re.compile(r"\{([^{}]*)\}")
+_RANGE = re.compile(r"(\d+)\.\.(\d+)")
+_MOST = 1_000_000
+
+
+def locate_shards(shards: str, *, root: Path, copies: Path) -> list[Path]:
+    """Files that `shards` names: "part-{000..127}.tar", "*.tar", "s3://bucket/{0..9}.tar".
+
+    root: what relative paths start from. copies: folder in which remote shards are kept, by URL; one that is there is
+    not fetched again. Raises ValueError for a scheme that is not in REMOTE (`pipe:` would run a shell), a wildcard
+    that matches nothing, or a file that is missing or listed twice.
+    """
+    found: list[Path] = []
+    for name in expand_braces(shards):
+        scheme = _SCHEME.match(name)
+        if scheme is None or scheme[1].lower() == "file":
+            found += _local(name.removeprefix("file://"), root)
+        elif scheme[1].lower() in REMOTE and "::" not in name:
+            found.append(_copied(name, copies))
+        else:
+            raise ValueError(
+                f"data.shards: {name!r} is not read: a shard is a local path or a URL of {', '.join(REMOTE)}. Nothing "
+                "that runs a command or chains file systems is accepted."
+            )
+    if len(set(found)) < len(found):
+        twice = next(path for number, path in enumerate(found) if path in found[:number])
+        raise ValueError(f"data.shards lists {twice} twice.")
+    return found
+
+
+def expand_braces(pattern: str) -> Iterator[str]:
+    """Every name a pattern with {first..last} or {one,other} stands for, in order.
+
+    >>> list(expand_braces("a{08..10}.{tar,bin}"))[:3]
+    ['a08.tar', 'a08.bin', 'a09.tar']
+    """
+    pieces = _BRACES.split(pattern)
+    choices = [[piece] if place % 2 == 0 else _choices(piece, pattern) for place, piece in enumerate(pieces)]
+    count = 1
+    for choice in choices:
+        count *= len(choice)
+    if count > _MOST:
+        raise ValueError(f"data.shards: {pattern!r} stands for {count:,} names, more than {_MOST:,}.")
+    return ("".join(names) for names in itertools.product(*choices))
+
+
+def _choices(braces: str, pattern: str) -> list[str] | range:
+    if span := _RANGE.fullmatch(braces):
+        first, last = int(span[1]), int(span[2])
+        if first > last or last - first >= _MOST:
+            raise ValueError(f"data.shards: {{{braces}}} in {pattern!r} is no range of at most {_MOST:,} numbers.")
+        width = len(span[1]) if span[1].startswith("0") else 0
+        return [f"{number:0{width}d}" for number in range(first, last + 1)]
+    return braces.split(",")
+
+
+def _local(name: str, root: Path) -> list[Path]:
+    name = os.path.expanduser(name)
+    if not any(character in name for character in "*?["):
+        if not (root / name).is_file():
+            raise ValueError(f"data.shards: {root / name} is not a file.")
+        return [root / name]
+    matches = sorted(root / match for match in glob.glob(name, root_dir=root, recursive=True))
+    if not (files := [path for path in matches if path.is_file()]):
+        raise ValueError(f"data.shards: nothing matches {root / name}.")
+    return files
+
+
+def _copied(url: str, copies: Path) -> Path:
+    """The local copy of a remote shard; it gets its name only when it is complete."""
+    name = f"{hashlib.sha256(url.encode()).hexdigest()[:16]}-{re.sub(r'[^A-Za-z0-9._-]', '_', url.split('?')[0])[-80:]}"
+    target = copies / name
+    if not target.exists():
+        copies.mkdir(parents=True, exist_ok=True)
+        partial = target.with_name(f".{name}.{os.getpid()}")
+        try:
+            with fsspec.open(url, "rb") as source, partial.open("wb") as copy:
+                expected = getattr(source, "size", None)
+                shutil.copyfileobj(source, copy, 1 << 20)
+            if expected is not None and partial.stat().st_size != expected:
+                raise ValueError(f"data.shards: {url} has {expected:,} bytes, {partial.stat().st_size:,} arrived.")
+            os.replace(partial, target)
+        finally:
+            partial.unlink(missing_ok=True)
+    return target

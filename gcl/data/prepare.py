@@ -1,0 +1,190 @@
+"""Tables in, a prepared folder out: once for the same inputs, all of it or nothing.
+
+The folder is written under another name beside its place, index.json last, then renamed: whatever interrupts it,
+nothing that looks finished is left behind.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import logging
+import os
+import shutil
+import socket
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from gcl.data.build import build_tables
+from gcl.data.catalog import Catalog
+from gcl.data.division import Built
+from gcl.data.fingerprint import file_digest, fingerprint, fingerprint_shards
+from gcl.data.lock import locked
+from gcl.data.prepared import FORMAT, INDEX, PARTS, read_index, schema_to_dict
+from gcl.data.shards import synchronize
+from gcl.data.sources import check_catalog, open_sources
+
+logger = logging.getLogger(__name__)
+_LEFT_OUT = {
+    "queries_without_relevant": "queries without a relevant product",
+    "judgments_outside_corpus": "judgments outside the corpus",
+    "dangling_judgments": "judgments of products the catalog lacks",
+}
+
+
+def prepare(
+    catalog: Catalog, folder: str | Path, *, progress: bool = True, report: Callable[[str], None] = logger.info
+) -> Path:
+    """Prepares `catalog` into `<folder>/<name>-<first 12 digits of its fingerprint>` and returns that path; does
+    nothing when it is there already. `report` receives a summary, line by line.
+
+    Several processes may call it at once: one works, the others wait for it. Raises FileNotFoundError, KeyError or
+    ValueError, in sentences, for whatever is wrong with the catalog, before or while it is read.
+    """
+    check_catalog(catalog)
+    folder = Path(folder).expanduser().absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    root = _generated(catalog, folder) if catalog.generator else Path(catalog.root or ".").expanduser().absolute()
+    digest, build = _plan(catalog, root, folder)
+    target = folder / f"{catalog.name}-{digest[:12]}"
+    if is_prepared(target, digest):
+        return target
+    with locked(folder / f".{target.name}.lock", waiting_for=f"{target} to be prepared"):
+        if not is_prepared(target, digest):
+            counts = _write(catalog, build, digest, target, progress=progress)
+            for line in summary(counts, target):
+                report(line)
+    return target
+
+
+def _plan(catalog: Catalog, root: Path, folder: Path) -> tuple[str, Callable[..., Built]]:
+    """The fingerprint of what the catalog names, and the function that prepares it."""
+    if catalog.shards:
+        from gcl.data.build_shards import build_shards  # here: tables need no fsspec
+        from gcl.data.locate import locate_shards
+
+        shards = locate_shards(catalog.shards, root=root, copies=folder / "shards")
+        return fingerprint_shards(catalog, shards), partial(build_shards, catalog, shards)
+    sources = open_sources(catalog, root)
+    return fingerprint(catalog, sources), partial(build_tables, catalog, sources)
+
+
+def is_prepared(folder: Path, digest: str) -> bool:
+    """Whether a folder is complete and was made from what `digest` stands for."""
+    try:
+        return read_index(folder)["fingerprint"] == digest
+    except (FileNotFoundError, ValueError):
+        return False
+
+
+def _write(
+    catalog: Catalog, build: Callable[..., Built], digest: str, target: Path, *, progress: bool
+) -> dict[str, Any]:
+    host = socket.gethostname()
+    for left in target.parent.glob(f".{target.name}.{host}.*.partial"):  # of a run that was killed: we hold the lock
+        shutil.rmtree(left, ignore_errors=True)
+    unfinished = target.parent / f".{target.name}.{host}.{os.getpid()}.partial"
+    report_at = target.parent / f"{target.name}.quarantine.csv"
+    unfinished.mkdir()
+    try:
+        built = build(unfinished, report_at=report_at, progress=progress)
+        _commit(catalog, built, digest, unfinished)
+    except BaseException:
+        if (unfinished / "quarantine.csv").exists():
+            os.replace(unfinished / "quarantine.csv", report_at)
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise
+    report_at.unlink(missing_ok=True)
+    if not is_prepared(target, digest):
+        _replace(unfinished, target)
+    else:  # a machine that does not see our lock was faster; it wrote the same
+        shutil.rmtree(unfinished)
+    return built.counts
+
+
+def _commit(catalog: Catalog, built: Built, digest: str, folder: Path) -> None:
+    files = sorted(path for path in folder.rglob("*") if path.suffix in (".parquet", ".npy"))
+    index = {
+        "format": FORMAT,
+        "name": catalog.name,
+        "fingerprint": digest,
+        "schema": schema_to_dict(catalog.schema),
+        "counts": built.counts,
+        "shards": built.shards,
+        "tables": {
+            path.relative_to(folder).as_posix(): {"size": path.stat().st_size, "sha256": file_digest(path)}
+            for path in files
+        },
+    }
+    with open(folder / INDEX, "w", encoding="utf-8") as target:
+        json.dump(index, target, indent=1, ensure_ascii=False)
+        target.flush()
+        os.fsync(target.fileno())
+    synchronize(folder)
+
+
+def _replace(unfinished: Path, target: Path) -> None:
+    if target.exists():  # half of a copy, or of another format: nothing that can be used
+        shutil.rmtree(target)
+    try:
+        os.rename(unfinished, target)
+    except OSError:  # another machine put its own there meanwhile
+        read_index(target)
+        shutil.rmtree(unfinished)
+    synchronize(target.parent)
+
+
+def _generated(catalog: Catalog, folder: Path) -> Path:
+    """The folder a generator wrote its tables into; called the first time only."""
+    source = folder / f"{catalog.name}-source"
+    if source.is_dir():
+        return source
+    with locked(folder / f".{source.name}.lock", waiting_for=f"{source} to be generated"):
+        if not source.is_dir():
+            generator = _import(catalog.generator)
+            unfinished = folder / f".{source.name}.partial"
+            shutil.rmtree(unfinished, ignore_errors=True)
+            unfinished.mkdir()
+            generator(unfinished)
+            os.rename(unfinished, source)
+    return source
+
+
+def _import(path: str) -> Callable[[Path], None]:
+    module, _, name = path.partition(":")
+    hint = f"data.generator is {path!r}; expected 'package.module:function'"
+    if not name:
+        raise ValueError(f"{hint}.")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"{hint}, and this one cannot be imported: {error}.") from error
+
+
+def summary(counts: dict[str, Any], folder: Path) -> list[str]:
+    """What was prepared, in lines for people."""
+    lines = [
+        f"products {counts['products']:,} ({counts['products_of_training']:,} in the training half), "
+        f"queries {counts['queries']:,} ({counts['queries_of_training']:,} in the training half)",
+        f"pairs {counts['pairs']:,}, of them for training {counts['training_pairs']:,}",
+    ]
+    left_out = [
+        f"{bad:,} of {counts['rows'][table]:,} rows of {table}" for table, bad in counts["bad_rows"].items() if bad
+    ]
+    if left_out:
+        lines.append(f"bad rows: {', '.join(left_out)}; see {folder / 'quarantine.csv'}")
+    if counts.get("pairs_of_quarantined_products"):
+        lines.append(f"pairs left out with a quarantined product: {counts['pairs_of_quarantined_products']:,}")
+    if counts.get("merged_product_rows"):
+        lines.append(f"product rows that repeat an earlier one: {counts['merged_product_rows']:,}")
+    width = max(map(len, counts["tasks"]), default=4)
+    lines.append(f"{'task':<{width}} {'dev':>9} {'test':>9} {'judgments':>11} {'corpus':>11}   (dev, test: queries)")
+    for name, task in counts["tasks"].items():
+        dev, test = (task[part]["queries"] for part in PARTS)
+        judged = sum(task[part]["judgments"] for part in PARTS)
+        line = f"{name:<{width}} {dev:>9,} {test:>9,} {judged:>11,} {task['corpus']:>11,}"
+        left_out = [f"{task[key]:,} {words}" for key, words in _LEFT_OUT.items() if task.get(key)]
+        lines.append(line + (f"   left out: {', '.join(left_out)}" if left_out else ""))
+    return [*lines, f"prepared in {folder}"]

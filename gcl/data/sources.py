@@ -1,0 +1,203 @@
+"""The tables a catalog names, opened, their columns checked, before a single row is read."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from gcl.data.catalog import Catalog, Task
+from gcl.data.quarantine import Bad, Quarantine
+from gcl.data.readers import Cell
+from gcl.data.sample import Record
+from gcl.data.split import check_split
+from gcl.data.tables import Table, open_table
+from gcl.schema import Field, Modality
+
+_SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+@dataclass
+class TaskSource:
+    spec: Task
+    queries: Table
+    qrels: Table
+    document_id: str
+
+
+@dataclass
+class Sources:
+    """`documents` and `pairs` are the same table in two of the three forms a catalog has: pairs alone (the product's
+    columns stand in every row) and products alone (the query is made of the product's own columns)."""
+
+    root: Path
+    documents: Table
+    pairs: Table
+    document_id: str | None  # None: the content of a product is its id
+    image_root: Path | None
+    tasks: dict[str, TaskSource] = field(default_factory=dict)
+
+    @property
+    def tables(self) -> list[Table]:
+        """Every table once."""
+        both = [
+            self.documents,
+            self.pairs,
+            *(part for task in self.tasks.values() for part in (task.queries, task.qrels)),
+        ]
+        return list({table.name: table for table in both}.values())
+
+
+def column(name: str, spec: Field) -> str:
+    return spec.column or name
+
+
+def check_catalog(catalog: Catalog) -> None:
+    """Raises ValueError for what can be known without opening anything."""
+    if not _SAFE_NAME.fullmatch(catalog.name):
+        raise ValueError(f"data.name is {catalog.name!r}: it names a folder, so use letters, digits, '.', '_' and '-'.")
+    if not (catalog.products or catalog.pairs or catalog.shards):
+        raise ValueError("The catalog names no table: set data.pairs, data.products or both (or data.shards).")
+    if catalog.shards and (catalog.products or catalog.pairs):
+        both = "data.products" if catalog.products else "data.pairs"
+        raise ValueError(f"data.shards and {both} are both set: a catalog is tables or ready shards, not both.")
+    catalog.schema.check()
+    check_split(catalog.split)
+    if not 0 <= catalog.max_bad <= 1:
+        raise ValueError(f"data.max_bad is {catalog.max_bad}: it is a share of rows, between 0 and 1.")
+    if catalog.store.workers < 1:
+        raise ValueError(f"data.store.workers is {catalog.store.workers}: at least one thread checks the images.")
+    if catalog.store.image_side is not None and catalog.store.image_side < 1:
+        raise ValueError(
+            f"data.store.image_side is {catalog.store.image_side}: give pixels, or null to store images unchanged."
+        )
+    for name, task in catalog.tasks.items():
+        if task.corpus not in ("held_out", "all"):
+            raise ValueError(f"data.tasks.{name}.corpus is {task.corpus!r}; expected 'held_out' or 'all'.")
+        if task.kinds is not None and task.kind is None:
+            raise ValueError(
+                f"data.tasks.{name}.kinds is set but data.tasks.{name}.kind is not: name the column that holds them."
+            )
+
+
+def open_sources(catalog: Catalog, root: Path) -> Sources:
+    """Raises FileNotFoundError, KeyError or ValueError, in sentences, for tables or columns that are not there."""
+    products = open_table(catalog.products, root=root, setting="data.products") if catalog.products else None
+    pairs = open_table(catalog.pairs, root=root, setting="data.pairs") if catalog.pairs else products
+    documents = products or pairs
+    # without an id column a product is its content; a column that somebody named has to be there
+    by_id = products is not None or catalog.document_id != Catalog.document_id or catalog.document_id in pairs.columns
+    documents.check_columns(
+        _side_columns(catalog, "document") + ([(catalog.document_id, "data.document_id")] if by_id else [])
+    )
+    wanted = _side_columns(catalog, "query")
+    wanted += [(catalog.document_id, "data.document_id")] if by_id else []
+    wanted += [
+        (name, f"data.{key}") for key, name in (("query_id", catalog.query_id), ("score", catalog.score)) if name
+    ]
+    pairs.check_columns(wanted)
+    return Sources(
+        root=root,
+        documents=documents,
+        pairs=pairs,
+        document_id=catalog.document_id if by_id else None,
+        image_root=root / Path(catalog.image_root).expanduser() if catalog.image_root else None,
+        tasks={name: _open_task(catalog, name, task, root) for name, task in catalog.tasks.items()},
+    )
+
+
+def _open_task(catalog: Catalog, name: str, task: Task, root: Path) -> TaskSource:
+    where = f"data.tasks.{name}"
+    queries = open_table(task.queries, root=root, setting=f"{where}.queries")
+    qrels = open_table(task.qrels, root=root, setting=f"{where}.qrels")
+    document_id = task.document_id or catalog.document_id
+    wanted = [(task.query_id, f"{where}.query_id"), *_side_columns(catalog, "query")]
+    queries.check_columns(wanted + ([(task.kind, f"{where}.kind")] if task.kind else []))
+    qrels.check_columns([
+        (task.query_id, f"{where}.query_id"), (document_id, f"{where}.document_id"), (task.score, f"{where}.score")
+    ])  # fmt: skip
+    return TaskSource(task, queries, qrels, document_id)
+
+
+def _side_columns(catalog: Catalog, side: str) -> list[tuple[str, str]]:
+    return [(column(name, spec), f"data.{side}.{name}") for name, spec in catalog.schema.side(side).items()]
+
+
+@dataclass
+class Line:
+    """One readable row: its cells by column."""
+
+    file: Path
+    number: int
+    columns: dict[str, Cell]
+
+    def record(self, side: Mapping[str, Field]) -> Record:
+        return {name: self.columns[column(name, spec)] for name, spec in side.items()}
+
+    def identifier(self, name: str) -> str | None:
+        """Ids are compared without the white space around them."""
+        value = self.columns[name]
+        return None if value is None else value.strip()
+
+
+def read_rows(
+    table: Table,
+    sides: Mapping[str, Mapping[str, Field]],
+    others: Iterable[str | None] = (),
+    *,
+    quarantine: Quarantine,
+    all_fields: bool = True,
+) -> Iterator[Line]:
+    """The rows of a table with the columns of these sides ("query" and/or "document") and of `others`. Rows that
+    cannot be read at all go to the quarantine.
+
+    Raises ValueError after the last row for a table without rows and for a column without a value in any row (of
+    the sides only where `all_fields`).
+    """
+    fields = {
+        f"data.{side}.{name}": (column(name, spec), spec)
+        for side, specs in sides.items()
+        for name, spec in specs.items()
+    }
+    image = [name for name, spec in fields.values() if spec.modality is Modality.image]
+    others = {name: "" for name in others if name is not None}
+    text = [name for name, spec in fields.values() if spec.modality is Modality.text] + list(others)
+    empty = others | ({name: f" ({setting})" for setting, (name, _) in fields.items()} if all_fields else {})
+    rows = 0
+    for block in table.blocks(text, image):
+        for number, reason, detail in block.bad:
+            quarantine.add(table.name, block.file, number, None, Bad(reason, detail))
+        rows += len(block.number) + len(block.bad)
+        quarantine.rows[table.name] = rows
+        for name in [name for name in empty if any(block.columns[name])]:
+            del empty[name]
+        for number, *cells in zip(block.number, *block.columns.values(), strict=True):
+            yield Line(block.file, number, dict(zip(block.columns, cells, strict=True)))
+    if not rows:
+        raise ValueError(f"{table.name} has a header but no rows.")
+    if empty:
+        unused = ", ".join(f"{name!r}{setting}" for name, setting in empty.items())
+        raise ValueError(
+            f"{table.name}: no value in any of its {rows:,} rows in the column {unused}. Fill it, or take it out of "
+            "the configuration."
+        )
+
+
+def parse_score(text: str | None) -> float | Bad:
+    """A score is a finite number of at least 0.
+
+    >>> parse_score("0.5"), parse_score("-1").reason
+    (0.5, 'negative score')
+    """
+    if text is None:
+        return Bad("no score")
+    try:
+        score = float(text)
+    except ValueError:
+        return Bad("score is not a number", text)
+    if score < 0:
+        return Bad("negative score", text)
+    if not score <= 3.4e38:  # NaN, infinity, or beyond float32
+        return Bad("score is not finite", text)
+    return score

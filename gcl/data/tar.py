@@ -1,0 +1,171 @@
+"""A strict walk over a tar's headers: which members lie where, and exactly where an archive stops being one.
+
+Header by header over a memory map, nothing is unpacked. Archives that two readers could understand differently are
+refused at that point instead of being guessed at. Format: POSIX.1-2017, pax, "ustar Interchange Format", and GNU's
+long names (https://www.gnu.org/software/tar/manual/html_node/Standard.html).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+BLOCK = 512
+_ZEROS = bytes(BLOCK)
+_LONGEST_HEADER = 1 << 20  # bytes of a long name or a pax header; real ones have a few hundred
+_COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
+_EMPTY_KINDS = {b"1": "a link", b"2": "a link", b"3": "a device", b"4": "a device", b"5": None, b"6": "a pipe"}
+
+
+class Member(NamedTuple):
+    """A member's name and the place of its data. refused: why it must not be used ("member is a link"), or None."""
+
+    name: str
+    start: int
+    size: int
+    refused: str | None = None
+
+
+class TarDamage(ValueError):
+    """From here on the bytes are no tar. `reason` is one of few; the message says where and what."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason, self.detail = reason, detail
+
+
+def members(data: bytes) -> Iterator[Member]:
+    """The file members of an archive (`data`: bytes or a memory map), in order; folders are passed over.
+
+    Raises TarDamage where a header is wrong, data is cut, or the end-of-archive mark is missing or not the end:
+    members yielded before are whole (or refused), but a sample's further members may be lost.
+    """
+    _check_start(data)
+    offset, size_of_file = 0, len(data)
+    name: bytes | None = None
+    extended: dict[str, str] = {}
+    while True:
+        header = data[offset : offset + BLOCK]
+        if not header:
+            raise TarDamage("shard is cut", f"it ends at byte {offset:,} without the end-of-archive mark")
+        if len(header) < BLOCK:
+            raise TarDamage("shard is cut", f"it ends inside a header at byte {size_of_file:,}")
+        if header == _ZEROS:
+            _check_end(data, offset)
+            return
+        size, kind, own_name = _check_header(header, offset), header[156:157], _name(header)
+        start = offset + BLOCK
+        if kind in _EMPTY_KINDS and size:
+            raise TarDamage("tar header is damaged", f"at byte {offset:,} a member without data claims {size:,} bytes")
+        while kind == b"S" and header[482 if start == offset + BLOCK else 504]:  # GNU sparse: its map goes on
+            header, start = data[start : start + BLOCK], start + BLOCK
+            if len(header) < BLOCK:
+                raise TarDamage("shard is cut", f"it ends inside a header at byte {size_of_file:,}")
+        if kind in b"xgLK" and size > _LONGEST_HEADER:
+            raise TarDamage("tar header is damaged", f"at byte {offset:,} a name or pax header claims {size:,} bytes")
+        if "size" in extended and kind not in b"xgLK":
+            size = _number(extended["size"], offset)
+        label = extended["path"].encode("utf-8", "surrogateescape") if "path" in extended else name or own_name
+        if start + size > size_of_file:
+            if kind not in b"xgLK":
+                yield _member(label, start, size, "member is cut")
+            raise TarDamage("shard is cut", f"the member at byte {offset:,} has {size:,} bytes, the file ends before")
+        content = data[start : start + size] if kind in b"xgLK" else b""
+        here, offset = offset, start + -(-size // BLOCK) * BLOCK
+        if kind == b"x":
+            extended = _pax(content, here)
+        elif kind == b"g":
+            if _pax(content, here).keys() & {"path", "size", "linkpath"}:
+                raise TarDamage("tar header is damaged", f"at byte {here:,} a global header renames all members")
+        elif kind == b"L":
+            name = content.rstrip(b"\0")
+        elif kind != b"K":
+            if not (kind == b"5" or (kind == b"\0" and label.endswith(b"/"))):
+                yield _member(label, start, size, _refusal(kind, extended))
+            name, extended = None, {}
+        if offset > size_of_file:
+            raise TarDamage("shard is cut", f"it ends at byte {size_of_file:,} inside the padding of a member")
+
+
+def _check_start(data: bytes) -> None:
+    if not len(data):
+        raise TarDamage("shard is empty", "the file has no bytes")
+    for magic, name in _COMPRESSED.items():
+        if data[: len(magic)] == magic:
+            raise TarDamage("shard is compressed", f"it is {name}: decompress it first, rows are read in place")
+    first = data[:BLOCK]
+    if len(first) < BLOCK or (first != _ZEROS and not _checksum_fits(first)):
+        raise TarDamage("shard is not a tar", f"it starts with {bytes(first[:40])!r}")
+
+
+def _check_end(data: bytes, offset: int) -> None:
+    for start in range(offset, len(data), 1 << 20):
+        if data[start : start + (1 << 20)].strip(b"\0"):
+            raise TarDamage("data after the end of the archive", f"the end-of-archive mark is at byte {offset:,}")
+
+
+def _check_header(header: bytes, offset: int) -> int:
+    """The size field of a header whose checksum is right."""
+    if not _checksum_fits(header):
+        raise TarDamage("tar header is damaged", f"wrong checksum at byte {offset:,}")
+    field = header[124:136]
+    if field[0] == 0x80:  # base 256, for members of 8 GiB and more
+        return int.from_bytes(field[1:], "big")
+    return _number(field.rstrip(b"\0 ").lstrip(b" ").decode("latin-1") or "0", offset, base=8)
+
+
+def _checksum_fits(header: bytes) -> bool:
+    digits = header[148:156].strip(b"\0 ")
+    if not digits or digits.strip(b"01234567"):
+        return False
+    rest = header[:148] + header[156:]
+    difference = sum(rest) + 8 * ord(" ") - int(digits, 8)
+    return difference == 0 or difference == 256 * sum(byte > 127 for byte in rest)  # old writers added signed bytes
+
+
+def _number(text: str, offset: int, *, base: int = 10) -> int:
+    digits = "0123456789"[:base]
+    if not text or text.strip(digits):
+        raise TarDamage("tar header is damaged", f"at byte {offset:,} the size is {text[:20]!r}")
+    return int(text, base)
+
+
+def _name(header: bytes) -> bytes:
+    name = header[:100].split(b"\0", 1)[0]
+    prefix = header[345:500].split(b"\0", 1)[0] if header[257:263] == b"ustar\0" else b""
+    return prefix + b"/" + name if prefix else name
+
+
+def _pax(content: bytes, offset: int) -> dict[str, str]:
+    """Records "length key=value\\n" of a pax header."""
+    found: dict[str, str] = {}
+    while content:
+        digits, _, _ = content.partition(b" ")
+        length = int(digits) if digits.isdigit() and len(digits) < 8 else 0
+        record = content[len(digits) + 1 : length]
+        key, separator, value = record[:-1].partition(b"=")
+        if not separator or record[-1:] != b"\n" or length > len(content):
+            raise TarDamage("tar header is damaged", f"the pax header at byte {offset:,} is malformed")
+        found[key.decode("utf-8", "replace")] = value.decode("utf-8", "surrogateescape")
+        content = content[length:]
+    return found
+
+
+def _refusal(kind: bytes, extended: dict[str, str]) -> str | None:
+    if kind == b"S" or any(key.startswith("GNU.sparse") for key in extended):
+        return "member is sparse"
+    if kind in (b"0", b"\0", b"7"):
+        return None
+    return f"member is {_EMPTY_KINDS.get(kind, 'of an unknown kind')}"
+
+
+def _member(label: bytes, start: int, size: int, refused: str | None) -> Member:
+    try:
+        name = label.decode()
+    except UnicodeDecodeError:
+        return Member(label.decode("utf-8", "backslashreplace"), start, size, "member name is not UTF-8")
+    if name.startswith("/") or "\0" in name or ".." in name.split("/"):
+        return Member(name, start, size, "member name is unsafe")
+    while name.startswith("./"):
+        name = name[2:].lstrip("/")
+    return Member(name, start, size, refused)

@@ -1,0 +1,72 @@
+"""What a product record is made of. Imports nothing heavy: the config is checked against this before torch is loaded."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Literal
+
+SideName = Literal["query", "document"]
+SIDES: tuple[SideName, SideName] = ("query", "document")
+_FIELD_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
+
+
+class Modality(Enum):
+    """How a column is read. Member names are the words of the YAML."""
+
+    text = "text"
+    image = "image"
+
+
+@dataclass
+class Field:
+    """One named column of a side: how it is read, how much it counts, how it is phrased.
+
+    weight: share in the weighted mean of the side's field embeddings; renormalised over the fields a record has.
+    prompt: template of a text field, "{}" stands for the value ("a photo of {}").
+    column: the table's column, where it differs from the field's name.
+    """
+
+    modality: Modality = Modality.text
+    weight: float = 1.0
+    prompt: str = "{}"
+    column: str | None = None
+
+
+@dataclass
+class Schema:
+    """The two sides of a sample: ordered mappings from field name to Field. Order is the order of F in [B, F, D]."""
+
+    query: dict[str, Field] = field(default_factory=dict)
+    document: dict[str, Field] = field(default_factory=dict)
+
+    def side(self, name: SideName) -> dict[str, Field]:
+        if name not in SIDES:
+            raise KeyError(f"A side is 'query' or 'document', not {name!r}.")
+        return self.query if name == "query" else self.document
+
+    def check(self) -> Schema:
+        """Raises ValueError, in a sentence, for a schema no model could use; returns itself."""
+        for name in SIDES:
+            check_side(name, self.side(name))
+        return self
+
+
+def check_side(name: str, side: Mapping[str, Field]) -> None:
+    if not side:
+        raise ValueError(f"data.{name} has no field: name at least one column, for example data.{name}.title.modality=text.")
+    for key, spec in side.items():
+        where = f"data.{name}.{key}"
+        if not _FIELD_NAME.fullmatch(key):
+            raise ValueError(
+                f"{where}: a field's name is letters, digits, '_' or '-', starting with a letter; give the table's column "
+                f"as {where.rsplit('.', 1)[0]}.<name>.column={key!r}."
+            )
+        if not spec.weight >= 0:
+            raise ValueError(f"{where}.weight is {spec.weight}: a field weight is a number of at least 0.")
+        if spec.modality is Modality.text and spec.prompt.count("{}") != 1:
+            raise ValueError(f"{where}.prompt is {spec.prompt!r}: it must contain '{{}}' once, where the value goes.")
+    if not any(spec.weight > 0 for spec in side.values()):
+        raise ValueError(f"data.{name}: all field weights are 0; give at least one field a positive weight.")

@@ -1,0 +1,206 @@
+"""Every format says the same; nothing is changed on the way; what cannot be read is named in a sentence."""
+
+import gzip
+import json
+
+import pyarrow as pa
+import pyarrow.parquet as parquet
+import pytest
+from small_catalog import write_table
+
+from gcl.data import readers
+from gcl.data.tables import open_table
+
+ROWS = [
+    {"product_id": "007", "title": 'a "quoted", title', "note": None},
+    {"product_id": "1e5", "title": "two\nlines", "note": "  "},
+    {"product_id": "0012.50", "title": "naïve Größe 鞋", "note": "nan"},
+    {"product_id": "NA", "title": " space around ", "note": "null"},
+]
+EXPECTED = {
+    "product_id": ["007", "1e5", "0012.50", "NA"],
+    "title": ['a "quoted", title', "two\nlines", "naïve Größe 鞋", " space around "],
+    "note": [None, None, None, "null"],
+}
+FORMATS = ["csv", "tsv", "jsonl", "parquet", "csv.gz", "tsv.gz", "jsonl.gz", "parquet.gz"]
+
+
+def opened(path):
+    return open_table(path.name, root=path.parent, setting="data.products")
+
+
+def read(path, columns, image=()):
+    found = {name: [] for name in [*columns, *image]}
+    numbers, bad = [], []
+    for block in opened(path).blocks(columns, image):
+        numbers += block.number
+        bad += block.bad
+        for name in found:
+            found[name] += block.columns[name]
+    return found, numbers, bad
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_every_format_gives_the_same_strings(tmp_path, suffix):
+    path = write_table(tmp_path / f"table.{suffix}", ROWS)
+    assert opened(path).columns == ["product_id", "title", "note"]
+    assert read(path, ["product_id", "title", "note"]) == (EXPECTED, [1, 2, 3, 4], [])
+    assert read(path, ["note"])[0] == {"note": EXPECTED["note"]}
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl"])
+def test_byte_order_mark_is_no_part_of_the_first_column(tmp_path, suffix):
+    path = write_table(tmp_path / f"table.{suffix}", ROWS)
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert opened(path).columns[0] == "product_id"
+    assert read(path, ["title"])[0]["title"] == EXPECTED["title"]
+
+
+@pytest.mark.parametrize("suffix", ["csv", "csv.gz", "jsonl"])
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-16"])
+def test_other_encodings_are_refused_in_a_sentence(tmp_path, suffix, encoding):
+    plain = write_table(tmp_path / f"plain.{suffix.removesuffix('.gz')}", [{"title": "Größe"}] * 3)
+    path = tmp_path / f"table.{suffix}"
+    data = plain.read_text(encoding="utf-8").encode(encoding)
+    path.write_bytes(gzip.compress(data) if suffix.endswith("gz") else data)
+    with pytest.raises(ValueError, match="not UTF-8.*iconv"):
+        opened(path).check_columns([("title", "x")])
+        read(path, ["title"])
+
+
+def test_bytes_that_are_not_utf8_far_down_are_refused_too(tmp_path):
+    path = tmp_path / "table.csv"
+    path.write_bytes(b"title\n" + b"plain\n" * 2_000_000 + "Größe\n".encode("latin-1"))
+    with pytest.raises(ValueError, match="not UTF-8"):
+        read(path, ["title"])
+
+
+def test_row_numbers_skip_nothing_across_blocks(tmp_path, monkeypatch):
+    monkeypatch.setattr(readers, "BLOCK_BYTES", 256)
+    monkeypatch.setattr(readers, "BLOCK_ROWS", 5)
+    lines = [f"{number},row {number}" if number % 7 else f"{number},too,many" for number in range(1, 400)]
+    path = tmp_path / "table.csv"
+    path.write_text("id,text\n" + "\n".join(lines) + "\n")
+    found, numbers, bad = read(path, ["id"])
+    assert found["id"] == [str(number) for number in numbers] == [str(n) for n in range(1, 400) if n % 7]
+    assert [number for number, *_ in bad] == [n for n in range(1, 400) if n % 7 == 0]
+    assert bad[0][1:] == ("wrong number of cells", "3 cells, the header has 2")
+
+
+def test_json_lines_rows_that_are_no_records_are_bad(tmp_path, monkeypatch):
+    monkeypatch.setattr(readers, "BLOCK_ROWS", 2)
+    path = tmp_path / "table.jsonl"
+    path.write_text('{"a": "1"}\nnot json\n\n[1]\n{"a": ["x"]}\n{"b": 1}\n{"a": "\\ud800"}\n{"a": "6"}\n')
+    found, numbers, bad = read(path, ["a"])
+    assert (found["a"], numbers) == (["1", None, "6"], [1, 5, 7])
+    assert [(number, reason) for number, reason, _ in bad] == [
+        (2, "not a JSON object"),
+        (3, "not a JSON object"),
+        (4, "a list or object where a text belongs"),
+        (6, "not a JSON object"),
+    ]
+    assert opened(path).columns == ["a", "b"]
+
+
+def test_json_numbers_keep_their_digits(tmp_path):
+    path = tmp_path / "table.jsonl"
+    path.write_text('{"a": 12345678901234567890, "b": 0.10}\n{"a": 7.0, "b": NaN}\n{"a": true, "b": null}\n')
+    assert read(path, ["a", "b"])[0] == {"a": ["12345678901234567890", "7", "true"], "b": ["0.10", None, None]}
+
+
+def test_parquet_types_become_the_text_a_person_would_write(tmp_path):
+    path = tmp_path / "table.parquet"
+    columns = {
+        "integer": pa.array([1, None, 3]),
+        "as_float": pa.array([1.0, float("nan"), 3.5]),
+        "category": pa.array(["a", None, "b"]).dictionary_encode(),
+        "large": pa.array(["x", "", "z"], pa.large_string()),
+        "flag": pa.array([True, False, None]),
+        "raw": pa.array([b"1", b"2", None]),
+    }
+    parquet.write_table(pa.table(columns), path)
+    assert read(path, list(columns))[0] == {
+        "integer": ["1", None, "3"],
+        "as_float": ["1", None, "3.5"],
+        "category": ["a", None, "b"],
+        "large": ["x", None, "z"],
+        "flag": ["true", "false", None],
+        "raw": ["1", "2", None],
+    }
+    parquet.write_table(pa.table({"tags": [["a", "b"]]}), path)
+    with pytest.raises(ValueError, match="'tags' holds list.*one value"):
+        read(path, ["tags"])
+
+
+def test_parquet_images_are_bytes_or_paths(tmp_path):
+    path = tmp_path / "table.parquet"
+    columns = {
+        "raw": pa.array([b"\xff\xd8", None, b""]),
+        "hf": pa.array([{"bytes": b"\x89P", "path": "a.png"}, {"bytes": None, "path": "b.png"}, None]),
+        "path": pa.array(["c.png", " ", None]),
+    }
+    parquet.write_table(pa.table(columns), path)
+    assert read(path, [], list(columns))[0] == {
+        "raw": [b"\xff\xd8", None, None],
+        "hf": [b"\x89P", "b.png", None],
+        "path": ["c.png", None, None],
+    }
+
+
+def test_several_files_are_one_table(tmp_path):
+    write_table(tmp_path / "part-1.csv", ROWS[:2])
+    write_table(tmp_path / "part-2.csv", ROWS[2:])
+    table = open_table("part-*.csv", root=tmp_path, setting="data.products")
+    blocks = list(table.blocks(["product_id"]))
+    assert [(block.file.name, block.number) for block in blocks] == [("part-1.csv", [1, 2]), ("part-2.csv", [1, 2])]
+    write_table(tmp_path / "part-3.csv", [{"product_id": "1", "name": "x"}])
+    with pytest.raises(ValueError, match="part-3.csv has the columns product_id, name.*same columns"):
+        _ = open_table("part-*.csv", root=tmp_path, setting="data.products").columns
+
+
+def test_missing_columns_are_named_with_the_nearest(tmp_path):
+    table = opened(write_table(tmp_path / "table.csv", ROWS))
+    with pytest.raises(KeyError) as error:
+        table.check_columns([("Title", "data.document.name"), ("colour", "data.query.colour"), ("note", "fine")])
+    message = str(error.value)
+    assert "table.csv has no column 'Title' (data.document.name)" in message
+    assert "product_id, title, note" in message and "Did you mean 'title'?" in message
+    assert "'colour' (data.query.colour)" in message and "fine" not in message
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("table.csv", b"", "empty"),
+        ("table.csv", b"a,b,a\n1,2,3\n", "column 'a' more than once"),
+        ("table.jsonl", b'[{"a": 1}]', "JSON array"),
+        ("table.jsonl", b"\n", "no JSON object"),
+        ("table.parquet", b"PAR1 no", "cannot be read as parquet"),
+        ("table.csv.gz", b"no gzip", "cannot be read as csv"),
+        ("table.jsonl.gz", gzip.compress(json.dumps({"a": "b" * 9999}).encode())[:-20], "cannot be read as json"),
+    ],
+)
+def test_broken_files_are_refused_in_a_sentence(tmp_path, name, content, message):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        read(tmp_path / name, opened(tmp_path / name).columns)
+
+
+def test_a_quotation_mark_never_closed_is_what_a_giant_row_is(tmp_path, monkeypatch):
+    monkeypatch.setattr(readers, "BLOCK_BYTES", 1 << 20)
+    (tmp_path / "table.csv").write_text('a,b\n1,"x\n' + "2,y\n" * 1_000_000)
+    with pytest.raises(ValueError, match="quotation mark is never closed"):
+        read(tmp_path / "table.csv", ["a"])
+
+
+def test_tables_that_are_not_there_are_named_with_the_nearest(tmp_path):
+    write_table(tmp_path / "products.csv", ROWS)
+    with pytest.raises(FileNotFoundError, match=r"data.products.*product.csv.*Did you mean products.csv\?"):
+        open_table("product.csv", root=tmp_path, setting="data.products")
+    with pytest.raises(FileNotFoundError, match="folder .*nowhere does not exist"):
+        open_table("nowhere/x.csv", root=tmp_path, setting="data.products")
+    with pytest.raises(FileNotFoundError, match="is a folder"):
+        open_table(".", root=tmp_path, setting="data.products")
+    (tmp_path / "products.xlsx").touch()
+    with pytest.raises(ValueError, match="not a table gcl reads; expected one of .csv"):
+        open_table("products.xlsx", root=tmp_path, setting="data.products")
