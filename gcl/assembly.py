@@ -1,0 +1,140 @@
+"""From a typed config to the objects of a run. Each function builds one thing from what it needs of the config."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from torch import nn
+
+from gcl.config import ConfigError, LossConfig, ModelConfig, OptimConfig, RunConfig, TrainConfig, TrainerConfig, build
+from gcl.data.plan import Plan
+from gcl.data.prepared import Prepared
+from gcl.lit.checkpoint import WholeCheckpointIO
+from gcl.loss.gcl import GCLLoss, Term
+from gcl.model.dual_encoder import DualEncoder
+from gcl.model.load import load_model
+from gcl.optim.groups import Rule, freeze
+from gcl.schema import Schema
+
+
+def assemble_encoder(model: ModelConfig, schema: Schema) -> DualEncoder:
+    arguments = {key: value for key, value in asdict(model).items() if key not in ("label", "recipe", "name")}
+    return load_model(model.name, schema=schema, **arguments)
+
+
+def assemble_loss(loss: LossConfig, encoder: DualEncoder) -> GCLLoss:
+    """Scale and bias come from the checkpoint unless the config sets them."""
+    log_scale, bias = encoder.scale_bias
+    if loss.bias is not None:
+        bias = loss.bias
+    return GCLLoss(
+        form=loss.form.value,
+        score_to_weight=build(loss.score_to_weight),
+        direction=loss.direction.value,
+        normalizer=loss.normalizer.value,
+        same_query=loss.same_query.value,
+        same_document=loss.same_document.value,
+        terms=[Term(term.query, term.document, term.weight) for term in loss.terms],
+        scale=loss.scale if loss.scale is not None else math.exp(log_scale),
+        bias=bias,
+        learn_scale=loss.learn_scale,
+        learn_bias=loss.learn_bias,
+        max_scale=loss.max_scale,
+        tile=loss.tile,
+    )
+
+
+def freeze_parts(encoder: DualEncoder, optim: OptimConfig) -> None:
+    """Freezes what the config names and every tower that no field uses."""
+    freeze(encoder.model, optim.freeze)
+    for parameter in encoder.unused_parameters():
+        parameter.requires_grad_(False)
+
+
+def assemble_plan(prepared: Prepared, train: TrainConfig, seed: int) -> Plan:
+    return Plan(
+        prepared.pairs,
+        batch_size=train.batch_size,
+        seed=seed,
+        drop_last=train.drop_last,
+        unique=train.unique,
+        documents_per_query=train.documents_per_query,
+        shard_of_document=prepared.documents.shard,
+    )
+
+
+def total_steps(train: TrainConfig, plan: Plan) -> int:
+    """Global batches of the whole run."""
+    if train.max_steps is not None:
+        return train.max_steps * train.accumulate
+    return max(1, round(train.epochs * plan.steps_per_epoch))
+
+
+def validation_interval(train: TrainConfig, plan: Plan, steps: int) -> int:
+    """train.validate_every as a number of batches: epochs as a number, or "50 steps"."""
+    every = train.validate_every
+    if isinstance(every, str):
+        count, _, unit = every.partition(" ")
+        if unit.strip() not in ("step", "steps", "epoch", "epochs"):
+            raise ConfigError(f'train.validate_every={every!r}: give a number of epochs (0.5) or "50 steps".')
+        batches = float(count) * (plan.steps_per_epoch if unit.startswith("epoch") else train.accumulate)
+    else:
+        batches = float(every) * plan.steps_per_epoch
+    return min(max(1, round(batches)), steps)
+
+
+def choose_precision(precision: Any, accelerator: str) -> Any:
+    """"auto": bf16 on GPUs that have it, else float32 (on CPUs bf16 is slower, not faster)."""
+    if precision != "auto":
+        return precision
+    gpu = accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+    return "bf16-mixed" if gpu and torch.cuda.is_bf16_supported() else "32-true"
+
+
+def assemble_trainer(
+    trainer: TrainerConfig, *, steps: int, validate_every: int, run_dir: Path, logger: Any, callbacks: list[Any],
+    clip_norm: float | None, accumulate: int,
+) -> pl.Trainer:  # fmt: skip
+    """One Lightning epoch of `steps` batches; optimiser steps are steps / accumulate."""
+    arguments: dict[str, Any] = {
+        "accelerator": trainer.accelerator,
+        "devices": trainer.devices,
+        "num_nodes": trainer.num_nodes,
+        "strategy": trainer.strategy,
+        "precision": choose_precision(trainer.precision, trainer.accelerator),
+        "log_every_n_steps": trainer.log_every_n_steps,
+        "max_epochs": 1,
+        "val_check_interval": validate_every,
+        "num_sanity_val_steps": 0,
+        "use_distributed_sampler": False,
+        "accumulate_grad_batches": accumulate,
+        "gradient_clip_val": clip_norm,
+        "default_root_dir": str(run_dir),
+        "logger": logger,
+        "callbacks": callbacks,
+        "plugins": [WholeCheckpointIO()],
+        "enable_model_summary": False,
+        "enable_checkpointing": True,
+    }
+    return pl.Trainer(**(arguments | trainer.options))
+
+
+def rules_of(optim: OptimConfig) -> dict[str, Rule]:
+    return {pattern: Rule(rule.rate, rule.weight_decay) for pattern, rule in optim.rules.items()}
+
+
+def write_scale_back(encoder: DualEncoder, loss: nn.Module) -> None:
+    """The trained temperature and bias into the model they came from, where export finds them."""
+    with torch.no_grad():
+        encoder.model.logit_scale.copy_(loss.log_scale.detach())
+        if encoder.model.logit_bias is not None:
+            encoder.model.logit_bias.copy_(loss.bias.detach())
+
+
+def seed_everything(config: RunConfig) -> None:
+    pl.seed_everything(config.seed, workers=True, verbose=False)

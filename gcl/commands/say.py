@@ -1,0 +1,35 @@
+"""What a command tells the person at the terminal: plain sentences, from the first process only."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import warnings
+
+logger = logging.getLogger("gcl")
+
+
+def say(text: str = "") -> None:
+    logger.info(text)
+
+
+def speak_plainly() -> None:
+    """Messages go to stdout bare; only rank 0 speaks."""
+    rank = int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", os.environ.get("LOCAL_RANK", "0"))))
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logger.handlers = [handler]
+    logger.propagate = False
+    logger.setLevel(logging.INFO if rank == 0 else logging.ERROR)
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+def quiet_libraries() -> None:
+    """Keeps third-party chatter to errors; to be called after their import, which resets their levels."""
+    for name in ("lightning.pytorch", "lightning.pytorch.utilities.rank_zero", "lightning.fabric", "httpx", "timm", "open_clip"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    # Choices of ours that Lightning advises against on every run: few loader workers, one long epoch, no sampler of its own.
+    for message in (".*does not have many workers.*", ".*smaller than the logging interval.*", ".*not resumable.*",
+                    ".*is supported for historical reasons.*", ".*exists and is not empty.*", ".*treespec.*"):  # fmt: skip
+        warnings.filterwarnings("ignore", message=message)

@@ -1,0 +1,376 @@
+"""The typed config of a run, how it is composed from conf/, and build(), which turns a node into an object.
+
+Everything here is checked before torch is imported: a typo, a wrong type or an unknown choice is refused by name.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from gcl.data.catalog import Catalog
+from gcl.model.settings import ModelConfig
+
+
+def conf_folder() -> Path:
+    """conf/ beside the package in a checkout, inside it in an installed wheel."""
+    inside = Path(__file__).parent / "conf"
+    return inside if inside.is_dir() else Path(__file__).parent.parent / "conf"
+
+
+class Form(Enum):
+    softmax = "softmax"
+    sigmoid = "sigmoid"
+
+
+class Direction(Enum):
+    both = "both"
+    query = "query"
+    document = "document"
+
+
+class Normalizer(Enum):
+    weight = "weight"
+    count = "count"
+
+
+class Repeat(Enum):
+    """What another pair of the same query (or the same document) is to this one."""
+
+    ignore = "ignore"
+    negative = "negative"
+    positive = "positive"
+
+
+@dataclass
+class TermConfig:
+    """One contrast of the loss: a part of the query ("fused" or a field) against a part of the document."""
+
+    query: str = "fused"
+    document: str = "fused"
+    weight: float = 1.0
+
+
+@dataclass
+class LossConfig:
+    """Generalized contrastive loss. scale and bias null: the checkpoint's own."""
+
+    form: Form = Form.softmax
+    score_to_weight: Any = MISSING
+    direction: Direction = Direction.both
+    normalizer: Normalizer = Normalizer.weight
+    same_query: Repeat = Repeat.ignore
+    same_document: Repeat = Repeat.ignore
+    terms: list[TermConfig] = field(default_factory=lambda: [TermConfig()])
+    scale: float | None = None
+    bias: float | None = None
+    learn_scale: bool = True
+    learn_bias: bool = True
+    max_scale: float = 100.0
+    tile: Any = "auto"
+
+
+@dataclass
+class RuleConfig:
+    rate: float = 1.0
+    weight_decay: float | None = None
+
+
+@dataclass
+class OptimConfig:
+    """optimizer and schedule are nodes; freeze and rules are patterns over parameter names (shell wildcards)."""
+
+    learning_rate: float = MISSING
+    weight_decay: float = 0.02
+    clip_norm: float | None = 1.0
+    warmup: float = 0.05
+    layer_decay: float = 1.0
+    freeze: list[str] = field(default_factory=list)
+    rules: dict[str, RuleConfig] = field(default_factory=dict)
+    optimizer: Any = MISSING
+    schedule: Any = MISSING
+
+
+@dataclass
+class TrainConfig:
+    """How long and how wide. batch_size counts pairs over all GPUs: it is the contrastive batch."""
+
+    batch_size: int = MISSING
+    epochs: float = MISSING
+    max_steps: int | None = None
+    micro_batch: Any = None
+    accumulate: int = 1
+    checkpoint_every: int | None = None
+    validate_every: Any = 1.0
+    patience: int | None = None
+    workers: int = 2
+    drop_last: bool = False
+    cache_features: bool = True
+    augment: bool = False
+    compile: bool = False
+    unique: str | None = None
+    documents_per_query: int | None = None
+    resume: str | None = None
+
+
+@dataclass
+class TrainerConfig:
+    """Where it runs: the arguments of lightning.Trainer that name machines; `options` passes any other on."""
+
+    accelerator: str = "auto"
+    devices: Any = "auto"
+    num_nodes: int = 1
+    strategy: Any = "auto"
+    precision: Any = "auto"
+    log_every_n_steps: int = 5
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class EvaluateConfig:
+    """Which tasks and metrics; monitor is the metric that chooses the best checkpoint (mean over the dev tasks)."""
+
+    metrics: list[str] = MISSING
+    headline: list[str] = MISSING
+    monitor: str = "ndcg@10"
+    tasks: list[str] | None = None
+    monitor_tasks: list[str] | None = None
+    depth: int = 1000
+    batch_size: int = 256
+    part: str = "test"
+
+
+@dataclass
+class RunConfig:
+    """A run, complete. `cache_dir` holds prepared catalogs and cached features, shared by all runs."""
+
+    data: Catalog = field(default_factory=Catalog)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
+    logger: Any = None
+    callbacks: dict[str, Any] = field(default_factory=dict)
+    seed: int = 0
+    run_dir: str | None = None
+    cache_dir: str = "prepared"
+    run: str | None = None
+    models: list[str] = field(default_factory=list)
+    out: str | None = None
+
+
+class ConfigError(ValueError):
+    """A sentence about what a user typed in a YAML or on the command line."""
+
+
+def register() -> None:
+    """Makes RunConfig the ground that conf/config.yaml is composed on."""
+    from hydra.core.config_store import ConfigStore
+
+    ConfigStore.instance().store(name="run_schema", node=RunConfig)
+
+
+def compose(overrides: Sequence[str] = (), *, config_dir: str | os.PathLike | None = None) -> DictConfig:
+    """The config that these command line words mean, unresolved. Raises ConfigError.
+
+    config_dir: a folder of one's own (with data/my_catalog.yaml, say) searched after conf/.
+    """
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+
+    register()
+    words = [_opened(word) for word in overrides]
+    if config_dir is not None:
+        if not Path(config_dir).is_dir():
+            raise ConfigError(f"--config-dir {config_dir}: there is no such folder.")
+        words.append(f"hydra.searchpath=[{Path(config_dir).resolve().as_uri()}]")
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(conf_folder().resolve()), version_base="1.3"):
+        try:
+            config = hydra_compose("config", overrides=words)
+            typed(config)
+            return config
+        except ConfigError:
+            raise
+        except Exception as error:  # Hydra and OmegaConf raise a dozen kinds for what is one thing: a word they refuse
+            raise explain(error, _known_keys(words), config_dir) from error
+
+
+_MAPPINGS = ("data.query", "data.document", "data.tasks", "optim.rules", "callbacks")
+_PATHS = ("run", "run_dir", "out", "cache_dir", "train.resume", "model.name", "data.root", "data.products", "data.pairs")
+_NODES = ("trainer.options", "optim.optimizer", "optim.schedule", "loss.score_to_weight", "logger", "callbacks")
+
+
+def _opened(word: str) -> str:
+    """Hydra wants "++" before a key that is new; here, where new keys belong, it is understood.
+
+    >>> _opened("optim.rules={visual.*: {rate: 0.1}}"), _opened("loss.score_to_weight.floor=0.1"), _opened("train.epochs=3")
+    ('++optim.rules={visual.*: {rate: 0.1}}', '++loss.score_to_weight.floor=0.1', 'train.epochs=3')
+    """
+    key, _, value = word.partition("=")
+    if key in _PATHS and value and value != "null" and value[0] not in "'\"$":
+        return f"{key}='" + value.replace("'", "\\'") + "'"  # any character may stand in a path
+    mapping, _, name = key.rpartition(".")
+    if value.startswith("{") and mapping in _MAPPINGS:
+        return f"++{mapping}={{{name}: {value}}}"
+    if value.startswith("{") and key in _MAPPINGS or key.startswith(tuple(f"{node}." for node in _NODES)):
+        return f"++{word}"
+    return word
+
+
+def _known_keys(words: Sequence[str]) -> set[str]:
+    """Every key that could have been meant: those of the chosen YAMLs, if they compose, and the groups."""
+    from hydra import compose as hydra_compose
+
+    choices = [word for word in words if "." not in word.partition("=")[0].replace("hydra.searchpath", "hydra")]
+    groups = {path.name for path in conf_folder().iterdir() if path.is_dir()}
+    for tried in (choices, []):
+        try:
+            return _keys(hydra_compose("config", overrides=tried)) | groups
+        except Exception:  # one of the choices is what is being explained
+            continue
+    return _keys(OmegaConf.structured(RunConfig)) | groups
+
+
+def typed(config: DictConfig) -> RunConfig:
+    """The config as dataclasses, everything resolved. Raises ConfigError for a value that is missing or impossible."""
+    try:
+        missing = sorted(OmegaConf.missing_keys(config))
+        if missing:
+            raise ConfigError(f"No value for {', '.join(missing)}: set it in a YAML or as {missing[0]}=… on the command line.")
+        # Merged once more so that keys added with "+" are refused like any other unknown one.
+        strict = OmegaConf.merge(OmegaConf.structured(RunConfig), OmegaConf.to_container(config, resolve=True))
+        run: RunConfig = OmegaConf.to_object(strict)  # type: ignore[assignment]
+    except OmegaConfBaseException as error:
+        raise explain(error, _keys(OmegaConf.structured(RunConfig))) from error
+    _check(run)
+    return run
+
+
+def load_config(path: str | os.PathLike) -> RunConfig:
+    """A run folder's config.yaml, typed."""
+    return typed(OmegaConf.merge(OmegaConf.structured(RunConfig), OmegaConf.load(path)))
+
+
+def save_config(run: RunConfig, path: str | os.PathLike) -> None:
+    Path(path).write_text(OmegaConf.to_yaml(OmegaConf.structured(run), resolve=True), encoding="utf-8")
+
+
+def options_from(kind: type, words: Sequence[str], *, command: str) -> Any:
+    """A dataclass of options from words key=value, typed. `command` is an example for the error."""
+    known = list(kind.__dataclass_fields__)
+    for word in words:
+        key, equals, _ = word.partition("=")
+        if not equals:
+            raise ConfigError(f"{word!r} is no setting: {command}")
+        if key.split(".")[0] not in known:
+            raise ConfigError(f"There is no option {key!r} here.{_nearest(key, known)} For example: {command}")
+    try:
+        options = OmegaConf.merge(OmegaConf.structured(kind), OmegaConf.from_dotlist(list(words)))
+        if missing := sorted(OmegaConf.missing_keys(options)):
+            raise ConfigError(f"{missing[0]}= is needed: {command}")
+        return OmegaConf.to_object(options)
+    except OmegaConfBaseException as error:
+        raise explain(error, set(known)) from error
+
+
+def build(node: Any, *args: Any, **extra: Any) -> Any:
+    """The object a `_target_` node names; None stays None."""
+    if node is None:
+        return None
+    from hydra.errors import InstantiationException
+    from hydra.utils import instantiate
+
+    try:
+        return instantiate(OmegaConf.create(node) if isinstance(node, dict) else node, *args, **extra)
+    except InstantiationException as error:
+        raise ConfigError(f"{node.get('_target_')} cannot be built: {str(error.__cause__ or error).splitlines()[0]}") from error
+
+
+def _check(run: RunConfig) -> None:
+    try:
+        run.data.schema.check()
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    if run.train.batch_size < 2:
+        raise ConfigError(f"train.batch_size={run.train.batch_size}: a contrastive batch needs at least 2 pairs.")
+    for key in ("queries", "documents", "dev"):
+        share = getattr(run.data.split, key)
+        if not 0 <= share <= 1 or (share == 0 and key != "dev"):
+            raise ConfigError(f"data.split.{key}={share}: a share is above 0 and at most 1.")
+    parts = {"query": {"fused", *run.data.query}, "document": {"fused", *run.data.document}}
+    for number, term in enumerate(run.loss.terms):
+        for side, names in parts.items():
+            part = getattr(term, side)
+            if part not in names:
+                raise ConfigError(
+                    f"loss.terms[{number}].{side}={part!r} is no part of the {side} side.{_nearest(part, names)}"
+                )
+
+
+def explain(error: Exception, known: set[str], config_dir: str | os.PathLike | None = None) -> ConfigError:
+    """One sentence for what Hydra or OmegaConf raised, with the nearest of the known keys."""
+    chain = [error]
+    while chain[-1].__cause__ is not None:
+        chain.append(chain[-1].__cause__)
+    text = str(chain[-1]).split("\n")[0]
+    key = getattr(chain[-1], "full_key", None)
+    for item in chain:
+        if word := re.search(r"Error parsing override '([^']*)'", str(item)):
+            return ConfigError(f"{word.group(1)!r} is no setting: write key=value, for example train.epochs=3.")
+        if missing := re.search(r"Could not find '([^']+)/([^'/]+)'", str(item)):
+            return _unknown_choice(*missing.groups(), config_dir)
+        if named := re.search(r"Could not (?:override|delete from config\.) '([^']+)'", str(item)):
+            key = named.group(1)
+    if re.search(r"Key '[^']+' (is )?not in|does not exist|Could not override", str(chain[-1])):
+        return _unknown_key(key or text, known)
+    return ConfigError(f"{key}: {text}" if key and key not in text else text)
+
+
+def _unknown_key(key: str, known: set[str]) -> ConfigError:
+    parent, _, last = key.rpartition(".")
+    names = sorted(name.rpartition(".")[2] for name in known if name.rpartition(".")[0] == parent)
+    near = difflib.get_close_matches(last, names, n=1)
+    full = f"{parent}.{near[0]}" if near and parent else near[0] if near else None
+    full = full or next(iter(difflib.get_close_matches(key, sorted(known), n=1, cutoff=0.75)), None)
+    hint = f" Did you mean {full}?" if full else f" There is: {', '.join(names)}." if names else ""
+    return ConfigError(f"There is no setting {key!r}.{hint}")
+
+
+def _unknown_choice(group: str, choice: str, config_dir: str | os.PathLike | None) -> ConfigError:
+    folders = [conf_folder() / group] + ([Path(config_dir) / group] if config_dir else [])
+    names = sorted({path.stem for folder in folders for path in folder.glob("*.yaml")})
+    where = " or ".join(f"{folder}/{choice}.yaml" for folder in folders)
+    return ConfigError(
+        f"{group}={choice}: there is no {where}.{_nearest(choice, names)} Your own YAML goes into a folder "
+        f"{group}/ that you name with --config-dir."
+    )
+
+
+def _nearest(word: str, names: Any) -> str:
+    near = difflib.get_close_matches(word, sorted(names), n=1)
+    known = f" There is: {', '.join(sorted(names))}."
+    return f" Did you mean {near[0]}?{known}" if near else known
+
+
+def _keys(config: Any, prefix: str = "") -> set[str]:
+    """All dotted keys of a structured config."""
+    found: set[str] = set()
+    for key in config:
+        name = f"{prefix}{key}"
+        found.add(name)
+        if not OmegaConf.is_missing(config, key) and isinstance(config[key], DictConfig):
+            found |= _keys(config[key], name + ".")
+    return found

@@ -1,0 +1,181 @@
+"""Checkpoints that are whole or do not count: written beside, synced, read back, renamed, with a DONE file last."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.plugins.io import CheckpointIO
+
+
+class _HashingFile:
+    """What torch.save writes to: passes bytes on and hashes them on the way."""
+
+    def __init__(self, file: Any) -> None:
+        self.file = file
+        self.sha256 = hashlib.sha256()
+        self.size = 0
+
+    def write(self, data: Any) -> int:
+        self.sha256.update(data)
+        self.size += len(data)
+        return self.file.write(data)
+
+    def flush(self) -> None:
+        self.file.flush()
+
+
+def write_checkpoint(state: dict[str, Any], path: Path) -> None:
+    """Writes `path` and `path`.DONE = {size, sha256, step}. Killed at any moment, the older checkpoint stays valid.
+
+    Raises OSError with a sentence when the disk is full, the folder read-only, or what was read back differs.
+    """
+    beside = path.with_name(path.name + ".new")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(beside, "wb") as file:
+            sink = _HashingFile(file)
+            torch.save(state, sink)
+            file.flush()
+            os.fsync(file.fileno())
+        digest = sink.sha256.hexdigest()
+        if file_sha256(beside) != digest:
+            raise OSError("what was read back differs from what was written")
+        done = {"size": sink.size, "sha256": digest, "step": int(state.get("global_step", 0))}
+        _write_synced(_done(beside), json.dumps(done))
+        os.replace(beside, path)
+        os.replace(_done(beside), _done(path))
+        _sync_folder(path.parent)
+    except (OSError, RuntimeError) as error:
+        beside.unlink(missing_ok=True)
+        cause = error.__context__ if isinstance(error, RuntimeError) and error.__context__ else error
+        raise OSError(
+            f"The checkpoint {path} could not be saved: {cause}. The one before it, if any, is untouched; free "
+            "space or choose another run_dir, then resume with train.resume=auto."
+        ) from error
+
+
+def checkpoint_step(path: Path) -> int | None:
+    """The optimiser step a complete checkpoint was made at; None where it has no DONE file that fits."""
+    if not path.is_file():
+        return None
+    size = path.stat().st_size
+    for done in (_done(path), _done(path.with_name(path.name + ".new"))):
+        try:
+            said = json.loads(done.read_text())
+        except (OSError, ValueError):
+            continue
+        if said["size"] == size and said["sha256"] == file_sha256(path):
+            return said["step"]
+    return None
+
+
+def read_checkpoint(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
+    """A complete checkpoint's content; only tensors and plain values are ever loaded. Raises ValueError otherwise."""
+    if checkpoint_step(path) is None:
+        raise ValueError(f"{path} is not a complete checkpoint: it is missing, or its DONE file is missing or does not fit.")
+    return torch.load(path, map_location=map_location, weights_only=True)
+
+
+def file_sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _digest(file)
+
+
+def _digest(file: Any) -> str:
+    sha = hashlib.sha256()
+    while block := file.read(1 << 20):
+        sha.update(block)
+    return sha.hexdigest()
+
+
+def _done(path: Path) -> Path:
+    return path.with_name(path.name + ".DONE")
+
+
+def _write_synced(path: Path, text: str) -> None:
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+class WholeCheckpointIO(CheckpointIO):
+    """Lightning's door to the two functions above."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
+        write_checkpoint(checkpoint, Path(path))
+
+    def load_checkpoint(
+        self, path: Any, map_location: Any | None = None, weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        return read_checkpoint(Path(path), map_location if map_location is not None else "cpu")
+
+    def remove_checkpoint(self, path: Any) -> None:
+        Path(path).unlink(missing_ok=True)
+        _done(Path(path)).unlink(missing_ok=True)
+
+
+class BestAndLast(Checkpoint):
+    """Keeps last.ckpt (after every validation, every `every` steps and at the end) and best.ckpt (highest `monitor`)."""
+
+    def __init__(self, folder: Path, *, monitor: str, every: int | None = None, patience: int | None = None) -> None:
+        self.folder = Path(folder)
+        self.monitor = monitor
+        self.every = every
+        self.patience = patience
+        self.best = -math.inf
+        self.best_step = 0
+        self.since_best = 0
+
+    @property
+    def last_path(self) -> Path:
+        return self.folder / "last.ckpt"
+
+    @property
+    def best_path(self) -> Path:
+        return self.folder / "best.ckpt"
+
+    def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Any, idx: int) -> None:
+        if self.every and (idx + 1) % self.every == 0:
+            trainer.save_checkpoint(self.last_path, weights_only=False)
+
+    def on_validation_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        if trainer.state.fn != "fit" or trainer.sanity_checking:
+            return
+        value = trainer.callback_metrics.get(self.monitor)
+        if value is None:
+            raise KeyError(f"The metric {self.monitor!r} that chooses the best checkpoint was not measured.")
+        better = float(value) > self.best
+        if better:
+            self.best, self.best_step, self.since_best = float(value), trainer.global_step, 0
+        else:
+            self.since_best += 1
+        if better:
+            trainer.save_checkpoint(self.best_path, weights_only=False)
+        trainer.save_checkpoint(self.last_path, weights_only=False)
+        if self.patience is not None and self.since_best >= self.patience:
+            trainer.should_stop = True
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best": self.best, "best_step": self.best_step, "since_best": self.since_best}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.best = state_dict["best"]
+        self.best_step = state_dict["best_step"]
+        self.since_best = state_dict["since_best"]

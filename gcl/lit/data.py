@@ -1,0 +1,86 @@
+"""The LightningDataModule: a plan's global batches in order, and one validation item per part."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import lightning.pytorch as pl
+from torch.utils.data import DataLoader, Sampler
+
+from gcl.data.batch import PairDataset, SideReader
+from gcl.data.plan import Plan
+from gcl.data.prepared import Pairs
+
+
+class Steps(Sampler[int]):
+    """Global steps first, first + 1, … total - 1; its length is always the whole run's."""
+
+    def __init__(self, total: int) -> None:
+        self.first = 0
+        self.total = total
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(self.first, self.total))
+
+    def __len__(self) -> int:
+        return self.total
+
+
+class PairData(pl.LightningDataModule):
+    """Feeds a run of `steps` global batches. State is the plan's: resuming continues at its position.
+
+    To Lightning the run is one long epoch: the plan knows epochs, so world size and workers never enter the count.
+    """
+
+    def __init__(
+        self,
+        pairs: Pairs,
+        plan: Plan,
+        *,
+        query: SideReader,
+        document: SideReader,
+        steps: int,
+        workers: int = 0,
+        augment: bool = False,
+    ) -> None:
+        super().__init__()
+        self.pairs = pairs
+        self.plan = plan
+        self.query = query
+        self.document = document
+        self.workers = workers
+        self.augment = augment
+        self.steps = Steps(steps)
+
+    def train_dataloader(self) -> DataLoader:
+        dataset = PairDataset(
+            self.pairs,
+            self.plan,
+            query=self.query,
+            document=self.document,
+            rank=self.trainer.global_rank,
+            world=self.trainer.world_size,
+            augment=self.augment,
+        )
+        return DataLoader(
+            dataset,
+            batch_size=None,
+            sampler=self.steps,
+            num_workers=self.workers,
+            persistent_workers=self.workers > 0,
+            pin_memory=self.trainer.strategy.root_device.type == "cuda",
+            prefetch_factor=2 if self.workers else None,
+        )
+
+    def val_dataloader(self) -> DataLoader:
+        return DataLoader(["dev"], batch_size=None)
+
+    def test_dataloader(self) -> DataLoader:
+        return DataLoader(["test"], batch_size=None)
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.plan.state(self.trainer.fit_loop.epoch_loop.batch_progress.current.processed)
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.steps.first = self.plan.step_of(state)

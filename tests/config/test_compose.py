@@ -1,0 +1,99 @@
+"""Every YAML composes; what a user mistypes is refused by name, with the nearest right one."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from gcl.config import ConfigError, compose, conf_folder, load_config, save_config, typed
+
+ROOT = Path(__file__).parents[2]
+CHOICES = [
+    (path.parent.name, path.stem)
+    for path in sorted(conf_folder().glob("*/*.yaml"))
+]
+
+
+@pytest.mark.parametrize("group, choice", CHOICES, ids=lambda value: value)
+def test_every_config_composes(group, choice):
+    run = typed(compose([f"{group}={choice}"]))
+    assert run.data.schema.check()
+
+
+@pytest.mark.parametrize("group, choice", CHOICES, ids=lambda value: value)
+def test_every_config_says_what_it_is_for_and_how_it_is_called(group, choice):
+    first = (conf_folder() / group / f"{choice}.yaml").read_text().split("\n")[:4]
+    head = "\n".join(first)
+    assert first[0].startswith("# ") and f"{group}={choice}" in head
+
+
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        (["train.epoch=3"], "Did you mean train.epochs?"),
+        (["trian.epochs=3"], "Did you mean train.epochs?"),
+        (["train.epochs=abc"], "train.epochs: Value 'abc'"),
+        (["train.max_steps=1.5"], "train.max_steps"),
+        (["model=tyny"], "Did you mean tiny?"),
+        (["data=dmo"], "Did you mean demo?"),
+        (["loss.form=sofmax"], "expected one of [softmax, sigmoid]"),
+        (["data.document.titel.weight=0.5"], "Did you mean data.document.title.weight?"),
+        (["~data.document.imag"], "Did you mean data.document.image?"),
+        (["data.document.title.modality=txt"], "expected one of [text, image]"),
+        (["data.document.title.prompt=title"], "it must contain '{}' once"),
+        (["data.document.title.weight=-1"], "a number of at least 0"),
+        (["loss.terms=[{query: fused, document: titl}]"], "Did you mean title?"),
+        (["+train.foo=1"], "There is no setting 'train.foo'"),
+        (["train.epochs"], "write key=value"),
+        (["train.batch_size=1"], "at least 2 pairs"),
+        (["data.split.queries=1.5"], "at most 1"),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_answered_in_a_sentence(words, said):
+    with pytest.raises(ConfigError) as caught:
+        compose(words)
+    assert said in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_the_command_line_reaches_every_level():
+    run = typed(compose(["data.document.title.weight=0.25", "~data.document.image", "optim.rules={visual.*: {rate: 0.1}}"]))
+    assert typed(compose(["data.document.tags={modality: text}"])).data.document["tags"].weight == 1
+    assert typed(compose(["loss.score_to_weight.floor=0.1"])).loss.score_to_weight["floor"] == 0.1
+    assert run.data.document["title"].weight == 0.25 and "image" not in run.data.document
+    assert run.optim.rules["visual.*"].rate == 0.1
+    assert run.optim.learning_rate == run.model.recipe.learning_rate
+
+
+@pytest.mark.parametrize("path", ["my runs/a=b, c", "it's/here", "C:\\runs\\1", "<time>", "plain/path_1.2"])
+def test_a_path_may_hold_any_character(path):
+    assert typed(compose([f"run_dir={path}"])).run_dir == path
+
+
+def test_a_folder_of_one_s_own(tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "shop.yaml").write_text(
+        "name: shop\npairs: pairs.csv\nquery:\n  query: {modality: text}\ndocument:\n  title: {modality: text}\n"
+    )
+    run = typed(compose(["data=shop"], config_dir=tmp_path))
+    assert run.data.name == "shop" and list(run.data.document) == ["title"]
+    with pytest.raises(ConfigError, match="Did you mean shop"):
+        compose(["data=shap"], config_dir=tmp_path)
+
+
+def test_a_saved_config_comes_back_equal(tmp_path):
+    run = typed(compose(["seed=3"]))
+    save_config(run, tmp_path / "config.yaml")
+    assert load_config(tmp_path / "config.yaml") == run
+
+
+def test_help_and_config_errors_load_nothing_heavy():
+    heavy = "torch", "lightning", "open_clip", "pyarrow", "transformers"
+    code = (
+        "import sys\nfrom gcl.cli import main\n"
+        "for words in (['train', '--help'], ['--help'], ['train', 'train.epoch=3']):\n"
+        "    try: main(words)\n    except SystemExit: pass\n"
+        f"print('loaded:', [name for name in {heavy} if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert "loaded: []" in done.stdout
