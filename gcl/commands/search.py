@@ -1,0 +1,130 @@
+"""`gcl search run=…`: a run's base and tuned model over its catalog, as a local page or, with a query, as a table."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from gcl.commands.say import say, speak_plainly
+from gcl.config import ConfigError, load_config, options_from
+from gcl.runs import RunFolder
+
+EXAMPLE = 'gcl search run=outputs/… "red running shoes" k=5'
+_SETTING = re.compile(r"[A-Za-z_][\w.-]*=")
+
+
+@dataclass
+class SearchOptions:
+    """run: a run folder. text, picture: what to search for; without either, a page is served.
+
+    weights: of the products' fields, for example weights.image=0.5. host, port: where the page is served.
+    """
+
+    run: str = "???"
+    text: str | None = None
+    picture: str | None = None
+    k: int = 10
+    weights: dict[str, float] = field(default_factory=dict)
+    cache_dir: str | None = None
+    host: str = "127.0.0.1"
+    port: int = 8765
+
+
+def search_words(words: Sequence[str]) -> None:
+    """Words that are no setting are the query: `gcl search run=… red running shoes k=5`."""
+    speak_plainly()
+    settings = [word for word in words if _SETTING.match(word)]
+    free = " ".join(word for word in words if not _SETTING.match(word))
+    options = options_from(SearchOptions, settings, command=EXAMPLE)
+    options.text = " ".join(part for part in (options.text, free) if part) or None
+    picture = _read(options.picture) if options.picture else None
+    asked = options.text is not None or picture is not None
+    name, engine = open_engine(RunFolder(Path(options.run)).check(), options.cache_dir, page=not asked)
+    if not asked:
+        serve(engine, name, options.host, options.port)
+        return
+    weights = {**engine.weights, **options.weights} if options.weights else None
+    found = engine.search(options.text, picture, k=options.k, weights=weights)
+    say(table(engine, found, shutil.get_terminal_size((100, 24)).columns))
+
+
+def open_engine(run: RunFolder, cache_dir: str | None = None, *, page: bool = False):
+    """The catalog's name, and base and tuned over all its products, embedded or out of the cache."""
+    if page:
+        _need_serve()
+
+    from gcl.commands.contestants import base_and_tuned
+    from gcl.data.prepare import prepare
+    from gcl.data.prepared import open_prepared
+    from gcl.serve.engine import Engine
+
+    config = load_config(run.config)
+    cache = Path(cache_dir or config.cache_dir)
+    prepared = open_prepared(prepare(config.data, cache), config.data.schema)
+    encoders = {one.label: one.encoder for one in base_and_tuned(run, config.data.schema)}
+    engine = Engine(
+        encoders, prepared.documents, cache=cache / "embeddings", batch_size=config.evaluate.batch_size, progress=True
+    )
+    return config.data.name, engine
+
+
+def serve(engine, name: str, host: str, port: int) -> None:
+    """Serves the page until interrupted."""
+    import uvicorn
+
+    from gcl.serve.app import LOOPBACK, build_app
+
+    local = host in LOOPBACK
+    app = build_app(engine, name=name, hosts=LOOPBACK if local else None)
+    address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    say(f"\nSearch {name} at {address}   (HTTP interface: {address}/docs; Ctrl-C stops)")
+    if not local:
+        say(f"host={host}: everyone who reaches this machine can search; there is no password.")
+    uvicorn.run(app, host=host, port=port, log_level="warning")
+
+
+def table(engine, found: Mapping[str, list], width: int) -> str:
+    """The results of each model in a column of its own, place by place."""
+    from gcl.retrieval.page.details import Side
+
+    side = Side(engine.documents)
+    room = max(16, (width - 4) // len(found) - 2)
+    lines = ["    " + "  ".join(label.ljust(room) for label in found).rstrip()]
+    for place in range(max((len(hits) for hits in found.values()), default=0)):
+        cells = []
+        for hits in found.values():
+            text = ""
+            if place < len(hits):
+                text = f"{hits[place].score:6.3f}  {_printable(side.title(hits[place].row))}"
+            cells.append((text if len(text) <= room else text[: room - 1] + "…").ljust(room))
+        lines.append(f"{place + 1:>3} " + "  ".join(cells).rstrip())
+    return "\n".join(lines)
+
+
+def _printable(text: str) -> str:
+    """A catalog's text without what would steer a terminal.
+
+    >>> _printable("red\\x1b[2Jshoe")
+    'red [2Jshoe'
+    """
+    return "".join(c if c.isprintable() else " " for c in text)
+
+
+def _read(path: str) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise ConfigError(f"picture={path} cannot be read: {error.strerror}.") from error
+
+
+def _need_serve() -> None:
+    """Said before the models are loaded."""
+    from importlib.util import find_spec
+
+    missing = [name for name in ("fastapi", "uvicorn", "python_multipart") if find_spec(name) is None]
+    if missing:
+        needed = ", ".join(missing)
+        raise ConfigError(f"The page needs {needed}: pip install 'gcl[serve]'. A query in words needs none: {EXAMPLE}")

@@ -1,0 +1,220 @@
+"""Two towers and a schema: from one side of a batch to one unit vector per record."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gcl.data.batch import Features, SideBatch
+from gcl.model.fusion import fuse
+from gcl.model.preprocess import Preprocess
+from gcl.model.towers import Tower, embedding_width, tower
+from gcl.schema import SIDES, Modality, Schema, SideName
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a model came from, and all that open_clip needs to build it again.
+
+    name, pretrained: as given to `load_model`. model_cfg, preprocess_cfg: the halves of an open_clip_config.json.
+    tokenizer: open_clip's, as loaded.
+    """
+
+    name: str
+    pretrained: str | None
+    model_cfg: dict[str, Any]
+    preprocess_cfg: dict[str, Any]
+    tokenizer: Any
+
+
+class DualEncoder(nn.Module):
+    """An open_clip model read through a catalog's schema.
+
+    The state dict is the open_clip model's own under `model.`; pixel statistics and field weights are not saved.
+    The model's temperature and bias are read (`scale_bias`) and never trained here: the loss owns them.
+
+    Args:
+        model: open_clip's CLIP or CustomTextCLIP, or a TextOnly.
+        schema: the two sides' fields.
+        preprocess: what turns bytes and strings into the tensors this model takes.
+        origin: kept for export.
+        channels_last: run the image tower in that memory format (faster for convolutions).
+
+    Raises:
+        ValueError: the schema names a field of a modality the model has no tower for.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        schema: Schema,
+        preprocess: Preprocess,
+        *,
+        origin: Origin | None = None,
+        channels_last: bool = False,
+    ):
+        super().__init__()
+        self.origin = origin
+        self.model = model
+        self.preprocess = preprocess
+        self.channels_last = channels_last
+        for parameter in (model.logit_scale, model.logit_bias):
+            if parameter is not None:
+                parameter.requires_grad_(False)
+        if channels_last and getattr(model, "visual", None) is not None:
+            model.visual.to(memory_format=torch.channels_last)
+        mean, std = torch.tensor(preprocess.mean), torch.tensor(preprocess.std)
+        self.register_buffer("_gain", (1 / (255 * std)).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("_offset", (-mean / std).view(1, 3, 1, 1), persistent=False)
+        self._adopt(schema)
+
+    def with_schema(self, schema: Schema) -> DualEncoder:
+        """The same towers (shared, not copied) read through another schema."""
+        other = copy.copy(self)
+        other._modules, other._buffers = dict(self._modules), dict(self._buffers)
+        other._adopt(schema)
+        return other
+
+    def _adopt(self, schema: Schema) -> None:
+        schema.check()
+        for side in SIDES:
+            for name, field in schema.side(side).items():
+                if self.tower(field.modality) is None:
+                    raise ValueError(
+                        f"data.{side}.{name} is {field.modality.value}, and this model has no {field.modality.value} "
+                        f"tower: choose another model, or leave the field out (~data.{side}.{name})."
+                    )
+            weight = torch.tensor([field.weight for field in schema.side(side).values()], device=self._gain.device)
+            self.register_buffer(f"_{side}_weight", weight.float(), persistent=False)
+        self.schema = schema
+
+    @property
+    def width(self) -> int:
+        """D, the length of an embedding."""
+        return embedding_width(self.model)
+
+    @property
+    def scale_bias(self) -> tuple[float, float | None]:
+        """The checkpoint's temperature as the logarithm of the scale, and its bias (None: it has none)."""
+        bias = self.model.logit_bias
+        return float(self.model.logit_scale), None if bias is None else float(bias)
+
+    def write_scale_bias(self, log_scale: float, bias: float | None = None) -> None:
+        """Puts what the loss has learned into the model, for export; a model without a bias gets one if it is given."""
+        with torch.no_grad():
+            self.model.logit_scale.fill_(log_scale)
+        if bias is not None:
+            value = torch.full_like(self.model.logit_scale, bias)
+            self.model.logit_bias = nn.Parameter(value, requires_grad=False)
+
+    def tower(self, modality: Modality) -> Tower | None:
+        return tower(self.model, modality)
+
+    def frozen_trunk(self, modality: Modality) -> bool:
+        """True if the trunk of this modality's tower is not trained: its features may be computed once and kept."""
+        part = self.tower(modality)
+        return part is not None and part.trunk_frozen
+
+    def unused_parameters(self) -> Iterator[nn.Parameter]:
+        """Parameters of towers that no field of the schema reaches. Freeze them: DDP waits for every gradient."""
+        used = {field.modality for side in SIDES for field in self.schema.side(side).values()}
+        for modality in Modality:
+            if modality not in used and (part := self.tower(modality)) is not None:
+                yield from part.parameters()
+
+    def trunk_features(self, modality: Modality, value: Tensor) -> Tensor:
+        """value: uint8 images [n, 3, S, S] or tokens [n, L] -> the trunk's output [n, E], float32.
+
+        A frozen trunk runs in evaluation mode and without a gradient. Equal token rows are encoded once.
+        """
+        part = self.tower(modality)
+        if not part.trunk_frozen:
+            return self._run_trunk(part, modality, value)
+        part.rest()
+        with torch.no_grad():
+            return self._run_trunk(part, modality, value)
+
+    def _run_trunk(self, part: Tower, modality: Modality, value: Tensor) -> Tensor:
+        if modality is Modality.image:
+            return part.trunk(self._pixels(value))
+        tokens = part.trim(value) if part.ignores_padding else value
+        tokens, inverse = torch.unique(tokens, dim=0, return_inverse=True)
+        return part.trunk(tokens)[inverse]
+
+    def _pixels(self, image: Tensor) -> Tensor:
+        """uint8 [n, 3, S, S] -> normalised float."""
+        assert image.dtype == torch.uint8, f"images come as uint8, not {image.dtype}"
+        image = torch.addcmul(self._offset, image, self._gain)
+        return image.contiguous(memory_format=torch.channels_last) if self.channels_last else image
+
+    def embed_fields(self, batch: SideBatch, side: SideName) -> Tensor:
+        """batch of B records -> unit vectors [B, F, D], zeros where a field is absent. Only present rows are encoded.
+
+        All text fields of the side go through the text tower in one call, all image fields through the image tower in
+        one. A modality of which the batch holds nothing still takes part in the gradient (with zero).
+        """
+        fields = self.schema.side(side)
+        records, width = len(batch.present), self.width
+        slots, embeddings, idle = [], [], []
+        for modality in Modality:
+            columns = [column for column, field in enumerate(fields.values()) if field.modality is modality]
+            if not columns:
+                continue
+            slot, embedding = self._embed_modality(batch, [*fields], columns, modality)
+            if embedding is None:
+                idle.append(self._nothing(modality))
+            else:
+                slots.append(slot)
+                embeddings.append(embedding)
+        out = torch.zeros(records * len(fields), width, device=self._gain.device)
+        if slots:
+            out = out.index_copy(0, torch.cat(slots), torch.cat(embeddings))
+        for nothing in idle:
+            out = out + nothing
+        return out.view(records, len(fields), width)
+
+    def _embed_modality(
+        self, batch: SideBatch, names: list[str], columns: list[int], modality: Modality
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """-> where in the flattened [B * F] the n present values of these columns belong, and their unit vectors."""
+        slots = {True: [], False: []}  # by: is it a cached feature
+        values = {True: [], False: []}
+        for column in columns:
+            value, present = batch.fields[names[column]], batch.present[:, column]
+            rows = present.nonzero()[:, 0]
+            if not len(rows):
+                continue
+            cached = isinstance(value, Features)
+            value = value.value if cached else value
+            values[cached].append(value if len(rows) == len(present) else value[rows])
+            slots[cached].append(rows * len(names) + column)
+        features = []
+        if values[False]:
+            features.append(self.trunk_features(modality, torch.cat(values[False])))
+        if values[True]:
+            if not self.frozen_trunk(modality):
+                raise ValueError(f"Cached {modality.value} features are given, but the trunk is being trained.")
+            features.append(torch.cat(values[True]).to(self._gain))
+        if not features:
+            return None, None
+        embedding = self.tower(modality).head(torch.cat(features))
+        return torch.cat(slots[False] + slots[True]), F.normalize(embedding.float(), dim=-1)
+
+    def _nothing(self, modality: Modality) -> Tensor:
+        """Zero, with a gradient of zero for every trained parameter of the tower: DDP's hooks must fire."""
+        trained = [p for p in self.tower(modality).parameters() if p.requires_grad and p.numel()]
+        return sum((p.flatten()[0] * 0 for p in trained), self._gain.new_zeros(()))
+
+    def forward(self, batch: SideBatch, side: SideName) -> Tensor:
+        """batch of B records -> fused unit vectors [B, D]."""
+        return self.fuse(self.embed_fields(batch, side), batch.present, side)
+
+    def fuse(self, embedding: Tensor, present: Tensor, side: SideName) -> Tensor:
+        """embedding[B, F, D], present[B, F] -> [B, D] by the schema's weights of this side."""
+        return fuse(embedding, getattr(self, f"_{side}_weight"), present)

@@ -1,0 +1,50 @@
+"""Several fields, one vector: the weighted mean of a record's field embeddings."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor
+
+_SMALLEST_NORM = 1e-6  # below it the direction is noise: the vector shrinks to zero instead of the gradient exploding
+
+
+def fuse(embedding: Tensor, weight: Tensor, present: Tensor) -> Tensor:
+    """Fuses the field embeddings of each record: unit vectors in, weighted mean of the present ones, unit vector out.
+
+    GCL's rule (Zhu, Jung, Clark 2024, https://arxiv.org/abs/2404.08535): a missing field counts nothing and the
+    remaining weights are renormalised, so a record with one field present is exactly that field's embedding.
+
+    Args:
+        embedding: [B, F, D] unit vectors; what stands in an absent field's row is never looked at.
+        weight: [F], at least 0; the fields' shares.
+        present: [B, F] bool.
+
+    Returns:
+        [B, D] unit vectors. Where the mean is (nearly) zero, because opposite vectors cancel, it has no direction and
+        the result is shorter than 1; its gradient stays finite.
+
+    Raises:
+        ValueError: a record has no present field of positive weight.
+
+    >>> import torch
+    >>> embedding = torch.tensor([[[1.0, 0.0], [0.0, 1.0]], [[0.6, 0.8], [0.0, 0.0]]])
+    >>> fuse(embedding, torch.tensor([0.9, 0.1]), torch.tensor([[True, True], [True, False]]))
+    tensor([[0.9939, 0.1104],
+            [0.6000, 0.8000]])
+    """
+    if embedding.shape[:2] != present.shape or weight.shape != present.shape[1:]:
+        raise ValueError(
+            f"fuse takes embedding[B, F, D], weight[F], present[B, F]; "
+            f"given {list(embedding.shape)}, {list(weight.shape)}, {list(present.shape)}."
+        )
+    share = weight.to(embedding.dtype) * present  # [B, F]
+    total = share.sum(dim=1, keepdim=True)  # [B, 1]
+    if not bool((total > 0).all()):
+        rows = (total[:, 0] <= 0).nonzero()[:, 0].tolist()
+        raise ValueError(
+            f"{len(rows)} of {len(total)} records have no field of positive weight, the first in row {rows[0]} of the "
+            "batch: a record needs at least one to have an embedding."
+        )
+    kept = embedding.masked_fill(~present[:, :, None], 0)  # [B, F, D]; 0 * nan would be nan
+    mean = ((share / total)[:, :, None] * kept).sum(dim=1)  # not a product of matrices: autocast would round it
+    return F.normalize(mean, dim=-1, eps=_SMALLEST_NORM)

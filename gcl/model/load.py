@@ -1,0 +1,211 @@
+"""From a name to a DualEncoder: open_clip's architectures, hub repositories, folders, and our own two."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import open_clip
+from open_clip.factory import HF_HUB_PREFIX, LOCAL_DIR_PREFIX
+from open_clip.pretrained import download_pretrained, download_pretrained_from_hf, get_pretrained_cfg
+from open_clip.tokenizer import HFTokenizer
+from torch import nn
+
+from gcl.model import lite
+from gcl.model.dual_encoder import DualEncoder, Origin
+from gcl.model.preprocess import Preprocess
+from gcl.model.text_only import TextOnly
+from gcl.model.tokens import Tokens
+from gcl.model.towers import tower
+from gcl.schema import Modality, Schema
+
+HF_TEXT_PREFIX = "hf-text:"
+_CONFIG = "open_clip_config.json"
+
+open_clip.add_model_config(Path(__file__).parent / "configs")
+
+
+def load_model(
+    name: str,
+    *,
+    schema: Schema,
+    pretrained: str | None = None,
+    resize: str | None = None,
+    image_size: int | None = None,
+    context_length: int | None = None,
+    decode: str = "exact",
+    crop: float = 0.9,
+    channels_last: bool = False,
+) -> DualEncoder:
+    """Loads a model with its own preprocessing, tokenizer, temperature and bias; arguments as in `ModelConfig`.
+
+    Weights are read from safetensors or with torch's `weights_only`: no code in a checkpoint is ever run.
+
+    Raises:
+        ValueError: an unknown name, a file that cannot be fetched, a schema or a setting the model cannot follow.
+    """
+    with _quiet():
+        if name.startswith(HF_TEXT_PREFIX):
+            model, origin = _text_only(name)
+        elif name == lite.NAME:
+            model, origin = _lite()
+        else:
+            model, origin = _open_clip(name, pretrained, image_size)
+    preprocess = Preprocess(
+        **_image_settings(origin.preprocess_cfg, resize),
+        decode=decode,
+        crop=crop,
+        tokens=Tokens(origin.tokenizer, _context_length(model, origin, context_length)),
+    )
+    origin = replace(origin, preprocess_cfg={**origin.preprocess_cfg, "resize_mode": preprocess.resize})
+    return DualEncoder(model, schema, preprocess, origin=origin, channels_last=channels_last)
+
+
+def _open_clip(name: str, pretrained: str | None, image_size: int | None) -> tuple[nn.Module, Origin]:
+    if name.startswith(LOCAL_DIR_PREFIX):
+        model_cfg = _read_folder(Path(name.removeprefix(LOCAL_DIR_PREFIX)))
+    elif name.startswith(HF_HUB_PREFIX):
+        repository = name.removeprefix(HF_HUB_PREFIX)
+        with _reaching(name, repository, _CONFIG):
+            config = json.loads(Path(download_pretrained_from_hf(repository, filename=_CONFIG)).read_text("utf-8"))
+        with _reaching(name, repository, "open_clip_model.safetensors"):
+            download_pretrained_from_hf(repository)
+        model_cfg = config["model_cfg"]
+    else:
+        model_cfg = _known_architecture(name)
+        _fetch_tag(name, pretrained)
+    if pretrained and ":" in name:
+        raise ValueError(f"model.pretrained={pretrained!r}: {name} brings its own weights, leave it out.")
+    text_cfg = model_cfg["text_cfg"]
+    overrides = {}
+    if name.startswith(LOCAL_DIR_PREFIX) and text_cfg.get("hf_model_name"):
+        folder = name.removeprefix(LOCAL_DIR_PREFIX)  # open_clip would ask the hub; the export has the file
+        if (Path(folder) / "config.json").is_file():
+            overrides["text_cfg"] = {**text_cfg, "hf_model_name": folder, "hf_model_pretrained": False}
+    with _reaching(name, text_cfg.get("hf_model_name"), "config.json"):
+        model = open_clip.create_model(
+            name,
+            pretrained,
+            force_image_size=image_size,
+            require_pretrained=bool(pretrained) or ":" in name,
+            **overrides,
+        )
+    with _reaching(name, text_cfg.get("hf_tokenizer_name"), "tokenizer.json"):
+        tokenizer = open_clip.get_tokenizer(name)
+    if image_size:
+        model_cfg["vision_cfg"]["image_size"] = image_size
+    return model, Origin(name, pretrained, model_cfg, dict(model.visual.preprocess_cfg), tokenizer)
+
+
+def _lite() -> tuple[nn.Module, Origin]:
+    model_cfg = _known_architecture(lite.NAME)
+    model = lite.build(model_cfg)
+    text_cfg = model_cfg["text_cfg"]
+    tokenizer = HFTokenizer(str(lite.text_folder()), context_length=text_cfg["context_length"])
+    return model, Origin(lite.NAME, None, model_cfg, dict(lite.PREPROCESS), tokenizer)
+
+
+def _text_only(name: str) -> tuple[nn.Module, Origin]:
+    source = name.removeprefix(HF_TEXT_PREFIX)
+    with _reaching(name, source, "config.json"):
+        model = TextOnly(source)
+        tokenizer = HFTokenizer(source, context_length=model.context_length)
+    return model, Origin(name, None, {"text_cfg": {"hf_model_name": source}}, {}, tokenizer)
+
+
+def _read_folder(folder: Path) -> dict[str, Any]:
+    if not (folder / _CONFIG).is_file():
+        raise ValueError(f"{folder} is no open_clip folder: there is no {_CONFIG} in it.")
+    if not any(path.suffix in (".safetensors", ".bin", ".pth") for path in folder.iterdir()):
+        raise ValueError(f"{folder} holds no weights; open_clip_model.safetensors belongs beside its {_CONFIG}.")
+    return json.loads((folder / _CONFIG).read_text("utf-8"))["model_cfg"]
+
+
+def _known_architecture(name: str) -> dict[str, Any]:
+    model_cfg = open_clip.get_model_config(name)
+    if model_cfg is None:
+        near = difflib.get_close_matches(name, open_clip.list_models(), n=5, cutoff=0.4)
+        raise ValueError(
+            f"open_clip knows no architecture {name!r}; the nearest names are {', '.join(near)}. "
+            "A hub repository is written hf-hub:<owner>/<name>, a folder local-dir:<path>."
+        )
+    return model_cfg
+
+
+def _fetch_tag(name: str, pretrained: str | None) -> None:
+    if not pretrained or Path(pretrained).is_file():
+        return
+    source = get_pretrained_cfg(name, pretrained)
+    if not source:
+        tags = open_clip.list_pretrained_tags_by_model(name)
+        near = difflib.get_close_matches(pretrained, tags, n=5, cutoff=0.4) or tags
+        raise ValueError(
+            f"model.pretrained={pretrained!r} is neither a file nor a tag of {name}; its tags are "
+            f"{', '.join(near) if near else 'none'}."
+        )
+    repository, _, file = source.get("hf_hub", "").rpartition("/")
+    with _reaching(name, repository or source.get("url"), file or "open_clip_model.safetensors"):
+        download_pretrained(source)
+
+
+@contextmanager
+def _reaching(name: str, repository: str | None, file: str) -> Iterator[None]:
+    """Turns whatever the hub's client throws into one sentence; without a repository nothing is fetched."""
+    try:
+        yield
+    except Exception as error:
+        if repository is None or Path(repository).is_dir():
+            raise
+        offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "TRUE", "YES", "ON")
+        why = "HF_HUB_OFFLINE is set" if offline else str(error).strip().splitlines()[0]
+        raise ValueError(
+            f"{name} needs {file} of the repository {repository} on huggingface.co, which cannot be fetched ({why}): "
+            "bring the model's folder here and give model.name=local-dir:/path/to/folder."
+        ) from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """open_clip's every log line gives a root logger without handlers one, which doubles other libraries' lines."""
+    silence = logging.NullHandler()
+    logging.root.addHandler(silence)
+    try:
+        yield
+    finally:
+        logging.root.removeHandler(silence)
+
+
+def _image_settings(preprocess_cfg: dict[str, Any], resize: str | None) -> dict[str, Any]:
+    """open_clip's preprocess_cfg -> the image half of Preprocess."""
+    cfg = {**open_clip.transform.PreprocessCfg().__dict__, **deepcopy(preprocess_cfg)}
+    size = cfg["size"]
+    return {
+        "size": (size, size) if isinstance(size, int) else tuple(size),
+        "mean": tuple(cfg["mean"]),
+        "std": tuple(cfg["std"]),
+        "interpolation": "bilinear" if cfg["interpolation"] == "bilinear" else "bicubic",
+        "fill": cfg["fill_color"],
+        "resize": resize or cfg["resize_mode"],
+    }
+
+
+def _context_length(model: nn.Module, origin: Origin, wanted: int | None) -> int:
+    own = origin.model_cfg["text_cfg"].get("context_length") or model.context_length
+    if wanted is None or wanted == own:
+        return own
+    if not tower(model, Modality.text).ignores_padding:
+        raise ValueError(
+            f"model.context_length={wanted}: the text tower of {origin.name} attends to padding and must be given "
+            f"{own} tokens; leave context_length out."
+        )
+    if not 2 < wanted <= model.context_length:
+        raise ValueError(f"model.context_length={wanted}: {origin.name} reads 3 to {model.context_length} tokens.")
+    return wanted

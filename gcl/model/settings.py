@@ -1,0 +1,42 @@
+"""What `model:` in a run's config may say. Standard library only: checked before torch is loaded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass
+class Recipe:
+    """What this model is usually fine-tuned with: defaults of optim.learning_rate, train.epochs, train.batch_size."""
+
+    learning_rate: float = 1e-5
+    epochs: float = 5.0
+    batch_size: int = 256
+
+
+@dataclass
+class ModelConfig:
+    """The arguments of `load_model`, a label for folders and tables, and the usual recipe.
+
+    name: an open_clip architecture ("ViT-B-16-SigLIP"), "hf-hub:<owner>/<repository>", "local-dir:<folder>" (a folder
+        with open_clip_config.json, such as an export of ours), "hf-text:<repository or folder>" (a text encoder alone),
+        or one of ours: "gcl-tiny", "gcl-lite".
+    pretrained: for an architecture's name alone: a tag of open_clip, or a file of weights; null: random weights.
+    resize: "squash" | "shortest" | "longest"; null: the model's own.
+    image_size: side in pixels; null: the model's own. Another one interpolates the position table.
+    context_length: tokens read of a text; null: the model's own. Only towers that ignore padding can be given fewer.
+    decode: "exact" | "scaled" (faster on large photos, a little different).
+    crop: least share of a training image's area that is shown, where the run augments its images.
+    channels_last: memory format of the image tower; faster for convolutions.
+    """
+
+    label: str = "???"
+    name: str = "???"
+    pretrained: str | None = None
+    resize: str | None = None
+    image_size: int | None = None
+    context_length: int | None = None
+    decode: str = "exact"
+    crop: float = 0.9
+    channels_last: bool = False
+    recipe: Recipe = field(default_factory=Recipe)

@@ -1,0 +1,167 @@
+"""One tower of an open_clip model, split where a frozen trunk ends and a trainable head begins.
+
+open_clip gives the whole way from pixels or tokens to the embedding; caching features, training heads only and running
+a text at its own length need the two halves. A Tower only points into the model: it owns no parameter and no state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from open_clip.hf_model import HFTextEncoder
+from open_clip.timm_model import TimmModel
+from open_clip.transformer import TextTransformer, VisionTransformer, text_global_pool
+from torch import Tensor, nn
+
+from gcl.schema import Modality
+
+_LENGTH_STEP = 8  # text lengths are rounded up to a multiple of it: few distinct shapes, aligned kernels
+
+
+@dataclass(frozen=True)
+class Tower:
+    """trunk(input) -> features [n, E]; head(features) -> embeddings [n, D], not yet normalised.
+
+    trunk_parts, head_parts: the modules and bare parameters each half consists of.
+    trim: drops the columns of a token batch that cannot change its embeddings; None: padding counts, all must stay.
+    """
+
+    trunk: Callable[[Tensor], Tensor]
+    head: Callable[[Tensor], Tensor]
+    trunk_parts: tuple[nn.Module | nn.Parameter, ...]
+    head_parts: tuple[nn.Module | nn.Parameter, ...]
+    trim: Callable[[Tensor], Tensor] | None = None
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        yield from _parameters(self.trunk_parts)
+        yield from _parameters(self.head_parts)
+
+    @property
+    def ignores_padding(self) -> bool:
+        return self.trim is not None
+
+    @property
+    def trunk_frozen(self) -> bool:
+        """True if no parameter of the trunk is being trained."""
+        return not any(parameter.requires_grad for parameter in _parameters(self.trunk_parts))
+
+    def rest(self) -> None:
+        """Puts the trunk into evaluation mode: a frozen trunk has no batch statistics to move and nothing to drop."""
+        for part in self.trunk_parts:
+            if isinstance(part, nn.Module) and part.training:
+                part.eval()
+
+
+def tower(model: nn.Module, modality: Modality) -> Tower | None:
+    """The model's tower for a modality, or None if it has none."""
+    if modality is Modality.image:
+        visual = getattr(model, "visual", None)
+        return None if visual is None else _image_tower(visual)
+    text = getattr(model, "text", None)
+    if isinstance(text, HFTextEncoder):
+        return _hugging_face_tower(text)
+    if text is None or (isinstance(text, TextTransformer) and text.cls_emb is None):
+        return _open_clip_text_tower(model if text is None else text)
+    return _whole(text)
+
+
+def embedding_width(model: nn.Module) -> int:
+    """D: CustomTextCLIP's text tower says it; CLIP's is read off the projection."""
+    text = getattr(model, "text", None)
+    if text is not None:
+        return text.output_dim
+    projection = model.text_projection
+    if projection is None:
+        return model.token_embedding.embedding_dim
+    return projection.out_features if isinstance(projection, nn.Linear) else projection.shape[1]
+
+
+def _image_tower(visual: nn.Module) -> Tower:
+    if isinstance(visual, TimmModel):
+        return Tower(visual.trunk, visual.head, (visual.trunk,), (visual.head,))
+    if isinstance(visual, VisionTransformer) and visual.proj is not None and not visual.output_tokens:
+
+        def trunk(image: Tensor) -> Tensor:
+            return visual._pool(visual.transformer(visual._embeds(image)))[0]
+
+        def head(features: Tensor) -> Tensor:
+            return features @ visual.proj
+
+        return Tower(trunk, head, _without(visual, "proj"), (visual.proj,))
+    return _whole(visual)
+
+
+def _hugging_face_tower(text: HFTextEncoder) -> Tower:
+    padding = text.config.pad_token_id
+
+    def trunk(tokens: Tensor) -> Tensor:
+        mask = (tokens != padding).long()
+        return text.pooler(text.transformer(input_ids=tokens, attention_mask=mask), mask)
+
+    def trim(tokens: Tensor) -> Tensor:
+        used = (tokens != padding).any(dim=0)  # [L]
+        return _shorten(tokens, (used * torch.arange(1, len(used) + 1, device=used.device)).max())
+
+    return Tower(trunk, text.proj, (text.transformer, text.pooler), (text.proj,), trim)
+
+
+def _open_clip_text_tower(text: nn.Module) -> Tower:
+    """CLIP keeps its text tower's parts on itself, CustomTextCLIP in `.text`; the parts have the same names."""
+    pooling = getattr(text, "text_pool_type", None) or text.pool_type
+    end = getattr(text, "text_eos_id", None) or getattr(text, "eos_id", None)
+    mask, projection = text.attn_mask, text.text_projection
+
+    def trunk(tokens: Tensor) -> Tensor:
+        length = tokens.shape[1]
+        x = text.token_embedding(tokens).to(text.transformer.get_cast_dtype())  # [n, L, width]
+        x = x + text.positional_embedding[:length].to(x.dtype)
+        x = text.transformer(x, attn_mask=None if text.attn_mask is None else text.attn_mask[:length, :length])
+        return text_global_pool(text.ln_final(x), tokens, pooling, eos_token_id=end)
+
+    def head(features: Tensor) -> Tensor:
+        if projection is None:
+            return features
+        return projection(features) if isinstance(projection, nn.Module) else features @ projection
+
+    def trim(tokens: Tensor) -> Tensor:
+        # Under a causal mask nothing right of the pooled token reaches it.
+        return _shorten(tokens, (tokens if pooling == "argmax" else (tokens == end).int()).argmax(dim=-1).max() + 1)
+
+    names = ("token_embedding", "positional_embedding", "transformer", "ln_final")
+    return Tower(
+        trunk,
+        head,
+        tuple(getattr(text, name) for name in names),
+        () if projection is None else (projection,),
+        trim if mask is not None and pooling in ("argmax", "eos") else None,
+    )
+
+
+def _whole(module: nn.Module) -> Tower:
+    """A tower with no seam we know: all of it is trunk."""
+
+    def trunk(x: Tensor) -> Tensor:
+        out = module(x)
+        return out[0] if isinstance(out, tuple) else out
+
+    return Tower(trunk, lambda features: features, (module,), ())
+
+
+def _shorten(tokens: Tensor, longest: Tensor) -> Tensor:
+    length = -(-max(int(longest), 1) // _LENGTH_STEP) * _LENGTH_STEP
+    return tokens[:, : min(length, tokens.shape[1])]
+
+
+def _without(module: nn.Module, name: str) -> tuple[nn.Module | nn.Parameter, ...]:
+    bare = (parameter for key, parameter in module.named_parameters(recurse=False) if key != name)
+    return (*bare, *module.children())
+
+
+def _parameters(parts: tuple[nn.Module | nn.Parameter, ...]) -> Iterator[nn.Parameter]:
+    for part in parts:
+        if isinstance(part, nn.Module):
+            yield from part.parameters()
+        else:
+            yield part

@@ -1,0 +1,184 @@
+"""The one path from records to embeddings: validation while training, the final evaluation and export all call `embed`.
+
+Rows are embedded in fixed blocks of `batch_size` consecutive records. Ranks share the blocks, so every block has the
+same contents, and therefore the same bits, on any number of ranks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+
+from gcl.data.batch import Features, RowsDataset, SideBatch, SideReader
+from gcl.data.store import Records
+from gcl.model.fusion import fuse
+from gcl.retrieval import cache as cached
+from gcl.retrieval.ranks import agree, fill_from_ranks, rank_and_world, share
+from gcl.schema import Field, SideName
+
+_FUSE_ROWS = 8192  # rows fused at once: bounds the memory of the intermediate
+
+
+@dataclass(frozen=True)
+class FieldEmbeddings:
+    """embedding[M, F, D] float32 unit vectors (0 where absent), present[M, F] bool, and the fields they belong to."""
+
+    embedding: np.ndarray
+    present: np.ndarray
+    side: Mapping[str, Field]
+
+    def __len__(self) -> int:
+        return len(self.embedding)
+
+    def fused(self, weights: Mapping[str, float] | Sequence[float] | None = None) -> np.ndarray:
+        """[M, D] unit vectors. weights: by field name or in field order; absent, the schema's.
+
+        Raises ValueError for a record without a field of positive weight, and for weights of unknown fields.
+        """
+        weight = field_weights(self.side, weights)
+        empty = np.flatnonzero((self.present * weight).sum(axis=1) <= 0)
+        if len(empty):
+            raise ValueError(
+                f"{len(empty)} of {len(self)} records have no field of positive weight, the first is row {empty[0]}: "
+                f"give a weight to a field they have (weights: {dict(zip(self.side, weight.tolist(), strict=True))})."
+            )
+        fused = np.empty((len(self), self.embedding.shape[2]), dtype=np.float32)
+        tensor = torch.tensor(weight, dtype=torch.float32)
+        for start in range(0, len(self), _FUSE_ROWS):
+            rows = slice(start, start + _FUSE_ROWS)
+            part = torch.from_numpy(np.ascontiguousarray(self.embedding[rows]))
+            fused[rows] = fuse(part, tensor, torch.from_numpy(np.ascontiguousarray(self.present[rows]))).numpy()
+        return fused
+
+    def take(self, rows: np.ndarray) -> FieldEmbeddings:
+        """Some of the rows, in the order given."""
+        return FieldEmbeddings(self.embedding[rows], self.present[rows], self.side)
+
+
+def field_weights(side: Mapping[str, Field], weights: Mapping[str, float] | Sequence[float] | None) -> np.ndarray:
+    """[F] in field order; a mapping leaves out the fields it does not name (weight 0)."""
+    if weights is None:
+        return np.array([spec.weight for spec in side.values()], dtype=np.float32)
+    if isinstance(weights, Mapping):
+        unknown = [name for name in weights if name not in side]
+        if unknown:
+            raise ValueError(f"There is no field {unknown[0]!r} to weight; fields: {', '.join(side)}.")
+        return np.array([weights.get(name, 0.0) for name in side], dtype=np.float32)
+    if len(weights) != len(side):
+        raise ValueError(f"{len(weights)} weights for the {len(side)} fields {', '.join(side)}: give one each.")
+    return np.asarray(weights, dtype=np.float32)
+
+
+def embed(
+    encoder: nn.Module,
+    records: Records,
+    side: SideName,
+    *,
+    batch_size: int = 64,
+    workers: int = 0,
+    device: torch.device | str | None = None,
+    features: Mapping[str, np.ndarray] | None = None,
+    autocast: torch.dtype | None = None,
+    cache: str | Path | None = None,
+    progress: bool = False,
+) -> FieldEmbeddings:
+    """Embeds every field of every record.
+
+    encoder: has `schema`, `preprocess`, `width` and `embed_fields(SideBatch, side) -> [B, F, D]` (a DualEncoder).
+        It is put into eval mode and back, and moved to `device` if one is given.
+    features: cached outputs of frozen trunks by field, one row a record of the whole store.
+    autocast: compute in this type; the result is float32 in any case.
+    cache: a folder to keep embeddings in, by content (see `cache`).
+    """
+    fields = encoder.schema.side(side)
+    target = torch.device(device) if device is not None else next(encoder.parameters()).device
+    # Features and token caches belong to the whole store, of which `records` may be some rows.
+    store, rows = getattr(records, "store", records), records.rows
+    context = torch.autocast(target.type, dtype=autocast) if autocast is not None else nullcontext()
+
+    def make() -> tuple[np.ndarray, np.ndarray]:
+        reader = SideReader(store, fields, encoder.preprocess, features)
+        blocks = [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
+        with evaluating(encoder, target), torch.inference_mode(), context:
+            return _embed_blocks(encoder, RowsDataset(reader, blocks), side, target, workers=workers, progress=progress)
+
+    def key() -> str:
+        return cached.embedding_key(
+            encoder, records, fields, block=batch_size, autocast=str(autocast), device=target.type
+        )
+
+    return FieldEmbeddings(*(make() if cache is None else cached.kept(cache, len(rows), key, make)), fields)
+
+
+def _embed_blocks(
+    encoder: nn.Module, dataset: RowsDataset, side: SideName, device: torch.device, *, workers: int, progress: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """embedding[M, F, D], present[M, F] of all blocks; each rank computes its share of them, every rank gets all."""
+    rank, world = rank_and_world()
+    ends = np.cumsum([0] + [len(rows) for rows in dataset.row_blocks]).tolist()
+    fields = len(encoder.schema.side(side))
+    embedding = np.zeros((ends[-1], fields, int(encoder.width)), dtype=np.float32)
+    present = np.zeros((ends[-1], fields), dtype=bool)
+    mine, error = share(len(dataset), rank, world), None
+    try:
+        loader = DataLoader(
+            dataset, batch_size=None, sampler=list(mine), num_workers=min(workers, len(mine)), collate_fn=_as_it_is,
+            pin_memory=device.type == "cuda", generator=torch.Generator(),  # or it draws from the training's randomness
+        )  # fmt: skip
+        for block, batch in zip(_counted(mine, progress and rank == 0, side), loader, strict=True):
+            rows = slice(ends[block], ends[block + 1])
+            embedding[rows] = encoder.embed_fields(to_device(batch, device), side).float().cpu().numpy()
+            present[rows] = batch.present.numpy()
+    except Exception as caught:
+        error = caught
+    agree(error)
+    shares = [share(len(dataset), other, world) for other in range(world)]
+    owned = [range(ends[blocks.start], ends[blocks.stop]) for blocks in shares]
+    fill_from_ranks(embedding, owned)
+    fill_from_ranks(present.view(np.uint8), owned)
+    return embedding, present
+
+
+@contextmanager
+def evaluating(encoder: nn.Module, device: torch.device) -> Iterator[None]:
+    """Eval mode on `device`; afterwards every module is in the mode it was in (parts may be frozen in eval mode)."""
+    modes = [(module, module.training) for module in encoder.modules()]
+    encoder.to(device).eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def to_device(batch: SideBatch, device: torch.device) -> SideBatch:
+    """A side's batch on another device; `present` follows its values."""
+    if device.type == "cpu":
+        return batch
+    fields = {
+        name: Features(value.value.to(device, non_blocking=True))
+        if isinstance(value, Features)
+        else value.to(device, non_blocking=True)
+        for name, value in batch.fields.items()
+    }
+    return SideBatch(fields, batch.present.to(device, non_blocking=True))
+
+
+def _as_it_is(batch: SideBatch) -> SideBatch:
+    return batch
+
+
+def _counted(blocks: range, progress: bool, side: str) -> Iterator[int]:
+    if not progress:
+        yield from blocks
+        return
+    from tqdm import tqdm
+
+    yield from tqdm(blocks, desc=f"embedding, {side}", unit="block")

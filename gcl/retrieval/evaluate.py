@@ -1,0 +1,147 @@
+"""embed, search, measure: what validation while training and the final evaluation have in common, which is everything.
+
+Tasks usually share the rows of one store. Each store is embedded once, the union of the rows that any task needs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from torch import nn
+
+from gcl.data.store import Records
+from gcl.retrieval.audit import Audit, audit
+from gcl.retrieval.embed import FieldEmbeddings, embed
+from gcl.retrieval.metrics import measure
+from gcl.retrieval.names import depth, parse_metric
+from gcl.retrieval.order import Ties, with_ties
+from gcl.retrieval.search import search
+from gcl.retrieval.task import RetrievalTask, Run
+from gcl.schema import SideName
+
+DEFAULT_METRICS = ("ndcg@10", "mrr@10", "recall@10", "recall@50", "map@100", "precision@10")
+
+
+@dataclass(frozen=True)
+class TaskResult:
+    """One model on one task: a number a query and metric, and the results they were computed from."""
+
+    task: str
+    values: dict[str, np.ndarray]  # {metric: [Q]}
+    score: np.ndarray  # [Q, K] float32
+    row: np.ndarray  # [Q, K] corpus positions
+    query_ids: Sequence[str] = field(repr=False)
+    document_ids: Sequence[str] = field(repr=False)
+    audit: Audit | None = None
+
+    @property
+    def queries(self) -> int:
+        return len(self.row)
+
+    @property
+    def means(self) -> dict[str, float]:
+        return {name: float(value.mean()) if len(value) else float("nan") for name, value in self.values.items()}
+
+    @property
+    def run(self) -> Run:
+        """`{query id: [(document id, score)]}`, best first."""
+        return {
+            str(query): [(str(self.document_ids[r]), float(s)) for r, s in zip(rows, scores, strict=True) if r >= 0]
+            for query, rows, scores in zip(self.query_ids, self.row, self.score, strict=True)
+        }
+
+
+def evaluate(
+    encoder: nn.Module,
+    tasks: Sequence[RetrievalTask],
+    metrics: Sequence[str] = DEFAULT_METRICS,
+    *,
+    k: int | None = None,
+    query_weights: Mapping[str, float] | None = None,
+    document_weights: Mapping[str, float] | None = None,
+    threshold: float = 0.0,
+    ties: Ties = "ascending",
+    check: bool = True,
+    features: Mapping[SideName, Mapping[str, np.ndarray]] | None = None,
+    **embedding,
+) -> dict[str, TaskResult]:
+    """{task name: TaskResult}.
+
+    Raises ValueError, before anything is embedded, for a misspelt metric and for a task too broken to be measured.
+
+    k: documents retrieved a query; by default the largest cutoff among the metrics.
+    query_weights, document_weights: field weights other than the schema's.
+    threshold: binary metrics call relevant what is above it.
+    features: {side: {field: a frozen trunk's cached output, one row a record of the store}}.
+    embedding: keyword arguments of `embed` (batch_size, workers, device, cache, progress …).
+    """
+    for name in metrics:
+        parse_metric(name)
+    names = [task.name for task in tasks]
+    if len(set(names)) < len(names):
+        raise ValueError(f"Two tasks have the same name: {sorted(n for n in set(names) if names.count(n) > 1)}.")
+    audits = {task.name: audit(task) for task in tasks} if check else {}
+    for found in audits.values():
+        found.check()
+    k, features = k or depth(metrics) or 1000, features or {}
+    queries = embed_shared(
+        encoder, [task.queries for task in tasks], "query", features=features.get("query"), **embedding
+    )
+    documents = embed_shared(
+        encoder, [task.corpus for task in tasks], "document", features=features.get("document"), **embedding
+    )
+    results = {}
+    shared, vectors = None, np.empty((0, 0), dtype=np.float32)
+    for task, query, document in zip(tasks, queries, documents, strict=True):
+        if shared is not document:  # tasks with the very same corpus share its fused vectors
+            shared, vectors = document, document.fused(document_weights)
+        score, row = search(query.fused(query_weights), vectors, k, rank=task.id_ranks)
+        results[task.name] = result_of(
+            task, score, row, metrics, threshold=threshold, ties=ties, audited=audits.get(task.name)
+        )
+    return results
+
+
+def result_of(
+    task: RetrievalTask,
+    score: np.ndarray,
+    row: np.ndarray,
+    metrics: Sequence[str] = DEFAULT_METRICS,
+    *,
+    threshold: float = 0.0,
+    ties: Ties = "ascending",
+    audited: Audit | None = None,
+) -> TaskResult:
+    """Measures results that are already there: score[Q, K], row[Q, K] corpus positions (-1: none).
+
+    ties: how equal scores are ordered before measuring.
+    """
+    if ties != "ascending":
+        score, row = with_ties(score, row, task.id_ranks, ties)
+    gains = task.judgments.gains(row, len(task.corpus))
+    values = measure(metrics, gains=gains, judged=task.judgments.by_query(len(task.queries)), threshold=threshold)
+    return TaskResult(task.name, values, score, row, task.queries.ids, task.corpus.ids, audited)
+
+
+def embed_shared(encoder: nn.Module, wanted: Sequence[Records], side: SideName, **embedding) -> list[FieldEmbeddings]:
+    """Embeddings of each of `wanted`. Parts of one store are embedded once; equal parts are one object."""
+    groups: dict[int, list[int]] = {}
+    for position, records in enumerate(wanted):
+        groups.setdefault(id(getattr(records, "store", records)), []).append(position)
+    result: list[FieldEmbeddings | None] = [None] * len(wanted)
+    for positions in groups.values():
+        parts = [wanted[position] for position in positions]
+        rows = np.unique(np.concatenate([part.rows for part in parts]))
+        store = getattr(parts[0], "store", parts[0])
+        whole = len(rows) == len(store)
+        embedded = embed(encoder, store if whole else store.subset(rows), side, **embedding)
+        taken: dict[bytes, FieldEmbeddings] = {}
+        for position, part in zip(positions, parts, strict=True):
+            key = np.ascontiguousarray(part.rows).tobytes()
+            if key not in taken:
+                all_of_them = len(part.rows) == len(rows) and bool((part.rows == rows).all())
+                taken[key] = embedded if all_of_them else embedded.take(np.searchsorted(rows, part.rows))
+            result[position] = taken[key]
+    return result  # type: ignore[return-value]

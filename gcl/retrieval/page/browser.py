@@ -1,0 +1,112 @@
+"""The searches as data for the page's script: a row each, the chosen ones in full, all within a limit of bytes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from gcl.retrieval.page.choose import chosen
+from gcl.retrieval.page.contest import Entry
+from gcl.retrieval.page.details import Detailer, Shelf, Side, shortened
+from gcl.retrieval.page.thumbnails import Album
+
+_LONGEST_QUERY = 200
+
+
+def browser_data(
+    entries: Sequence[Entry],
+    metrics: Sequence[str],
+    *,
+    details: int,
+    top: int,
+    thumbnails: int,
+    limit_bytes: int,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Everything the list of searches needs, as plain values; `as_json` of it has at most `limit_bytes` bytes.
+
+    What does not fit is left out: first full views from the least important on, then rows without a change.
+    """
+    labels = list(entries[0].results)
+    data: dict[str, Any] = {
+        "labels": labels,
+        "metrics": list(metrics),
+        "tasks": [entry.title for entry in entries],
+        "top": top,
+        "total": sum(len(entry.task.queries) for entry in entries),
+    }
+    places = [(number, position) for number, entry in enumerate(entries) for position in range(len(entry.task.queries))]
+    change = np.concatenate([_change(entry, metrics[0]) for entry in entries])
+    rows = [row for number, entry in enumerate(entries) for row in _rows(number, entry, metrics)]
+    keep = _that_fit(rows, change, limit_bytes // 2)
+    rows, places, change = [rows[i] for i in keep], [places[i] for i in keep], change[keep]
+    album = Album(thumbnails)
+    shelf = Shelf(album)
+    detailers = [Detailer(entry, shelf, top=top) for entry in entries]
+    full: list[dict[str, Any]] = []
+    size = _size(data) + sum(_size(row) for row in rows) + 512
+    for i in chosen(change, details, seed=seed):
+        number, position = places[i]
+        products, mark = len(shelf.products), album.mark()
+        view = detailers[number](position)
+        added = _size(view) + sum(_size(product) for product in list(shelf.products.values())[products:])
+        if size + added + album.size > limit_bytes:
+            shelf.back_to(products)
+            album.back_to(mark)
+            break
+        size += added
+        rows[i][3] = len(full)
+        full.append(view)
+    return data | {
+        "rows": rows,
+        "details": full,
+        "wanted": min(details, len(rows)),
+        "products": list(shelf.products.values()),
+        "pictures": list(album.pictures.values()),
+    }
+
+
+def as_json(data: Any) -> str:
+    """JSON that can stand in a script element: no `<`, so neither an end tag nor a comment."""
+    text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+
+
+def _size(value: Any) -> int:
+    return len(as_json(value).encode(errors="replace")) + 1
+
+
+def _change(entry: Entry, metric: str) -> np.ndarray:
+    """What the searches are sorted by; with one model only, its values around their mean."""
+    change = entry.change(metric)
+    if change is None:
+        values = entry.values(next(iter(entry.results)), metric)
+        return values - values.mean()
+    return change
+
+
+def _rows(number: int, entry: Entry, metrics: Sequence[str]) -> list[list[Any]]:
+    """[task, text, id, full view or -1, [[value of each metric] of each model]] of each query."""
+    side = Side(entry.task.queries)
+    positions = np.arange(len(entry.task.queries))
+    texts = [entry.task.queries.column(name, positions) for name in side.titles]
+    values = [
+        np.stack([entry.values(label, metric) for metric in metrics], axis=1).round(6).tolist()
+        for label in entry.results
+    ]
+    rows = []
+    for position, identifier in enumerate(entry.task.queries.ids):
+        text = " · ".join(str(column[position]) for column in texts if column[position])
+        own = [model[position] for model in values]
+        rows.append([number, shortened(text, _LONGEST_QUERY), str(identifier), -1, own])
+    return rows
+
+
+def _that_fit(rows: list[list[Any]], change: np.ndarray, limit: int) -> np.ndarray:
+    """Positions of the rows that fit, in order; those with the largest change first."""
+    sizes = np.array([_size(row) for row in rows])
+    order = np.argsort(-np.abs(change), kind="stable")
+    return np.sort(order[np.cumsum(sizes[order]) <= limit])

@@ -1,0 +1,105 @@
+"""The run's curves: training loss and the dev metric over steps, out of metrics.csv."""
+
+from __future__ import annotations
+
+import csv
+import math
+from pathlib import Path
+
+import numpy as np
+
+from gcl.retrieval.page.contest import DESCRIPTIONS
+from gcl.retrieval.page.figures import Line, chart, legend
+from gcl.retrieval.page.markup import Markup, tag
+from gcl.retrieval.page.words import spelled
+
+_MOST_POINTS = 200
+_MOST_LINES = 6
+
+Curves = dict[str, tuple[np.ndarray, np.ndarray]]
+
+
+def read_curves(path: str | Path) -> Curves:
+    """{column: (step[n], value[n])} of every numeric column of a metrics.csv; cells left empty are left out."""
+    points: dict[str, dict[int, float]] = {}
+    with open(path, newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            step = _number(row.get("step"))
+            for name, cell in row.items():
+                value = _number(cell)
+                if step is not None and value is not None and name not in (None, "step", "epoch"):
+                    points.setdefault(name, {})[int(step)] = value  # a resumed run writes a step again: the last counts
+    return {name: _in_order(values) for name, values in points.items()}
+
+
+def curves_section(path: str | Path | None, metric: str) -> Markup | None:
+    """Two charts with their stories in words, or None where there is nothing to draw."""
+    if path is None or not Path(path).is_file():
+        return None
+    curves = read_curves(path)
+    figures = [figure for figure in (_loss(curves), _dev(curves, metric)) if figure is not None]
+    return tag("div", *figures, class_="charts") if figures else None
+
+
+def _loss(curves: Curves) -> Markup | None:
+    name = next((name for name in curves if name.removesuffix("_step") == "train/loss"), None)
+    if name is None:
+        return None
+    step, loss = thinned(*curves[name])
+    steps = int(curves[name][0][-1]) + 1
+    story = f"Training loss: {loss[0]:.3g} at the start, {loss[-1]:.3g} at the end, over {steps:,} steps."
+    drawing = chart([Line("loss", step, loss)], label=story)
+    return tag("figure", tag("h3", "Training loss"), drawing, tag("figcaption", story))
+
+
+def _dev(curves: Curves, metric: str) -> Markup | None:
+    overall = next((name for name in curves if name.startswith("dev/") and name.count("/") == 1), None)
+    known = {name.split("/")[-1] for name in curves if name.startswith("dev/")}
+    shown = metric if metric in known else overall.split("/")[1] if overall else None
+    if shown is None:
+        return None
+    by_task = [name for name in curves if name.startswith("dev/") and name.split("/")[2:] == [shown]]
+    names = by_task[:_MOST_LINES] or [overall]
+    watched = overall if overall and overall.endswith("/" + shown) else names[0]
+    step, value = curves[watched]
+    best = int(value.argmax())
+    lines = [Line(_task_title(name), *curves[name]) for name in names]
+    average = "" if watched in names else "averaged over tasks "
+    story = (
+        f"Dev {spelled(shown)} {average}was best at step {int(step[best]):,}: {value[best]:.3f}. "
+        "That checkpoint was measured for this page."
+    )
+    mark = (float(step[best]), float(value[best])) if watched in names else None
+    return tag(
+        "figure",
+        tag("h3", f"{spelled(shown)} on the dev searches"),
+        chart(lines, label=story, mark=mark),
+        legend([line.name for line in lines]) if len(lines) > 1 else None,
+        tag("figcaption", story),
+    )
+
+
+def thinned(step: np.ndarray, value: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """At most 200 points, each the mean of its neighbourhood."""
+    if len(step) <= _MOST_POINTS:
+        return step, value
+    groups = np.array_split(np.arange(len(step)), _MOST_POINTS)
+    return np.array([step[g].mean() for g in groups]), np.array([value[g].mean() for g in groups])
+
+
+def _task_title(column: str) -> str:
+    name = column.split("/")[1]
+    return DESCRIPTIONS.get(name, (name, ""))[0]
+
+
+def _in_order(values: dict[int, float]) -> tuple[np.ndarray, np.ndarray]:
+    steps = sorted(values)
+    return np.array(steps, dtype=np.float64), np.array([values[step] for step in steps])
+
+
+def _number(cell: object) -> float | None:
+    try:
+        value = float(cell)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return None
+    return value if math.isfinite(value) else None

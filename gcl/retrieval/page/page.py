@@ -1,0 +1,178 @@
+"""`report.html`: one file, no network, for the people who know the products. It says what was found and shows it."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from gcl.retrieval.evaluate import TaskResult
+from gcl.retrieval.page import sections, tables
+from gcl.retrieval.page.browser import as_json, browser_data
+from gcl.retrieval.page.contest import Entry, common_metrics, entries_of
+from gcl.retrieval.page.curve import curves_section
+from gcl.retrieval.page.figures import hatch
+from gcl.retrieval.page.markup import Markup, join, tag
+from gcl.retrieval.page.slices import query_slices
+from gcl.retrieval.page.words import FEW, outcome, verdict
+from gcl.retrieval.report import audit_lines, comparison_rows, single_rows
+from gcl.retrieval.task import RetrievalTask
+
+_STYLES = ("base.css", "report.css")
+_SCRIPTS = ("dom.js", "tables.js", "results.js", "queries.js")
+_NO_SCRIPT = (
+    "The list of searches needs JavaScript, which is switched off here. Everything else on this page reads without it."
+)
+_MOST_METRICS = 3  # that a search is listed with
+
+Slices = Mapping[str, Mapping[str, Sequence[Any]]]
+
+
+def write_page(
+    path: str | Path,
+    *,
+    title: str,
+    tasks: Sequence[RetrievalTask],
+    models: Mapping[str, Mapping[str, TaskResult]],
+    curve: str | Path | None = None,
+    facts: Mapping[str, Any] | None = None,
+    slices: Slices | None = None,
+    metrics: Sequence[str] | None = None,
+    details: int = 200,
+    top: int = 10,
+    thumbnails: int = 96,
+    limit_bytes: int = 25_000_000,
+    seed: int = 0,
+) -> Path:
+    """Writes the page, whole or not at all, and returns its path.
+
+    tasks, models: what was measured; the first model is the base. Results are matched by their task's full name.
+    curve: the run's metrics.csv, if there is one. facts: shown at the end as they are; mappings inside are written out.
+    slices: {task: {column: value of each query}} by the task's name with or without its part, added to those that any
+        catalog has (`query_slices`).
+    metrics: the ones a search is listed with, the first of them the page's own; by default nDCG@10.
+    details: searches shown in full, with `top` results of each model and pictures of `thumbnails` pixels; fewer, if the
+        file would have more than `limit_bytes` bytes.
+    """
+    entries = entries_of(tasks, models)
+    names = common_metrics(entries, metrics)
+    listed = list(metrics or names[:1])[:_MOST_METRICS]
+    style = "\n".join(asset(name) for name in _STYLES)
+    script = "\n".join(asset(name) for name in _SCRIPTS)
+    plain = _body(title, entries, names, curve=curve, facts=facts or {}, slices=slices or {}, seed=seed)
+    whole = _document(title, plain, style, script, "")
+    room = limit_bytes - len(whole.encode(errors="replace"))
+    data = browser_data(
+        entries, listed, details=details, top=top, thumbnails=thumbnails, limit_bytes=max(room, 0), seed=seed
+    )
+    return _write(Path(path), _document(title, plain, style, script, as_json(data)))
+
+
+def _document(title: str, body: Markup, style: str, script: str, data: str) -> str:
+    policy = "; ".join([
+        "default-src 'none'", "img-src data:", f"style-src {_hash(style)}", f"script-src {_hash(script)}",
+        "base-uri 'none'", "form-action 'none'", "require-trusted-types-for 'script'", "trusted-types 'none'",
+    ])  # fmt: skip
+    head = join(
+        tag("meta", charset="utf-8"),
+        tag("meta", http_equiv="Content-Security-Policy", content=policy),
+        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        tag("meta", name="color-scheme", content="light dark"),
+        tag("meta", name="referrer", content="no-referrer"),
+        tag("title", title),
+        tag("style", Markup(style)),
+    )
+    scripts = join(tag("script", Markup(data), type="application/json", id="data"), tag("script", Markup(script)))
+    return "<!doctype html>\n" + tag("html", tag("head", head), tag("body", body, scripts), lang="en") + "\n"
+
+
+def _body(
+    title: str, entries: Sequence[Entry], metrics: Sequence[str], *, curve: str | Path | None, facts: Mapping[str, Any],
+    slices: Slices, seed: int,
+) -> Markup:  # fmt: skip
+    labels, metric = list(entries[0].results), metrics[0]
+    results = {label: {entry.key: entry.results[label] for entry in entries} for label in labels}
+    base, *others = labels
+    compared = {label: comparison_rows(results[base], results[label], seed=seed) for label in others}
+    notes = audit_lines(results[base].values())
+    parts = [
+        ("results", "Results", "Results", _results(entries, metrics, compared, results[base], base, seed)),
+        ("groups", "Groups", "Where it helps and where it hurts", _groups(entries, slices, metric, labels)),
+        ("searches", "Searches", "Searches", tag("div", tag("p", _NO_SCRIPT), id="browser")),
+        ("training", "Training", "Training", curves_section(curve, metric)),
+        ("about", "About", "How this was measured", join(
+            sections.metric_notes(metrics),
+            tag("ul", *(tag("li", line) for line in notes), class_="notes") if notes else None,
+            sections.facts_list(facts) if facts else None,
+        )),
+    ]  # fmt: skip
+    parts = [part for part in parts if part[-1]]
+    links = [tag("li", tag("a", short, href=f"#{key}")) for key, short, _, _ in parts]
+    return join(
+        hatch(),
+        tag("a", "Skip to the searches", href="#searches", class_="skip"),
+        tag("header", tag("h1", title), tag("nav", tag("ul", *links), aria_label="Parts of this page")),
+        tag("main", *(_part(key, name, content) for key, _, name, content in parts)),
+    )
+
+
+def _part(key: str, name: str, content: Markup) -> Markup:
+    title = f"{key}-title"
+    return tag("section", tag("h2", name, id=title), content, id=key, aria_labelledby=title)
+
+
+def _results(
+    entries: Sequence[Entry], metrics: Sequence[str], compared: Mapping, base_results: Mapping, base: str, seed: int
+) -> Markup:
+    metric = metrics[0]
+    if not compared:
+        return tables.single_table(entries, single_rows(base_results, seed=seed), base)
+    found = []
+    first = next((entry for entry in entries if len(entry.task.queries) >= FEW), entries[0])
+    for label, rows in compared.items():
+        comparison = next(row.comparison for row in rows if row.metric == metric and row.task == first.key)
+        if len(compared) == 1:
+            found.append(sections.head(first, comparison, metric, label, base))
+            found.append(sections.metric_notes([metric]))
+        else:
+            found.append(tag("h3", f"{label} against {base}"))
+            found.append(tag("p", verdict(comparison, label), ". ", outcome(comparison)))
+        found.append(tables.results_table(entries, rows, metric, label, base))
+        if len(metrics) > 1:
+            whole = tables.all_metrics_table(entries, rows, label, base)
+            found.append(tag("details", tag("summary", f"All {len(metrics)} metrics"), whole))
+    return join(*found)
+
+
+def _groups(entries: Sequence[Entry], slices: Slices, metric: str, labels: Sequence[str]) -> Markup | None:
+    if len(labels) < 2:
+        return None
+    found = []
+    for entry in entries:
+        given = slices.get(entry.key) or slices.get(entry.name) or {}
+        content = tables.slices_table(entry, {**given, **query_slices(entry.task)}, metric, labels[-1], labels[0])
+        if content is not None:
+            found.append(tag("details", tag("summary", entry.title), content, open=not found))
+    hint = "Many groups are compared here: a few will look good or bad by chance alone. Take them as places to look."
+    return join(tag("p", hint, class_="hint"), *found) if found else None
+
+
+def asset(name: str) -> str:
+    """A style sheet or script of the page."""
+    return (files("gcl.retrieval.page") / name).read_text(encoding="utf-8")
+
+
+def _hash(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+def _write(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(path.name + ".new")
+    beside.write_text(text, encoding="utf-8", errors="replace")
+    os.replace(beside, path)
+    return path

@@ -1,0 +1,107 @@
+"""Numbers in words: what a change means to someone who does not read intervals for a living."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from gcl.retrieval.names import parse_metric
+from gcl.retrieval.statistics import Comparison
+
+FEW = 20
+
+_EXPLAINED = {
+    "ndcg": "scores {first} of a search from 0 (nothing relevant) to 1 (the best order there is): relevant products "
+    "count more the higher they stand",
+    "ndcg_exp": "is nDCG where a grade counts 2 to its power, so that the very best products weigh most",
+    "mrr": "is 1 divided by the place of the first relevant product within {first}: 1 for place one, 0.5 for place two",
+    "recall": "is the share of all relevant products that stand among {first}",
+    "precision": "is the share of {first} that is relevant",
+    "map": "is the mean precision at the places of the relevant products within {first}",
+    "hit": "is 1 if a relevant product stands among {first}, else 0",
+    "rprec": "is the precision among as many results as there are relevant products",
+    "err": "is the chance-weighted place at which a shopper is satisfied within {first}; higher is better",
+    "err_grades": "is the chance-weighted place at which a shopper is satisfied within {first}; higher is better",
+    "rbp": "is the relevance a shopper meets who goes on to the next result with a fixed probability, within {first}",
+}
+_SPELLED = {
+    "ndcg": "nDCG", "ndcg_exp": "nDCG (exp)", "mrr": "MRR", "map": "MAP", "err": "ERR", "err_grades": "ERR (grades)",
+    "rbp": "RBP", "rprec": "R-precision", "recall": "Recall", "precision": "Precision", "hit": "Hit",
+}  # fmt: skip
+
+
+def spelled(metric: str) -> str:
+    """
+    >>> spelled("ndcg@10"), spelled("rbp.8@100")
+    ('nDCG@10', 'RBP.8@100')
+    """
+    family = parse_metric(metric).family
+    return metric.replace(family, _SPELLED[family], 1)
+
+
+def explained(metric: str) -> str:
+    """One plain sentence.
+
+    >>> explained("recall@10")
+    'Recall@10 is the share of all relevant products that stand among the first 10 results.'
+    """
+    name = parse_metric(metric)
+    first = f"the first {name.cutoff:,} results" if name.cutoff else "all results"
+    return f"{spelled(metric)} {_EXPLAINED[name.family].format(first=first)}."
+
+
+def of_hundred(counts: Sequence[int]) -> list[int]:
+    """Counts as whole numbers that sum to 100 (largest remainders).
+
+    >>> of_hundred([1, 1, 1])
+    [34, 33, 33]
+    """
+    total = sum(counts)
+    exact = [100 * count / total for count in counts]
+    whole = [int(share) for share in exact]
+    by_remainder = sorted(range(len(counts)), key=lambda i: (whole[i] - exact[i], i))
+    for i in by_remainder[: 100 - sum(whole)]:
+        whole[i] += 1
+    return whole
+
+
+def verdict(comparison: Comparison, label: str) -> str:
+    """What may be claimed: no more than the interval allows."""
+    if comparison.n < FEW:
+        return f"Too few searches to tell whether {label} is better"
+    if comparison.low > 0:
+        return f"{_capital(label)} is better"
+    if comparison.high < 0:
+        return f"{_capital(label)} is worse"
+    return f"No clear difference between {label} and the base"
+
+
+def outcome(comparison: Comparison) -> str:
+    """
+    >>> outcome(Comparison(0.4, 0.5, 0.05, 0.15, 0.001, 200, 126, 40, 34))
+    'Of 100 searches, 63 got better, 20 stayed the same and 17 got worse.'
+    """
+    counts = [comparison.wins, comparison.ties, comparison.losses]
+    if comparison.n < 100:
+        better, same, worse, of = *counts, comparison.n
+    else:
+        (better, same, worse), of = of_hundred(counts), 100
+    searches = "search" if of == 1 else "searches"
+    return f"Of {of} {searches}, {better} got better, {same} stayed the same and {worse} got worse."
+
+
+def signed(value: float, digits: int = 3) -> str:
+    """With a sign, a true minus, and no sign on zero.
+
+    >>> signed(0.1), signed(-0.25), signed(-0.00001)
+    ('+0.100', '−0.250', '0.000')
+    """
+    text = f"{value:+.{digits}f}"
+    return text[1:] if float(text) == 0 else text.replace("-", "−")
+
+
+def interval(low: float, high: float, digits: int = 3) -> str:
+    return f"{signed(low, digits)} to {signed(high, digits)}"
+
+
+def _capital(label: str) -> str:
+    return label[:1].upper() + label[1:]

@@ -1,0 +1,232 @@
+"""The search page and its HTTP interface over an Engine. Nothing is loaded from anywhere but this server."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Collection
+from functools import lru_cache
+from importlib.resources import files
+from typing import Annotated, Any
+
+from fastapi import FastAPI, File, Form, Query, Request, UploadFile
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from pydantic import BaseModel, Field
+
+from gcl.data.images import check_image
+from gcl.data.quarantine import Bad
+from gcl.retrieval.page.details import Side
+from gcl.retrieval.page.page import asset as page_asset
+from gcl.retrieval.page.thumbnails import small_picture
+from gcl.schema import Modality
+from gcl.serve.engine import LONGEST_TEXT, MOST_RESULTS, BadRequest, Engine, Hit
+from gcl.serve.limits import Limits
+
+LOOPBACK = ("127.0.0.1", "localhost", "[::1]", "::1")
+PICTURE_BYTES = 10_000_000
+PICTURE_PIXELS = 50_000_000
+_PICTURE_SIDE = 320
+_FROM_PAGE = ("base.css", "dom.js")
+_OWN = ("search.css", "search.js", "docs.js")
+_TYPES = {"css": "text/css", "js": "text/javascript", "html": "text/html"}
+
+
+class Product(BaseModel):
+    """One result of one model."""
+
+    place: int = Field(description="1 is the best")
+    id: str
+    title: str
+    score: float = Field(description="cosine similarity of query and product")
+    picture: str | None = Field(description="where its picture is, on this server")
+    places: dict[str, int] = Field(description="its place with each model; 0: not among the results")
+
+
+class ModelResults(BaseModel):
+    """What one model found, best first."""
+
+    model: str
+    results: list[Product]
+
+
+class Answer(BaseModel):
+    """What every model found for one search."""
+
+    models: list[ModelResults]
+    milliseconds: float
+
+
+class FieldInfo(BaseModel):
+    """A field of the products and its weight in the catalog's schema."""
+
+    modality: str
+    weight: float
+
+
+class CatalogInfo(BaseModel):
+    """What can be searched, with what, and how."""
+
+    name: str
+    products: int
+    models: list[str]
+    fields: dict[str, FieldInfo]
+    text: bool = Field(description="whether the models take a text")
+    picture: bool = Field(description="whether the models take a picture")
+
+
+class Problem(BaseModel):
+    """What was wrong with a request, in a sentence."""
+
+    detail: str
+
+
+_PROBLEMS: dict[int | str, dict[str, Any]] = {
+    413: {"model": Problem, "description": "the picture has too many bytes or pixels"},
+    415: {"model": Problem, "description": "the picture is no picture"},
+    422: {"model": Problem, "description": "an empty search, or settings that make no sense"},
+}
+Text = Annotated[str | None, Form(max_length=LONGEST_TEXT, description="what somebody would type")]
+Results = Annotated[int, Form(ge=1, le=MOST_RESULTS, description="results a model")]
+_EXAMPLE = '{"image": 0.9, "title": 0.1}'
+_ABOUT_WEIGHTS = f"weights of the products' fields as JSON, for example {_EXAMPLE}; by default those of the catalog"
+Weights = Annotated[str | None, Form(description=_ABOUT_WEIGHTS)]
+
+
+def build_app(engine: Engine, *, name: str, hosts: Collection[str] | None = LOOPBACK) -> FastAPI:
+    """hosts: the names the server answers to; None: any name (behind a proxy, or on purpose)."""
+    app = FastAPI(
+        title="gcl search", description=f"Search the catalog {name}.", version="1", docs_url=None, redoc_url=None
+    )
+    allowed = None if hosts is None else frozenset(host.lower() for host in hosts)
+    app.add_middleware(Limits, body_bytes=PICTURE_BYTES + 100_000, hosts=allowed)
+    app.add_exception_handler(RequestValidationError, _in_a_sentence)
+    app.add_exception_handler(BadRequest, lambda _, error: _problem(422, str(error)))
+    picture_of = lru_cache(maxsize=4096)(lambda row: _picture(engine, row))
+
+    @app.get("/api/catalog", summary="What can be searched")
+    def catalog() -> CatalogInfo:
+        fields = {key: FieldInfo(modality=f.modality.value, weight=f.weight) for key, f in engine.fields.items()}
+        return CatalogInfo(
+            name=name,
+            products=len(engine.documents),
+            models=engine.labels,
+            fields=fields,
+            text=engine.accepts(Modality.text),
+            picture=engine.accepts(Modality.image),
+        )
+
+    @app.get("/api/search", summary="Search by text", responses={422: _PROBLEMS[422]})
+    def search_text(
+        text: Annotated[str, Query(max_length=LONGEST_TEXT, description="what somebody would type")],
+        k: Annotated[int, Query(ge=1, le=MOST_RESULTS, description="results a model")] = 10,
+        weights: Annotated[str | None, Query(description=_ABOUT_WEIGHTS)] = None,
+    ) -> Answer:
+        return _answer(engine, text, None, k, weights)
+
+    @app.post("/api/search", summary="Search by text, picture or both", responses=_PROBLEMS)
+    async def search_form(
+        text: Text = None,
+        k: Results = 10,
+        weights: Weights = None,
+        picture: Annotated[
+            UploadFile | None, File(description="JPEG, PNG, WebP, GIF, BMP or TIFF, up to 10 MB")
+        ] = None,
+    ) -> Answer:
+        data = await picture.read() if picture is not None else None
+        if data is not None and (refused := await asyncio.to_thread(_check, data)) is not None:
+            return refused  # type: ignore[return-value]
+        return await asyncio.to_thread(_answer, engine, text, data, k, weights)
+
+    @app.get("/pictures/{row}", summary="A product's picture, small", response_class=Response)
+    def picture(row: int) -> Response:
+        data = picture_of(row) if 0 <= row < len(engine.documents) else None
+        if data is None:
+            return _problem(404, f"There is no picture {row}.")
+        return Response(data, media_type="image/webp", headers={"cache-control": "private, max-age=3600"})
+
+    @app.get("/static/{file}", include_in_schema=False)
+    def static(file: str) -> Response:
+        if file in _FROM_PAGE:
+            return Response(page_asset(file), media_type=_TYPES[file.rpartition(".")[2]])
+        return _file(file) if file in _OWN else _problem(404, f"There is no file {file!r}.")
+
+    @app.get("/", include_in_schema=False)
+    def page() -> Response:
+        return _file("search.html")
+
+    @app.get("/docs", include_in_schema=False)
+    def docs() -> Response:
+        return _file("docs.html")
+
+    return app
+
+
+def _answer(engine: Engine, text: str | None, picture: bytes | None, k: int, weights: str | None) -> Answer:
+    begun = time.perf_counter()
+    found = engine.search(text, picture, k=k, weights=_parsed(weights))
+    models = [ModelResults(model=label, results=_products(engine, hits)) for label, hits in found.items()]
+    return Answer(models=models, milliseconds=round(1000 * (time.perf_counter() - begun), 1))
+
+
+def _products(engine: Engine, hits: list[Hit]) -> list[Product]:
+    images = [name for name, field in engine.fields.items() if field.modality is Modality.image]
+    columns = [list(engine.fields).index(name) for name in images]
+    rows = [hit.row for hit in hits]
+    side = Side(engine.documents)
+    pictured = engine.documents.present(rows)[:, columns].any(axis=1) if rows else []
+    return [
+        Product(
+            place=place,
+            id=str(engine.documents.ids[hit.row]),
+            title=side.title(hit.row),
+            score=round(hit.score, 6),
+            picture=f"/pictures/{hit.row}" if has else None,
+            places=hit.places,
+        )
+        for place, (hit, has) in enumerate(zip(hits, pictured, strict=True), 1)
+    ]
+
+
+def _parsed(weights: str | None) -> dict[str, float] | None:
+    if weights is None or not weights.strip():
+        return None
+    try:
+        parsed = json.loads(weights)
+    except (ValueError, RecursionError):
+        parsed = None
+    if not isinstance(parsed, dict):
+        raise BadRequest(f"weights is JSON, a number by field, for example {_EXAMPLE}.")
+    return parsed
+
+
+def _check(data: bytes) -> JSONResponse | None:
+    """The refusal of a picture that cannot be searched with."""
+    if len(data) > PICTURE_BYTES:
+        return _problem(413, f"The picture has {len(data) / 1e6:.1f} MB; the limit is {PICTURE_BYTES / 1e6:.0f} MB.")
+    checked = check_image(data, max_pixels=PICTURE_PIXELS)
+    if isinstance(checked, Bad):
+        status = 413 if "pixels" in checked.reason else 415
+        return _problem(status, f"The picture cannot be used: {checked.reason}.")
+    return None
+
+
+def _picture(engine: Engine, row: int) -> bytes | None:
+    data = Side(engine.documents).picture(row)
+    return small_picture(data, _PICTURE_SIDE) if data else None
+
+
+def _file(name: str) -> Response:
+    text = (files("gcl.serve") / "static" / name).read_text(encoding="utf-8")
+    return Response(text, media_type=_TYPES[name.rpartition(".")[2]])
+
+
+def _problem(status: int, sentence: str) -> JSONResponse:
+    return JSONResponse({"detail": sentence}, status_code=status)
+
+
+def _in_a_sentence(_: Request, error: RequestValidationError) -> JSONResponse:
+    first = error.errors()[0]
+    place = ".".join(str(part) for part in first["loc"][1:]) or "the request"
+    return _problem(422, f"{place}: {first['msg']}.")

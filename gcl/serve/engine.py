@@ -1,0 +1,181 @@
+"""Search over a catalog with several models at once: fields embedded once, put together anew for each weighting."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from gcl.data.sample import Record
+from gcl.data.store import Records
+from gcl.retrieval.embed import FieldEmbeddings, embed
+from gcl.retrieval.order import id_ranks
+from gcl.retrieval.search import search
+from gcl.retrieval.task import ListRecords
+from gcl.schema import Field, Modality, Schema
+
+LONGEST_TEXT = 1000
+MOST_RESULTS = 100
+_KEPT_QUERIES = 64
+_KEPT_WEIGHTINGS = 4  # fused copies of the catalog a model keeps: [M, D] each
+
+
+class BadRequest(ValueError):
+    """A search that cannot be answered, in a sentence for the person who asked."""
+
+
+@dataclass(frozen=True)
+class Hit:
+    """One result: the document's row in the catalog, its score, and its place (0: none) with each model."""
+
+    row: int
+    score: float
+    places: dict[str, int]
+
+
+class Engine:
+    """A catalog and the models that search it. Thread-safe.
+
+    encoders: {label: DualEncoder}, the base first. documents: the catalog's products.
+    Queries may be texts, pictures or both whatever the catalog's own queries are, as far as the models have towers.
+    """
+
+    def __init__(
+        self,
+        encoders: Mapping[str, nn.Module],
+        documents: Records,
+        *,
+        cache: str | Path | None = None,
+        **embedding: Any,
+    ) -> None:
+        if not encoders or not len(documents):
+            raise ValueError(f"A search needs a model and products; there are {len(encoders)} and {len(documents)}.")
+        first = next(iter(encoders.values()))
+        self.documents, self.fields = documents, dict(first.schema.document)
+        self.query_fields = open_query_fields(first)
+        schema = Schema(query=self.query_fields, document=self.fields)
+        self._rank = id_ranks(documents.ids)
+        self._searchers = {}
+        for label, encoder in encoders.items():
+            embedded = embed(encoder, documents, "document", cache=cache, **embedding)
+            self._searchers[label] = _Searcher(encoder.with_schema(schema), embedded, self._rank)
+
+    @property
+    def labels(self) -> list[str]:
+        return list(self._searchers)
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """The document fields' weights of the schema."""
+        return {name: field.weight for name, field in self.fields.items()}
+
+    def accepts(self, modality: Modality) -> bool:
+        return any(field.modality is modality for field in self.query_fields.values())
+
+    def search(
+        self,
+        text: str | None = None,
+        picture: bytes | None = None,
+        *,
+        k: int = 10,
+        weights: Mapping[str, float] | None = None,
+    ) -> dict[str, list[Hit]]:
+        """{label: the k best documents, best first}. weights: of document fields; those left out count nothing.
+
+        Raises BadRequest for an empty or overlong query, a k or weights that make no sense.
+        """
+        record = self._record(text, picture)
+        if not 1 <= k <= MOST_RESULTS:
+            raise BadRequest(f"k is the number of results, from 1 to {MOST_RESULTS}; given {k}.")
+        chosen = self._weights(weights)
+        found = {label: searcher(record, chosen, k) for label, searcher in self._searchers.items()}
+        places = {label: {row: place for place, (row, _) in enumerate(hits, 1)} for label, hits in found.items()}
+        return {
+            label: [Hit(row, score, {other: at.get(row, 0) for other, at in places.items()}) for row, score in hits]
+            for label, hits in found.items()
+        }
+
+    def _record(self, text: str | None, picture: bytes | None) -> Record:
+        text = " ".join((text or "").split())
+        if not text and not picture:
+            raise BadRequest("The search is empty: give a text, a picture, or both.")
+        if len(text) > LONGEST_TEXT:
+            raise BadRequest(f"The text has {len(text):,} characters; a search has at most {LONGEST_TEXT:,}.")
+        record: Record = dict.fromkeys(self.query_fields)
+        for value, modality in ((text, Modality.text), (picture, Modality.image)):
+            if value:
+                name = next((name for name, f in self.query_fields.items() if f.modality is modality), None)
+                if name is None:
+                    raise BadRequest(f"This model cannot search by {modality.value}.")
+                record[name] = value
+        return record
+
+    def _weights(self, weights: Mapping[str, float] | None) -> tuple[float, ...]:
+        if weights is None:
+            return tuple(self.weights.values())
+        if unknown := [name for name in weights if name not in self.fields]:
+            raise BadRequest(f"There is no field {unknown[0]!r} to weight; fields: {', '.join(self.fields)}.")
+        for name, value in weights.items():
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value) or value < 0:
+                raise BadRequest(f"The weight of {name} is {value!r}: a weight is a number of at least 0.")
+        if not any(weights.values()):
+            raise BadRequest("All weights are 0: give at least one field a weight.")
+        return tuple(float(weights.get(name, 0.0)) for name in self.fields)
+
+
+class _Searcher:
+    """One model over the catalog. Keeps the last queries' vectors and the last weightings of the catalog."""
+
+    def __init__(self, encoder: nn.Module, fields: FieldEmbeddings, rank: np.ndarray) -> None:
+        self.encoder, self.fields, self.rank = encoder, fields, rank
+        self._lock = threading.Lock()
+        self._queries: OrderedDict[tuple, np.ndarray] = OrderedDict()
+        self._weightings: OrderedDict[tuple, tuple[np.ndarray, np.ndarray, np.ndarray]] = OrderedDict()
+
+    def __call__(self, record: Record, weights: tuple[float, ...], k: int) -> list[tuple[int, float]]:
+        with self._lock:
+            query = _kept(self._queries, tuple(record.values()), lambda: self._vector(record), _KEPT_QUERIES)
+            rows, corpus, rank = _kept(self._weightings, weights, lambda: self._weighted(weights), _KEPT_WEIGHTINGS)
+        if not len(rows):
+            return []
+        score, row = search(query, corpus, k, rank=rank)
+        return [(int(rows[r]), float(s)) for r, s in zip(row[0], score[0], strict=True)]
+
+    def _vector(self, record: Record) -> np.ndarray:
+        records = ListRecords([""], [record], self.encoder.schema.query)
+        given = {name: max(field.weight, 1e-3) for name, field in records.side.items()}  # what was asked for counts
+        return embed(self.encoder, records, "query").fused(given)
+
+    def _weighted(self, weights: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Rows that have a field of positive weight, their vectors and their rank among themselves."""
+        rows = np.flatnonzero((self.fields.present * np.array(weights)).sum(axis=1) > 0)
+        whole = len(rows) == len(self.fields)
+        part = self.fields if whole else self.fields.take(rows)
+        rank = self.rank if whole else self.rank[rows].argsort().argsort()
+        return rows, part.fused(weights) if len(rows) else part.embedding[:, 0], rank
+
+
+def open_query_fields(encoder: nn.Module) -> dict[str, Field]:
+    """The schema's query fields, and one more for each modality that the model knows and they lack."""
+    fields = dict(encoder.schema.query)
+    for name, modality in (("text", Modality.text), ("picture", Modality.image)):
+        if encoder.tower(modality) is not None and all(field.modality is not modality for field in fields.values()):
+            fields[name if name not in fields else f"{name}_query"] = Field(modality)
+    return {name: replace(field) for name, field in fields.items()}
+
+
+def _kept(store: OrderedDict, key: tuple, make: Any, most: int) -> Any:
+    if key in store:
+        store.move_to_end(key)
+    else:
+        store[key] = make()
+        while len(store) > most:
+            store.popitem(last=False)
+    return store[key]

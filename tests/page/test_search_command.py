@@ -1,0 +1,41 @@
+"""`gcl search` at the terminal: its words, its table, its refusals."""
+
+import pytest
+from conftest import shop
+
+from gcl.commands.search import _SETTING, search_words, table
+from gcl.config import ConfigError
+from gcl.retrieval.task import ListRecords
+
+
+def test_words_with_an_equals_sign_are_settings_and_others_the_query():
+    words = ["run=outputs/x", "red", "shoes", "k=5", "weights.image=0.5", "=", "size 10=42"]
+    assert [word for word in words if not _SETTING.match(word)] == ["red", "shoes", "=", "size 10=42"]
+
+
+@pytest.mark.parametrize(
+    "words, error, sentence",
+    [
+        (["shoes"], ConfigError, "run= is needed"),
+        (["run=nowhere", "shoes"], FileNotFoundError, "this is no run folder"),
+        (["run=nowhere", "kk=5", "shoes"], ConfigError, "no option 'kk'"),
+        (["run=nowhere", "k=many", "shoes"], ConfigError, "k"),
+        (["run=nowhere", "picture=nothing.jpg"], ConfigError, "picture=nothing.jpg cannot be read"),
+    ],
+)
+def test_wrong_words_are_told_in_a_sentence(words, error, sentence):
+    with pytest.raises(error, match=sentence):
+        search_words(words)
+
+
+@pytest.mark.parametrize("width", [40, 80, 200])
+def test_the_table_fits_and_steers_no_terminal(engine, encoders, width):
+    from gcl.serve.engine import Engine
+
+    corpus = shop()
+    records = [{"title": f"\x1b[2J\x07product {n} " + "long " * 40} for n in range(5)]
+    engine = Engine(encoders, ListRecords(corpus.ids[:5], records, corpus.side))
+    text = table(engine, engine.search("x", k=5), width)
+    assert len(text.splitlines()) == 6 and max(map(len, text.splitlines())) <= max(width, 40)
+    assert all(c.isprintable() or c == "\n" for c in text)
+    assert text.splitlines()[0].split() == ["base", "tuned"]

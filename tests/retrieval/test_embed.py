@@ -1,0 +1,177 @@
+"""The one path to embeddings: what it leaves as it was, what ranks cannot change, when the cache is right."""
+
+import multiprocessing
+import os
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as distributed
+from small_models import SCHEMA, documents, picture, tiny_encoder
+
+from gcl.data.batch import SideReader
+from gcl.data.shards import ShardWriter
+from gcl.data.store import RecordStore
+from gcl.retrieval.cache import embedding_key
+from gcl.retrieval.embed import embed
+from gcl.retrieval.task import ListRecords
+from gcl.schema import Field, Schema
+
+
+@pytest.fixture(scope="module")
+def encoder():
+    return tiny_encoder()
+
+
+def same(left, right) -> bool:
+    return bool((left.embedding == right.embedding).all() and (left.present == right.present).all())
+
+
+def test_is_what_the_encoder_says(encoder):
+    records = documents(11)
+    found = embed(encoder, records, "document", batch_size=4)
+    assert found.embedding.shape == (11, 2, encoder.width) and found.embedding.dtype == np.float32
+    batch = SideReader(records, SCHEMA.document, encoder.preprocess)(np.arange(11))
+    encoder.eval()
+    with torch.no_grad():
+        fields, fused = encoder.embed_fields(batch, "document"), encoder(batch, "document")
+    assert torch.allclose(torch.from_numpy(found.embedding), fields, atol=1e-5)
+    assert torch.allclose(torch.from_numpy(found.fused()), fused, atol=1e-5)
+    assert (found.present == batch.present.numpy()).all()
+    assert (found.embedding[~found.present] == 0).all()
+
+
+def test_leaves_modes_and_randomness_alone(encoder):
+    encoder.train()
+    encoder.model.visual.eval()  # as a frozen tower would be
+    before = {name: module.training for name, module in encoder.named_modules()}
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    embed(encoder, documents(5), "document", batch_size=2)
+    assert torch.equal(torch.rand(3), expected)
+    assert {name: module.training for name, module in encoder.named_modules()} == before
+    assert not torch.is_inference_mode_enabled()
+
+    broken = ListRecords(["d"], [{"image": b"no picture"}], SCHEMA.document)
+    with pytest.raises(ValueError, match="id 'd'"):
+        embed(encoder, broken, "document")
+    assert {name: module.training for name, module in encoder.named_modules()} == before
+    encoder.eval()
+
+
+def test_rows_of_a_store_are_the_store_s_rows(tmp_path, encoder):
+    records = documents(12)
+    with ShardWriter(tmp_path, "documents", side=SCHEMA.document) as writer:
+        for identifier, record in zip(records.ids, records.records, strict=True):
+            writer.write(identifier, record)
+    store = RecordStore(tmp_path, "documents", SCHEMA.document)
+    rows = np.array([7, 2, 11, 3])
+    part = embed(encoder, store.subset(rows), "document", batch_size=4)
+    assert same(part, embed(encoder, records.subset(rows), "document", batch_size=4))
+    assert same(part, embed(encoder, store.subset(rows), "document", batch_size=4, workers=2))
+    features = {"title": np.random.default_rng(0).standard_normal((12, 3)).astype(np.float32)}
+    with pytest.raises(ValueError, match="trunk is being trained"):  # so the features did arrive
+        embed(encoder, store.subset(rows), "document", features=features)
+    assert len(embed(encoder, store.subset(rows[:0]), "document")) == 0
+
+
+def test_weights(encoder):
+    found = embed(encoder, documents(10), "document")
+    both = found.present.all(axis=1)
+    only_title = found.take(np.flatnonzero(found.present[:, 1])).fused({"title": 1.0})
+    assert np.allclose(only_title, found.embedding[found.present[:, 1], 1], atol=1e-6)
+    assert np.array_equal(found.fused(), found.fused({"image": 0.9, "title": 0.1}))
+    assert np.array_equal(found.fused([1, 3]), found.fused({"image": 1, "title": 3}))
+    assert both.any() and not np.allclose(found.fused([1, 3])[both], found.fused([3, 1])[both])
+    with pytest.raises(ValueError, match="records have no field of positive weight, the first is row 2"):
+        found.fused({"image": 1.0})
+    with pytest.raises(ValueError, match="no field 'imgae'"):
+        found.fused({"imgae": 1.0})
+    with pytest.raises(ValueError, match="3 weights for the 2 fields image, title"):
+        found.fused([1, 2, 3])
+
+
+def test_cache_returns_the_same_bits_without_the_encoder(tmp_path, encoder, monkeypatch):
+    first = embed(encoder, documents(9), "document", cache=tmp_path)
+    monkeypatch.setattr(type(encoder), "embed_fields", None)
+    again = embed(encoder, documents(9), "document", cache=tmp_path)
+    assert same(first, again) and np.array_equal(first.fused(), again.fused())
+    assert len(list(tmp_path.glob("*.npy"))) == 2
+    for path in tmp_path.glob("*.npy"):
+        path.write_bytes(path.read_bytes()[:-7])  # cut by a full disk: made anew
+    monkeypatch.undo()
+    assert same(first, embed(encoder, documents(9), "document", cache=tmp_path))
+    assert not list(tmp_path.glob("*.partial"))
+
+
+def test_cache_key_changes_with_everything_that_matters_and_nothing_else(encoder):
+    records, fields = documents(6), SCHEMA.document
+    key = embedding_key(encoder, records, fields)
+    assert key == embedding_key(tiny_encoder(), documents(6), SCHEMA.document)
+    renamed = ListRecords([f"x{name}" for name in records.ids], records.records, fields)
+    assert key == embedding_key(encoder, renamed, fields)  # ids are no content
+    heavier = {**fields, "title": replace(fields["title"], weight=5.0)}
+    assert key == embedding_key(encoder, records, heavier)  # weights come after the embeddings
+
+    other_picture = [{**record} for record in records.records]
+    other_picture[0]["image"] = picture(999)
+    swapped = [records.records[row] for row in (1, 0, 2, 3, 4, 5)]
+    other_prompt = {**fields, "title": replace(fields["title"], prompt="{}")}
+    nudged, other_pixels = tiny_encoder(), tiny_encoder()
+    with torch.no_grad():
+        next(nudged.parameters()).view(-1)[0].mul_(1 + 1e-6)
+    other_pixels.preprocess = replace(other_pixels.preprocess, resize="longest")
+    keys = {
+        key,
+        embedding_key(nudged, records, fields),
+        embedding_key(other_pixels, records, fields),
+        embedding_key(encoder, ListRecords(records.ids, other_picture, fields), fields),
+        embedding_key(encoder, ListRecords(records.ids, swapped, fields), fields),
+        embedding_key(encoder, records.subset(np.arange(5)), fields),
+        embedding_key(encoder, records, other_prompt),
+        embedding_key(encoder, records, fields, block=32),
+    }
+    assert len(keys) == 8
+
+
+def one_rank(rank: int, world: int, file: str, cache: str, results) -> None:
+    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
+    distributed.init_process_group("gloo", init_method=f"file://{file}", rank=rank, world_size=world)
+    encoder = tiny_encoder()
+    found = [embed(encoder, documents(count), "document", batch_size=4) for count in (14, 3)]
+    found.append(embed(encoder, documents(14), "document", batch_size=4, cache=cache))
+    found.append(embed(encoder, documents(14), "document", batch_size=4, cache=cache))
+    broken = documents(14)
+    broken.records[13] = {"image": b"no picture"}  # in the last rank's share
+    try:
+        embed(encoder, broken, "document", batch_size=4)
+    except (ValueError, RuntimeError) as error:
+        key = embedding_key(encoder, documents(4), SCHEMA.document)
+        results.put((key, [(f.embedding, f.present) for f in found], str(error)))
+    distributed.destroy_process_group()
+
+
+def test_ranks_get_the_bits_of_one_process(tmp_path, encoder):
+    context, world = multiprocessing.get_context("spawn"), 2
+    results = context.Queue()
+    arguments = [(rank, world, str(tmp_path / "meet"), str(tmp_path / "cache"), results) for rank in range(world)]
+    processes = [context.Process(target=one_rank, args=given) for given in arguments]
+    for process in processes:
+        process.start()
+    answers = [results.get(timeout=300) for _ in processes]
+    for process in processes:
+        process.join()
+    alone = [embed(encoder, documents(count), "document", batch_size=4) for count in (14, 3, 14, 14)]
+    for key, found, error in answers:
+        assert key == embedding_key(encoder, documents(4), SCHEMA.document)  # no trace of a process in it
+        assert "id 'd013'" in error
+        for (embedding, present), expected in zip(found, alone, strict=True):
+            assert (embedding == expected.embedding).all() and (present == expected.present).all()
+
+
+def test_side_without_images_needs_none(encoder):
+    schema = Schema(query=SCHEMA.query, document={"title": Field()})
+    records = ListRecords(["a", "b"], [{"title": "red mug"}, {"title": "blue mug"}], schema.document)
+    assert embed(encoder.with_schema(schema), records, "document").embedding.shape == (2, 1, encoder.width)

@@ -1,0 +1,167 @@
+"""Metrics against pytrec_eval, against loops written from the definitions, and their names."""
+
+import math
+
+import numpy as np
+import pytest
+import pytrec_eval
+
+from gcl.retrieval.metrics import Hits, measure
+from gcl.retrieval.names import parse_metric
+from gcl.retrieval.order import id_ranks, with_ties
+from gcl.retrieval.task import Judgments
+
+CUTOFFS = (1, 3, 10, 25)
+OURS_AND_THEIRS = {
+    "ndcg": "ndcg", "map": "map", "mrr": "recip_rank", "rprec": "Rprec",
+    **{f"ndcg@{k}": f"ndcg_cut_{k}" for k in CUTOFFS}, **{f"map@{k}": f"map_cut_{k}" for k in CUTOFFS},
+    **{f"recall@{k}": f"recall_{k}" for k in CUTOFFS}, **{f"precision@{k}": f"P_{k}" for k in CUTOFFS},
+    **{f"hit@{k}": f"success_{k}" for k in CUTOFFS},
+}  # fmt: skip
+ASKED = {"ndcg", "map", "recip_rank", "Rprec"} | {
+    f"{name}.{','.join(map(str, CUTOFFS))}" for name in ("ndcg_cut", "map_cut", "recall", "P", "success")
+}
+
+
+def random_run(seed: int, queries: int = 40, documents: int = 60, retrieved: int = 30, highest: int = 4):
+    """Scores with many ties, half of them negative; unjudged documents, missed ones, short and empty results."""
+    generator = np.random.default_rng(seed)
+    ids = [f"d{number}" for number in generator.permutation(documents * 3)[:documents]]
+    score = np.zeros((queries, retrieved), np.float32)
+    row = np.full((queries, retrieved), -1)
+    qrels = {}
+    for q in range(queries):
+        count = generator.choice([0, 1, retrieved // 2, retrieved])
+        row[q, :count] = generator.permutation(documents)[:count]
+        score[q, :count] = generator.integers(-8, 8, count) / 8
+        judged = generator.permutation(documents)[: generator.integers(1, 40)]
+        qrels[q] = {int(d): int(generator.integers(0, highest + 1)) for d in judged}
+    return ids, score, row, qrels
+
+
+def in_order(ids, score, row, qrels, ties):
+    row = with_ties(score, row, id_ranks(ids), ties)[1]
+    pairs = [(q, d, r) for q, judged in qrels.items() for d, r in judged.items()]
+    judgments = Judgments(*(np.array(column) for column in zip(*pairs, strict=True)))
+    return {"gains": judgments.gains(row, len(ids)), "judged": judgments.by_query(len(row))}
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_equals_pytrec_eval_under_its_tie_rule(seed):
+    ids, score, row, qrels = random_run(seed)
+    run = {str(q): {ids[d]: float(s) for d, s in zip(row[q], score[q], strict=True) if d >= 0} for q in range(len(row))}
+    named = {str(q): {ids[d]: r for d, r in judged.items()} for q, judged in qrels.items()}
+    theirs = pytrec_eval.RelevanceEvaluator(named, ASKED).evaluate(run)
+    ours = measure(list(OURS_AND_THEIRS), **in_order(ids, score, row, qrels, "descending"))
+    for mine, other in OURS_AND_THEIRS.items():
+        for q in range(len(row)):  # pytrec_eval leaves out queries without results; they score 0
+            assert ours[mine][q] == pytest.approx(theirs.get(str(q), {}).get(other, 0.0), abs=1e-9), (mine, q)
+
+
+def test_tie_rules_differ_and_are_what_they_say():
+    ids, score, row = ["b", "a", "c"], np.float32([[1, 0, 1, 1]]), np.array([[0, -1, 2, 1]])
+    for ties, expected in (("ascending", ["a", "b", "c"]), ("descending", ["c", "b", "a"])):
+        scores, rows = with_ties(score, row, id_ranks(ids), ties)
+        assert [ids[d] for d in rows[0, :3]] == expected and rows[0, 3] == -1
+        assert scores.tolist() == [[1, 1, 1, -np.inf]]
+    assert with_ties(score, row, id_ranks(ids), "listed")[1] is row
+    with pytest.raises(ValueError, match="sideways"):
+        with_ties(score, row, id_ranks(ids), "sideways")
+
+
+def err_loop(gains, highest, k, grades):
+    """Chapelle et al. 2009, algorithm 2."""
+    total, arrives = 0.0, 1.0
+    for rank, gain in enumerate(gains[:k], start=1):
+        p = (2 ** (4 * gain / highest) - 1) / 2**4 if grades else (2**gain - 1) / 2**highest
+        total += arrives * p / rank
+        arrives *= 1 - p
+    return total
+
+
+@pytest.mark.parametrize("highest", [1, 4, 100])
+def test_err_rbp_and_exponential_ndcg_equal_loops(highest):
+    ids, score, row, qrels = random_run(3, highest=highest)
+    given = in_order(ids, score, row, qrels, "ascending")
+    k = 7
+    ours = measure([f"err@{k}", "err", f"err_grades@{k}", "rbp.8", "rbp.95@7", "ndcg_exp@7"], **given)
+    for q, gains in enumerate(given["gains"].astype(float)):
+        judged = sorted(qrels[q].values(), reverse=True)
+        top = judged[0]
+        if top == 0:
+            assert all(values[q] == 0 for values in ours.values())
+            continue
+        assert ours["err"][q] == pytest.approx(err_loop(gains, top, None, False), abs=1e-12)
+        assert ours["err@7"][q] == pytest.approx(err_loop(gains, top, k, False), abs=1e-12)
+        assert ours["err_grades@7"][q] == pytest.approx(err_loop(gains, top, k, True), abs=1e-12)
+        for name, p, stop in (("rbp.8", 0.8, None), ("rbp.95@7", 0.95, 7)):
+            rbp = (1 - p) * sum(g / top * p**rank for rank, g in enumerate(gains[:stop]))
+            assert ours[name][q] == pytest.approx(rbp, abs=1e-12)
+        reached = sum((2**g - 1) / math.log2(rank + 2) for rank, g in enumerate(gains[:k]))
+        ideal = sum((2**g - 1) / math.log2(rank + 2) for rank, g in enumerate(judged[:k]))
+        assert ours["ndcg_exp@7"][q] == pytest.approx(reached / ideal, abs=1e-12)
+
+
+def test_published_err_saturates_and_the_graded_one_does_not():
+    relevances = np.arange(100, 0, -1)[None]
+    shuffled = np.random.default_rng(0).permutation(relevances[0])[None]
+    best = measure(["err", "err_grades"], gains=relevances, judged=relevances)
+    chance = measure(["err", "err_grades"], gains=shuffled, judged=relevances)
+    assert chance["err"][0] < 0.15 * best["err"][0]
+    assert chance["err_grades"][0] > 0.15 * best["err_grades"][0]
+
+
+def test_a_query_does_not_depend_on_the_others_or_on_the_padding():
+    ids, score, row, qrels = random_run(1)
+    given = in_order(ids, score, row, qrels, "ascending")
+    names = ["ndcg@10", "ndcg_exp@10", "map", "err@10", "rbp.8", "rprec", "recall@3"]
+    together = measure(names, **given)
+    for q in range(len(row)):
+        wide = {key: np.pad(value[q : q + 1], ((0, 0), (0, 9))) for key, value in given.items()}
+        for name, value in measure(names, **wide).items():
+            assert value[0] == together[name][q]  # bit for bit
+
+
+def test_threshold_moves_binary_metrics_only():
+    given = {"gains": np.array([[1, 3]]), "judged": np.array([[1, 3, 3]])}
+    low, high = measure(["recall@2", "ndcg@2"], **given), measure(["recall@2", "ndcg@2"], threshold=2, **given)
+    assert (low["recall@2"][0], high["recall@2"][0]) == (2 / 3, 1 / 2)
+    assert low["ndcg@2"] == high["ndcg@2"]
+
+
+def test_nothing_found_and_nothing_to_find():
+    names = ["ndcg@10", "map", "mrr", "recall@5", "rprec", "err", "rbp.5", "hit@1"]
+    for gains, judged in ((np.zeros((2, 0)), np.ones((2, 3))), (np.zeros((2, 5)), np.zeros((2, 0)))):
+        for values in measure(names, gains=gains, judged=judged).values():
+            assert values.tolist() == [0.0, 0.0]
+    with pytest.raises(ValueError, match="one row a query"):
+        Hits.of(np.zeros((1, 2)), np.zeros((2, 2)))
+
+
+@pytest.mark.parametrize(
+    "name",
+    "ndcg ndcg@10 ndcg_exp@5 map@1000 mrr@10 recall@50 precision@10 hit@10 rprec err@10 err_grades@10 rbp.8@9".split(),
+)
+def test_names_read_back(name):
+    assert str(parse_metric(name)) == name
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("ngcd@10", "Did you mean 'ndcg@10'"),
+        ("NDCG@10", "Did you mean 'ndcg@10'"),
+        ("P@5", "Did you mean 'precision@5'"),
+        ("recall_10", "Did you mean 'recall'"),
+        ("precision", "needs a cutoff, for example 'precision@10'"),
+        ("rbp@10", "persistence"),
+        ("rprec@10", "write 'rprec'"),
+        ("ndcg@0", "at least 1"),
+        ("ndcg.5@10", "There is no metric"),
+        ("ndcg@ten", "There is no metric"),
+        ("", "There is no metric"),
+    ],
+)
+def test_wrong_names_say_what_is_right(name, says):
+    with pytest.raises(ValueError, match=says):
+        parse_metric(name)

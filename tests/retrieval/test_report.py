@@ -1,0 +1,107 @@
+"""Tables, TREC files: what is written reads back, what cannot be written is refused."""
+
+import csv
+import io
+import json
+
+import numpy as np
+import pytest
+import pytrec_eval
+from small_models import documents, queries
+
+from gcl.retrieval.evaluate import result_of
+from gcl.retrieval.report import as_csv, as_markdown, as_text, audit_lines, comparison_rows, single_rows, write_metrics
+from gcl.retrieval.task import task_from_qrels
+from gcl.retrieval.trec import read_qrels, read_run, write_qrels, write_run
+
+METRICS = ["ndcg@10", "map", "recall@5"]
+
+
+@pytest.fixture(scope="module")
+def task():
+    generator = np.random.default_rng(0)
+    qrels = {
+        f"q{n}": {f"d{d:03d}": int(generator.integers(1, 4)) for d in generator.permutation(50)[:6]} for n in range(20)
+    }
+    return task_from_qrels("novel", queries(20), documents(50), qrels)
+
+
+def results(task, seed):
+    """Results that a model of quality `seed` might give: distinct scores, so that tie rules do not matter."""
+    score = np.random.default_rng(seed).random((20, 50)).astype(np.float32)
+    score[task.judgments.query, task.judgments.document] += np.float32(0.3 * seed)
+    row = np.argsort(-score, axis=1)[:, :30]
+    return {"novel": result_of(task, np.take_along_axis(score, row, 1), row, METRICS)}
+
+
+def test_tables_hold_the_same_figures(task, tmp_path):
+    base, tuned = results(task, 1), results(task, 2)
+    rows = comparison_rows(base, tuned)
+    assert [row.metric for row in rows] == METRICS
+    for row in rows:
+        assert row.comparison.before == base["novel"].means[row.metric] and row.p_corrected >= row.comparison.p
+    text = as_text(rows).splitlines()
+    assert len({len(line.rstrip()) for line in text}) == 1  # aligned: all lines end in the same column
+    assert f"{tuned['novel'].means['map']:.4f}" in text[3] and text[0].split()[:3] == ["task", "metric", "base"]
+    assert as_markdown(rows).count("|") == 5 * 10
+    back = list(csv.DictReader(io.StringIO(as_csv(rows))))
+    assert [float(line["change"]) for line in back] == [row.comparison.change for row in rows]
+    assert int(back[0]["better"]) + int(back[0]["same"]) + int(back[0]["worse"]) == int(back[0]["n"]) == 20
+    stored = json.loads(write_metrics(tmp_path / "metrics.json", {"base": base, "tuned": tuned}).read_text())
+    assert stored == {"base": {"novel": base["novel"].means}, "tuned": {"novel": tuned["novel"].means}}
+    single = as_text(single_rows(base))
+    assert f"{base['novel'].means['ndcg@10']:.4f}" in single and "20" in single
+    assert audit_lines(base.values()) == [] and as_csv([]) == ""
+
+
+def test_different_queries_or_tasks_are_not_compared(task):
+    base, tuned = results(task, 1), results(task, 2)
+    with pytest.raises(ValueError, match="different tasks"):
+        comparison_rows(base, {"other": tuned["novel"]})
+    with pytest.raises(ValueError, match="answered different queries"):
+        comparison_rows(base, {"novel": type(tuned["novel"])(**{**vars(tuned["novel"]), "query_ids": ["x"] * 20})})
+
+
+def test_trec_files_give_other_tools_our_figures(task, tmp_path):
+    result = results(task, 1)["novel"]
+    run_file, qrels_file = (
+        write_run(tmp_path / "a" / "run.trec", result.run),
+        write_qrels(tmp_path / "qrels.trec", task.qrels),
+    )
+    assert read_run(run_file) == result.run and read_qrels(qrels_file) == task.qrels
+    with open(run_file) as run, open(qrels_file) as qrels:
+        evaluator = pytrec_eval.RelevanceEvaluator(pytrec_eval.parse_qrel(qrels), {"ndcg_cut.10", "map", "recall.5"})
+        theirs = evaluator.evaluate(pytrec_eval.parse_run(run))
+    for name, other in (("ndcg@10", "ndcg_cut_10"), ("map", "map"), ("recall@5", "recall_5")):
+        values = [theirs[str(query)][other] for query in result.query_ids]
+        assert np.allclose(result.values[name], values, atol=1e-9)
+
+
+def test_relevances_and_scores_survive_exactly(tmp_path):
+    qrels = {"q": {"a": 3.0, "b": 0.5, "c": -1.0}}
+    assert read_qrels(write_qrels(tmp_path / "q", qrels)) == qrels
+    assert "q 0 a 3\n" in (tmp_path / "q").read_text()
+    score = float(np.float32(0.1) * np.float32(3))
+    assert read_run(write_run(tmp_path / "r", {"q": [("a", score), ("b", -1e-7)]})) == {
+        "q": [("a", score), ("b", -1e-7)]
+    }
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("q 0 a 1\nq 0 a 2\n", "line 2: query 'q' and document 'a'"),
+        ("q 0 a\n", "3 columns, expected 4"),
+        ("q 0 a x\n", "'x'"),
+    ],
+)
+def test_broken_files_name_their_line(tmp_path, content, says):
+    (tmp_path / "f").write_text(content)
+    with pytest.raises(ValueError, match=says):
+        read_qrels(tmp_path / "f")
+
+
+def test_ids_with_white_space_cannot_be_written(tmp_path):
+    with pytest.raises(ValueError, match="'red shoe'"):
+        write_run(tmp_path / "r", {"q": [("red shoe", 1.0)]})
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,188 @@
+"""Search against brute force in float64: same documents, same bits, whatever the block, the ranks and the order."""
+
+import math
+import multiprocessing
+import os
+
+import numpy as np
+import pytest
+import torch.distributed as distributed
+
+from gcl.retrieval.candidates import capacity
+from gcl.retrieval.exact import exact_scores
+from gcl.retrieval.order import id_ranks, pack, unpack
+from gcl.retrieval.search import search
+
+
+def vectors(rows: int, width: int, seed: int, *, repeats: float = 0.0) -> np.ndarray:
+    generator = np.random.default_rng(seed)
+    made = generator.standard_normal((rows, width)).astype(np.float32)
+    made /= np.linalg.norm(made, axis=1, keepdims=True)
+    copies = generator.random(rows) < repeats
+    made[copies] = made[generator.integers(0, rows, int(copies.sum()))]
+    return made
+
+
+def brute_force(query, corpus, k, rank):
+    score = np.array([[math.fsum(q.astype(float) * d.astype(float)) for d in corpus] for q in query]).astype(np.float32)
+    row = np.lexsort((np.broadcast_to(rank, score.shape), -score), axis=1)[:, :k]
+    return np.take_along_axis(score, row, 1), row
+
+
+@pytest.mark.parametrize(("documents", "k"), [(3000, 1), (3000, 10), (3000, 1500), (200, 200), (50, 1000), (1, 1)])
+def test_equals_brute_force_for_every_block_size(documents, k):
+    query, corpus = vectors(7, 24, 0), vectors(documents, 24, 1, repeats=0.3)
+    rank = np.random.default_rng(2).permutation(documents)
+    score, row = brute_force(query, corpus, k, rank)
+    for block in (1, 37, 512, 5000)[0 if documents < 500 else 1 :]:
+        found = search(query, corpus, k, rank=rank, block=block)
+        assert (found[1] == row).all() and (found[0] == score).all()
+        assert found[0].dtype == np.float32 and found[1].dtype == np.int64
+
+
+def test_a_small_memory_means_more_passes_and_the_same_result():
+    query, corpus, rank = vectors(9, 16, 0), vectors(4000, 16, 1), np.arange(4000)
+    whole = search(query, corpus, 5, rank=rank)
+    passes = search(query, corpus, 5, rank=rank, memory=8 * 2 * capacity(5, 1024))
+    assert (whole[0] == passes[0]).all() and (whole[1] == passes[1]).all()
+
+
+def test_equal_documents_tie_and_the_lower_id_comes_first():
+    ids = [f"sku-{number}" for number in np.random.default_rng(0).permutation(6000)]
+    corpus = np.repeat(vectors(60, 32, 1), 100, axis=0)  # every vector a hundred times, 37 to a block
+    score, row = search(vectors(5, 32, 2), corpus, 250, rank=id_ranks(ids), block=37)
+    for scores, rows in zip(score, row, strict=True):
+        assert len(set(scores.tolist())) == 3  # two whole groups and half of the third
+        for value in set(scores.tolist()):
+            names = [ids[r] for r in rows[scores == value]]
+            assert names == sorted(names)
+            if len(names) == 50:
+                group = np.flatnonzero((corpus == corpus[rows[scores == value][0]]).all(axis=1))
+                assert names == sorted(ids[r] for r in group)[:50]
+
+
+def test_a_corpus_of_one_vector_only_needs_no_more_memory():
+    corpus = np.repeat(vectors(1, 16, 0), 20_000, axis=0)
+    rank = np.random.default_rng(1).permutation(20_000)
+    score, row = search(vectors(2, 16, 3), corpus, 10, rank=rank)
+    assert (rank[row] == np.arange(10)).all()
+    assert (score == score[:, :1]).all()
+
+
+def test_order_of_documents_changes_nothing_but_their_rows():
+    query, corpus, ids = vectors(20, 48, 0), vectors(5000, 48, 1, repeats=0.2), [f"d{n}" for n in range(5000)]
+    mixed = np.random.default_rng(3).permutation(5000)
+    score, row = search(query, corpus, 100, rank=id_ranks(ids))
+    other_score, other_row = search(query, corpus[mixed], 100, rank=id_ranks([ids[r] for r in mixed]))
+    assert (score == other_score).all() and (row == mixed[other_row]).all()
+
+
+def test_a_query_alone_gets_the_bits_it_gets_among_others():
+    query, corpus, rank = vectors(30, 64, 0), vectors(3000, 64, 1), np.arange(3000)
+    score, row = search(query, corpus, 20, rank=rank)
+    for q in (0, 13, 29):
+        alone = search(query[q : q + 1], corpus, 20, rank=rank)
+        assert (alone[0][0] == score[q]).all() and (alone[1][0] == row[q]).all()
+
+
+@pytest.mark.parametrize("kind", ["map", "half", "strided"])
+def test_other_kinds_of_corpus(tmp_path, kind):
+    query, corpus, rank = vectors(5, 16, 0), vectors(3000, 16, 1), np.arange(3000)
+    if kind == "map":
+        np.save(tmp_path / "corpus.npy", corpus)
+        given = np.load(tmp_path / "corpus.npy", mmap_mode="r")
+    elif kind == "half":
+        given = corpus.astype(np.float16)
+        corpus = given.astype(np.float32)
+    else:
+        given = np.concatenate([corpus, corpus], axis=1)[:, :16]
+    score, row = brute_force(query, corpus, 10, rank)
+    found = search(query, given, 10, rank=rank)
+    assert (found[0] == score).all() and (found[1] == row).all()
+
+
+def test_long_short_and_zero_vectors():
+    generator = np.random.default_rng(0)
+    scale = 10.0 ** generator.integers(-12, 12, (2000, 1))
+    corpus = (vectors(2000, 16, 1) * scale).astype(np.float32)
+    corpus[::50] = 0
+    query = vectors(4, 16, 2) * np.float32([[1e-10], [1], [1e6], [0]])
+    score, row = brute_force(query, corpus, 1900, np.arange(2000))
+    found = search(query, corpus, 1900, rank=np.arange(2000), block=100)
+    assert (found[0] == score).all() and (found[1] == row).all()
+
+
+def test_scores_at_the_edge_of_rounding_are_exact():
+    one = np.float32(1)
+    tiny = np.float32(2.0**-24)  # 1 + 2^-24 lies halfway between two floats, a little more rounds up
+    corpus = np.float32([[one, tiny, 0], [one, tiny, 2.0**-60], [one, tiny, -(2.0**-60)]])
+    score = exact_scores(np.float32([[1, 1, 1]]), corpus, np.array([0, 3]), np.arange(3), 2.0)
+    exact = [math.fsum(map(float, row)) for row in corpus]
+    assert score.tolist() == np.array(exact).astype(np.float32).tolist()
+
+
+def test_packed_keys_read_back_and_sort():
+    score = np.float32([3e38, 1.5, 1e-40, 0.0, -1e-40, -2.5, -3e38])
+    keys = pack(score, np.full(7, 2**31 - 1))
+    assert (np.diff(keys) > 0).all()
+    assert unpack(keys)[0].tolist() == score.tolist() and (unpack(keys)[1] == 2**31 - 1).all()
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_vectors_that_are_not_finite_are_refused(bad):
+    query, corpus, rank = vectors(3, 8, 0), vectors(2000, 8, 1), np.arange(2000)
+    corpus[1500, 3] = bad
+    with pytest.raises(ValueError, match="Document row 1500"):
+        search(query, corpus, 5, rank=rank)
+    query[2, 1] = bad
+    with pytest.raises(ValueError, match="Query row 2"):
+        search(query, corpus, 5, rank=rank)
+
+
+def test_wrong_arguments_are_named():
+    query, corpus = vectors(3, 8, 0), vectors(10, 8, 1)
+    with pytest.raises(ValueError, match="9 id ranks for 10 documents"):
+        search(query, corpus, 5, rank=np.arange(9))
+    with pytest.raises(ValueError, match=r"given \[3, 8\] and \[10, 7\]"):
+        search(query, corpus[:, :7], 5, rank=np.arange(10))
+    with pytest.raises(ValueError, match="k = 0"):
+        search(query, corpus, 0, rank=np.arange(10))
+    with pytest.raises(ValueError, match="'b' is in the corpus twice"):
+        id_ranks(["a", "b", "b"])
+    score, row = search(query[:0], corpus, 5, rank=np.arange(10))
+    assert score.shape == row.shape == (0, 5)
+
+
+def one_rank(rank: int, world: int, file: str, results) -> None:
+    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
+    distributed.init_process_group("gloo", init_method=f"file://{file}", rank=rank, world_size=world)
+    query, corpus = vectors(11, 24, 0), vectors(2500, 24, 1, repeats=0.3)
+    found = [
+        search(query, corpus[:m], k, rank=np.arange(m)[::-1].copy()) for m, k in ((2500, 100), (2500, 2000), (2, 5))
+    ]
+    corpus[2400] = np.nan  # only the last rank sees it; every rank must say so
+    try:
+        search(query, corpus, 5, rank=np.arange(2500))
+    except (ValueError, RuntimeError) as error:
+        results.put((rank, found, str(error)))
+    distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize("world", [3, pytest.param(2, marks=pytest.mark.slow)])
+def test_ranks_find_what_one_process_finds(tmp_path, world):
+    context = multiprocessing.get_context("spawn")
+    results = context.Queue()
+    processes = [
+        context.Process(target=one_rank, args=(r, world, str(tmp_path / "meet"), results)) for r in range(world)
+    ]
+    for process in processes:
+        process.start()
+    answers = [results.get(timeout=120) for _ in processes]
+    for process in processes:
+        process.join()
+    query, corpus = vectors(11, 24, 0), vectors(2500, 24, 1, repeats=0.3)
+    for _, found, error in answers:
+        assert "row 2400 is not finite" in error
+        for (m, k), (score, row) in zip(((2500, 100), (2500, 2000), (2, 5)), found, strict=True):
+            alone = search(query, corpus[:m], k, rank=np.arange(m)[::-1].copy())
+            assert (alone[0] == score).all() and (alone[1] == row).all()
