@@ -1,0 +1,81 @@
+"""What ranks exchange for the loss: rows with their gradient, sums, log-sum-exps. Each is the identity in a lone
+process.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+def world() -> tuple[int, int]:
+    """(rank, number of ranks); (0, 1) where no process group runs."""
+    if dist.is_available() and dist.is_initialized():
+        return dist.get_rank(), dist.get_world_size()
+    return 0, 1
+
+
+def own_rows(count: int) -> range:
+    """This rank's contiguous share of `count` rows. Shares differ by one row at most and may be empty."""
+    rank, ranks = world()
+    return range(count * rank // ranks, count * (rank + 1) // ranks)
+
+
+def gather_rows(x: Tensor) -> Tensor:
+    """x[u, D] of every rank, in rank order -> [W * u, D] on every rank.
+
+    The backward pass is the exact adjoint: it sums over ranks the gradients of the rows this rank gave and divides by
+    nothing. Raises ValueError where the ranks give different shapes (gloo would abort, NCCL mix rows).
+    """
+    return x if world()[1] == 1 else _GatherRows.apply(x)
+
+
+class _GatherRows(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x: Tensor) -> Tensor:
+        ranks = world()[1]
+        ctx.rows = len(x)
+        shape = torch.tensor(x.shape, device=x.device)
+        shapes = [torch.empty_like(shape) for _ in range(ranks)]
+        dist.all_gather(shapes, shape)
+        if any(other.tolist() != shape.tolist() for other in shapes):
+            raise ValueError(
+                f"gather_rows got shapes {[tuple(s.tolist()) for s in shapes]} from the ranks: pad them to one shape first."
+            )
+        parts = [torch.empty_like(x, memory_format=torch.contiguous_format) for _ in range(ranks)]
+        dist.all_gather(parts, x.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> Tensor:
+        rank, _ = world()
+        if dist.get_backend() == "nccl":
+            own = gradient.new_empty(ctx.rows, *gradient.shape[1:])
+            dist.reduce_scatter_tensor(own, gradient.contiguous())
+            return own
+        total = gradient.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(total)
+        return total[rank * ctx.rows : (rank + 1) * ctx.rows].clone()
+
+
+def sum_over_ranks(x: Tensor) -> Tensor:
+    """Sum of x over ranks, the same on each; without a gradient."""
+    if world()[1] > 1:
+        x = x.contiguous().clone()
+        dist.all_reduce(x)
+    return x
+
+
+def logsumexp_over_ranks(x: Tensor) -> Tensor:
+    """log of the sum over ranks of exp(x), elementwise and safe from overflow; -inf where every rank has -inf. No
+    gradient.
+    """
+    if world()[1] == 1:
+        return x
+    largest = x.contiguous().clone()
+    dist.all_reduce(largest, op=dist.ReduceOp.MAX)
+    largest = largest.masked_fill(largest == -torch.inf, 0.0)
+    total = torch.exp(x - largest)
+    dist.all_reduce(total)
+    return largest + total.log()

@@ -1,0 +1,96 @@
+"""From the parts of a batch to the problems the loss sums over: each a complete contrastive loss of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from gcl.loss.targets import Relations, Rule, Weights, relate
+
+Direction = Literal["both", "query", "document"]
+Normalizer = Literal["weight", "count"]
+SigmoidWeight = Literal["pair", "target"]
+
+
+class Part(NamedTuple):
+    """Embeddings of one side's fused record or of one field. embedding[N, D] unit vectors; present[N] bool, None where
+    all are.
+    """
+
+    embedding: Tensor
+    present: Tensor | None = None
+
+
+class Term(NamedTuple):
+    """One contrastive loss of the sum: which part of the query against which part of the document, and its
+    coefficient.
+    """
+
+    query: str = "fused"
+    document: str = "fused"
+    weight: float = 1.0
+
+
+class Problem(NamedTuple):
+    """What a term comes down to: the pairs that have both its parts. query[n, D], document[n, D]."""
+
+    query: Tensor
+    document: Tensor
+    weights: Weights
+    relations: Relations
+    coefficient: float
+
+
+def pose(
+    term: Term,
+    query: Mapping[str, Part],
+    document: Mapping[str, Part],
+    *,
+    weight: Tensor,
+    query_id: Tensor,
+    document_id: Tensor,
+    same_query: Rule,
+    same_document: Rule,
+    direction: Direction,
+    normalizer: Normalizer,
+    negatives: SigmoidWeight,
+) -> Problem:
+    """weight[N], query_id[N], document_id[N] and the parts -> the term's Problem. Raises KeyError for a part that is
+    not there.
+    """
+    left, right = part_of(query, term.query, "query"), part_of(document, term.document, "document")
+    x, y = left.embedding, right.embedding
+    if not len(x) == len(y) == len(weight) == len(query_id) == len(document_id):
+        raise ValueError(
+            f"Term {term.query} x {term.document}: {len(x)} query rows, {len(y)} document rows, {len(weight)} scores, "
+            f"{len(query_id)} query ids and {len(document_id)} document ids; expected one of each per pair."
+        )
+    present = [part.present for part in (left, right) if part.present is not None]
+    kept = torch.stack(present).all(0) if present else None
+    if kept is not None and not bool(kept.all()):
+        index = kept.nonzero().squeeze(1)
+        x, y, weight, query_id, document_id = (v[index] for v in (x, y, weight, query_id, document_id))
+    relations = relate(query_id, document_id, same_query, same_document)
+    return Problem(x, y, share_weights(weight, direction, normalizer, negatives), relations, term.weight)
+
+
+def part_of(parts: Mapping[str, Part], name: str, side: str) -> Part:
+    if name not in parts:
+        raise KeyError(f"A term asks for the {side} part {name!r}; the batch has {', '.join(sorted(parts)) or 'none'}.")
+    return parts[name]
+
+
+def share_weights(weight: Tensor, direction: Direction, normalizer: Normalizer, negatives: SigmoidWeight) -> Weights:
+    """weight[n] -> Weights, divided by Z = their sum or n; all zero where that is 0.
+
+    >>> share_weights(torch.tensor([1.0, 3.0]), "both", "weight", "pair").row
+    tensor([0.1250, 0.3750])
+    """
+    total = weight.sum() if normalizer == "weight" else weight.new_tensor(float(len(weight)))
+    target = weight / total.masked_fill(total == 0, 1.0)
+    spread = target if negatives == "pair" else torch.full_like(target, 1 / max(len(target), 1))
+    rows = {"both": 0.5, "query": 1.0, "document": 0.0}[direction]
+    return Weights(row=rows * spread, column=(1 - rows) * spread, target=target)

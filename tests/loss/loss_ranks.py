@@ -1,0 +1,306 @@
+"""The exactness matrix: its cases, their float64 reference, and what one rank of a real process group computes for
+them.
+
+    python loss_ranks.py RANK RANKS STORE CASES RESULT     # one rank; rank 0 writes RESULT
+
+The batch is made as in training: the distinct queries and documents are listed, padded to a multiple of the ranks,
+encoded in contiguous shares, gathered, and the N pairs read from them. Gradients are averaged by
+DistributedDataParallel.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import itertools
+import sys
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+import torch.distributed as dist
+from loss_reference import loop_loss
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+from torch.utils.checkpoint import checkpoint
+
+from gcl.loss.gather import gather_rows, own_rows, world
+from gcl.loss.gcl import GCLLoss, Part, Term
+from gcl.loss.weight import constant, linear
+
+# open_clip's losses without the rest of open_clip, which takes several seconds a process to import.
+_SPEC = importlib.util.spec_from_file_location(
+    "peer", Path(importlib.util.find_spec("open_clip").origin).parent / "loss.py"
+)
+peers = importlib.util.module_from_spec(_SPEC)
+_SPEC.loader.exec_module(peers)
+
+WIDTH = 8
+TERMS = {
+    "fused": [("fused", "fused", 1.0)],
+    "fields": [("fused", "fused", 0.5), ("text", "title", 0.3), ("text", "image", 0.7)],
+}
+WEIGHT = {"graded": linear, "constant": partial(constant, value=1.0)}
+DTYPES = (torch.float64, torch.float32)
+SCALE = {"softmax": 14.0, "sigmoid": 10.0}
+PAIRS = {
+    "equal": 12,
+    "uneven": 11,
+    "tiny": 2,
+}  # 12 is divisible by 1 to 4 ranks, 11 by none, and 2 leaves ranks without rows
+
+
+class Case(NamedTuple):
+    form: str
+    path: str  # whole, tiled, chunked (tiled behind towers that are recomputed in micro-batches)
+    terms: str
+    same_query: str
+    weights: str
+    batch: str
+
+    @property
+    def problem(self) -> Case:
+        """The case whose reference this one shares."""
+        return self._replace(path="")
+
+
+CASES = [
+    Case(*choice)
+    for choice in itertools.product(
+        ("softmax", "sigmoid"),
+        ("whole", "tiled", "chunked"),
+        ("fused", "fields"),
+        ("negative", "ignore", "positive"),
+        ("graded", "constant"),
+        ("equal", "uneven"),
+    )
+]
+TINY = [Case(form, "tiled", "fields", "ignore", "graded", "tiny") for form in ("softmax", "sigmoid")]
+FEW = CASES[3::11] + TINY
+
+
+class Towers(nn.Module):
+    """Two fields on each side; fused = the normalised mean of the present ones, as in gcl.model."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(7)
+        self.fields = nn.ModuleDict(
+            {
+                name: nn.Sequential(nn.Linear(5, 6), nn.Tanh(), nn.Linear(6, WIDTH))
+                for name in ("text", "image", "title")
+            }
+        )
+
+    def query(self, x: Tensor) -> Tensor:
+        """x[u, 5] -> parts[u, 2, WIDTH]: text and fused, which is the text."""
+        text = normalize(self.fields["text"](x), dim=-1)
+        return torch.stack([text, text], dim=1)
+
+    def document(self, x: Tensor, present: Tensor) -> Tensor:
+        """x[u, 5], present[u] -> parts[u, 3, WIDTH]: image, title and fused; a title may be absent."""
+        image, title = (normalize(self.fields[name](x), dim=-1) for name in ("image", "title"))
+        fused = normalize(0.6 * image + 0.4 * title * present[:, None], dim=-1)
+        return torch.stack([image, title, fused], dim=1)
+
+
+class Batch(NamedTuple):
+    """Distinct queries[Q, 5] and documents[M, 5], has_title[M], and of each pair the rows of both and the score."""
+
+    queries: Tensor
+    documents: Tensor
+    has_title: Tensor
+    query_row: Tensor
+    document_row: Tensor
+    score: Tensor
+
+
+def make_batch(pairs: int, repeats: bool = True) -> Batch:
+    g = torch.Generator().manual_seed(pairs)
+    queries, documents = (min(7, pairs), min(9, pairs)) if repeats else (pairs, pairs)
+    rows = (
+        (torch.cat([torch.arange(n), torch.randint(0, n, (pairs - n,), generator=g)]) for n in (queries, documents))
+        if repeats
+        else (torch.arange(pairs), torch.randperm(pairs, generator=g))
+    )
+    x, y = (torch.randn(n, 5, generator=g) for n in (queries, documents))
+    has_title = torch.arange(documents) % 4 != 1
+    return Batch(x, y, has_title, *rows, torch.randint(1, 101, (pairs,), generator=g).float())
+
+
+def to_parts(query: Tensor, document: Tensor, batch: Batch) -> tuple[dict, dict]:
+    """query[Q, 2, D], document[M, 3, D] of all distinct rows -> {part: (embedding[N, D], present)} of all pairs."""
+    q, d = query[batch.query_row], document[batch.document_row]
+    title = batch.has_title[batch.document_row]
+    return (
+        {"text": (q[:, 0], None), "fused": (q[:, 1], None)},
+        {"image": (d[:, 0], None), "title": (d[:, 1], title), "fused": (d[:, 2], None)},
+    )
+
+
+class Step(nn.Module):
+    """Towers and loss, as DistributedDataParallel wraps them."""
+
+    def __init__(self, case: Case) -> None:
+        super().__init__()
+        self.case = case
+        self.towers = Towers()
+        self.loss = GCLLoss(
+            form=case.form,
+            score_to_weight=WEIGHT[case.weights],
+            same_query=case.same_query,
+            terms=[Term(*term) for term in TERMS[case.terms]],
+            scale=SCALE[case.form],
+            bias=-10.0 if case.form == "sigmoid" else None,
+            tile=None if case.path == "whole" else 4,
+        )
+
+    def encode(self, tower, *inputs: Tensor) -> Tensor:
+        """This rank's share of the rows, and everyone's back."""
+        ranks = dist.get_world_size() if dist.is_initialized() else 1
+        inputs = [torch.cat([x, x[: -len(x) % ranks]]) for x in inputs]  # padded by repetition; never read
+        own = own_rows(len(inputs[0]))
+        inputs = [x[own.start : own.stop] for x in inputs]
+        if self.case.path != "chunked":
+            return gather_rows(tower(*inputs))
+        chunks = zip(*(x.split(2) for x in inputs), strict=True)
+        return gather_rows(torch.cat([checkpoint(tower, *chunk, use_reentrant=False) for chunk in chunks]))
+
+    def forward(self, batch: Batch):
+        towers = self.towers
+        query, document = (
+            self.encode(towers.query, batch.queries),
+            self.encode(towers.document, batch.documents, batch.has_title),
+        )
+        sides = [{name: Part(*part) for name, part in side.items()} for side in to_parts(query, document, batch)]
+        return self.loss(*sides, score=batch.score, query_id=batch.query_row, document_id=batch.document_row)
+
+
+def cast(batch: Batch, dtype: torch.dtype) -> Batch:
+    return Batch(*(x.to(dtype) if x.is_floating_point() else x for x in batch))
+
+
+def results_of(step: Step, loss: Tensor) -> dict[str, Tensor]:
+    """The loss and every parameter's gradient."""
+    gradients = {name: p.grad for name, p in step.named_parameters() if p.grad is not None}
+    return {"value": loss.detach().clone(), **{name: g.clone() for name, g in gradients.items()}}
+
+
+def reference(case: Case) -> dict[str, Tensor]:
+    """One process, float64, explicit loops."""
+    step = Step(case).double()
+    batch = cast(make_batch(PAIRS[case.batch]), torch.float64)
+    parts = to_parts(step.towers.query(batch.queries), step.towers.document(batch.documents, batch.has_title), batch)
+    value = loop_loss(
+        *parts,
+        TERMS[case.terms],
+        WEIGHT[case.weights](batch.score),
+        batch.query_row,
+        batch.document_row,
+        form=case.form,
+        same_query=case.same_query,
+        scale=step.loss.scale,
+        bias=step.loss.bias,
+    )
+    value.backward()
+    return results_of(step, value)
+
+
+def wrap(step: nn.Module) -> nn.Module:
+    if not dist.is_initialized() or dist.get_world_size() == 1:
+        return step
+    return nn.parallel.DistributedDataParallel(step)
+
+
+def compute(case: Case, dtype: torch.dtype) -> dict[str, Tensor]:
+    step = Step(case).to(dtype)
+    wrapped = wrap(step)
+    output = wrapped(cast(make_batch(PAIRS[case.batch]), dtype))
+    output.loss.backward()
+    return results_of(step, output.loss)
+
+
+def ten_steps(case: Case) -> dict[str, Tensor]:
+    """Scale and bias of every rank [W, 2] after ten steps of AdamW, float32."""
+    step = Step(case)
+    wrapped, optimizer = wrap(step), torch.optim.AdamW(step.parameters(), lr=0.05)
+    for _ in range(10):
+        optimizer.zero_grad()
+        wrapped(make_batch(PAIRS[case.batch])).loss.backward()
+        optimizer.step()
+    both = torch.stack([step.loss.log_scale.detach(), step.loss.bias.detach()])[None]
+    return {"scale and bias": gather_rows(both), "start": Step(case).loss.log_scale.detach()}
+
+
+def peer(form: str, options: dict) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """(ours, open_clip's) value and averaged gradients on the same rows: equal shares, no repeats, weight 1."""
+    rank, ranks = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+    batch = cast(make_batch(12, repeats=False), torch.float64)
+    case = Case(form, "tiled", "fused", "ignore", "constant", "equal")
+    ours = Step(case).double()
+    wrapped = wrap(ours)
+    value = wrapped(batch).loss
+    value.backward()
+
+    theirs = Step(case).double()
+    loss = (peers.ClipLoss if form == "softmax" else peers.SigLipLoss)(rank=rank, world_size=ranks, **options)
+
+    class Peer(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.step = theirs
+
+        def forward(self, batch: Batch) -> Tensor:
+            own = own_rows(len(batch.score))
+            q, d = batch.query_row[own.start : own.stop], batch.document_row[own.start : own.stop]
+            query = theirs.towers.query(batch.queries[q])[:, 1].contiguous()
+            document = theirs.towers.document(batch.documents[d], batch.has_title[d])[:, 2].contiguous()
+            bias = [theirs.loss.bias] if form == "sigmoid" else []
+            return loss(query, document, theirs.loss.scale, *bias)
+
+    wrapped = wrap(Peer())
+    peer_value = wrapped(batch)
+    peer_value.backward()
+    total = peer_value.detach().clone()
+    if ranks > 1:
+        dist.all_reduce(total)
+    return results_of(ours, value), results_of(theirs, total / ranks)
+
+
+def refusal() -> str:
+    """What gather_rows says to ranks that give different numbers of rows."""
+    try:
+        gather_rows(torch.ones(1 + world()[0], 2))
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+def run(cases: list[Case]) -> dict:
+    found: dict = {"matrix": {}, "steps": {}, "peers": {}, "refusal": refusal()}
+    for case in cases:
+        for dtype in DTYPES[: 1 if case.batch == "tiny" else 2]:  # two pairs' gradients all but cancel in float32
+            found["matrix"][tuple(case), str(dtype)] = compute(case, dtype)
+        if case.path == "tiled" and case.same_query == "positive" and case.weights == "graded":
+            found["steps"][tuple(case)] = ten_steps(case)
+    for options in ({"local_loss": False}, {"local_loss": True}):
+        found["peers"]["ClipLoss", str(options)] = peer("softmax", {"gather_with_grad": True, **options})
+    for options in ({}, {"dist_impl": "gather"}):
+        found["peers"]["SigLipLoss", str(options)] = peer("sigmoid", options)
+    return found
+
+
+def main(rank: str, ranks: str, store: str, cases: str, result: str) -> None:
+    torch.set_num_threads(1)
+    if int(ranks) > 1:
+        dist.init_process_group("gloo", init_method=f"file://{store}", rank=int(rank), world_size=int(ranks))
+    found = run([Case(*case) for case in torch.load(cases)])
+    if rank == "0":
+        torch.save(found, result)
+    if int(ranks) > 1:
+        dist.barrier()
+        dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,85 @@
+"""The loss as slow, explicit loops in float64: what every path of gcl.loss is compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+
+def entry(i: int, j: int, w: Sequence[float], query_id, document_id, same_query: str, same_document: str):
+    """What entry (i, j) is: ("target", its judged weight), ("negative", 0) or ("ignored", 0)."""
+    if i == j:
+        return "target", w[i]
+    query, document = query_id[i] == query_id[j], document_id[i] == document_id[j]
+    if query and document:
+        if same_query == "positive":
+            return "target", w[j]
+        return ("target", w[i]) if same_document == "positive" else ("ignored", 0.0)
+    if not (query or document):
+        return "negative", 0.0
+    rule, judged = (same_query, w[j]) if query else (same_document, w[i])
+    return {"positive": ("target", judged), "negative": ("negative", 0.0), "ignore": ("ignored", 0.0)}[rule]
+
+
+def loop_term(
+    q: Tensor,
+    d: Tensor,
+    w: Sequence[float],
+    query_id: Sequence[int],
+    document_id: Sequence[int],
+    *,
+    form: str,
+    scale: Tensor,
+    bias: Tensor,
+    direction: str = "both",
+    normalizer: str = "weight",
+    same_query: str = "ignore",
+    same_document: str = "ignore",
+    sigmoid_weight: str = "pair",
+) -> Tensor:
+    """One term over the pairs q[N, D], d[N, D], w[N]."""
+    n = len(w)
+    z = sum(w) if normalizer == "weight" else n
+    s = [row.unbind() for row in (scale * q @ d.T + bias).unbind()]
+    kinds = [[entry(i, j, w, query_id, document_id, same_query, same_document) for j in range(n)] for i in range(n)]
+    total = []
+    if form == "sigmoid":
+        for i in range(n):
+            for j in range(n):
+                kind, judged = kinds[i][j]
+                if kind == "target":
+                    total.append(-judged / z * logsigmoid(s[i][j]))
+                if kind == "negative":
+                    pair = {"both": (w[i] + w[j]) / 2, "query": w[i], "document": w[j]}[direction] / z
+                    total.append(-(pair if sigmoid_weight == "pair" else 1 / n) * logsigmoid(-s[i][j]))
+    for of_row in (True, False) if form == "softmax" else ():
+        share = {"both": 0.5, "query": float(of_row), "document": float(not of_row)}[direction]
+        for i in range(n):
+            places = [(i, j) if of_row else (j, i) for j in range(n)]
+            seen = [(s[a][b], *kinds[a][b]) for a, b in places]
+            logsumexp = torch.stack([value for value, kind, _ in seen if kind != "ignored"]).logsumexp(0)
+            mass = sum(judged for _, kind, judged in seen if kind == "target")
+            for value, kind, judged in seen:
+                if kind == "target" and mass > 0 and share > 0:
+                    total.append(share * w[i] / z * judged / mass * (logsumexp - value))
+    return torch.stack(total).sum()
+
+
+def loop_loss(
+    query: dict, document: dict, terms: Sequence[tuple], w: Tensor, query_id, document_id, **options
+) -> Tensor:
+    """query, document: {part: (embedding[N, D], present[N] or None)}; the sum of the terms over the pairs that have
+    both parts.
+    """
+    w, query_id, document_id = (x.tolist() for x in (w, query_id, document_id))
+    total = torch.zeros((), dtype=torch.float64)
+    for left, right, coefficient in terms:
+        (q, q_present), (d, d_present) = query[left], document[right]
+        kept = [i for i in range(len(w)) if (q_present is None or q_present[i]) and (d_present is None or d_present[i])]
+        if any(w[i] > 0 for i in kept):
+            chosen = [[x[i] for i in kept] for x in (w, query_id, document_id)]
+            total = total + coefficient * loop_term(q[kept], d[kept], *chosen, **options)
+    return total
