@@ -14,11 +14,19 @@ from torch import nn
 from gcl.config import ConfigError, LossConfig, ModelConfig, OptimConfig, RunConfig, TrainConfig, TrainerConfig, build
 from gcl.data.plan import Plan
 from gcl.data.prepared import Prepared
-from gcl.lit.checkpoint import WholeCheckpointIO
+from gcl.lit.agreement import Agreement
+from gcl.lit.checkpoint import BestAndLast, WholeCheckpointIO
+from gcl.lit.guard import Guard
+from gcl.lit.interruption import Interruption, NoSignals
+from gcl.lit.meter import Meter
+from gcl.lit.microbatch import FitMicroBatch
+from gcl.lit.steplog import StepLog
+from gcl.lit.watchdog import Watchdog
 from gcl.loss.gcl import GCLLoss, Term
 from gcl.model.dual_encoder import DualEncoder
 from gcl.model.load import load_model
 from gcl.optim.groups import Rule, freeze
+from gcl.runs import RunFolder
 from gcl.schema import Schema
 
 
@@ -89,7 +97,7 @@ def validation_interval(train: TrainConfig, plan: Plan, steps: int) -> int:
 
 
 def choose_precision(precision: Any, accelerator: str) -> Any:
-    """"auto": bf16 on GPUs that have it, else float32 (on CPUs bf16 is slower, not faster)."""
+    """ "auto": bf16 on GPUs that have it, else float32 (on CPUs bf16 is slower, not faster)."""
     if precision != "auto":
         return precision
     gpu = accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
@@ -101,15 +109,16 @@ def assemble_trainer(
     clip_norm: float | None, accumulate: int,
 ) -> pl.Trainer:  # fmt: skip
     """One Lightning epoch of `steps` batches; optimiser steps are steps / accumulate."""
+    limit = trainer.options.get("limit_train_batches")
     arguments: dict[str, Any] = {
         "accelerator": trainer.accelerator,
         "devices": trainer.devices,
         "num_nodes": trainer.num_nodes,
-        "strategy": trainer.strategy,
+        "strategy": trainer.strategy if isinstance(trainer.strategy, str) else build(trainer.strategy),
         "precision": choose_precision(trainer.precision, trainer.accelerator),
         "log_every_n_steps": trainer.log_every_n_steps,
         "max_epochs": 1,
-        "val_check_interval": validate_every,
+        "val_check_interval": min(validate_every, limit) if isinstance(limit, int) else validate_every,
         "num_sanity_val_steps": 0,
         "use_distributed_sampler": False,
         "accumulate_grad_batches": accumulate,
@@ -121,7 +130,60 @@ def assemble_trainer(
         "enable_model_summary": False,
         "enable_checkpointing": True,
     }
-    return pl.Trainer(**(arguments | trainer.options))
+    built = pl.Trainer(**(arguments | trainer.options))
+    built._signal_connector = NoSignals()
+    return built
+
+
+def assemble_watch(
+    config: RunConfig, run: RunFolder, prepared: Prepared, plan: Plan, facts: dict[str, Any]
+) -> list[Any]:
+    """The callbacks that keep a run safe, in the order they must act; BestAndLast comes first."""
+    train = config.train
+
+    def describe(step: int) -> dict[str, Any]:
+        rows, pairs = plan.batch(step), prepared.pairs
+        named = zip(pairs.query[rows], pairs.document[rows], pairs.score[rows], strict=True)
+        queries, documents = prepared.queries.ids, prepared.documents.ids
+        return {
+            "step": step,
+            "epoch": plan.epoch_of(step),
+            "pairs": [{"query": queries[q], "document": documents[d], "score": float(s)} for q, d, s in named],
+        }
+
+    def place(step: int) -> str:
+        return prepared.documents.place(int(prepared.pairs.document[plan.batch(step)[0]]))
+
+    checkpoints = BestAndLast(
+        run.checkpoints,
+        monitor=f"dev/{config.evaluate.monitor}",
+        every=train.checkpoint_every,
+        patience=train.patience,
+    )
+    interruption = Interruption(run.last)
+    guard = Guard(
+        run.path,
+        describe,
+        interruption,
+        policy=train.nonfinite.value,
+        max_skips=train.max_skips,
+        can_roll_back=run.last.is_file,
+        spike_factor=train.spike_factor,
+    )
+    steps = StepLog(run.path / "steps.csv", plan.epoch_of)
+    watchdog = Watchdog(place, seconds=train.loader_patience)
+    fit = [FitMicroBatch()] if train.micro_batch == "auto" else []
+    return [checkpoints, Agreement(facts), guard, steps, watchdog, Meter(), *fit, interruption]
+
+
+def micro_batch_of(train: TrainConfig) -> int | None:
+    """train.micro_batch as a number of rows; "auto" is found when training begins."""
+    size = train.micro_batch
+    if size is None or size == "auto":
+        return None
+    if not isinstance(size, int) or size < 1:
+        raise ConfigError(f'train.micro_batch={size!r}: a number of rows (32), "auto", or null for the whole batch.')
+    return size
 
 
 def rules_of(optim: OptimConfig) -> dict[str, Rule]:

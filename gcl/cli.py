@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -11,6 +12,9 @@ COMMANDS = {
     "train": "fine-tune a model on a catalog, measure it before and after: gcl train data=my_catalog model=ecommerce-B",
     "evaluate": "measure runs and models: gcl evaluate run=outputs/…  |  gcl evaluate data=my_catalog model=siglip-B",
     "prepare": "check a catalog's tables and pictures and write its shards: gcl prepare data=my_catalog",
+    "index": "index shards that came from elsewhere: gcl index shards='x/{000..127}.tar' out=x-index",
+    "doctor": "say what is wrong with a catalog before training does: gcl doctor data=my_catalog all=true",
+    "search": 'try a run on its catalog: gcl search run=outputs/… (a local page)  |  gcl search run=outputs/… "red shoes" k=5',
     "export": "write a run's model where others load it: gcl export run=outputs/… out=my_model",
 }
 _GROUPS = ("data", "model", "loss", "optim", "trainer", "logger", "callbacks", "evaluate", "experiment")
@@ -45,10 +49,20 @@ def _answer(words: list[str]) -> None:
 
 
 def _run(command: str, words: list[str]) -> None:
+    if command == "search":
+        from gcl.commands.search import search_words
+
+        search_words(words)
+        return
     if command == "export":
         from gcl.commands.export import export_words
 
         export_words(words)
+        return
+    if command == "index":
+        from gcl.commands.index import index_words
+
+        index_words(words)
         return
     from gcl.config import compose, typed
 
@@ -60,15 +74,25 @@ def _run(command: str, words: list[str]) -> None:
 
         evaluate_words(words, config_dir)
         return
+    if command == "prepare":
+        from gcl.commands.prepare import prepare_words
+
+        prepare_words(words, config_dir)
+        return
+    if command == "doctor":
+        from gcl.commands.doctor import doctor_words
+
+        doctor_words(words, config_dir)
+        return
     config = typed(compose(words, config_dir=config_dir))
     _function(command)(config)
 
 
-def _function(command: str) -> Callable:
+def _function(command: str, *, sweep: bool = False) -> Callable:
     if command == "train":
-        from gcl.commands.train import train
+        from gcl.commands.train import train, train_for_sweep
 
-        return train
+        return train_for_sweep if sweep else train
     if command != "prepare":
         raise ValueError(f"gcl {command} cannot be swept with --multirun.")
     from gcl.commands.prepare import prepare_command
@@ -87,9 +111,21 @@ def _run_in_hydra(command: str, words: list[str]) -> None:
 
     @hydra.main(config_path=str(conf_folder().resolve()), config_name="config", version_base="1.3")
     def task(config):
-        return _function(command)(typed(config))
+        _name_run(config)
+        return _function(command, sweep=True)(typed(config))
 
     task()
+
+
+def _name_run(config) -> None:
+    """The runs of one sweep share a process: each gets a folder of its own."""
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    job = HydraConfig.get()
+    if job.mode is RunMode.MULTIRUN:
+        begun = os.environ.setdefault("GCL_SWEEP_TIME", time.strftime("%Y-%m-%d_%H-%M-%S"))
+        os.environ["GCL_RUN_TIME"] = f"{begun}-{job.job.num}"
 
 
 def _take_config_dir(words: list[str]) -> str | None:

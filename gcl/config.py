@@ -51,6 +51,14 @@ class Repeat(Enum):
     positive = "positive"
 
 
+class NonFinitePolicy(Enum):
+    """What happens at a step whose loss or gradient is no number. It never reaches the weights."""
+
+    stop = "stop"
+    skip = "skip"
+    rollback = "rollback"
+
+
 @dataclass
 class TermConfig:
     """One contrast of the loss: a part of the query ("fused" or a field) against a part of the document."""
@@ -102,7 +110,13 @@ class OptimConfig:
 
 @dataclass
 class TrainConfig:
-    """How long and how wide. batch_size counts pairs over all GPUs: it is the contrastive batch."""
+    """How long and how wide. batch_size counts pairs over all GPUs: it is the contrastive batch.
+
+    spike_factor: a loss or gradient norm above this many times its running median is recorded with its batch.
+    loader_patience: seconds without a batch after which the watchdog speaks. allow_change: keys that a resumed run may
+    have other values of than it began with. compile: true, or a backend's name for torch.compile. micro_batch: rows,
+    or "auto" for the most that fit.
+    """
 
     batch_size: int = MISSING
     epochs: float = MISSING
@@ -116,10 +130,15 @@ class TrainConfig:
     drop_last: bool = False
     cache_features: bool = True
     augment: bool = False
-    compile: bool = False
+    compile: Any = False
     unique: str | None = None
     documents_per_query: int | None = None
     resume: str | None = None
+    allow_change: list[str] = field(default_factory=list)
+    nonfinite: NonFinitePolicy = NonFinitePolicy.stop
+    max_skips: int = 10
+    spike_factor: float | None = 5.0
+    loader_patience: float | None = 60.0
 
 
 @dataclass
@@ -265,7 +284,24 @@ def load_config(path: str | os.PathLike) -> RunConfig:
 
 
 def save_config(run: RunConfig, path: str | os.PathLike) -> None:
-    Path(path).write_text(OmegaConf.to_yaml(OmegaConf.structured(run), resolve=True), encoding="utf-8")
+    beside = Path(f"{path}.new")
+    beside.write_text(OmegaConf.to_yaml(OmegaConf.structured(run), resolve=True), encoding="utf-8")
+    os.replace(beside, path)
+
+
+def flatten(run: RunConfig) -> dict[str, Any]:
+    """{dotted key: plain value} of a whole config; lists count as values."""
+    found: dict[str, Any] = {}
+
+    def add(prefix: str, value: Any) -> None:
+        if isinstance(value, dict) and value:
+            for key, below in value.items():
+                add(f"{prefix}.{key}" if prefix else str(key), below)
+        else:
+            found[prefix] = value
+
+    add("", OmegaConf.to_container(OmegaConf.structured(run), resolve=True, enum_to_str=True))
+    return found
 
 
 def options_from(kind: type, words: Sequence[str], *, command: str) -> Any:
@@ -332,9 +368,11 @@ def explain(error: Exception, known: set[str], config_dir: str | os.PathLike | N
             return ConfigError(f"{word.group(1)!r} is no setting: write key=value, for example train.epochs=3.")
         if missing := re.search(r"Could not find '([^']+)/([^'/]+)'", str(item)):
             return _unknown_choice(*missing.groups(), config_dir)
+        if full := re.search(r"full_key: (\S+)", str(item)):
+            key = full.group(1)
         if named := re.search(r"Could not (?:override|delete from config\.) '([^']+)'", str(item)):
             key = named.group(1)
-    if re.search(r"Key '[^']+' (is )?not in|does not exist|Could not override", str(chain[-1])):
+    if any(re.search(r"Key '[^']+' (is )?not in|does not exist|Could not override", str(item)) for item in chain):
         return _unknown_key(key or text, known)
     return ConfigError(f"{key}: {text}" if key and key not in text else text)
 

@@ -82,11 +82,15 @@ def _common_time() -> str:
     return now
 
 
+_STORES: list[Any] = []
+
+
 def _ask_rank_zero(word: str) -> str:
     """Rank 0's word on every rank, through the launcher's own key-value store."""
     from torch.distributed import rendezvous
 
     store, rank, _ = next(iter(rendezvous("env://")))
+    _STORES.append(store)  # rank 0's is a server: it must answer the slower ranks, and the process group uses it again
     if rank == 0:
         store.set("gcl/run_time", word)
     return store.get("gcl/run_time").decode()

@@ -7,13 +7,13 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "gcl"
 FLOORS = [
-    {"schema"}, {"data"}, {"model"}, {"loss", "optim"}, {"retrieval"}, {"export"}, {"lit"}, {"runs"}, {"config"},
+    {"schema"}, {"data"}, {"model"}, {"loss", "optim"}, {"retrieval"}, {"export", "serve"}, {"lit"}, {"runs"}, {"config"},
     {"assembly"}, {"commands"}, {"cli"},
 ]  # fmt: skip
 DOORS = {
     "webdataset": {"data"}, "pyarrow": {"data"}, "fsspec": {"data"}, "open_clip": {"model"}, "timm": {"model"},
     "peft": {"model"}, "transformers": {"model", "export"}, "lightning": {"lit", "assembly"},
-    "hydra": {"config", "cli"}, "omegaconf": {"config"},
+    "fastapi": {"serve"}, "uvicorn": {"commands"}, "hydra": {"config", "cli"}, "omegaconf": {"config"},
 }  # fmt: skip
 FILES = sorted(PACKAGE.rglob("*.py"))
 

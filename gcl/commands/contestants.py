@@ -26,6 +26,7 @@ def tuned_encoder(run: RunFolder, schema: Schema | None = None, *, checkpoint: P
     config = load_config(run.check().config)
     encoder = assembly.assemble_encoder(config.model, schema or config.data.schema)
     restore(encoder, config, checkpoint or run.best)
+    assembly.freeze_parts(encoder, config.optim)  # what was frozen in the run has cached features
     return encoder.eval()
 
 
@@ -33,8 +34,14 @@ def restore(encoder: DualEncoder, config: RunConfig, checkpoint: Path) -> None:
     """Puts a checkpoint's weights, scale and bias into the encoder it was trained from."""
     state = read_checkpoint(checkpoint)["state_dict"]
     loss = assembly.assemble_loss(config.loss, encoder)
-    encoder.load_state_dict(_under(state, "encoder."))
-    loss.load_state_dict(_under(state, "loss."))
+    try:
+        encoder.load_state_dict(_under(state, "encoder."))
+        loss.load_state_dict(_under(state, "loss."))
+    except RuntimeError as error:
+        raise ValueError(
+            f"{checkpoint} does not fit the model {config.model.name}: it was trained with another version of that "
+            f"architecture or another config. ({str(error).splitlines()[0]})"
+        ) from error
     assembly.write_scale_back(encoder, loss)
 
 
@@ -47,6 +54,7 @@ def base_and_tuned(run: RunFolder, schema: Schema | None = None) -> list[Contest
     schema = schema or config.data.schema
     assembly.seed_everything(config)  # a model from scratch begins where its run began
     base = assembly.assemble_encoder(config.model, schema).eval()
+    assembly.freeze_parts(base, config.optim)
     return [Contestant("base", base), Contestant("tuned", tuned_encoder(run, schema))]
 
 

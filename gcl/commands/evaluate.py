@@ -28,8 +28,9 @@ def evaluate_words(words: Sequence[str], config_dir: str | None) -> Path:
     prepared = open_prepared(prepare(config.data, config.cache_dir), config.data.schema)
 
     from gcl.commands import contestants as of
-    from gcl.commands.measure import Measurement, means_of, write_task_files
+    from gcl.commands.measure import Measurement, frozen_features, means_of, write_task_files
     from gcl.commands.tables import summary
+    from gcl.retrieval.page.page import write_page
 
     schema = config.data.schema
     if config.run is not None:
@@ -46,12 +47,20 @@ def evaluate_words(words: Sequence[str], config_dir: str | None) -> Path:
     results = {}
     for entry in found:
         say(f"Measuring {entry.label} on {config.data.name} ({settings.part} half).")
+        measurement.features = frozen_features(entry.encoder, prepared, config.cache_dir, workers=config.train.workers)
         results[entry.label] = measurement(entry.encoder, settings.part, k=settings.depth)
     folder = _folder(config)
     write_json(folder / "metrics.json", {label: means_of(result) for label, result in results.items()})
     write_task_files(folder / "tasks", measurement, results, settings.part)
+    write_page(
+        folder / "report.html",
+        title=f"{' and '.join(results)} on {config.data.name}",
+        tasks=measurement.opened(settings.part),
+        models=results,
+        metrics=settings.headline,
+    )
     say("\n" + summary(results, settings.headline))
-    say(f"\nAll metrics, TREC runs and qrels: {folder}")
+    say(f"\nAll metrics, TREC runs, qrels and report.html: {folder}")
     return folder
 
 

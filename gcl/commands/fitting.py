@@ -6,17 +6,19 @@ from pathlib import Path
 from typing import Any
 
 from gcl import assembly
-from gcl.commands.measure import Measurement, means_of, write_task_files
+from gcl.commands.environment import describe_environment
+from gcl.commands.measure import Measurement, frozen_features, means_of, write_task_files
 from gcl.commands.say import quiet_libraries, say
-from gcl.config import ConfigError, RunConfig, build
+from gcl.config import ConfigError, RunConfig, build, flatten
 from gcl.data.batch import SideReader
-from gcl.data.lock import locked
 from gcl.data.prepared import Prepared
-from gcl.lit.checkpoint import BestAndLast, read_checkpoint
+from gcl.lit.checkpoint import read_checkpoint
+from gcl.lit.compiled import compile_towers
 from gcl.lit.data import PairData
+from gcl.lit.guard import RollBack
 from gcl.lit.module import GCLModule
 from gcl.lit.progress import RunProgress
-from gcl.model.features import cached_features
+from gcl.lit.sharded import load_weights
 from gcl.runs import RunFolder, write_json
 
 Results = dict[str, Any]
@@ -34,17 +36,17 @@ class Fitting:
         self.loss = assembly.assemble_loss(config.loss, self.encoder)
         self.plan = assembly.assemble_plan(prepared, config.train, config.seed)
         self.steps = assembly.total_steps(config.train, self.plan)
-        self.checkpoints = BestAndLast(
-            run.checkpoints,
-            monitor=f"dev/{config.evaluate.monitor}",
-            every=config.train.checkpoint_every,
-            patience=config.train.patience,
-        )
-        self.features = self._cached_features()
+        self.watch = assembly.assemble_watch(config, run, prepared, self.plan, self._facts())
+        self.checkpoints, self.interruption = self.watch[0], self.watch[-1]
+        self.features = {}
+        if config.train.cache_features and not config.train.augment:
+            self.features = frozen_features(self.encoder, prepared, config.cache_dir, workers=config.train.workers)
         self.measurement = Measurement(
             prepared, config.evaluate.metrics, config.evaluate.tasks,
             batch_size=config.evaluate.batch_size, workers=0, features=self.features,
         )  # fmt: skip
+        if config.train.compile:
+            compile_towers(self.encoder, config.train.compile)
         self.module = self._module()
         self.data = self._data()
         self.trainer = self._trainer()
@@ -58,10 +60,21 @@ class Fitting:
         return {
             "world_size": self.trainer.world_size,
             "precision": str(self.trainer.precision),
-            "data_fingerprint": self.prepared.fingerprint,
-            "plan_fingerprint": self.plan.fingerprint,
+            **self.describe_plan(),
             "parameters": sum(p.numel() for p in self.encoder.parameters()),
             "trained_parameters": trained,
+        }
+
+    def _facts(self) -> dict[str, Any]:
+        """What every rank must have alike before they exchange anything."""
+        here = ("cache_dir", "data.root")  # may be a path of each machine's own
+        config = {key: value for key, value in flatten(self.config).items() if key not in here}
+        return {**config, **self.describe_plan(), **describe_environment()["packages"]}
+
+    def describe_plan(self) -> dict[str, Any]:
+        return {
+            "data_fingerprint": self.prepared.fingerprint,
+            "plan_fingerprint": self.plan.fingerprint,
             "steps": self.steps,
         }
 
@@ -70,23 +83,6 @@ class Fitting:
         missing = sorted(wanted - set(self.config.evaluate.metrics))
         if missing:
             raise ConfigError(f"evaluate.metrics does not hold {missing[0]!r}, which evaluate.monitor or headline names: add it.")
-
-    def _cached_features(self) -> dict[str, dict[str, Any]]:
-        """Frozen trunks without augmentation are run once; training and evaluation then read their outputs."""
-        if not self.config.train.cache_features or self.config.train.augment:
-            return {}
-        folder = Path(self.config.cache_dir) / "features"
-        folder.mkdir(parents=True, exist_ok=True)
-        stores = {"query": self.prepared.queries, "document": self.prepared.documents}
-        with locked(folder / ".lock", waiting_for="the features of the frozen trunks"):
-            return {
-                side: {
-                    name: cached_features(self.encoder, store, name, field, folder, workers=self.config.train.workers)
-                    for name, field in self.config.data.schema.side(side).items()
-                    if self.encoder.frozen_trunk(field.modality)
-                }
-                for side, store in stores.items()
-            }
 
     def _module(self) -> GCLModule:
         optim, evaluate = self.config.optim, self.config.evaluate
@@ -102,7 +98,7 @@ class Fitting:
             total_steps=-(-self.steps // self.config.train.accumulate),
             layer_decay=optim.layer_decay,
             rules=assembly.rules_of(optim),
-            micro_batch=self.config.train.micro_batch,
+            micro_batch=assembly.micro_batch_of(self.config.train),
             validate=lambda encoder: {task: r.means for task, r in self.measurement(encoder, "dev", watched).items()},
             measure=lambda encoder: self.measurement(encoder, "test", k=evaluate.depth),
             monitor=evaluate.monitor,
@@ -127,7 +123,7 @@ class Fitting:
             validate_every=assembly.validation_interval(train, self.plan, self.steps),
             run_dir=self.run.path,
             logger=logger,
-            callbacks=[self.checkpoints, RunProgress(), *(build(node) for node in self.config.callbacks.values() if node)],
+            callbacks=[*self.watch, RunProgress(), *(build(node) for node in self.config.callbacks.values() if node)],
             clip_norm=self.config.optim.clip_norm,
             accumulate=train.accumulate,
         )
@@ -140,14 +136,19 @@ class Fitting:
         pairs, steps = len(self.prepared.pairs), self.steps
         trained = self.describe()["trained_parameters"]
         say(f"\nTraining {trained / 1e6:.1f} M parameters on {pairs:,} pairs: {steps:,} steps of {self.plan.batch_size} pairs.")
-        self.trainer.fit(self.module, self.data, ckpt_path=resume, weights_only=True)
+        try:
+            self.trainer.fit(self.module, self.data, ckpt_path=resume, weights_only=True)
+        except RollBack as back:
+            say(f"Step {back.steps[0]} gave no finite loss or gradient: {back}.")
+            self.trainer = self._trainer()
+            self.fit(self.run.last)
 
     def measure_best(self) -> Results:
         best = self.checkpoints.best_path
         if not best.is_file():
             raise RuntimeError(f"Training ended without a validation, so there is no {best}: lower train.validate_every.")
         state = read_checkpoint(best)
-        self.module.load_state_dict(state["state_dict"])
+        load_weights(self.module, state["state_dict"])
         say(f"\nMeasuring the best checkpoint (step {self.checkpoints.best_step}, {self.checkpoints.monitor} {self.checkpoints.best:.3f}).")
         return self._measure()
 
@@ -161,10 +162,34 @@ class Fitting:
 
         write_json(self.run.metrics, {"base": means_of(base), "tuned": means_of(tuned)})
         write_task_files(self.run.tasks, self.measurement, {"base": base, "tuned": tuned})
+        self._write_page(base, tuned, seconds)
         say("\n" + summary({"base": base, "tuned": tuned}, self.config.evaluate.headline))
         say(
             f"\nDone in {seconds / 60:.1f} minutes. Everything is in {self.run.path}\n"
+            f"  report.html        open it in a browser: what got better and worse, with pictures\n"
             f"  metrics.json       all metrics          tasks/       TREC run and qrels files\n"
             f"  checkpoints/       best and last        metrics.csv  the training curve\n"
             f"Next: gcl export run={self.run.path} out=my_model"
+        )
+
+    def _write_page(self, base: Results, tuned: Results, seconds: float) -> None:
+        from gcl.commands.environment import describe_environment
+        from gcl.retrieval.page.page import write_page
+
+        config = self.config
+        write_page(
+            self.run.report,
+            title=f"{config.model.label} fine-tuned on {config.data.name}",
+            tasks=self.measurement.opened("test"),
+            models={"base": base, "tuned": tuned},
+            curve=self.run.path / "metrics.csv",
+            facts={
+                "catalog": config.data.name,
+                "model": config.model.name,
+                "seed": config.seed,
+                "minutes": round(seconds / 60, 1),
+                **describe_environment()["packages"],
+            },
+            metrics=config.evaluate.headline,
+            seed=config.seed,
         )

@@ -10,8 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from gcl.data.lock import locked
 from gcl.data.prepared import Prepared
 from gcl.model.dual_encoder import DualEncoder
+from gcl.model.features import cached_features
 from gcl.retrieval.evaluate import TaskResult, evaluate
 from gcl.retrieval.task import RetrievalTask, from_prepared
 
@@ -50,6 +52,22 @@ class Measurement:
             batch_size=self.batch_size, workers=self.workers,
         )  # fmt: skip
         return {name.removesuffix(f".{part}"): result for name, result in results.items()}
+
+
+def frozen_features(encoder: DualEncoder, prepared: Prepared, cache_dir: str | Path, *, workers: int = 0) -> Features:
+    """Outputs of the encoder's frozen trunks, run once over the catalog and kept: training and evaluation read them."""
+    folder = Path(cache_dir) / "features"
+    folder.mkdir(parents=True, exist_ok=True)
+    stores = {"query": prepared.queries, "document": prepared.documents}
+    with locked(folder / ".lock", waiting_for="the features of the frozen trunks"):
+        return {
+            side: {
+                name: cached_features(encoder, store, name, field, folder, workers=workers)
+                for name, field in encoder.schema.side(side).items()
+                if encoder.frozen_trunk(field.modality)
+            }
+            for side, store in stores.items()
+        }
 
 
 def means_of(results: Mapping[str, TaskResult]) -> dict[str, dict[str, Any]]:

@@ -1,9 +1,15 @@
-"""`gcl prepare data=…`: the catalog checked and written as shards, without training anything."""
+"""`gcl prepare data=…`: the catalog checked and written as shards, without training anything.
+
+`part=2/8` does the second of eight pieces of the heavy work (reading, downloading, decoding and shrinking pictures),
+each piece wherever the cache folder can be reached; `gcl prepare` without it puts them together.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from gcl.commands.say import say, speak_plainly
-from gcl.config import RunConfig
+from gcl.config import RunConfig, compose, typed
 
 
 def prepare_command(config: RunConfig) -> None:
@@ -12,3 +18,17 @@ def prepare_command(config: RunConfig) -> None:
 
     folder = prepare(config.data, config.cache_dir)
     say(f"Prepared: {folder}")
+
+
+def prepare_words(words: Sequence[str], config_dir: str | None) -> None:
+    parts = [word.partition("=")[2] for word in words if word.startswith("part=")]
+    config = typed(compose([word for word in words if not word.startswith("part=")], config_dir=config_dir))
+    if not parts:
+        prepare_command(config)
+        return
+    speak_plainly()
+    from gcl.data.parts import parse_part
+    from gcl.data.prepare import prepare_part
+
+    folder = prepare_part(config.data, config.cache_dir, parse_part(parts[-1]))
+    say(f"Part {parts[-1]} checked: {folder}. When all are, gcl prepare puts them together.")

@@ -31,5 +31,6 @@ def quiet_libraries() -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
     # Choices of ours that Lightning advises against on every run: few loader workers, one long epoch, no sampler of its own.
     for message in (".*does not have many workers.*", ".*smaller than the logging interval.*", ".*not resumable.*",
-                    ".*is supported for historical reasons.*", ".*exists and is not empty.*", ".*treespec.*"):  # fmt: skip
+                    ".*is supported for historical reasons.*", ".*exists and is not empty.*", ".*treespec.*",
+                    ".*sync_dist=True.*"):  # every rank measures the same  # fmt: skip
         warnings.filterwarnings("ignore", message=message)

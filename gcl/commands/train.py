@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
-import os
 import time
-from pathlib import Path
 
-from gcl.commands.say import say, speak_plainly
-from gcl.config import ConfigError, RunConfig, save_config
+from gcl.commands.resuming import fit_or_stop, resume_path
+from gcl.commands.say import speak_plainly
+from gcl.config import RunConfig, save_config
 from gcl.runs import RunFolder, new_run_folder, write_json
 
 
 def train(config: RunConfig) -> RunFolder:
     """A whole run. Returns its folder; what it prints and writes is the product."""
+    return _train(config)[0]
+
+
+def train_for_sweep(config: RunConfig) -> float:
+    """A whole run. Returns what chose its best checkpoint: the number that a sweep maximises."""
+    return _train(config)[1]
+
+
+def _train(config: RunConfig) -> tuple[RunFolder, float]:
     speak_plainly()
     begun = time.monotonic()
     run = new_run_folder(config.run_dir, data=config.data.name, model=config.model.label)
-    resume = _resume_path(config.train.resume, run)
+    resume = resume_path(config, run)
     config.run_dir = str(run.path)
 
     from gcl.data.prepare import prepare
@@ -31,11 +39,11 @@ def train(config: RunConfig) -> RunFolder:
     if fitting.is_first:
         _write_beginnings(config, run, fitting)
     base = fitting.measure_base()
-    fitting.fit(resume)
+    fit_or_stop(fitting, resume)
     tuned = fitting.measure_best()
     if fitting.is_first:
         fitting.report(base, tuned, seconds=time.monotonic() - begun)
-    return run
+    return run, fitting.checkpoints.best
 
 
 def _write_beginnings(config: RunConfig, run: RunFolder, fitting) -> None:
@@ -44,25 +52,3 @@ def _write_beginnings(config: RunConfig, run: RunFolder, fitting) -> None:
     run.path.mkdir(parents=True, exist_ok=True)
     save_config(config, run.config)
     write_json(run.environment, {**describe_environment(), **fitting.describe()})
-
-
-def _resume_path(resume: str | None, run: RunFolder) -> Path | None:
-    """The checkpoint to go on from: train.resume=auto (the run's own last one) or a path."""
-    if resume is None:
-        if run.last.is_file():
-            raise ConfigError(
-                f"{run.path} already holds a run. Continue it with train.resume=auto, or choose another run_dir."
-            )
-        return None
-    from gcl.lit.checkpoint import checkpoint_step
-
-    path = run.last if resume == "auto" else Path(resume)
-    step = checkpoint_step(path)
-    if step is None:
-        if resume == "auto" and not path.exists():
-            return None
-        raise ConfigError(f"train.resume={resume}: {path} is no complete checkpoint (missing, or its DONE file does not fit).")
-    say(f"Resuming from {path}, step {step}.")
-    return path
-
-

@@ -12,26 +12,49 @@ from typing import Any
 from gcl.data.catalog import Catalog
 from gcl.data.collect import EMPTY, Collector, Row
 from gcl.data.division import Built, Division, write_division, write_task
+from gcl.data.download import Downloads
 from gcl.data.images import own_pixel_limit
+from gcl.data.parts import CheckedParts
 from gcl.data.prepared import Pairs
 from gcl.data.progress import counted
 from gcl.data.quarantine import Bad, Quarantine
 from gcl.data.shards import ShardWriter
-from gcl.data.sources import Line, Sources, parse_score, read_rows
+from gcl.data.sources import Line, Sources, image_urls, parse_score, read_rows
 from gcl.data.tables import Table
-from gcl.data.tasks import TaskQueries, as_numpy, check_names, explicit_task, file_name, read_judgments, read_queries
+from gcl.data.tasks import (
+    TaskQueries,
+    as_numpy,
+    check_names,
+    explicit_task,
+    file_name,
+    read_corpus,
+    read_judgments,
+    read_queries,
+)
 from gcl.schema import SideName
 
 
-def build_tables(catalog: Catalog, sources: Sources, folder: Path, *, report_at: Path, progress: bool) -> Built:
-    """Writes everything but index.json. `report_at`: where the list of bad rows lies if there are too many."""
-    return _TableBuild(catalog, sources, folder, report_at=report_at, progress=progress).run()
+def build_tables(
+    catalog: Catalog, sources: Sources, folder: Path, *, report_at: Path, progress: bool, parts: Path | None = None
+) -> Built:
+    """Writes everything but index.json. `report_at`: where the list of bad rows lies if there are too many. `parts`:
+    where pieces of the work lie that were done before."""
+    return _TableBuild(catalog, sources, folder, report_at=report_at, progress=progress, parts=parts).run()
 
 
 class _TableBuild:
-    def __init__(self, catalog: Catalog, sources: Sources, folder: Path, *, report_at: Path, progress: bool):
+    def __init__(
+        self,
+        catalog: Catalog,
+        sources: Sources,
+        folder: Path,
+        *,
+        report_at: Path,
+        progress: bool,
+        parts: Path | None,
+    ):
         self.catalog, self.sources, self.folder = catalog, sources, folder
-        self.report_at, self.progress = report_at, progress
+        self.report_at, self.progress, self.parts = report_at, progress, parts
         self._shards: list[dict[str, Any]] = []
         self._of_quarantined = 0
 
@@ -40,6 +63,7 @@ class _TableBuild:
         # Threads, not processes: Pillow decodes outside of Python's lock, and threads start at once.
         self._pool = ThreadPoolExecutor(self.catalog.store.workers)
         self._quarantine = Quarantine(self.folder / "quarantine.csv")
+        self._download()
         with own_pixel_limit(), self._pool, self._quarantine:
             with self._collector("document", by_content=self.sources.document_id is None) as documents:
                 self._collect_documents(documents)
@@ -62,6 +86,13 @@ class _TableBuild:
             counts["merged_product_rows"] = documents.merged if self.catalog.products else 0
         return Built(counts, self._shards)
 
+    def _download(self) -> None:
+        """Pictures behind URLs, all of them first: they wait for the network, checking waits for the processor."""
+        self._downloads = Downloads(self.catalog.download, self.folder.parent / "downloads")
+        fetched = self._downloads.fetch_all(image_urls(self.sources, self.catalog))
+        for _ in counted(fetched, f"{self.catalog.name}: downloads", shown=self.progress):
+            pass
+
     @contextmanager
     def _collector(self, side: SideName, *, by_content: bool) -> Iterator[Collector]:
         fields, store = self.catalog.schema.side(side), self.catalog.store
@@ -75,6 +106,8 @@ class _TableBuild:
                 max_pixels=self.catalog.max_image_pixels,
                 image_side=store.image_side,
                 image_root=self.sources.image_root,
+                download=self._downloads.read,
+                known=CheckedParts(self.parts, prefix, fields) if self.parts is not None else None,
                 pool=self._pool,
                 threads=store.workers,
             )
@@ -134,7 +167,25 @@ class _TableBuild:
                 score.append(row.extra[1])
         self._check_bad(table)
         queries.check_conflicts(f"data.query_id={catalog.query_id}")
+        for row, result in queries.collect(self._own_queries(documents)):
+            if isinstance(result, int):  # a product without the column makes no query
+                query.append(result)
+                document.append(row.extra)
+                score.append(catalog.own_score)
         return Pairs(as_numpy(query), as_numpy(document), as_numpy(score))
+
+    def _own_queries(self, documents: Collector) -> Iterator[Row]:
+        """The query that each stored product's own columns make (data.own_queries)."""
+        catalog, id_column = self.catalog, self.sources.document_id
+        if not catalog.own_queries:
+            return
+        for line in read_rows(
+            self.sources.documents, {}, [id_column, *catalog.own_queries.values()], quarantine=self._quarantine
+        ):
+            document = documents.row_of.get(line.identifier(id_column) or "")
+            if document is not None:
+                record = {name: line.columns.get(catalog.own_queries.get(name)) for name in catalog.query}
+                yield Row(line.file, line.number, None, record, document)
 
     def _pair_of(self, line: Line, documents: Collector) -> tuple[int, float] | Bad | None:
         """(product's row, score) of a row of the pairs table; None where the product is in the quarantine."""
@@ -165,9 +216,16 @@ class _TableBuild:
         for key, found in tasks.items():
             read = read_judgments(found, documents=documents, quarantine=self._quarantine, folder=folder)
             self._check_bad(found.source.qrels)
+            listed = read_corpus(found, documents=documents, quarantine=self._quarantine)
+            if found.source.corpus:
+                self._check_bad(found.source.corpus)
+            dev_query = found.dev_queries(division.halves.dev_query)
             for name, judged in read.judged.items():
-                task = explicit_task(name, found, judged, key=key, training=division.training, documents=len(documents))
-                counts = write_task(task, dev_query=division.halves.dev_query, split=self.catalog.split, folder=folder)
+                size = len(documents)
+                task = explicit_task(
+                    name, found, judged, key=key, training=division.training, documents=size, listed=listed
+                )
+                counts = write_task(task, dev_query=dev_query, split=self.catalog.split, folder=folder)
                 written[name] = counts | {"dangling_judgments": read.dangling.get(name, 0)}
         return written
 

@@ -31,7 +31,8 @@ class Task:
 
     queries: table with `query_id` and the query fields' columns; qrels: table with `query_id`, the catalog's
     document id column and `score`. `kind`: a column of the queries table; each of its values (or those in `kinds`)
-    becomes a task of its own. `corpus`: "held_out" = products no training pair shows, "all" = the whole catalog.
+    becomes a task of its own. `part`: a column of the queries table that says "dev" or "test"; otherwise a hash does.
+    `corpus`: "held_out" = products no training pair shows, "all" = the whole catalog, or a table of product ids.
     `hold_out_queries`: training pairs whose query equals one of this task's are left out of training.
     """
 
@@ -42,6 +43,7 @@ class Task:
     score: str = "score"
     kind: str | None = None
     kinds: list[str] | None = None
+    part: str | None = None
     corpus: str = "held_out"
     hold_out_queries: bool = True
 
@@ -56,8 +58,54 @@ class Store:
 
 
 @dataclass
+class Download:
+    """How `prepare` fetches pictures that a table names by http or https URL.
+
+    headers: sent with every request, for example {Authorization: "Bearer $SHOP_KEY"}: $NAME is the environment's
+    variable, so that no key stands in a file; a redirect to another host goes without them.
+    timeout: seconds for one answer, to its last byte. retries: further attempts after a failure that may pass.
+    rate: requests a second to one host; null: no limit. cache: where pictures are kept by URL; null: downloads/ beside
+    the prepared catalogs. A URL that was fetched is not asked for again: empty the cache to have it anew.
+    """
+
+    headers: dict[str, str] = field(default_factory=dict)
+    timeout: float = 20.0
+    retries: int = 3
+    rate: float | None = 10.0
+    workers: int = 8
+    cache: str | None = None
+    max_bytes: int = 50_000_000
+
+
+@dataclass
+class Clicks:
+    """data.pairs is a log of what was shown: graded pairs are made of it (how: gcl/data/clicks.py).
+
+    position, clicks, impressions, purchases: columns. Without `impressions` every row is one; without `purchases`
+    clicks alone count. power: a place is looked at with probability position^-power; null: fitted to the log.
+    purchase_weight: clicks that a purchase is worth. prior: looks by which rates of few looks are drawn to the mean.
+    scale: the best product of each "query" gets 100, or only the best of the whole "log".
+    least_shown: pairs shown less often are left out.
+    """
+
+    position: str = "position"
+    clicks: str = "clicks"
+    impressions: str | None = None
+    purchases: str | None = None
+    power: float | None = None
+    purchase_weight: float = 5.0
+    prior: float = 10.0
+    scale: str = "query"
+    least_shown: float = 1.0
+
+
+@dataclass
 class Catalog:
-    """What a catalog is: where its tables lie, which columns make a query and a product, how it is split."""
+    """What a catalog is: where its tables lie, which columns make a query and a product, how it is split.
+
+    own_queries: beside the pairs, every product is an answer, with `own_score`, to the query that its own columns make:
+    `{query: title}` adds (title, product) pairs.
+    """
 
     name: str = "???"
     products: str | None = None
@@ -68,10 +116,14 @@ class Catalog:
     query: dict[str, Field] = field(default_factory=dict)
     document: dict[str, Field] = field(default_factory=dict)
     score: str | None = None
+    own_queries: dict[str, str] = field(default_factory=dict)
+    own_score: float = 100.0
     image_root: str | None = None
     split: Split = field(default_factory=Split)
     tasks: dict[str, Task] = field(default_factory=dict)
     store: Store = field(default_factory=Store)
+    download: Download = field(default_factory=Download)
+    clicks: Clicks | None = None
     max_bad: float = 0.01
     max_image_pixels: int = 100_000_000
     generator: str | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from array import array
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor, Future
 from functools import partial
 from pathlib import Path
@@ -54,7 +54,13 @@ def record_key(record: Mapping[str, str | bytes | None]) -> bytes:
 
 
 def check_record(
-    cells: Record, *, side: Mapping[str, Field], folder: Path, max_pixels: int, image_side: int | None
+    cells: Record,
+    *,
+    side: Mapping[str, Field],
+    folder: Path,
+    max_pixels: int,
+    image_side: int | None,
+    download: Callable[[str], bytes | Bad] | None = None,
 ) -> Checked | Bad:
     """The record to store with its key (of the images as they were before shrinking), or why there is none."""
     record, original = dict(cells), dict(cells)
@@ -62,12 +68,17 @@ def check_record(
         cell = cells.get(name)
         if spec.modality is Modality.text or cell is None:
             continue
-        data = read_image(cell, folder)
+        data = read_image(cell, folder, download)
         stored = data if isinstance(data, Bad) else check_image(data, max_pixels=max_pixels, side=image_side)
         if isinstance(stored, Bad):
             return Bad(stored.reason, stored.detail if len(side) == 1 else f"{name}: {stored.detail}")
         record[name], original[name] = stored, data
     return Checked(record, record_key(original))
+
+
+def raw_key(cells: Record, folder: Path) -> bytes:
+    """Equal for rows of which nothing has to be read twice: their cells, and where these point from."""
+    return record_key(cells | {"": str(folder)})
 
 
 class Collector:
@@ -87,15 +98,21 @@ class Collector:
         max_pixels: int,
         image_side: int | None,
         image_root: Path | None = None,
+        download: Callable[[str], bytes | Bad] | None = None,
+        known: Callable[[bytes], Checked | Bad | None] | None = None,
         pool: Executor,
         threads: int,
     ):
         """`image_root`: what relative image paths start from; None: the folder of the row's table. `by_content`:
-        rows without identifier may come; what they are found by is kept in memory."""
+        rows without identifier may come; what they are found by is kept in memory. `known`: what was found out about
+        a row, by its raw key, before."""
         self._writer, self.what, self._by_content = writer, what, by_content
         self._image_root, self._pool, self._ahead = image_root, pool, _AHEAD * threads
+        self._known = known or (lambda raw: None)
         self._has_image = any(spec.modality is Modality.image for spec in side.values())
-        self._check = partial(check_record, side=side, max_pixels=max_pixels, image_side=image_side)
+        self._check = partial(
+            check_record, side=side, max_pixels=max_pixels, image_side=image_side, download=download
+        )
         self.row_of: dict[str, int] = {}
         self.merged = 0
         self.failed: set[str] = set()  # identifiers of which a row was bad
@@ -137,8 +154,7 @@ class Collector:
         return self._image_root or file.parent
 
     def _raw(self, cells: Record, file: Path) -> bytes:
-        """Equal for rows of which nothing has to be read twice: their cells, and where these point from."""
-        return record_key(cells | {"": str(self._folder(file))}) if self._has_image else record_key(cells)
+        return raw_key(cells, self._folder(file)) if self._has_image else record_key(cells)
 
     def _look(self, row: Row, raw: bytes) -> _Found:
         """What is known of a row at once; a Future where images have to be read."""
@@ -153,6 +169,8 @@ class Collector:
             return before
         if not self._has_image:
             return Checked(row.cells, raw)
+        if (found := self._known(raw)) is not None:
+            return found
         return self._pool.submit(self._check, row.cells, folder=self._folder(row.file))
 
     def _settle(self, row: Row, raw: bytes, found: _Found, start: int, namespace: str) -> tuple[Row, int | Bad]:

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as parquet
 
 from gcl.data.catalog import Split
+from gcl.data.pairs_file import write_pairs
 from gcl.data.prepared import PARTS, SITUATIONS, Pairs
 from gcl.data.split import Halves, Judgments, divide, situations, training_pairs
 
@@ -45,8 +46,7 @@ def write_division(
     training = training_pairs(pairs, halves)
     if not len(training):
         raise ValueError(_no_training(len(pairs), split))
-    table = pa.table({"query": training.query, "document": training.document, "score": training.score})
-    parquet.write_table(table, folder / "pairs.parquet", compression="zstd")
+    write_pairs(training, folder / "pairs.parquet")
     tasks = folder / "tasks"
     tasks.mkdir(exist_ok=True)
     written = {

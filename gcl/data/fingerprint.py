@@ -2,7 +2,8 @@
 
 Content of every table; of image files the path as written, size and time of last change (reading millions of images
 to learn that none changed would cost as much as preparing them); everything of the catalog that decides what is
-written. Not where the tables lie, how many threads there are, or the weights and prompts of the fields.
+written. Not where the tables lie, what URLs in them hold, how many threads there are, or the weights and prompts of
+the fields.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import Any
 from gcl.data.catalog import Catalog
 from gcl.data.images import image_path, is_url
 from gcl.data.prepared import FORMAT
-from gcl.data.sources import Sources, column
+from gcl.data.sources import CORPORA, Sources, column
 from gcl.data.tables import Table
 from gcl.schema import Field, Modality
 
@@ -58,9 +59,16 @@ def _settings(catalog: Catalog) -> dict[str, Any]:
     for side in ("query", "document"):
         fields = catalog.schema.side(side)
         values[side] = [[name, spec.modality.value, column(name, spec)] for name, spec in fields.items()]
-    values["tasks"] = [[name, task | {"queries": "", "qrels": ""}] for name, task in values["tasks"].items()]
-    del values["store"]["workers"]
+    values["tasks"] = [
+        [name, task | {"queries": "", "qrels": ""} | _corpus(task)] for name, task in values["tasks"].items()
+    ]
+    del values["store"]["workers"], values["download"]
     return values
+
+
+def _corpus(task: dict[str, Any]) -> dict[str, Any]:
+    """A corpus that is a table counts by its content."""
+    return {} if task["corpus"] in CORPORA else {"corpus": "table"}
 
 
 def file_digest(file: Path) -> str:

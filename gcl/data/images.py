@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -31,12 +31,12 @@ def image_path(cell: str, folder: Path) -> Path:
     return folder / cell.strip()
 
 
-def read_image(cell: str | bytes, folder: Path) -> bytes | Bad:
-    """The bytes an image cell stands for: its own, or those of the file it names."""
+def read_image(cell: str | bytes, folder: Path, download: Callable[[str], bytes | Bad] | None = None) -> bytes | Bad:
+    """The bytes an image cell stands for: its own, or those of the file or URL it names. `download`: reads a URL."""
     if isinstance(cell, bytes):
         return cell
     if is_url(cell):
-        return Bad("URL images must be downloaded first", cell)
+        return download(cell) if download else Bad("URL was not downloaded", cell)
     try:
         return image_path(cell, folder).read_bytes()
     except FileNotFoundError:

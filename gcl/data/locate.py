@@ -11,8 +11,6 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-import fsspec
-
 REMOTE = ("s3", "gs", "gcs", "abfs", "abfss", "az", "hf", "http", "https")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
 _BRACES = re.compile(r"\{([^{}]*)\}")
@@ -20,15 +18,17 @@ _RANGE = re.compile(r"(\d+)\.\.(\d+)")
 _MOST = 1_000_000
 
 
-def locate_shards(shards: str, *, root: Path, copies: Path) -> list[Path]:
+def locate_shards(shards: str, *, root: Path, copies: Path, most: int | None = None) -> list[Path]:
     """Files that `shards` names: "part-{000..127}.tar", "*.tar", "s3://bucket/{0..9}.tar".
 
     root: what relative paths start from. copies: folder in which remote shards are kept, by URL; one that is there is
-    not fetched again. Raises ValueError for a scheme that is not in REMOTE (`pipe:` would run a shell), a wildcard
+    not fetched again. most: take only so many, evenly spread.
+
+    Raises ValueError for a scheme that is not in REMOTE (`pipe:` would run a shell), a wildcard
     that matches nothing, or a file that is missing or listed twice.
     """
     found: list[Path] = []
-    for name in expand_braces(shards):
+    for name in _spread(list(expand_braces(shards)), most):
         scheme = _SCHEME.match(name)
         if scheme is None or scheme[1].lower() == "file":
             found += _local(name.removeprefix("file://"), root)
@@ -42,7 +42,13 @@ def locate_shards(shards: str, *, root: Path, copies: Path) -> list[Path]:
     if len(set(found)) < len(found):
         twice = next(path for number, path in enumerate(found) if path in found[:number])
         raise ValueError(f"data.shards lists {twice} twice.")
-    return found
+    return _spread(found, most)
+
+
+def _spread(items: list, most: int | None) -> list:
+    if most is None or len(items) <= most:
+        return items
+    return [items[place * (len(items) - 1) // max(most - 1, 1)] for place in range(most)]
 
 
 def expand_braces(pattern: str) -> Iterator[str]:
@@ -83,9 +89,30 @@ def _local(name: str, root: Path) -> list[Path]:
     return files
 
 
-def _copied(url: str, copies: Path) -> Path:
-    """The local copy of a remote shard; it gets its name only when it is complete."""
-    name = f"{hashlib.sha256(url.encode()).hexdigest()[:16]}-{re.sub(r'[^A-Za-z0-9._-]', '_', url.split('?')[0])[-80:]}"
+def is_remote(name: str) -> bool:
+    """Whether a path is a URL of a file system this reads from."""
+    scheme = _SCHEME.match(name)
+    return scheme is not None and scheme[1].lower() in REMOTE and "::" not in name
+
+
+def copy_table(url: str, copies: Path) -> list[Path]:
+    """Local copies of the files that a URL names (with wildcards: several, sorted), anew when their state changed."""
+    import fsspec  # here and below: what lies on this machine needs none
+
+    system, path = fsspec.core.url_to_fs(url)
+    if any(character in path for character in "*?[") and not url.lower().startswith("http"):
+        found = sorted(name for name in system.glob(path))
+    else:
+        found = [path] if system.exists(path) else []
+    return [_copied(system.unstrip_protocol(name), copies, state=system.ukey(name)) for name in found]
+
+
+def _copied(url: str, copies: Path, state: str = "") -> Path:
+    """The local copy of a remote file; it gets its name only when it is complete."""
+    import fsspec
+
+    digest = hashlib.sha256((url + state).encode()).hexdigest()[:16]
+    name = f"{digest}-{re.sub(r'[^A-Za-z0-9._-]', '_', url.split('?')[0])[-80:]}"
     target = copies / name
     if not target.exists():
         copies.mkdir(parents=True, exist_ok=True)
@@ -95,7 +122,7 @@ def _copied(url: str, copies: Path) -> Path:
                 expected = getattr(source, "size", None)
                 shutil.copyfileobj(source, copy, 1 << 20)
             if expected is not None and partial.stat().st_size != expected:
-                raise ValueError(f"data.shards: {url} has {expected:,} bytes, {partial.stat().st_size:,} arrived.")
+                raise ValueError(f"{url} has {expected:,} bytes, {partial.stat().st_size:,} arrived.")
             os.replace(partial, target)
         finally:
             partial.unlink(missing_ok=True)

@@ -6,13 +6,13 @@ nothing that looks finished is left behind.
 
 from __future__ import annotations
 
-import importlib
 import json
 import logging
 import os
 import shutil
 import socket
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,9 @@ from gcl.data.build import build_tables
 from gcl.data.catalog import Catalog
 from gcl.data.division import Built
 from gcl.data.fingerprint import file_digest, fingerprint, fingerprint_shards
+from gcl.data.generated import generated
 from gcl.data.lock import locked
+from gcl.data.parts import Part, write_part
 from gcl.data.prepared import FORMAT, INDEX, PARTS, read_index, schema_to_dict
 from gcl.data.shards import synchronize
 from gcl.data.sources import check_catalog, open_sources
@@ -35,40 +37,77 @@ _LEFT_OUT = {
 
 
 def prepare(
-    catalog: Catalog, folder: str | Path, *, progress: bool = True, report: Callable[[str], None] = logger.info
+    catalog: Catalog,
+    folder: str | Path,
+    *,
+    progress: bool = True,
+    report: Callable[[str], None] = logger.info,
+    most_shards: int | None = None,
 ) -> Path:
     """Prepares `catalog` into `<folder>/<name>-<first 12 digits of its fingerprint>` and returns that path; does
-    nothing when it is there already. `report` receives a summary, line by line.
+    nothing when it is there already. `report` receives a summary, line by line. `most_shards`: of ready shards take
+    only so many, evenly spread.
 
     Several processes may call it at once: one works, the others wait for it. Raises FileNotFoundError, KeyError or
     ValueError, in sentences, for whatever is wrong with the catalog, before or while it is read.
     """
-    check_catalog(catalog)
-    folder = Path(folder).expanduser().absolute()
-    folder.mkdir(parents=True, exist_ok=True)
-    root = _generated(catalog, folder) if catalog.generator else Path(catalog.root or ".").expanduser().absolute()
-    digest, build = _plan(catalog, root, folder)
+    catalog, root, folder = _opened(catalog, folder)
+    digest, build = _plan(catalog, root, folder, most_shards)
     target = folder / f"{catalog.name}-{digest[:12]}"
     if is_prepared(target, digest):
         return target
     with locked(folder / f".{target.name}.lock", waiting_for=f"{target} to be prepared"):
         if not is_prepared(target, digest):
             counts = _write(catalog, build, digest, target, progress=progress)
+            shutil.rmtree(_parts(folder, catalog, digest), ignore_errors=True)
             for line in summary(counts, target):
                 report(line)
     return target
 
 
-def _plan(catalog: Catalog, root: Path, folder: Path) -> tuple[str, Callable[..., Built]]:
+def prepare_part(catalog: Catalog, folder: str | Path, part: Part, *, progress: bool = True) -> Path:
+    """Does one piece of the heavy work of `prepare`, which afterwards finds it done (see parts.py). Returns the
+    piece's folder."""
+    catalog, root, folder = _opened(catalog, folder)
+    if catalog.shards:
+        raise ValueError("part= divides the checking of tables; ready shards are read where they lie.")
+    sources = open_sources(catalog, root, copies=folder / "tables")
+    place = _parts(folder, catalog, fingerprint(catalog, sources))
+    return write_part(catalog, sources, place, part, downloads=folder / "downloads", progress=progress)
+
+
+def _parts(folder: Path, catalog: Catalog, digest: str) -> Path:
+    return folder / f"{catalog.name}-parts-{digest[:12]}"
+
+
+def _opened(catalog: Catalog, folder: str | Path) -> tuple[Catalog, Path, Path]:
+    """The catalog as it is prepared (generated or translated, scored from its clicks), its root, and `folder`."""
+    check_catalog(catalog)
+    folder = Path(folder).expanduser().absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    root = Path(catalog.root or ".").expanduser().absolute()
+    if catalog.generator:
+        if catalog.root:  # pictures stay where they are
+            catalog = replace(catalog, image_root=str(root / Path(catalog.image_root or "").expanduser()))
+        root = generated(catalog.name, catalog.generator, folder, root if catalog.root else None)
+    if catalog.clicks is not None:
+        from gcl.data.clicks import catalog_of_clicks
+
+        catalog = catalog_of_clicks(catalog, root, folder)
+    return catalog, root, folder
+
+
+def _plan(catalog: Catalog, root: Path, folder: Path, most_shards: int | None) -> tuple[str, Callable[..., Built]]:
     """The fingerprint of what the catalog names, and the function that prepares it."""
     if catalog.shards:
         from gcl.data.build_shards import build_shards  # here: tables need no fsspec
         from gcl.data.locate import locate_shards
 
-        shards = locate_shards(catalog.shards, root=root, copies=folder / "shards")
+        shards = locate_shards(catalog.shards, root=root, copies=folder / "shards", most=most_shards)
         return fingerprint_shards(catalog, shards), partial(build_shards, catalog, shards)
-    sources = open_sources(catalog, root)
-    return fingerprint(catalog, sources), partial(build_tables, catalog, sources)
+    sources = open_sources(catalog, root, copies=folder / "tables")
+    digest = fingerprint(catalog, sources)
+    return digest, partial(build_tables, catalog, sources, parts=_parts(folder, catalog, digest))
 
 
 def is_prepared(folder: Path, digest: str) -> bool:
@@ -134,33 +173,6 @@ def _replace(unfinished: Path, target: Path) -> None:
         read_index(target)
         shutil.rmtree(unfinished)
     synchronize(target.parent)
-
-
-def _generated(catalog: Catalog, folder: Path) -> Path:
-    """The folder a generator wrote its tables into; called the first time only."""
-    source = folder / f"{catalog.name}-source"
-    if source.is_dir():
-        return source
-    with locked(folder / f".{source.name}.lock", waiting_for=f"{source} to be generated"):
-        if not source.is_dir():
-            generator = _import(catalog.generator)
-            unfinished = folder / f".{source.name}.partial"
-            shutil.rmtree(unfinished, ignore_errors=True)
-            unfinished.mkdir()
-            generator(unfinished)
-            os.rename(unfinished, source)
-    return source
-
-
-def _import(path: str) -> Callable[[Path], None]:
-    module, _, name = path.partition(":")
-    hint = f"data.generator is {path!r}; expected 'package.module:function'"
-    if not name:
-        raise ValueError(f"{hint}.")
-    try:
-        return getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"{hint}, and this one cannot be imported: {error}.") from error
 
 
 def summary(counts: dict[str, Any], folder: Path) -> list[str]:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tarfile
 from array import array
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,6 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gcl.data.sample import Record
+from gcl.data.tar import pack_header
 from gcl.schema import Field, Modality
 
 BLOCK = 512
@@ -173,7 +173,12 @@ class ShardWriter:
             self._finish()
         if self._file is None:
             self._file, self._hash = self._path(len(self.shards)).open("wb"), hashlib.sha256()
-        starts = [self._member(*member) for member in members]
+        parts, starts, end = [], [], self._size
+        for label, data in members:
+            starts.append(end + BLOCK)
+            parts += (pack_header(label, len(data)), data, bytes(-len(data) % BLOCK))
+            end += BLOCK + _padded(len(data))
+        self._put(b"".join(parts))
         places = {
             name: (start, len(data), content_hash(data))
             for (name, data, _), start in zip(values, starts, strict=False)  # the last start is the id's
@@ -199,16 +204,6 @@ class ShardWriter:
         if not isinstance(value, str):
             raise ValueError(f"Record {identifier!r}, field {name}: a text is str, not {type(value).__name__}.")
         return _utf8(value, name, identifier), "txt"
-
-    def _member(self, name: str, data: bytes) -> int:
-        """Appends one tar member; returns the offset of its data."""
-        member = tarfile.TarInfo(name)  # its defaults: mtime 0, uid and gid 0, no user names
-        member.size, member.mode = len(data), 0o644
-        self._put(member.tobuf(tarfile.USTAR_FORMAT))
-        start = self._size
-        self._put(data)
-        self._put(bytes(_padded(len(data)) - len(data)))
-        return start
 
     def _put(self, data: bytes) -> None:
         self._file.write(data)

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from gcl.data.catalog import Catalog, Task
+from gcl.data.download import check_download
+from gcl.data.images import is_url
 from gcl.data.quarantine import Bad, Quarantine
 from gcl.data.readers import Cell
 from gcl.data.sample import Record
@@ -15,6 +17,7 @@ from gcl.data.split import check_split
 from gcl.data.tables import Table, open_table
 from gcl.schema import Field, Modality
 
+CORPORA = ("held_out", "all")
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -24,6 +27,7 @@ class TaskSource:
     queries: Table
     qrels: Table
     document_id: str
+    corpus: Table | None = None
 
 
 @dataclass
@@ -44,7 +48,7 @@ class Sources:
         both = [
             self.documents,
             self.pairs,
-            *(part for task in self.tasks.values() for part in (task.queries, task.qrels)),
+            *(part for task in self.tasks.values() for part in (task.queries, task.qrels, task.corpus) if part),
         ]
         return list({table.name: table for table in both}.values())
 
@@ -66,6 +70,7 @@ def check_catalog(catalog: Catalog) -> None:
     check_split(catalog.split)
     if not 0 <= catalog.max_bad <= 1:
         raise ValueError(f"data.max_bad is {catalog.max_bad}: it is a share of rows, between 0 and 1.")
+    check_download(catalog.download)
     if catalog.store.workers < 1:
         raise ValueError(f"data.store.workers is {catalog.store.workers}: at least one thread checks the images.")
     if catalog.store.image_side is not None and catalog.store.image_side < 1:
@@ -73,24 +78,32 @@ def check_catalog(catalog: Catalog) -> None:
             f"data.store.image_side is {catalog.store.image_side}: give pixels, or null to store images unchanged."
         )
     for name, task in catalog.tasks.items():
-        if task.corpus not in ("held_out", "all"):
-            raise ValueError(f"data.tasks.{name}.corpus is {task.corpus!r}; expected 'held_out' or 'all'.")
+        if task.corpus not in CORPORA and not Path(task.corpus).suffix:
+            raise ValueError(
+                f"data.tasks.{name}.corpus is {task.corpus!r}; expected 'held_out', 'all' or a table of product ids."
+            )
         if task.kinds is not None and task.kind is None:
             raise ValueError(
                 f"data.tasks.{name}.kinds is set but data.tasks.{name}.kind is not: name the column that holds them."
             )
 
 
-def open_sources(catalog: Catalog, root: Path) -> Sources:
-    """Raises FileNotFoundError, KeyError or ValueError, in sentences, for tables or columns that are not there."""
-    products = open_table(catalog.products, root=root, setting="data.products") if catalog.products else None
-    pairs = open_table(catalog.pairs, root=root, setting="data.pairs") if catalog.pairs else products
+def open_sources(catalog: Catalog, root: Path, copies: Path | None = None) -> Sources:
+    """`copies`: where tables that are URLs are kept; None: there are none.
+
+    Raises FileNotFoundError, KeyError or ValueError, in sentences, for tables or columns that are not there.
+    """
+    products = (
+        open_table(catalog.products, root=root, setting="data.products", copies=copies) if catalog.products else None
+    )
+    pairs = open_table(catalog.pairs, root=root, setting="data.pairs", copies=copies) if catalog.pairs else products
     documents = products or pairs
     # without an id column a product is its content; a column that somebody named has to be there
     by_id = products is not None or catalog.document_id != Catalog.document_id or catalog.document_id in pairs.columns
     documents.check_columns(
         _side_columns(catalog, "document") + ([(catalog.document_id, "data.document_id")] if by_id else [])
     )
+    _check_own_queries(catalog, products)
     wanted = _side_columns(catalog, "query")
     wanted += [(catalog.document_id, "data.document_id")] if by_id else []
     wanted += [
@@ -103,25 +116,61 @@ def open_sources(catalog: Catalog, root: Path) -> Sources:
         pairs=pairs,
         document_id=catalog.document_id if by_id else None,
         image_root=root / Path(catalog.image_root).expanduser() if catalog.image_root else None,
-        tasks={name: _open_task(catalog, name, task, root) for name, task in catalog.tasks.items()},
+        tasks={name: _open_task(catalog, name, task, root, copies) for name, task in catalog.tasks.items()},
     )
 
 
-def _open_task(catalog: Catalog, name: str, task: Task, root: Path) -> TaskSource:
+def _check_own_queries(catalog: Catalog, products: Table | None) -> None:
+    if not catalog.own_queries:
+        return
+    if products is None or not catalog.pairs:
+        raise ValueError(
+            "data.own_queries adds pairs of the products table to the pairs table: set data.products and data.pairs."
+        )
+    if catalog.query_id:
+        raise ValueError(
+            "data.own_queries makes queries without an id, and data.query_id is set: leave one of them out."
+        )
+    unknown = next((name for name in catalog.own_queries if name not in catalog.query), None)
+    if unknown is not None:
+        raise ValueError(
+            f"data.own_queries.{unknown}: the query side has no such field; it has {', '.join(catalog.query)}."
+        )
+    products.check_columns([(name, f"data.own_queries.{key}") for key, name in catalog.own_queries.items()])
+
+
+def _open_task(catalog: Catalog, name: str, task: Task, root: Path, copies: Path | None) -> TaskSource:
     where = f"data.tasks.{name}"
-    queries = open_table(task.queries, root=root, setting=f"{where}.queries")
-    qrels = open_table(task.qrels, root=root, setting=f"{where}.qrels")
+    queries = open_table(task.queries, root=root, setting=f"{where}.queries", copies=copies)
+    qrels = open_table(task.qrels, root=root, setting=f"{where}.qrels", copies=copies)
     document_id = task.document_id or catalog.document_id
     wanted = [(task.query_id, f"{where}.query_id"), *_side_columns(catalog, "query")]
-    queries.check_columns(wanted + ([(task.kind, f"{where}.kind")] if task.kind else []))
+    wanted += [(name, f"{where}.{key}") for key, name in (("kind", task.kind), ("part", task.part)) if name]
+    queries.check_columns(wanted)
     qrels.check_columns([
         (task.query_id, f"{where}.query_id"), (document_id, f"{where}.document_id"), (task.score, f"{where}.score")
     ])  # fmt: skip
-    return TaskSource(task, queries, qrels, document_id)
+    corpus = None
+    if task.corpus not in CORPORA:
+        corpus = open_table(task.corpus, root=root, setting=f"{where}.corpus", copies=copies)
+        corpus.check_columns([(document_id, f"{where}.document_id")])
+    return TaskSource(task, queries, qrels, document_id, corpus)
 
 
 def _side_columns(catalog: Catalog, side: str) -> list[tuple[str, str]]:
     return [(column(name, spec), f"data.{side}.{name}") for name, spec in catalog.schema.side(side).items()]
+
+
+def image_urls(sources: Sources, catalog: Catalog) -> Iterator[str]:
+    """Every URL that stands in an image column, as often as it does."""
+    sides = [(sources.documents, catalog.document), (sources.pairs, catalog.query)]
+    sides += [(task.queries, catalog.query) for task in sources.tasks.values()]
+    for table, side in sides:
+        columns = [column(name, spec) for name, spec in side.items() if spec.modality is Modality.image]
+        if columns:
+            for block in table.blocks((), columns):
+                for name in columns:
+                    yield from (cell for cell in block.columns[name] if isinstance(cell, str) and is_url(cell))
 
 
 @dataclass

@@ -11,6 +11,7 @@ import glob
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from gcl.data.locate import copy_table, is_remote
 from gcl.data.readers import FORMATS, Block, errors_in_sentences, open_file, suffix_of
 
 
@@ -52,11 +53,16 @@ class Table:
                 yield from open_file(file).blocks(text, image)
 
 
-def open_table(path: str, *, root: Path, setting: str) -> Table:
+def open_table(path: str, *, root: Path, setting: str, copies: Path | None = None) -> Table:
     """The table at `path` (relative to `root`; `*` and `?` name several files of one table, read in sorted order).
+
+    A URL (s3://, gs://, hf://datasets/…, https://) is copied into `copies` first.
 
     Raises FileNotFoundError or ValueError in a sentence that names `setting`.
     """
+    if copies is not None and is_remote(path):
+        found = _copies(path, copies, setting)
+        return Table(path, _known(found, setting))
     place = root / Path(path).expanduser()
     if place.is_dir():
         raise FileNotFoundError(
@@ -68,12 +74,28 @@ def open_table(path: str, *, root: Path, setting: str) -> Table:
             f"{setting}: there is no table {place} (paths are relative to {root}, set data.root to change that)."
             f"{_nearest_file(place)}"
         )
-    for file in found:
+    return Table(path, _known(found, setting))
+
+
+def _known(files: list[Path], setting: str) -> list[Path]:
+    for file in files:
         if suffix_of(file) not in FORMATS:
             raise ValueError(
                 f"{setting}: {file.name} is not a table gcl reads; expected one of {', '.join(FORMATS)}, also with .gz."
             )
-    return Table(path, found)
+    return files
+
+
+def _copies(url: str, copies: Path, setting: str) -> list[Path]:
+    try:
+        found = copy_table(url, copies)
+    except ImportError as error:
+        raise ValueError(f"{setting}: {url} needs another package ({error}): pip install gcl[s3] for s3://.") from error
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{setting}: {url} cannot be read ({type(error).__name__}: {error}).") from error
+    if not found:
+        raise FileNotFoundError(f"{setting}: there is nothing at {url}.")
+    return found
 
 
 def _columns(file: Path) -> list[str]:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from gcl.data.collect import Collector, Row
-from gcl.data.prepared import SITUATIONS, Pairs
+from gcl.data.prepared import PARTS, SITUATIONS, Pairs
 from gcl.data.quarantine import Bad, Quarantine
 from gcl.data.sources import TaskSource, parse_score, read_rows
 from gcl.data.split import Judgments, judgments
@@ -22,12 +22,22 @@ from gcl.schema import Field
 
 @dataclass
 class TaskQueries:
-    """The queries of one table. `kind_of`: id -> the name of its task; queries of kinds not asked for have None."""
+    """The queries of one table. `kind_of`: id -> the name of its task; queries of kinds not asked for have None.
+    `part_of`: id -> "dev" or "test", where the table says so."""
 
     source: TaskSource
     row_of: dict[str, int] = field(default_factory=dict)
     kind_of: dict[str, str | None] = field(default_factory=dict)
+    part_of: dict[str, str] = field(default_factory=dict)
     kinds: list[str] = field(default_factory=list)
+
+    def dev_queries(self, otherwise: np.ndarray) -> np.ndarray:
+        """Which rows of the store are in the dev half, bool [Q]: as the table says, or as `otherwise`."""
+        dev = otherwise.copy()
+        for identifier, part in self.part_of.items():
+            if identifier in self.row_of:
+                dev[self.row_of[identifier]] = part == "dev"
+        return dev
 
 
 def read_queries(
@@ -38,13 +48,20 @@ def read_queries(
     kinds: dict[str, None] = {}
 
     def rows() -> Iterator[Row]:
-        others = [spec.query_id, spec.kind]
+        others = [spec.query_id, spec.kind, spec.part]
         for line in read_rows(source.queries, {"query": side}, others, quarantine=quarantine, all_fields=False):
             identifier, kind = line.identifier(spec.query_id), line.identifier(spec.kind) if spec.kind else name
             if identifier is None or kind is None:
                 reason = Bad("no query id" if identifier is None else "no kind")
                 quarantine.add(source.queries.name, line.file, line.number, identifier, reason)
                 continue
+            if spec.part:
+                part = (line.identifier(spec.part) or "").lower()
+                if part not in PARTS:
+                    bad = Bad("part is neither dev nor test", part)
+                    quarantine.add(source.queries.name, line.file, line.number, identifier, bad)
+                    continue
+                found.part_of[identifier] = part
             kinds[kind] = None
             wanted = spec.kinds is None or kind in spec.kinds
             found.kind_of[identifier] = kind if wanted else None
@@ -109,6 +126,23 @@ def read_judgments(found: TaskQueries, *, documents: Collector, quarantine: Quar
     )
 
 
+def read_corpus(found: TaskQueries, *, documents: Collector, quarantine: Quarantine) -> np.ndarray | None:
+    """Rows of the products that the task's own table lists; None where it has none."""
+    table, where = found.source.corpus, found.source.document_id
+    if table is None:
+        return None
+    listed = set()
+    for line in read_rows(table, {}, [where], quarantine=quarantine):
+        identifier = line.identifier(where)
+        row = documents.row_of.get(identifier or "")
+        if row is not None:
+            listed.add(row)
+        elif identifier not in documents.failed:
+            bad = Bad("unknown product id" if identifier else "no product id", identifier or "")
+            quarantine.add(table.name, line.file, line.number, identifier, bad)
+    return np.array(sorted(listed), np.int64)
+
+
 def as_numpy(values: array) -> np.ndarray:
     return np.array(values, dtype={"q": np.int64, "f": np.float32}[values.typecode])
 
@@ -123,10 +157,18 @@ def file_name(kind: str) -> str:
 
 
 def explicit_task(
-    name: str, found: TaskQueries, judged: Pairs, *, key: str, training: Pairs, documents: int
+    name: str,
+    found: TaskQueries,
+    judged: Pairs,
+    *,
+    key: str,
+    training: Pairs,
+    documents: int,
+    listed: np.ndarray | None = None,
 ) -> Judgments:
-    """A task of judged pairs over the corpus its configuration asks for. `key`: its name there, for messages."""
-    corpus = np.arange(documents, dtype=np.int64)
+    """A task of judged pairs over the corpus its configuration asks for. `key`: its name there, for messages;
+    `listed`: its own corpus, where it names a table."""
+    corpus = np.arange(documents, dtype=np.int64) if listed is None else listed
     if found.source.spec.corpus == "held_out":
         corpus = np.setdiff1d(corpus, training.document)
         if not len(corpus):

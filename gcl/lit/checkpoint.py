@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.plugins.io import CheckpointIO
+
+from gcl.retrieval.ranks import gather_objects
 
 
 class _HashingFile:
@@ -40,6 +43,7 @@ def write_checkpoint(state: dict[str, Any], path: Path) -> None:
     beside = path.with_name(path.name + ".new")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        _finish_renaming(path, beside)
         with open(beside, "wb") as file:
             sink = _HashingFile(file)
             torch.save(state, sink)
@@ -54,12 +58,21 @@ def write_checkpoint(state: dict[str, Any], path: Path) -> None:
         os.replace(_done(beside), _done(path))
         _sync_folder(path.parent)
     except (OSError, RuntimeError) as error:
-        beside.unlink(missing_ok=True)
+        with suppress(OSError):
+            beside.unlink()
         cause = error.__context__ if isinstance(error, RuntimeError) and error.__context__ else error
         raise OSError(
             f"The checkpoint {path} could not be saved: {cause}. The one before it, if any, is untouched; free "
             "space or choose another run_dir, then resume with train.resume=auto."
         ) from error
+
+
+def _finish_renaming(path: Path, beside: Path) -> None:
+    """What was killed between its two renames left a whole checkpoint whose DONE still has the other name."""
+    if _done(beside).exists() and not beside.exists():
+        os.replace(_done(beside), _done(path))
+    else:
+        _done(beside).unlink(missing_ok=True)
 
 
 def checkpoint_step(path: Path) -> int | None:
@@ -70,17 +83,19 @@ def checkpoint_step(path: Path) -> int | None:
     for done in (_done(path), _done(path.with_name(path.name + ".new"))):
         try:
             said = json.loads(done.read_text())
-        except (OSError, ValueError):
+            if said["size"] == size and said["sha256"] == file_sha256(path):
+                return int(said["step"])
+        except (OSError, ValueError, LookupError, TypeError):
             continue
-        if said["size"] == size and said["sha256"] == file_sha256(path):
-            return said["step"]
     return None
 
 
 def read_checkpoint(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
     """A complete checkpoint's content; only tensors and plain values are ever loaded. Raises ValueError otherwise."""
     if checkpoint_step(path) is None:
-        raise ValueError(f"{path} is not a complete checkpoint: it is missing, or its DONE file is missing or does not fit.")
+        raise ValueError(
+            f"{path} is not a complete checkpoint: it is missing, or its DONE file is missing or does not fit."
+        )
     return torch.load(path, map_location=map_location, weights_only=True)
 
 
@@ -116,10 +131,16 @@ def _sync_folder(folder: Path) -> None:
 
 
 class WholeCheckpointIO(CheckpointIO):
-    """Lightning's door to the two functions above."""
+    """Lightning's door to the two functions above. Only rank 0 writes: its error waits here until all ranks look."""
+
+    def __init__(self) -> None:
+        self.error: OSError | None = None
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
-        write_checkpoint(checkpoint, Path(path))
+        try:
+            write_checkpoint(checkpoint, Path(path))
+        except OSError as error:
+            self.error = error
 
     def load_checkpoint(
         self, path: Any, map_location: Any | None = None, weights_only: bool | None = None
@@ -131,8 +152,35 @@ class WholeCheckpointIO(CheckpointIO):
         _done(Path(path)).unlink(missing_ok=True)
 
 
+def save_together(trainer: pl.Trainer, path: Path) -> None:
+    """All ranks take part, rank 0 writes. Raises OSError on every rank when that failed: none is left waiting."""
+    for logger in trainer.loggers:
+        logger.save()  # what a resumed run keeps of the curve must not be younger than the checkpoint
+    trainer.save_checkpoint(path, weights_only=False)
+    door = trainer.strategy.checkpoint_io
+    error, door.error = door.error, None
+    for told in gather_objects(None if error is None else str(error)):
+        if told is not None:
+            raise OSError(told) from error
+
+
+def at_optimizer_step(trainer: pl.Trainer) -> bool:
+    """Whether the batch that just ended made an optimiser step; accumulated gradients are in no checkpoint."""
+    progress = trainer.fit_loop.epoch_loop.batch_progress
+    return progress.is_last_batch or progress.current.ready % trainer.accumulate_grad_batches == 0
+
+
+def validation_due(trainer: pl.Trainer) -> bool:
+    """Whether a validation follows the batch that just ended."""
+    progress = trainer.fit_loop.epoch_loop.batch_progress
+    return progress.is_last_batch or progress.current.ready % trainer.val_check_batch == 0
+
+
 class BestAndLast(Checkpoint):
-    """Keeps last.ckpt (after every validation, every `every` steps and at the end) and best.ckpt (highest `monitor`)."""
+    """Keeps last.ckpt (after every validation, every `every` steps and at the end) and best.ckpt (highest `monitor`).
+
+    Where a validation is due nothing is saved before it: a run resumed from there would never measure that step.
+    """
 
     def __init__(self, folder: Path, *, monitor: str, every: int | None = None, patience: int | None = None) -> None:
         self.folder = Path(folder)
@@ -151,9 +199,12 @@ class BestAndLast(Checkpoint):
     def best_path(self) -> Path:
         return self.folder / "best.ckpt"
 
-    def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Any, idx: int) -> None:
-        if self.every and (idx + 1) % self.every == 0:
-            trainer.save_checkpoint(self.last_path, weights_only=False)
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        if trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
+            trainer.should_stop = True  # Lightning then validates, also where the interval does not end here
+        elif self.every and at_optimizer_step(trainer) and trainer.global_step % self.every == 0:
+            if not validation_due(trainer):
+                save_together(trainer, self.last_path)
 
     def on_validation_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         if trainer.state.fn != "fit" or trainer.sanity_checking:
@@ -167,8 +218,8 @@ class BestAndLast(Checkpoint):
         else:
             self.since_best += 1
         if better:
-            trainer.save_checkpoint(self.best_path, weights_only=False)
-        trainer.save_checkpoint(self.last_path, weights_only=False)
+            save_together(trainer, self.best_path)
+        save_together(trainer, self.last_path)
         if self.patience is not None and self.since_best >= self.patience:
             trainer.should_stop = True
 

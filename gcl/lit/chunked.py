@@ -1,9 +1,9 @@
 """Encode a batch in micro-batches: memory of one micro-batch, gradient of the whole batch.
 
-The two passes of GradCache (Gao, Zhang, Han and Callan 2021, https://arxiv.org/abs/2101.06983) as one autograd function:
-forward without a graph, and in the backward pass each micro-batch once more with one, against the gradient that the loss
-left at its embeddings. To autograd it is one operation on the parameters, so automatic optimisation, gradient
-accumulation and DistributedDataParallel (which then synchronises once) need to know nothing of it.
+The two passes of GradCache (Gao, Zhang, Han and Callan 2021, https://arxiv.org/abs/2101.06983) as one autograd
+function: forward without a graph, and in the backward pass each micro-batch once more with one, against the gradient
+that the loss left at its embeddings. To autograd it is one operation on the parameters, so automatic optimisation,
+gradient accumulation and DistributedDataParallel (which then synchronises once) need to know nothing of it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ import torch
 from torch import Tensor, nn
 
 
-def encode_chunked(encode: Callable[[Any], Tensor], chunks: Sequence[Any], parameters: Sequence[nn.Parameter]) -> Tensor:
+def encode_chunked(
+    encode: Callable[[Any], Tensor], chunks: Sequence[Any], parameters: Sequence[nn.Parameter]
+) -> Tensor:
     """cat([encode(chunk) for chunk in chunks]) with the memory of one chunk.
 
     encode: a pure function of its chunk, the parameters and the random state (dropout draws the same twice).

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,6 +12,8 @@ from torch.utils.data import DataLoader, Sampler
 from gcl.data.batch import PairDataset, SideReader
 from gcl.data.plan import Plan
 from gcl.data.prepared import Pairs
+from gcl.lit.interruption import SIGNALS
+from gcl.lit.watchdog import WatchedLoader
 
 
 class Steps(Sampler[int]):
@@ -52,6 +55,7 @@ class PairData(pl.LightningDataModule):
         self.workers = workers
         self.augment = augment
         self.steps = Steps(steps)
+        self._loader: WatchedLoader | None = None
 
     def train_dataloader(self) -> DataLoader:
         dataset = PairDataset(
@@ -63,7 +67,7 @@ class PairData(pl.LightningDataModule):
             world=self.trainer.world_size,
             augment=self.augment,
         )
-        return DataLoader(
+        self._loader = WatchedLoader(
             dataset,
             batch_size=None,
             sampler=self.steps,
@@ -71,7 +75,9 @@ class PairData(pl.LightningDataModule):
             persistent_workers=self.workers > 0,
             pin_memory=self.trainer.strategy.root_device.type == "cuda",
             prefetch_factor=2 if self.workers else None,
+            worker_init_fn=_ignore_signals,
         )
+        return self._loader
 
     def val_dataloader(self) -> DataLoader:
         return DataLoader(["dev"], batch_size=None)
@@ -79,8 +85,30 @@ class PairData(pl.LightningDataModule):
     def test_dataloader(self) -> DataLoader:
         return DataLoader(["test"], batch_size=None)
 
+    def teardown(self, stage: str) -> None:
+        self._end_workers()
+
+    def on_exception(self, exception: BaseException) -> None:
+        self._end_workers()
+
+    def _end_workers(self) -> None:
+        """They ignore SIGTERM, by which Python would end them at exit and then wait."""
+        batches = getattr(self._loader, "_iterator", None)
+        if batches is not None:
+            batches._shutdown_workers()
+            for worker in batches._workers:
+                if worker.is_alive():
+                    worker.kill()
+            self._loader._iterator = None
+
     def state_dict(self) -> dict[str, Any]:
         return self.plan.state(self.trainer.fit_loop.epoch_loop.batch_progress.current.processed)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.steps.first = self.plan.step_of(state)
+
+
+def _ignore_signals(worker: int) -> None:
+    """A scheduler signals every process of a job: the main one then saves its state, and its workers must live on."""
+    for signum in SIGNALS:
+        signal.signal(signum, signal.SIG_IGN)

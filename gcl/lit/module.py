@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from gcl.data.batch import PairBatch, SideBatch
 from gcl.lit.encode import encode_parts
+from gcl.lit.sharded import ShardedStrategy, average_gradients, gathered, is_sharded, shard
 from gcl.loss.gather import gather_rows
 from gcl.loss.gcl import GCLLoss, LossOutput, Part
 from gcl.model.dual_encoder import DualEncoder
@@ -23,8 +24,8 @@ class GCLModule(pl.LightningModule):
 
     optimizer: `(parameter groups) -> Optimizer`; schedule: `(step, warmup=, total=) -> factor`.
     warmup below 1 is a share of all `total_steps` optimiser steps, from 1 on a number of steps.
-    validate: `(encoder) -> {task: {metric: mean}}` on the dev halves; measure: `(encoder) -> results` on the test halves,
-    kept in `measured`. Both are the call that `evaluate.py` makes; every rank takes part in it.
+    validate: `(encoder) -> {task: {metric: mean}}` on the dev halves; measure: `(encoder) -> results` on the test
+    halves, kept in `measured`. Both are the call that `evaluate.py` makes; every rank takes part in it.
     seed: the random state of step s is a function of (seed, s, rank), so a resumed run draws what the whole run drew.
     """
 
@@ -66,12 +67,26 @@ class GCLModule(pl.LightningModule):
         self.monitor = monitor
         self.monitor_tasks = monitor_tasks
         self.seed = seed
+        self.last_loss: Tensor | None = None
+        self._norm: Tensor | None = None
+
+    def configure_model(self) -> None:
+        """Called by Lightning before each of fit and test; only a sharding strategy has something to do."""
+        if isinstance(self.trainer.strategy, ShardedStrategy) and not any(map(is_sharded, self.encoder.parameters())):
+            if self.micro_batch is not None:
+                raise ValueError("trainer=fsdp and train.micro_batch exclude each other: set one of them to null.")
+            shard(self.encoder, self.device_mesh["data_parallel"])
+
+    def on_after_backward(self) -> None:
+        if isinstance(self.trainer.strategy, ShardedStrategy):
+            average_gradients(self.loss.parameters())
 
     def forward(self, batch: SideBatch, side: str) -> Tensor:
         return self.encoder(batch, side)
 
     def training_step(self, batch: PairBatch, batch_idx: int) -> Tensor:
         output = self.contrast(batch)
+        self.last_loss = output.loss.detach()
         self._log_step(output, len(batch.score))
         return output.loss
 
@@ -79,9 +94,7 @@ class GCLModule(pl.LightningModule):
         """The loss of a global batch: encode this rank's share, gather, pair up, compare."""
         query = self._parts(batch.query, "query", batch.query_row)
         document = self._parts(batch.document, "document", batch.document_row)
-        return self.loss(
-            query, document, score=batch.score, query_id=batch.query_id, document_id=batch.document_id
-        )
+        return self.loss(query, document, score=batch.score, query_id=batch.query_id, document_id=batch.document_id)
 
     def _parts(self, side_batch: SideBatch, side: str, row: Tensor) -> dict[str, Part]:
         """{part: Part of [N, D]}: the parts that the loss's terms name, one row a pair of the global batch."""
@@ -97,33 +110,71 @@ class GCLModule(pl.LightningModule):
 
     def _log_step(self, output: LossOutput, pairs: int) -> None:
         self.log("train/loss", output.loss.detach(), prog_bar=True, batch_size=pairs)
-        self.log_dict(
-            {
+        if self.logs_now():
+            values = {
                 "train/scale": output.scale,
                 "train/bias": output.bias,
                 "train/masked": output.masked,
                 "train/learning_rate": self.optimizers().param_groups[0]["lr"],
-            },
-            batch_size=pairs,
-        )
+            }
+            self.log_dict(values, batch_size=pairs)
+
+    def logs_now(self) -> bool:
+        """Whether the logger takes what is logged in this step; the rest need not be computed."""
+        return (self.trainer.fit_loop.epoch_loop._batches_that_stepped + 1) % self.trainer.log_every_n_steps == 0
 
     def on_train_batch_start(self, batch: PairBatch, batch_idx: int) -> None:
-        torch.manual_seed(hash((self.seed, batch_idx, self.global_rank)) & 0x7FFFFFFF)
+        torch.manual_seed(hash((self.seed, batch.step, self.global_rank)) & 0x7FFFFFFF)
+
+    def loss_and_norm(self) -> tuple[float, float]:
+        """The last loss and the norm of the gradient before clipping, in one transfer from the device."""
+        self._norm = gradient_norm(self.parameters())
+        loss, norm = torch.stack([self.last_loss.float(), self._norm.float()]).tolist()
+        if self.logs_now():
+            self.log("train/gradient_norm", norm, batch_size=1)
+        return loss, norm
+
+    def forget_gradients(self) -> None:
+        """Makes the coming optimiser step leave every parameter, its decay and its moments as they are."""
+        self._norm = None
+        for parameter in self.parameters():
+            parameter.grad = None
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: Any = None,
+    ) -> None:
+        """Clips by the norm that was measured already."""
+        norm, self._norm = self._norm, None
+        if norm is None or gradient_clip_algorithm == "value":
+            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+        elif gradient_clip_val:
+            parameters = list(self.parameters())
+            for together in ([p for p in parameters if is_sharded(p)], [p for p in parameters if not is_sharded(p)]):
+                torch.nn.utils.clip_grads_with_norm_(together, gradient_clip_val, norm)
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         self.loss.clamp_()
 
     def validation_step(self, part: str, batch_idx: int) -> None:
-        results = self.validate(self.encoder)
+        with gathered(self.encoder):
+            results = self.validate(self.encoder)
         for task, metrics in results.items():
             self.log_dict({f"dev/{task}/{metric}": value for metric, value in metrics.items()}, batch_size=1)
-        watched = [m[self.monitor] for task, m in results.items() if self.monitor_tasks is None or task in self.monitor_tasks]
+        watched = [
+            m[self.monitor] for task, m in results.items() if self.monitor_tasks is None or task in self.monitor_tasks
+        ]
         if not watched:
-            raise ValueError(f"evaluate.monitor_tasks={self.monitor_tasks} names no task that was measured: {', '.join(results)}.")
+            raise ValueError(
+                f"evaluate.monitor_tasks={self.monitor_tasks} names no task that was measured: {', '.join(results)}."
+            )
         self.log(f"dev/{self.monitor}", math.fsum(watched) / len(watched), prog_bar=True, batch_size=1)
 
     def test_step(self, part: str, batch_idx: int) -> None:
-        self.measured = self.measure(self.encoder)
+        with gathered(self.encoder):
+            self.measured = self.measure(self.encoder)
 
     def configure_optimizers(self) -> dict[str, Any]:
         groups = parameter_groups(
@@ -136,9 +187,24 @@ class GCLModule(pl.LightningModule):
         for group in groups:
             group.pop("names")
         optimizer = self.optimizer(groups)
+        if getattr(self.trainer.precision_plugin, "scaler", None) is not None:
+            # A fused step would divide by float16's loss scale only after the norm was measured and clipped.
+            optimizer._step_supports_amp_scaling = False
+            for group in optimizer.param_groups:
+                group["fused"] = False
         total = self.total_steps
         warmup = round(self.warmup * total) if self.warmup < 1 else int(self.warmup)
         scheduler = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: self.schedule(step, warmup=warmup, total=total)
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+
+def gradient_norm(parameters: Iterable[nn.Parameter]) -> Tensor:
+    """Euclidean norm of all gradients together, unclipped; of all shards where parameters are sharded."""
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    sharded = [gradient for gradient in gradients if is_sharded(gradient)]
+    if not sharded:
+        return torch.nn.utils.get_total_norm(gradients)
+    whole = torch.nn.utils.get_total_norm([gradient for gradient in gradients if not is_sharded(gradient)])
+    return torch.hypot(torch.nn.utils.get_total_norm(sharded).full_tensor(), whole)

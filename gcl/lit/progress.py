@@ -12,6 +12,11 @@ from tqdm import tqdm
 class RunProgress(TQDMProgressBar):
     """Lightning counts a run as one epoch; the bar says "Training" and shows the loss and the watched metric."""
 
+    def on_train_start(self, trainer: pl.Trainer, *_: Any) -> None:
+        super().on_train_start(trainer)
+        self.train_progress_bar.total = self.total_train_batches  # a resumed run starts no epoch
+        self.train_progress_bar.set_description("Training")
+
     def on_train_epoch_start(self, trainer: pl.Trainer, *_: Any) -> None:
         super().on_train_epoch_start(trainer)
         self.train_progress_bar.set_description("Training")

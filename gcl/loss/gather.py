@@ -1,6 +1,4 @@
-"""What ranks exchange for the loss: rows with their gradient, sums, log-sum-exps. Each is the identity in a lone
-process.
-"""
+"""What ranks exchange for the loss: rows with their gradient, sums, log-sum-exps. In a lone process nothing happens."""
 
 from __future__ import annotations
 
@@ -17,16 +15,20 @@ def world() -> tuple[int, int]:
 
 
 def own_rows(count: int) -> range:
-    """This rank's contiguous share of `count` rows. Shares differ by one row at most and may be empty."""
+    """This rank's contiguous share of `count` rows. Shares differ by one row at most and may be empty.
+
+    >>> own_rows(5)
+    range(0, 5)
+    """
     rank, ranks = world()
     return range(count * rank // ranks, count * (rank + 1) // ranks)
 
 
 def gather_rows(x: Tensor) -> Tensor:
-    """x[u, D] of every rank, in rank order -> [W * u, D] on every rank.
+    """x[u, …] of every rank, in rank order -> [W * u, …] on every rank.
 
-    The backward pass is the exact adjoint: it sums over ranks the gradients of the rows this rank gave and divides by
-    nothing. Raises ValueError where the ranks give different shapes (gloo would abort, NCCL mix rows).
+    The backward pass is the exact adjoint: the gradient of this rank's rows summed over ranks, divided by nothing.
+    Raises ValueError where the ranks give different shapes: gloo would abort, NCCL mix up rows.
     """
     return x if world()[1] == 1 else _GatherRows.apply(x)
 
@@ -40,9 +42,8 @@ class _GatherRows(torch.autograd.Function):
         shapes = [torch.empty_like(shape) for _ in range(ranks)]
         dist.all_gather(shapes, shape)
         if any(other.tolist() != shape.tolist() for other in shapes):
-            raise ValueError(
-                f"gather_rows got shapes {[tuple(s.tolist()) for s in shapes]} from the ranks: pad them to one shape first."
-            )
+            given = ", ".join(str(tuple(other.tolist())) for other in shapes)
+            raise ValueError(f"gather_rows got rows of shapes {given} from the ranks: pad them to one shape first.")
         parts = [torch.empty_like(x, memory_format=torch.contiguous_format) for _ in range(ranks)]
         dist.all_gather(parts, x.contiguous())
         return torch.cat(parts)
@@ -50,7 +51,7 @@ class _GatherRows(torch.autograd.Function):
     @staticmethod
     def backward(ctx, gradient: Tensor) -> Tensor:
         rank, _ = world()
-        if dist.get_backend() == "nccl":
+        if gradient.is_cuda and "nccl" in dist.get_backend():
             own = gradient.new_empty(ctx.rows, *gradient.shape[1:])
             dist.reduce_scatter_tensor(own, gradient.contiguous())
             return own
@@ -68,9 +69,7 @@ def sum_over_ranks(x: Tensor) -> Tensor:
 
 
 def logsumexp_over_ranks(x: Tensor) -> Tensor:
-    """log of the sum over ranks of exp(x), elementwise and safe from overflow; -inf where every rank has -inf. No
-    gradient.
-    """
+    """log of the sum over ranks of exp(x), elementwise, overflow or not; -inf where all have -inf. No gradient."""
     if world()[1] == 1:
         return x
     largest = x.contiguous().clone()

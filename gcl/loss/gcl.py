@@ -1,6 +1,4 @@
-"""Generalized contrastive learning: the contrastive loss of graded pairs (Zhu, Jung and Clark 2024,
-https://arxiv.org/abs/2404.08535).
-"""
+"""Generalized contrastive learning (Zhu, Jung and Clark 2024, https://arxiv.org/abs/2404.08535): the loss."""
 
 from __future__ import annotations
 
@@ -13,17 +11,20 @@ import torch
 from torch import Tensor, nn
 
 from gcl.loss.targets import RULES, Rule, count_ignored
-from gcl.loss.terms import Direction, Normalizer, Part, Problem, SigmoidWeight, Term, pose
+from gcl.loss.terms import Direction, Normalizer, Options, Part, Problem, SigmoidWeight, Term, pose
 from gcl.loss.tiled import tiled_loss
 from gcl.loss.weight import constant
 from gcl.loss.whole import Form, whole_loss
 
 
 class LossOutput(NamedTuple):
-    """loss: scalar to call backward on; its value is that of all ranks, the same on each, so it is also what to log.
-    terms[T]: value of each term before its coefficient. masked: share of the off-diagonal entries that the same_query
-    and same_document rules leave out. absent: share of the pairs that terms leave out because a part is absent. scale,
-    bias: as used. All but `loss` carry no gradient.
+    """What a forward pass gives; all but `loss` is for logging and carries no gradient.
+
+    loss: scalar to call backward on. Its value is that of all ranks, the same on each, so it is what to log as well.
+    terms[T]: value of each term before its coefficient, over all ranks.
+    masked: share of the off-diagonal entries that the rules same_query and same_document leave out, 0 to 1.
+    absent: share of the pairs that terms leave out because a part is absent, 0 to 1.
+    scale, bias: as used.
     """
 
     loss: Tensor
@@ -40,22 +41,31 @@ class GCLLoss(nn.Module):
     With w = score_to_weight(score), s_ij = scale * query_i . document_j + bias, and Z = sum w (normalizer "weight") or
     N ("count"):
 
-    softmax   L = 1/Z sum_i w_i (CE(row i) + CE(column i)) / 2; the bias drops out. Constant weights: CLIP's loss.
-    sigmoid   L = 1/Z sum_ij A_ij softplus(-s_ij) over targets + (w_i + w_j) / 2 softplus(s_ij) over negatives. Constant
-    weights: SigLIP's loss.
+    softmax:  L = 1/Z sum_i w_i (CE(row i) + CE(column i)) / 2. The bias drops out. w = 1 is CLIP's loss.
+    sigmoid:  L = 1/Z (sum over targets of A_ij softplus(-s_ij) + sum over negatives of (w_i + w_j) / 2 softplus(s_ij)).
+              w = 1 is SigLIP's loss.
 
-    direction "query" keeps the rows (a query chooses among documents): w_i CE(row i), and w_i for (w_i + w_j) / 2;
-    "document" keeps the columns. In the sigmoid form a pair's weight counts for its target and for its negatives, as in
-    the softmax form; the other reading of GCL's weighted ground-truth matrix, weights on the targets alone, is
-    sigmoid_weight="target": negatives count 1/N each. gcl.loss.targets says what repeated queries and documents do and
-    what A is.
+    Weights of any one value give the same as 1 under "weight". gcl.loss.targets says which entries are targets and
+    negatives when queries and documents repeat, and what A is; else the targets are the diagonal and A_ii = w_i.
 
-    terms: the loss is the sum of the terms' coefficients times their losses. A term sees only the pairs that have both
-    its parts, and is then the loss of the batch without the others (Z and N included). scale: the factor itself, not
-    its logarithm; default 1 / 0.07 (softmax) or 10 (sigmoid), bias default 0 or -10. max_scale: after a step that
-    leaves it, the scale is put back (projected before it is used), so its gradient never dies. A checkpoint that starts
-    above it keeps its own value as the bound. None: no bound. tile: side of the square blocks of similarities in
-    memory, "auto", or None for the whole matrix with ordinary autograd.
+    direction: "query" keeps the rows, in which a query chooses among documents: w_i CE(row i), and w_i in place of
+        (w_i + w_j) / 2. "document" keeps the columns.
+    sigmoid_weight: "pair" lets a pair's weight count for its target and for its negatives, as the softmax form does;
+        "target" for its target alone, GCL's weighted ground-truth matrix to the letter: a negative then counts 1/N.
+    terms: the loss is the sum of the terms, each times its weight. A term sees the pairs that have both its parts: it
+        is the loss of a batch without the others, Z and N included.
+    scale, bias: where they start, the scale itself and not its logarithm. By default 1 / 0.07 and 0 (softmax), 10 and
+        -10 (sigmoid).
+    max_scale: a step that leaves it is projected back before the scale is used, so its gradient never dies. A
+        checkpoint that starts above it keeps its own value as the bound. None: no bound.
+    tile: side of the square blocks of similarities in memory; "auto"; None for the whole matrix, ordinary autograd.
+
+    >>> query, document = (torch.nn.functional.normalize(torch.eye(3) + x, dim=-1) for x in (0.1, 0.2))
+    >>> loss, ids = GCLLoss(form="softmax", scale=10.0), torch.arange(3)
+    >>> score = torch.tensor([100.0, 50.0, 1.0])
+    >>> output = loss({"fused": Part(query)}, {"fused": Part(document)}, score=score, query_id=ids, document_id=ids)
+    >>> round(output.loss.item(), 4)
+    0.0013
     """
 
     def __init__(
@@ -78,11 +88,15 @@ class GCLLoss(nn.Module):
     ) -> None:
         super().__init__()
         self.form = _one_of("form", form, ("softmax", "sigmoid"))
-        self.direction = _one_of("direction", direction, ("both", "query", "document"))
-        self.normalizer = _one_of("normalizer", normalizer, ("weight", "count"))
-        self.same_query = _one_of("same_query", same_query, RULES)
-        self.same_document = _one_of("same_document", same_document, RULES)
-        self.sigmoid_weight = _one_of("sigmoid_weight", sigmoid_weight, ("pair", "target"))
+        self.options = Options(
+            direction=_one_of("direction", direction, ("both", "query", "document")),
+            normalizer=_one_of("normalizer", normalizer, ("weight", "count")),
+            same_query=_one_of("same_query", same_query, RULES),
+            same_document=_one_of("same_document", same_document, RULES),
+            sigmoid_weight=_one_of("sigmoid_weight", sigmoid_weight, ("pair", "target"))
+            if form == "sigmoid"
+            else "pair",
+        )
         if tile is not None and tile != "auto" and not (isinstance(tile, int) and tile >= 1):
             raise ValueError(
                 f"tile is {tile!r}, expected a whole number of at least 1, 'auto', or None for the whole matrix."
@@ -104,7 +118,8 @@ class GCLLoss(nn.Module):
         self._hold("bias", bias, learn_bias and not softmax)
 
     def _hold(self, name: str, value: float, learn: bool) -> None:
-        # The softmax form has no gradient for its bias, and DistributedDataParallel waits for every parameter's: a buffer then.
+        # A buffer where there is no gradient (the bias of the softmax form): DistributedDataParallel waits for every
+        # parameter's.
         tensor = torch.tensor(value)
         if learn:
             self.register_parameter(name, nn.Parameter(tensor))
@@ -112,7 +127,7 @@ class GCLLoss(nn.Module):
             self.register_buffer(name, tensor)
 
     def clamp_(self) -> None:
-        """Puts the scale back to its bound. Every forward pass begins with it; call it too before the scale is saved."""
+        """Puts the scale back to its bound. A forward pass begins with it; call it before saving the scale too."""
         if self.max_scale is not None:
             # .data: a second forward pass before the first one's backward pass must not count as a change in between.
             self.log_scale.data.clamp_(max=math.log(self.max_scale))
@@ -130,12 +145,12 @@ class GCLLoss(nn.Module):
         query_id: Tensor,
         document_id: Tensor,
     ) -> LossOutput:
-        """query, document: {part name: Part}, all N pairs of all ranks, on every rank; score[N], query_id[N],
-        document_id[N] likewise.
+        """query, document: {part: Part of [N, D]}; score[N]; query_id[N], document_id[N]: integers.
 
-        In a distributed run gradients that the ranks then average, as DistributedDataParallel does, are those of the
-        loss over all N pairs, provided that the embeddings were gathered by gather_rows. Computes in float32 at least,
-        whatever autocast says.
+        N are the pairs of all ranks, and every rank passes all of them, with embeddings that came through gather_rows.
+        Gradients that the ranks then average, as DistributedDataParallel does, are exactly those of the loss over N.
+        Computes in float32 at least, whatever autocast says. Raises ValueError for a negative or infinite weight and
+        for lengths that differ, KeyError for a part that a term names and the batch lacks.
         """
         self.clamp_()
         with torch.autocast(score.device.type, enabled=False):
@@ -166,27 +181,12 @@ class GCLLoss(nn.Module):
             {name: part._replace(embedding=part.embedding.to(dtype)) for name, part in side.items()}
             for side in (query, document)
         )
-        weight = self.score_to_weight(score.to(dtype))
+        weight = self.score_to_weight(score.to(embeddings[0].device, dtype))
         if not bool((weight >= 0).logical_and(weight < math.inf).all()):
-            raise ValueError(
-                f"Weights lie in {float(weight.min()):g}…{float(weight.max()):g}; expected finite numbers of at least 0."
-            )
-        return [
-            pose(
-                term,
-                query,
-                document,
-                weight=weight,
-                query_id=query_id,
-                document_id=document_id,
-                same_query=self.same_query,
-                same_document=self.same_document,
-                direction=self.direction,
-                normalizer=self.normalizer,
-                negatives=self.sigmoid_weight if self.form == "sigmoid" else "pair",
-            )
-            for term in self.terms
-        ]
+            least, most = (float(bound) for bound in weight.aminmax())
+            raise ValueError(f"Weights lie in {least:g}…{most:g}; expected finite numbers of at least 0.")
+        ids = {"query_id": query_id.to(weight.device), "document_id": document_id.to(weight.device)}
+        return [pose(term, query, document, weight=weight, **ids, options=self.options) for term in self.terms]
 
 
 def _one_of(name: str, given: str, expected: Sequence[str]) -> str:

@@ -20,8 +20,7 @@ from gcl.loss.tiles import Buffers, Gradients, blank, log1p_exp, row_products, s
 def sigmoid_share(
     problem: Problem, scale: Tensor, bias: Tensor, buffers: Buffers, gradients: Gradients | None
 ) -> Tensor:
-    """This rank's share of the sum that gcl.loss.whole.whole_sigmoid describes, a scalar; the shares of all ranks add
-    up to it.
+    """This rank's share of the sum in gcl.loss.whole.whole_sigmoid, a scalar; the ranks' shares add up to it.
 
     Adds coefficient times the gradient of its share to `gradients`.
     """
@@ -73,9 +72,7 @@ def _add_bias(gradients: Gradients | None, g: Tensor) -> None:
 
 
 class _Targets(NamedTuple):
-    """Targets off the diagonal in a block: bool[R, C] with the weights of their columns' pairs, and of their rows'
-    pairs.
-    """
+    """Targets off the diagonal in a block: bool[R, C] with the weights of their columns' pairs, and of their rows'."""
 
     by_column: Tensor | None
     by_row: Tensor | None
@@ -86,9 +83,7 @@ class _Targets(NamedTuple):
         return None if masks == (None, None) else _Targets(*masks)
 
     def flip_(self, x: Tensor) -> None:
-        """Changes the sign of x[R, C] on the targets: what is softplus(s) for a negative is softplus(-s) for a
-        target.
-        """
+        """Changes the sign of x[R, C] on targets: softplus(s) for a negative is softplus(-s) for a target."""
         for mask in self:
             if mask is not None:
                 torch.where(mask, -x, x, out=x)

@@ -22,8 +22,7 @@ from gcl.loss.tiles import Buffers, Gradients, blank, row_products, split, wide
 def softmax_share(
     problem: Problem, scale: Tensor, bias: Tensor, buffers: Buffers, gradients: Gradients | None
 ) -> Tensor:
-    """This rank's share of sum_i row_i CE(row i) + column_i CE(column i), a scalar; the shares of all ranks add up to
-    it.
+    """This rank's share of sum_i row_i CE(row i) + column_i CE(column i), a scalar; the ranks' shares add up to it.
 
     Adds coefficient times the gradient of its share to `gradients`. The bias drops out.
     """
@@ -83,9 +82,7 @@ def _logsumexp(s: Tensor, dim: int, scratch: Tensor) -> Tensor:
 
 
 def _other_targets(problem: Problem, scale: Tensor, mine: slice, gradients: Gradients | None) -> Tensor:
-    """sum_i row_i (s_ii - sum_j t_ij s_ij), and the same for columns, over this rank's pairs: what targets off the
-    diagonal change.
-    """
+    """What targets off the diagonal add: sum_i row_i (s_ii - sum_j t_ij s_ij) of this rank's pairs; columns alike."""
     query, document, weights, relations = problem[:4]
     with torch.enable_grad():
         q, d, k = (x.detach().requires_grad_() for x in (query, document, scale))

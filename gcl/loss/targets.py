@@ -1,5 +1,4 @@
-"""Which entries of the N x N similarities are targets, negatives or nothing, for batches in which queries and documents
-repeat.
+"""Which entries of the N x N similarities are targets, negatives or nothing, where queries and documents repeat.
 
 Entry (i, j) compares the query of pair i with the document of pair j. Off the diagonal, where the two pairs share
 
@@ -7,10 +6,13 @@ Entry (i, j) compares the query of pair i with the document of pair j. Off the d
 - the document, i's query is another query judged for j's document: the rule `same_document` decides;
 - both, it is the same pair again: a target where either rule is "positive", otherwise left out, never a negative.
 
-"ignore" leaves the entry out of every sum, "negative" treats it as any other, "positive" makes it a target as good as
-the judged weight of that (query, document): A_ij = w_j for a shared query, w_i for a shared document only, A_ii = w_i.
-Softmax targets of row i are then A_ij / sum_k A_ik, those of column j A_ij / sum_k A_kj: an ordinary one-hot target
-where nothing repeats.
+"ignore" leaves the entry out of every sum and "negative" treats it as any other. "positive" makes it a target, as good
+as that (query, document) was judged: A_ij = w_j for a shared query, w_i for a shared document alone, and A_ii = w_i.
+The softmax targets of row i are A_ij / sum_k A_ik, those of column j A_ij / sum_k A_kj: one-hot where nothing repeats.
+
+Rows of one query are copies of each other, so the soft targets of its rows add up to each of its documents being the
+one target in turn: along rows "positive" is "negative" under another name. It differs along columns, where "negative"
+pushes a document away from copies of its own query.
 """
 
 from __future__ import annotations
@@ -25,9 +27,7 @@ RULES = ("ignore", "negative", "positive")
 
 
 class Weights(NamedTuple):
-    """What each pair counts, already divided by the normalizer. row[N]: as a row; column[N]: as a column; target[N]: as
-    a target.
-    """
+    """What each pair counts as a row, as a column and as a target; divided by the normalizer already. Each [N]."""
 
     row: Tensor
     column: Tensor
@@ -45,9 +45,7 @@ class Relations(NamedTuple):
     repeats: bool
 
     def ignored(self, rows: slice, columns: slice) -> Tensor | None:
-        """bool[R, C]: entries left out, the diagonal aside (its entries are always targets); None where there are
-        none.
-        """
+        """bool[R, C]: entries left out, the diagonal aside, whose entries are always targets. None: there are none."""
         rules = (self.same_query, self.same_document)
         if not self.repeats or ("positive" in rules and "ignore" not in rules):
             return None
@@ -61,9 +59,7 @@ class Relations(NamedTuple):
         return same_document.logical_and_(~same_query) if self.same_query == "positive" else same_document
 
     def positive(self, rows: slice, columns: slice) -> tuple[Tensor | None, Tensor | None]:
-        """Two bool[R, C] or None: targets with the weight of their column's pair, targets with that of their row's
-        pair.
-        """
+        """Two bool[R, C], or None: targets with the weight of their column's pair, and those with their row's."""
         by_column, by_row = self.same_query == "positive", self.same_document == "positive"
         if not self.repeats or not (by_column or by_row):
             return None, None
@@ -77,7 +73,14 @@ class Relations(NamedTuple):
 
 
 def relate(query_id: Tensor, document_id: Tensor, same_query: Rule, same_document: Rule) -> Relations:
-    """query_id[N], document_id[N], integers -> Relations."""
+    """query_id[N], document_id[N], integers -> Relations.
+
+    >>> relations = relate(torch.tensor([7, 7, 9]), torch.tensor([1, 2, 1]), "ignore", "positive")
+    >>> relations.ignored(slice(0, 3), slice(0, 3)).int()  # the diagonal is the caller's to set aside
+    tensor([[0, 1, 0],
+            [1, 0, 0],
+            [0, 0, 0]], dtype=torch.int32)
+    """
     query, document = _groups(query_id), _groups(document_id)
     pair = _groups(query * (len(query) + 1) + document)
     repeats = bool((query.max() + 1 < len(query)) | (document.max() + 1 < len(document))) if len(query) else False
@@ -86,6 +89,8 @@ def relate(query_id: Tensor, document_id: Tensor, same_query: Rule, same_documen
 
 def count_ignored(relations: Relations) -> int:
     """How many of the N * N entries the rules leave out."""
+    if not relations.repeats:
+        return 0
     query, document, pair = (_ordered_pairs(group) for group in (relations.query, relations.document, relations.pair))
     rules = (relations.same_query, relations.same_document)
     ignored = (query - pair) * (rules[0] == "ignore") + (document - pair) * (rules[1] == "ignore")
@@ -93,7 +98,14 @@ def count_ignored(relations: Relations) -> int:
 
 
 def target_matrix(relations: Relations, weight: Tensor) -> Tensor:
-    """A[N, N] of the module's docstring, from weight[N]."""
+    """weight[N] -> A[N, N], the judged weights; 0 where an entry is no target.
+
+    >>> relations = relate(torch.tensor([7, 7, 9]), torch.tensor([1, 2, 1]), "positive", "ignore")
+    >>> target_matrix(relations, torch.tensor([1.0, 0.5, 0.2]))
+    tensor([[1.0000, 0.5000, 0.0000],
+            [1.0000, 0.5000, 0.0000],
+            [0.0000, 0.0000, 0.2000]])
+    """
     everything = slice(None)
     by_column, by_row = relations.positive(everything, everything)
     matrix = weight.new_zeros(len(weight), len(weight))
@@ -109,12 +121,13 @@ def target_mean(
 ) -> tuple[Tensor, Tensor]:
     """The mean of x under each pair's softmax targets, without the N x N matrix.
 
-    x[N, D]: documents for axis "row" (T_i = sum_j A_ij x_j / sum_j A_ij), queries for axis "column" (T_j = sum_i A_ij
-    x_i / sum_i A_ij). weight[N]: w. Returns index[K], the pairs that have a target besides their own, and T[K, D] for
-    them. Costs O(K D).
+    axis "row": x[N, D] are documents and T_i = sum_j A_ij x_j / sum_j A_ij;
+    axis "column": x[N, D] are queries and T_j = sum_i A_ij x_i / sum_i A_ij. A as target_matrix makes it of weight[N].
+    Returns index[K], the pairs that have targets besides their own, and T[K, D] for these. O(K D) time and memory.
     """
     query, document = (relations.query, relations.same_query), (relations.document, relations.same_document)
-    # Along a row, pairs of the query carry their own weights and pairs of the document that of the row; along a column it is the other way.
+    # Along a row, pairs of its query carry their own weights and pairs of its document the row's; along a column,
+    # pairs of its document carry their own and pairs of its query the column's.
     (graded, graded_rule), (flat, flat_rule) = (query, document) if axis == "row" else (document, query)
     by_graded, by_flat = graded_rule == "positive", flat_rule == "positive"
     many = torch.zeros(len(x), dtype=torch.bool, device=x.device)

@@ -16,8 +16,9 @@ SigmoidWeight = Literal["pair", "target"]
 
 
 class Part(NamedTuple):
-    """Embeddings of one side's fused record or of one field. embedding[N, D] unit vectors; present[N] bool, None where
-    all are.
+    """Embeddings of one side's records or of one field of theirs.
+
+    embedding[N, D]: unit vectors; present[N]: bool, None where all are.
     """
 
     embedding: Tensor
@@ -25,13 +26,21 @@ class Part(NamedTuple):
 
 
 class Term(NamedTuple):
-    """One contrastive loss of the sum: which part of the query against which part of the document, and its
-    coefficient.
-    """
+    """One contrastive loss of the sum: a part of the query against a part of the document, and its coefficient."""
 
     query: str = "fused"
     document: str = "fused"
     weight: float = 1.0
+
+
+class Options(NamedTuple):
+    """How a term counts; gcl.loss.gcl.GCLLoss explains each."""
+
+    direction: Direction
+    normalizer: Normalizer
+    same_query: Rule
+    same_document: Rule
+    sigmoid_weight: SigmoidWeight
 
 
 class Problem(NamedTuple):
@@ -52,15 +61,9 @@ def pose(
     weight: Tensor,
     query_id: Tensor,
     document_id: Tensor,
-    same_query: Rule,
-    same_document: Rule,
-    direction: Direction,
-    normalizer: Normalizer,
-    negatives: SigmoidWeight,
+    options: Options,
 ) -> Problem:
-    """weight[N], query_id[N], document_id[N] and the parts -> the term's Problem. Raises KeyError for a part that is
-    not there.
-    """
+    """The parts, weight[N], query_id[N], document_id[N] -> the term's Problem. KeyError where a part is not there."""
     left, right = part_of(query, term.query, "query"), part_of(document, term.document, "document")
     x, y = left.embedding, right.embedding
     if not len(x) == len(y) == len(weight) == len(query_id) == len(document_id):
@@ -73,8 +76,9 @@ def pose(
     if kept is not None and not bool(kept.all()):
         index = kept.nonzero().squeeze(1)
         x, y, weight, query_id, document_id = (v[index] for v in (x, y, weight, query_id, document_id))
-    relations = relate(query_id, document_id, same_query, same_document)
-    return Problem(x, y, share_weights(weight, direction, normalizer, negatives), relations, term.weight)
+    relations = relate(query_id, document_id, options.same_query, options.same_document)
+    weights = share_weights(weight, options.direction, options.normalizer, options.sigmoid_weight)
+    return Problem(x, y, weights, relations, term.weight)
 
 
 def part_of(parts: Mapping[str, Part], name: str, side: str) -> Part:
@@ -84,7 +88,7 @@ def part_of(parts: Mapping[str, Part], name: str, side: str) -> Part:
 
 
 def share_weights(weight: Tensor, direction: Direction, normalizer: Normalizer, negatives: SigmoidWeight) -> Weights:
-    """weight[n] -> Weights, divided by Z = their sum or n; all zero where that is 0.
+    """weight[n] -> Weights, divided by Z, which is their sum or n; all 0 where that is 0.
 
     >>> share_weights(torch.tensor([1.0, 3.0]), "both", "weight", "pair").row
     tensor([0.1250, 0.3750])

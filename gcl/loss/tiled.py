@@ -1,5 +1,4 @@
-"""The loss in O(N D) memory: each rank computes its rows of the similarities a block at a time, and the gradient along
-with the value.
+"""The loss in O(N D) memory: each rank computes its rows of the similarities a block at a time, value and gradient.
 
 The gradient is made in the forward pass, so that between the passes nothing is kept but what the backward pass will
 hand out, and so that the ranks' exchanges all happen in one place and one order. Terms share the blocks' buffers and,
@@ -26,8 +25,7 @@ from gcl.loss.whole import Form
 def tiled_loss(
     problems: Sequence[Problem], *, form: Form, scale: Tensor, bias: Tensor, tile: int | str
 ) -> tuple[Tensor, Tensor]:
-    """-> the sum of the terms with their coefficients, a scalar, and terms[T] without; both are the values over all
-    ranks.
+    """-> the sum of the terms with their coefficients, a scalar, and terms[T] without; both over all ranks.
 
     Gradients: those of scale and bias are complete on every rank; those of the embeddings are this rank's share times
     the number of ranks. Sum the latter over ranks (gather_rows does), take the mean of all parameters' gradients
@@ -54,9 +52,8 @@ class _TiledLoss(torch.autograd.Function):
         share = {"softmax": softmax_share, "sigmoid": sigmoid_share}[form]
         ask_scale, ask_bias, *ask = ctx.needs_input_grad[5:]
         buffers = Buffers(choose_tile(tile, max(len(x) for x in embeddings), scale.device), like=embeddings[0])
-        sums = torch.zeros(
-            len(rest) + 2, dtype=wide(scale.device), device=scale.device
-        )  # the terms, gradients of scale and bias
+        # The value of each term, then the gradients of scale and bias: summed over ranks in one exchange.
+        sums = torch.zeros(len(rest) + 2, dtype=wide(scale.device), device=scale.device)
         totals = [
             torch.zeros_like(x) if differentiable and asked else None for x, asked in zip(embeddings, ask, strict=True)
         ]

@@ -1,6 +1,4 @@
-"""What both tiled losses share: walking over blocks of the similarities, in two reused buffers, and adding up
-gradients.
-"""
+"""What both tiled losses share: blocks of the similarities, two buffers that they reuse, and gradients adding up."""
 
 from __future__ import annotations
 
@@ -14,8 +12,9 @@ from gcl.loss.targets import Relations
 
 
 class Gradients(NamedTuple):
-    """Where a term adds the gradient of this rank's rows, in place; None where nobody asks. query[N, D], document[N,
-    D], scale[], bias[].
+    """Where a term adds the gradient of this rank's rows, in place; None where nobody asks for it.
+
+    query[N, D], document[N, D]; scale and bias are scalars.
     """
 
     query: Tensor | None
@@ -31,9 +30,7 @@ class Gradients(NamedTuple):
             self.query[r].add_(step.mul_(scale))
 
     def add_block(self, g: Tensor, r: slice, c: slice, left: Tensor, right: Tensor, step: Tensor) -> None:
-        """g[R, C]: the gradient of the similarities left @ right.T, which are those of scale * query[r] and
-        document[c].
-        """
+        """g[R, C]: the gradient of left @ right.T, left[R, D] being scale * query[r] and right document[c]."""
         if self.query is not None or self.scale is not None:
             step.addmm_(g, right)
         if self.document is not None:
@@ -46,9 +43,7 @@ class Gradients(NamedTuple):
 
 
 class Buffers:
-    """Two flat buffers of tile x tile numbers, handed out in the shape of the block at hand; all terms use the same
-    two.
-    """
+    """Two flat buffers of side x side numbers, handed out in the shape of the block at hand; one pair for all terms."""
 
     def __init__(self, side: int, like: Tensor) -> None:
         self.side = side
@@ -82,9 +77,7 @@ def row_products(x: Tensor, y: Tensor) -> Tensor:
 
 
 def blank(s: Tensor, rows: slice, columns: slice, relations: Relations) -> Tensor:
-    """Sets the diagonal and the ignored entries of the block s[R, C] to -inf, in place: they leave every sum of
-    exponentials.
-    """
+    """Sets the diagonal and the ignored entries of the block s[R, C] to -inf, in place: they leave every sum of exp."""
     ignored = relations.ignored(rows, columns)
     if ignored is not None:
         s.masked_fill_(ignored, -torch.inf)
@@ -93,9 +86,7 @@ def blank(s: Tensor, rows: slice, columns: slice, relations: Relations) -> Tenso
 
 
 def diagonal(s: Tensor, rows: slice, columns: slice) -> Tensor:
-    """The part of the whole matrix's diagonal that lies in the block s[R, C], a view; empty where it does not cross the
-    block.
-    """
+    """The part of the whole matrix's diagonal that crosses the block s[R, C]: a view, perhaps an empty one."""
     start, stop = max(rows.start, columns.start), min(rows.stop, columns.stop)
     if start >= stop:
         return s[:0, :0].diagonal()
@@ -108,7 +99,5 @@ def wide(device: torch.device) -> torch.dtype:
 
 
 def log1p_exp(x: Tensor, out: Tensor | None = None) -> Tensor:
-    """log(1 + exp(x)), exact to the last digits of float64 as well: torch's softplus goes over to x at 20 unless
-    told.
-    """
+    """log(1 + exp(x)) to the last digits of float64 as well: unless told, torch's softplus goes over to x at 20."""
     return torch.nn.functional.softplus(x, 1.0, 50.0) if out is None else torch._C._nn.softplus(x, 1.0, 50.0, out=out)

@@ -29,8 +29,7 @@ def constant(score: Tensor, value: float = 1.0) -> Tensor:
 
 
 def identity(score: Tensor) -> Tensor:
-    """weight[B] = score[B]: the column already is the weight. Its range is the column's own; the loss refuses negative
-    ones.
+    """weight[B] = score[B]: the column already is the weight, in its own range; the loss refuses negative ones.
 
     >>> identity(torch.tensor([0.0, 0.25, 7.0]))
     tensor([0.0000, 0.2500, 7.0000])
@@ -145,5 +144,5 @@ def _check_range(score: Tensor, low: float, high: float) -> None:
     slack = 1e-5 * (high - low)  # a float32 column that was rescaled may miss its end by a rounding
     if not (low - slack <= least and most <= high + slack):
         raise ValueError(
-            f"Scores lie in {least:g}…{most:g}, outside the range low={low:g}, high={high:g}: give the range of the data."
+            f"Scores lie in {least:g}…{most:g}, outside low={low:g}, high={high:g}: give the range of the data."
         )

@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Recipe:
-    """What this model is usually fine-tuned with: defaults of optim.learning_rate, train.epochs, train.batch_size."""
+    """What this model is usually fine-tuned with: defaults of optim.learning_rate, train.epochs, train.batch_size and optim.freeze."""
 
     learning_rate: float = 1e-5
     epochs: float = 5.0
     batch_size: int = 256
+    freeze: list[str] = field(default_factory=list)
 
 
 @dataclass

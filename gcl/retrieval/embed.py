@@ -150,7 +150,9 @@ def _embed_blocks(
 def evaluating(encoder: nn.Module, device: torch.device) -> Iterator[None]:
     """Eval mode on `device`; afterwards every module is in the mode it was in (parts may be frozen in eval mode)."""
     modes = [(module, module.training) for module in encoder.modules()]
-    encoder.to(device).eval()
+    if next(encoder.parameters()).device != device:  # a sharded model must not be touched: .to() would shard it again
+        encoder.to(device)
+    encoder.eval()
     try:
         yield
     finally:

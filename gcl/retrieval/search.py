@@ -23,7 +23,7 @@ def search(
     k: int,
     *,
     rank: np.ndarray,
-    block: int = 1024,
+    block: int = 2048,
     memory: int = 512 << 20,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The k best documents of each query: score[Q, K] float32 and row[Q, K] int64, K = min(k, M).
@@ -101,8 +101,8 @@ def _ranked(found: Candidates, query, corpus, k: int, rank, norm: float, margin)
     count = np.diff(start)
     if (np.abs(score - rough) > np.repeat(margin, count)).any():
         raise RuntimeError(
-            "The matrix product of this machine is less precise than float32 promises, so the search cannot be exact: "
-            "unset DNNL_DEFAULT_FPMATH_MODE and the like."
+            "numpy's matrix product is less precise here than float32 promises, so the search cannot be exact: its "
+            "library must not compute in fewer bits."
         )
     keys = np.full((len(query), int(count.max())), np.iinfo(np.int64).max)
     keys[np.arange(keys.shape[1]) < count[:, None]] = pack(score, rank[row])

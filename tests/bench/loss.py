@@ -4,8 +4,9 @@
     python tests/bench/loss.py --sizes 4096 16384 32768        # and larger, about 10 minutes
     python tests/bench/loss.py --tile 1024
 
-Time is CPU time of this process, the contenders taking turns, the median of the repetitions. Memory is the peak resident size of a
-process of its own during the loss, less its size before and less the gradients of the inputs (Linux with glibc only).
+Time is CPU time of this process, the contenders taking turns, the median of the repetitions. Memory is the peak
+resident size of a process of its own during the loss, less its size before and less the gradients of the inputs (Linux
+with glibc only).
 Up to --time-up-to pairs both are measured, beyond it memory alone; peers are left out beyond --peers-up-to.
 """
 

@@ -99,5 +99,5 @@ def test_cells_are_paths_or_bytes(tmp_path):
     assert read_image("b.jpg", tmp_path) == Bad("no such image", str(tmp_path / "b.jpg"))
     assert read_image(".", tmp_path).reason == "image file cannot be opened"
     assert read_image("a\0b", tmp_path).reason == "image file cannot be opened"
-    assert read_image("https://shop.example/a.jpg", tmp_path).reason == "URL images must be downloaded first"
+    assert read_image("https://shop.example/a.jpg", tmp_path).reason == "URL was not downloaded"
     assert not is_url("C:/images/a.jpg")

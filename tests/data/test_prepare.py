@@ -190,7 +190,7 @@ def test_repeated_products_are_merged_or_refused(shop, tmp_path):
 
 def test_every_bad_row_is_written_down_with_its_reason(shop, tmp_path):
     rows = parquet.read_table(_as_parquet(shop / "products.csv")).to_pylist()
-    for number, name in [(1, "none.jpg"), (2, "cut.jpg"), (4, "page.jpg"), (5, "https://shop.example/5.jpg")]:
+    for number, name in [(1, "none.jpg"), (2, "cut.jpg"), (4, "page.jpg"), (5, "ftp://shop.example/5.jpg")]:
         rows[number]["image"] = name
     (shop / "cut.jpg").write_bytes(drawn(2)[:300])
     (shop / "page.jpg").write_bytes(b"<html>")
@@ -216,7 +216,7 @@ def test_every_bad_row_is_written_down_with_its_reason(shop, tmp_path):
         ("products.csv", 2): ("0001", "no such image"),
         ("products.csv", 3): ("0002", "unreadable image"),
         ("products.csv", 5): ("0004", "unreadable image"),
-        ("products.csv", 6): ("0005", "URL images must be downloaded first"),
+        ("products.csv", 6): ("0005", "URL of a kind that is not read"),
         ("products.csv", 8): ("0007", "empty record"),
         ("products.csv", 9): ("", "no product id"),
     }

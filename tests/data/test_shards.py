@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from gcl.data.shards import BLOCK, RECORD, ShardWriter, content_hash, image_extension
 from gcl.data.store import RecordStore
+from gcl.data.tar import pack_header
 from gcl.schema import Field, Modality
 
 SIDE = {"image": Field(Modality.image), "title": Field(), "long_text": Field()}
@@ -87,6 +88,24 @@ def test_the_end_of_the_archive_is_always_marked(tmp_path, length):
     assert writer.shards == [
         {"name": "documents-00000.tar", "size": len(data), "sha256": hashlib.sha256(data).hexdigest(), "records": 1}
     ]
+
+
+@given(name=st.text("éab. 1", min_size=1, max_size=50), size=st.integers(0, 8**11 - 1))
+@settings(max_examples=80, deadline=None)
+def test_a_member_s_header_is_tarfile_s(name, size):
+    member = tarfile.TarInfo(name)
+    member.size, member.mode = size, 0o644
+    ours, theirs = pack_header(name, size), member.tobuf(tarfile.USTAR_FORMAT)
+    if not any(theirs[329:345]):  # older versions of Python put zeros as digits into the device fields
+        assert ours == theirs
+    read = tarfile.TarInfo.frombuf(ours, "utf-8", "strict")  # checks the checksum
+    assert (read.name, read.size, read.mode, read.isreg()) == (name, size, 0o644, True)
+
+
+def test_what_a_header_cannot_hold_is_refused():
+    for name, size in (("n" * 101, 1), ("n", 8**11)):
+        with pytest.raises(ValueError, match="100 bytes of name"):
+            pack_header(name, size)
 
 
 def test_index_says_where_each_value_lies(tmp_path):

@@ -43,7 +43,7 @@ def test_equals_brute_force_for_every_block_size(documents, k):
 def test_a_small_memory_means_more_passes_and_the_same_result():
     query, corpus, rank = vectors(9, 16, 0), vectors(4000, 16, 1), np.arange(4000)
     whole = search(query, corpus, 5, rank=rank)
-    passes = search(query, corpus, 5, rank=rank, memory=8 * 2 * capacity(5, 1024))
+    passes = search(query, corpus, 5, rank=rank, memory=8 * 2 * capacity(5, 2048))
     assert (whole[0] == passes[0]).all() and (whole[1] == passes[1]).all()
 
 

@@ -1,0 +1,105 @@
+"""`gcl doctor data=…`: whether a catalog is fit to train on, before an hour of training says so."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from gcl.commands.say import say, speak_plainly
+from gcl.config import ConfigError, RunConfig, compose, typed
+from gcl.data.catalog import Catalog
+from gcl.runs import write_json
+
+MOST_SHARDS = 4  # that are read of ready shards unless all=true
+
+
+def doctor_words(words: Sequence[str], config_dir: str | None) -> None:
+    """The words are those of `gcl train`, and all=true (look at everything), out=DIR (where doctor.json and doctor.txt
+    go; by default beside the prepared catalog). Ends with status 1 where something has to be mended."""
+    everything, rest = _take_all(list(words))
+    if doctor(typed(compose(rest, config_dir=config_dir)), everything=everything):
+        raise SystemExit(1)
+
+
+def doctor(config: RunConfig, *, everything: bool = False) -> int:
+    """Prints and writes the page; returns how many problems it names."""
+    speak_plainly()
+    begun = time.monotonic()
+    facts: dict[str, Any] = {"name": config.data.name}
+    with tempfile.TemporaryDirectory(prefix="gcl-doctor-") as place:
+        _examine(config, facts, Path(place), everything=everything)
+    from gcl.commands.doctor_page import page
+    from gcl.commands.doctor_verdict import judge
+
+    findings = judge(facts)
+    facts["findings"] = [finding._asdict() for finding in findings]
+    facts["seconds"] = time.monotonic() - begun
+    text = page(facts, findings)
+    out = Path(config.out) if config.out else Path(config.cache_dir) / f"{config.data.name}-doctor"
+    write_json(out / "doctor.json", facts)
+    (out / "doctor.txt").write_text(text + "\n", encoding="utf-8")
+    say(text)
+    say(f"\nWritten: {out / 'doctor.txt'} and doctor.json")
+    return sum(finding.level == "problem" for finding in findings)
+
+
+def _take_all(words: list[str]) -> tuple[bool, list[str]]:
+    chosen = [word.partition("=")[2].lower() for word in words if word.startswith("all=")]
+    if any(word not in ("true", "false") for word in chosen):
+        raise ConfigError(f"all={chosen[-1]}: write all=true to look at every picture and text.")
+    return bool(chosen) and chosen[-1] == "true", [word for word in words if not word.startswith("all=")]
+
+
+def _examine(config: RunConfig, facts: dict[str, Any], place: Path, *, everything: bool) -> None:
+    folder = _prepared_folder(config.data, Path(config.cache_dir), place, facts, everything=everything)
+    if folder is None:
+        return
+    from gcl.commands import doctor_model as model
+    from gcl.commands.say import quiet_libraries
+    from gcl.data.doctor import examine
+    from gcl.data.prepared import open_prepared
+
+    quiet_libraries()
+    prepared = open_prepared(folder, config.data.schema)
+    facts |= examine(prepared, everything=everything, threads=config.data.store.workers)
+    facts["weights"] = model.weights(prepared, config)
+    plan, facts["batches"] = model.batches(prepared, config, everything=everything)
+    encoder, note = model.load(config)
+    facts["model"] = {"label": config.model.label, "note": note}
+    if encoder is not None:
+        facts["tokens"] = model.token_lengths(prepared, encoder, everything=everything)
+        if plan is not None:
+            facts["memory"] = model.memory(encoder, prepared, plan, config)
+            facts["time"] = model.expected_time(config, plan, facts["memory"]["seconds"])
+
+
+def _prepared_folder(
+    catalog: Catalog, cache: Path, place: Path, facts: dict[str, Any], *, everything: bool
+) -> Path | None:
+    """The catalog prepared as a run would; if that is refused, with every bad row allowed, for the facts' sake."""
+    from gcl.data.prepare import prepare
+
+    quiet = logging.getLogger(__name__).debug
+    if catalog.shards and not everything:
+        try:
+            folder = prepare(catalog, place, progress=False, report=quiet, most_shards=MOST_SHARDS)
+            facts["catalog"] = {"note": f"at most {MOST_SHARDS} of its shards were read; all=true reads all"}
+            return folder
+        except (ValueError, KeyError, OSError):
+            pass  # a sample may be too small for the split
+    try:
+        folder = prepare(catalog, cache, report=quiet)
+        facts["catalog"] = {}
+        return folder
+    except (ValueError, KeyError, OSError) as error:
+        sentence = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+        facts["catalog"] = {"refused": sentence}
+    try:
+        return prepare(replace(catalog, max_bad=1.0), place, progress=False, report=quiet)
+    except (ValueError, KeyError, OSError):
+        return None

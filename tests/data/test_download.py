@@ -1,0 +1,223 @@
+"""Pictures by URL from a real server that fails, stalls and lies: what arrives is whole, or listed with its reason."""
+
+import threading
+import time
+from collections import Counter
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+from small_catalog import catalog, drawn, image, pairs, prepared, quarantined, text, write_table
+
+from gcl.data.catalog import Download
+from gcl.data.download import Downloads, check_download
+from gcl.data.prepare import prepare
+
+PICTURE = drawn(7, size=(40, 30))
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Each path is one kind of server. What was asked is counted, with its headers."""
+
+    def do_GET(self):
+        server, path = self.server, self.path.split("?")[0].strip("/")
+        server.asked[path] += 1
+        server.headers[path] = dict(self.headers)
+        server.times.append(time.monotonic())
+        kind = path.split("-")[0]
+        if kind in ("404", "503", "500", "429") and not (path.endswith("once") and server.asked[path] > 1):
+            self.answer(b"no", int(kind), {"Retry-After": "0"})
+        elif kind == "stall":
+            self.answer(PICTURE, sent=PICTURE[:100], wait=True)
+        elif kind == "silent":
+            server.stopped.wait(5)
+        elif kind == "short":
+            self.answer(PICTURE, sent=PICTURE[:200])
+        elif kind == "trickle":
+            self.send_response(200)
+            self.end_headers()
+            for byte in PICTURE:
+                if server.stopped.wait(0.02):
+                    return
+                try:
+                    self.wfile.write(bytes([byte]))
+                except OSError:
+                    return
+        elif kind == "reset":
+            self.connection.close()
+        elif kind == "empty":
+            self.answer(b"")
+        elif kind == "html":
+            self.answer(b"<html>not here</html>", headers={"Content-Type": "image/jpeg"})
+        elif kind == "liar":
+            self.answer(PICTURE, headers={"Content-Type": "text/html"})
+        elif kind == "tail":  # the length says less than there is
+            self.answer(PICTURE, headers={"Content-Length": "300"})
+        elif kind == "zip":
+            self.answer(PICTURE, headers={"Content-Encoding": "gzip"})
+        elif kind == "endless":
+            self.answer(b"\xff\xd8\xff" * 100_000)
+        elif kind == "move":
+            self.answer(b"", 302, {"Location": f"/{path.partition('-')[2]}"})
+        elif kind == "loop":
+            self.answer(b"", 302, {"Location": f"/{path}-x"})
+        elif kind == "file":
+            self.answer(b"", 302, {"Location": "file:///etc/hostname"})
+        elif kind == "away":
+            self.answer(b"", 302, {"Location": f"{server.other}/picture"})
+        else:
+            self.answer(PICTURE)
+
+    def answer(self, body, status=200, headers=None, sent=None, wait=False):
+        self.send_response(status)
+        for name, value in ({"Content-Length": str(len(body))} | (headers or {})).items():
+            self.send_header(name, value)
+        self.end_headers()
+        try:
+            self.wfile.write(body if sent is None else sent)
+            self.wfile.flush()
+        except OSError:  # the client has heard enough
+            return
+        if wait:
+            self.server.stopped.wait(5)
+
+    def log_message(self, *_):
+        pass
+
+
+class Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 64
+
+
+@pytest.fixture
+def server():
+    found = []
+    for _ in range(2):
+        one = Server(("127.0.0.1", 0), Handler)
+        one.asked, one.headers, one.times, one.stopped = Counter(), {}, [], threading.Event()
+        one.url = f"http://127.0.0.1:{one.server_port}"
+        threading.Thread(target=one.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        found.append(one)
+    found[0].other, found[0].second = found[1].url, found[1]
+    yield found[0]
+    for one in found:
+        one.stopped.set()
+        one.shutdown()
+        one.server_close()
+
+
+def fetched(server, folder, names, **options):
+    downloads = Downloads(Download(**{"timeout": 0.5, "retries": 1, "rate": None, "workers": 16} | options), folder)
+    list(downloads.fetch_all(f"{server.url}/{name}" for name in names))
+    return {name: downloads.read(f"{server.url}/{name}") for name in names}, downloads
+
+
+def test_what_arrives_is_whole_or_has_a_reason(server, tmp_path):
+    reasons = {
+        "404": "HTTP 404",
+        "503-always": "HTTP 503",
+        "stall": "timed out",
+        "silent": "timed out",
+        "short": "200 of",
+        "trickle": "not finished after 0.5 s",
+        "reset": "",
+        "empty": "the answer is empty",
+        "zip": "sent as gzip",
+        "html": "a page, not a picture",
+        "endless": "data.download.max_bytes",
+        "loop": "HTTP 302",
+        "file": "file:///etc/hostname' is not allowed",
+    }
+    good = ["picture", "503-once", "429-once", "move-picture", "liar", "picture?size=2"]
+    found, downloads = fetched(server, tmp_path, [*reasons, *good, "picture"], max_bytes=100_000)
+    assert {name: found[name] for name in good} == dict.fromkeys(good, PICTURE)
+    for name, words in reasons.items():
+        assert not isinstance(found[name], bytes), name
+        assert found[name].reason == "picture cannot be downloaded" and words in found[name].detail, (name, found[name])
+        assert name in found[name].detail
+    assert server.asked["404"] == server.asked["endless"] == server.asked["zip"] == 1  # asking again would not help
+    assert server.asked["503-always"] == server.asked["short"] == server.asked["503-once"] == 2
+    assert server.asked["picture"] == 3 and downloads.fetched == len(good)
+    whole = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert len(whole) == len(good) and all(path.read_bytes() == PICTURE for path in whole)
+
+
+def test_what_is_there_is_not_asked_for_again(server, tmp_path):
+    fetched(server, tmp_path, ["picture", "404"])
+    again, downloads = fetched(server, tmp_path, ["picture", "404", "other"])
+    assert again["picture"] == PICTURE and downloads.fetched == 1
+    assert (server.asked["picture"], server.asked["404"], server.asked["other"]) == (1, 2, 1)
+
+
+def test_an_interrupted_run_keeps_what_it_has(server, tmp_path):
+    downloads = Downloads(Download(rate=50.0, workers=2), tmp_path)
+    names = [f"{server.url}/picture{number}" for number in range(300)]
+    for number, _ in enumerate(downloads.fetch_all(names)):
+        if number == 5:
+            break
+    asked = server.asked.total()
+    assert asked < 20
+    kept = sum(path.is_file() for path in tmp_path.rglob("*"))
+    assert 6 <= kept <= asked
+    rest = Downloads(Download(rate=None), tmp_path)
+    list(rest.fetch_all(names))
+    assert rest.fetched == 300 - kept and server.asked.total() <= 300 + asked - kept
+
+
+def test_headers_go_to_the_own_host_only(server, tmp_path, monkeypatch):
+    monkeypatch.setenv("SHOP_KEY", "secret")
+    headers = {"Authorization": "Bearer $SHOP_KEY", "x-shop": "7"}
+    found, _ = fetched(server, tmp_path, ["picture", "away"], headers=headers)
+    assert found == {"picture": PICTURE, "away": PICTURE}
+    for name in ("picture", "away"):
+        sent = {key.lower(): value for key, value in server.headers[name].items()}
+        assert (sent["authorization"], sent["x-shop"], sent["user-agent"]) == ("Bearer secret", "7", "gcl")
+    there = {key.lower() for key in server.second.headers["picture"]}
+    assert not there & {"authorization", "x-shop"} and "user-agent" in there
+
+
+def test_a_host_is_asked_at_the_given_rate(server, tmp_path):
+    fetched(server, tmp_path, [f"picture{number}" for number in range(12)], rate=40.0)
+    times = sorted(server.times)
+    assert len(times) == 12 and times[-1] - times[0] >= 11 / 40 * 0.9
+
+
+def test_prepare_downloads_and_quarantines(server, tmp_path):
+    names = ["picture", "404", "html", "tail", "liar", "move-picture", *(f"picture{n}" for n in range(14))]
+    rows = [{"product_id": f"{n:04d}", "photo": f"{server.url}/{name}"} for n, name in enumerate(names)]
+    write_table(tmp_path / "products.csv", [row | {"title": f"title {row['product_id']}"} for row in rows])
+    write_table(tmp_path / "pairs.csv", pairs(10, 20))
+    given = catalog(
+        tmp_path,
+        products="products.csv",
+        pairs="pairs.csv",
+        document={"photo": image(), "title": text()},
+        download=Download(timeout=5.0, retries=0, rate=None),
+        max_bad=0.2,
+    )
+    found = prepared(given, tmp_path / "out")
+    assert len(found.documents) == 17 and found.documents[0]["photo"] == PICTURE
+    listed = {row["id"]: (row["reason"], row["detail"]) for row in quarantined(found.folder)}
+    assert {name: reason for name, (reason, _) in listed.items()} == {
+        "0001": "picture cannot be downloaded", "0002": "picture cannot be downloaded", "0003": "unreadable image",
+    }  # fmt: skip
+    assert "HTTP 404" in listed["0001"][1]
+    asked = server.asked.total()
+    assert prepare(given, tmp_path / "out", progress=False) == found.folder and server.asked.total() == asked
+    prepare(replace(given, name="other"), tmp_path / "out", progress=False)
+    assert server.asked.total() == asked + 2  # those that failed
+
+
+def test_settings_that_fetch_nothing_are_refused():
+    for name, value in (("timeout", 0), ("workers", 0), ("retries", -1), ("rate", 0.0), ("max_bytes", 0)):
+        with pytest.raises(ValueError, match=f"data.download.{name} is"):
+            check_download(Download(**{name: value}))
+
+
+def test_other_schemes_are_not_fetched(tmp_path):
+    downloads = Downloads(Download(), tmp_path)
+    assert list(downloads.fetch_all(["ftp://host/a.jpg", "file:///a.jpg"])) == []
+    assert downloads.read("ftp://host/a.jpg").reason == "URL of a kind that is not read"
+    list(downloads.fetch_all(["http://[broken/a.jpg"]))
+    assert downloads.read("http://[broken/a.jpg").reason == "picture cannot be downloaded"

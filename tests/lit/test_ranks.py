@@ -1,0 +1,69 @@
+"""Several real processes train what one process trains: same batches, same losses, same table."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from jobs import batches, losses
+
+from gcl.lit.checkpoint import checkpoint_step
+
+ROOT = Path(__file__).parents[2]
+
+
+def same_run(one, many):
+    assert batches(one) == batches(many)
+    assert losses(many) == pytest.approx(losses(one), abs=1e-5)
+    table, expected = (json.loads(run.metrics.read_text()) for run in (many, one))
+    for task, values in expected["tuned"].items():
+        assert table["tuned"][task]["ndcg@10"] == pytest.approx(values["ndcg@10"], abs=1e-3)
+
+
+def test_two_ranks_are_one_process(whole, start, tmp_path):
+    """From nothing: one rank prepares while the other waits, both train, rank 0 alone writes and speaks."""
+    job = start("train.validate_every=3 steps", world=2, cache=tmp_path / "cache")
+    run = job.done()
+    same_run(whole, run)
+    assert job.log(0).count("prepared in") + job.log(1).count("prepared in") <= 1
+    assert "Training" in job.log(0) and job.log(1) == ""
+    assert checkpoint_step(run.last) == 6
+    assert json.loads(run.environment.read_text())["world_size"] == 2
+    lines = (run.path / "metrics.csv").read_text().splitlines()
+    assert len(lines) == 1 + 6 + 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "words", [["train.micro_batch=3"], ["loss=gcl_sigmoid"], ["train.workers=1", "train.drop_last=true"]]
+)
+@pytest.mark.parametrize("world", [2, 3])
+def test_more_ranks_and_ways(start, world, words):
+    same_run(start(*words).done(), start(*words, world=world).done())
+
+
+@pytest.mark.slow
+def test_frozen_trunks_are_computed_once(start, tmp_path):
+    """Cached features: the first rank computes them, the second finds them."""
+    one = start("optim.freeze=[visual.*]").done()
+    same_run(one, start("optim.freeze=[visual.*]", world=2, cache=tmp_path).done())
+    assert len(list((tmp_path / "features").glob("*.npy"))) == 1
+
+
+@pytest.mark.slow
+def test_torchrun(whole, shop, tmp_path):
+    """The command of the documentation; the ranks agree on a run folder that nobody named."""
+    command = [
+        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(ROOT / "train.py"),
+        "--config-dir", str(shop / "conf"), "data=shop", "model=tiny", "trainer=ddp_cpu", "train.batch_size=16",
+        "train.max_steps=6", "train.workers=0", "train.validate_every=3 steps", "evaluate.metrics=[ndcg@10]",
+        "evaluate.headline=[ndcg@10]",
+    ]  # fmt: skip
+    done = subprocess.run(
+        command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    (folder,) = (tmp_path / "outputs" / "shop" / "tiny").iterdir()
+    same_run(whole, type(whole)(folder))

@@ -1,0 +1,24 @@
+"""Fully sharded training on two CPU processes: what one process trains, in a checkpoint that one process opens."""
+
+import json
+
+import pytest
+from jobs import batches, losses
+
+from gcl.lit.checkpoint import read_checkpoint
+
+
+@pytest.mark.slow
+def test_fsdp_on_two_ranks_is_one_process(whole, start, tmp_path):
+    words = ["trainer=fsdp", "trainer.accelerator=cpu", "trainer.devices=2", "train.validate_every=3 steps"]
+    run = start(*words, world=2).done()
+    assert batches(run) == batches(whole)
+    assert losses(run) == pytest.approx(losses(whole), abs=1e-4)
+    ours, theirs = (read_checkpoint(r.last) for r in (run, whole))
+    assert {k: v.shape for k, v in ours["state_dict"].items()} == {k: v.shape for k, v in theirs["state_dict"].items()}
+    from gcl.cli import main
+
+    main(["evaluate", f"run={run.path}", f"out={tmp_path}"])
+    measured = json.loads((tmp_path / "metrics.json").read_text())["tuned"]
+    for task, values in json.loads(run.metrics.read_text())["tuned"].items():
+        assert measured[task]["ndcg@10"] == pytest.approx(values["ndcg@10"], abs=1e-6)

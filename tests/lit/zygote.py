@@ -1,0 +1,84 @@
+"""A process that has imported everything and forks real training processes on request: their start costs nothing.
+
+Reads JSON lines: {"start": [[word, …] for each rank], "env": {…}, "log": folder} answers {"pids": […]};
+{"wait": [pid, …], "seconds": n} answers {"status": […]}, None for a process that is still running.
+"""
+
+import json
+import os
+import socket
+import sys
+import time
+import traceback
+
+
+def main():
+    import torch
+
+    import gcl.commands.fitting
+    import gcl.data.prepare
+    import gcl.retrieval.page.page
+    from gcl.cli import main as gcl
+
+    torch.set_num_threads(1)
+    print(json.dumps({"ready": True}), flush=True)
+    for line in sys.stdin:
+        request = json.loads(line)
+        if "start" in request:
+            answer = {"pids": start(gcl, request)}
+        else:
+            answer = {"status": wait(request["wait"], request["seconds"])}
+        print(json.dumps(answer), flush=True)
+
+
+def start(gcl, request):
+    words, pids = request["start"], []
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    for rank, own in enumerate(words):
+        pid = os.fork()
+        if pid == 0:
+            env = dict(request["env"])
+            if len(words) > 1:
+                env |= {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": len(words), "LOCAL_WORLD_SIZE": len(words),
+                        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "GROUP_RANK": 0,
+                        "TORCHELASTIC_RUN_ID": "test"}  # fmt: skip
+            os.environ.update({key: str(value) for key, value in env.items()})
+            run(gcl, own, os.path.join(request["log"], f"rank{rank}.log"))
+        pids.append(pid)
+    return pids
+
+
+def run(gcl, words, log):
+    """In the child: as if `gcl train …` had been typed. Never returns."""
+    status = 0
+    os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND), 1)
+    os.dup2(1, 2)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    try:
+        gcl(["train", *words])
+    except SystemExit as stop:
+        status = stop.code if isinstance(stop.code, int) else 1
+    except BaseException:
+        traceback.print_exc()
+        status = 1
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status or 0)
+
+
+def wait(pids, seconds):
+    status, end = {}, time.monotonic() + seconds
+    while len(status) < len(pids) and time.monotonic() < end:
+        for pid in pids:
+            if pid not in status:
+                done, code = os.waitpid(pid, os.WNOHANG)
+                if done:
+                    status[pid] = os.waitstatus_to_exitcode(code)
+        time.sleep(0.02)
+    return [status.get(pid) for pid in pids]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,157 @@
+"""The exactness matrix: its cases, the towers and batches they share, and their float64 reference."""
+
+from __future__ import annotations
+
+import itertools
+from functools import partial
+from typing import NamedTuple
+
+import torch
+from loss_reference import loop_loss
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+from gcl.loss.weight import constant, linear
+
+WIDTH = 8
+TERMS = {
+    "fused": [("fused", "fused", 1.0)],
+    "fields": [("fused", "fused", 0.5), ("text", "title", 0.3), ("text", "image", 0.7)],
+}
+WEIGHT = {"graded": linear, "constant": partial(constant, value=1.0)}
+BIAS = -10.0
+DTYPES = (torch.float64, torch.float32)
+SCALE = {"softmax": 14.0, "sigmoid": 10.0}
+PAIRS = {
+    "equal": 12,
+    "uneven": 11,
+    "tiny": 2,
+}  # 12 is divisible by 1 to 4 ranks, 11 by none, and 2 leaves ranks without rows
+
+
+class Case(NamedTuple):
+    form: str
+    path: str  # whole, tiled, chunked (tiled behind towers that are recomputed in micro-batches)
+    terms: str
+    same_query: str
+    weights: str
+    batch: str
+
+    @property
+    def problem(self) -> Case:
+        """The case whose reference this one shares."""
+        return self._replace(path="")
+
+
+CASES = [
+    Case(*choice)
+    for choice in itertools.product(
+        ("softmax", "sigmoid"),
+        ("whole", "tiled", "chunked"),
+        ("fused", "fields"),
+        ("negative", "ignore", "positive"),
+        ("graded", "constant"),
+        ("equal", "uneven"),
+    )
+]
+TINY = [Case(form, "tiled", "fields", "ignore", "graded", "tiny") for form in ("softmax", "sigmoid")]
+FEW = CASES[3::11] + TINY
+
+
+class Towers(nn.Module):
+    """Two fields on each side; fused = the normalised mean of the present ones, as in gcl.model."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(7)
+        self.fields = nn.ModuleDict(
+            {
+                name: nn.Sequential(nn.Linear(5, 6), nn.Tanh(), nn.Linear(6, WIDTH))
+                for name in ("text", "image", "title")
+            }
+        )
+
+    def query(self, x: Tensor) -> Tensor:
+        """x[u, 5] -> parts[u, 2, WIDTH]: text and fused, which is the text."""
+        text = normalize(self.fields["text"](x), dim=-1)
+        return torch.stack([text, text], dim=1)
+
+    def document(self, x: Tensor, present: Tensor) -> Tensor:
+        """x[u, 5], present[u] -> parts[u, 3, WIDTH]: image, title and fused; a title may be absent."""
+        image, title = (normalize(self.fields[name](x), dim=-1) for name in ("image", "title"))
+        fused = normalize(0.6 * image + 0.4 * title * present[:, None], dim=-1)
+        return torch.stack([image, title, fused], dim=1)
+
+
+class Batch(NamedTuple):
+    """Distinct queries[Q, 5] and documents[M, 5], has_title[M], and of each pair the rows of both and the score."""
+
+    queries: Tensor
+    documents: Tensor
+    has_title: Tensor
+    query_row: Tensor
+    document_row: Tensor
+    score: Tensor
+
+
+def make_batch(pairs: int, repeats: bool = True) -> Batch:
+    g = torch.Generator().manual_seed(pairs)
+    queries, documents = (min(7, pairs), min(9, pairs)) if repeats else (pairs, pairs)
+    rows = (
+        (torch.cat([torch.arange(n), torch.randint(0, n, (pairs - n,), generator=g)]) for n in (queries, documents))
+        if repeats
+        else (torch.arange(pairs), torch.randperm(pairs, generator=g))
+    )
+    x, y = (torch.randn(n, 5, generator=g) for n in (queries, documents))
+    has_title = torch.arange(documents) % 4 != 1
+    return Batch(x, y, has_title, *rows, torch.randint(1, 101, (pairs,), generator=g).float())
+
+
+def to_parts(query: Tensor, document: Tensor, batch: Batch) -> tuple[dict, dict]:
+    """query[Q, 2, D], document[M, 3, D] of all distinct rows -> {part: (embedding[N, D], present)} of all pairs."""
+    q, d = query[batch.query_row], document[batch.document_row]
+    title = batch.has_title[batch.document_row]
+    return (
+        {"text": (q[:, 0], None), "fused": (q[:, 1], None)},
+        {"image": (d[:, 0], None), "title": (d[:, 1], title), "fused": (d[:, 2], None)},
+    )
+
+
+def cast(batch: Batch, dtype: torch.dtype) -> Batch:
+    return Batch(*(x.to(dtype) if x.is_floating_point() else x for x in batch))
+
+
+def results_of(step: nn.Module, loss: Tensor) -> dict[str, Tensor]:
+    """The loss and every parameter's gradient."""
+    gradients = {name: p.grad for name, p in step.named_parameters() if p.grad is not None}
+    return {"value": loss.detach().clone(), **{name: g.clone() for name, g in gradients.items()}}
+
+
+def reference(case: Case) -> dict[str, Tensor]:
+    """One process, float64, explicit loops."""
+
+    class Start(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.towers = Towers()
+            self.loss = nn.Module()
+            self.loss.log_scale = nn.Parameter(torch.tensor(SCALE[case.form]).log())
+            if case.form == "sigmoid":
+                self.loss.bias = nn.Parameter(torch.tensor(BIAS))
+
+    step = Start().double()
+    batch = cast(make_batch(PAIRS[case.batch]), torch.float64)
+    parts = to_parts(step.towers.query(batch.queries), step.towers.document(batch.documents, batch.has_title), batch)
+    value = loop_loss(
+        *parts,
+        TERMS[case.terms],
+        WEIGHT[case.weights](batch.score),
+        batch.query_row,
+        batch.document_row,
+        form=case.form,
+        same_query=case.same_query,
+        scale=step.loss.log_scale.exp(),
+        bias=step.loss.bias if case.form == "sigmoid" else 0.0,
+    )
+    value.backward()
+    return results_of(step, value)
