@@ -14,7 +14,7 @@ COMMANDS = {
     "prepare": "check a catalog's tables and pictures and write its shards: gcl prepare data=my_catalog",
     "index": "index shards that came from elsewhere: gcl index shards='x/{000..127}.tar' out=x-index",
     "doctor": "say what is wrong with a catalog before training does: gcl doctor data=my_catalog all=true",
-    "search": 'try a run on its catalog: gcl search run=outputs/… (a local page)  |  gcl search run=outputs/… "red shoes" k=5',
+    "search": 'try a run on its products: gcl search run=outputs/… (a page) | gcl search run=outputs/… "red shoes"',
     "export": "write a run's model where others load it: gcl export run=outputs/… out=my_model",
 }
 _GROUPS = ("data", "model", "loss", "optim", "trainer", "logger", "callbacks", "evaluate", "experiment")
@@ -28,7 +28,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     except BrokenPipeError:  # the reader (head, less) has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:
-        _stop("Interrupted. What was finished is kept; run the same command again (training: with train.resume=auto).", 130)
+        _stop(
+            "Interrupted. What was finished is kept; run the same command again (training: with train.resume=auto).",
+            130,
+        )
     except (ValueError, KeyError, OSError) as error:
         if os.environ.get("GCL_TRACEBACK"):
             raise
@@ -162,7 +165,7 @@ def _help(command: str) -> str:
             lines.append(f"  {group:<11}{', '.join(choices)}")
     lines += [
         "",
-        "Every value can be set by its path: train.batch_size=512 optim.learning_rate=1e-5 data.document.title.weight=0.5",
+        "Every value can be set by its path: train.batch_size=512 data.document.title.weight=0.5",
         "A field is left out with ~data.document.brand",
         "--config-dir DIR   a folder of your own YAMLs, for example DIR/data/my_catalog.yaml",
         "--cfg job          print the composed config and stop",

@@ -228,15 +228,27 @@ def compose(overrides: Sequence[str] = (), *, config_dir: str | os.PathLike | No
 
 
 _MAPPINGS = ("data.query", "data.document", "data.tasks", "optim.rules", "callbacks")
-_PATHS = ("run", "run_dir", "out", "cache_dir", "train.resume", "model.name", "data.root", "data.products", "data.pairs")
+_PATHS = (
+    "run",
+    "run_dir",
+    "out",
+    "cache_dir",
+    "train.resume",
+    "model.name",
+    "data.root",
+    "data.products",
+    "data.pairs",
+)
 _NODES = ("trainer.options", "optim.optimizer", "optim.schedule", "loss.score_to_weight", "logger", "callbacks")
 
 
 def _opened(word: str) -> str:
     """Hydra wants "++" before a key that is new; here, where new keys belong, it is understood.
 
-    >>> _opened("optim.rules={visual.*: {rate: 0.1}}"), _opened("loss.score_to_weight.floor=0.1"), _opened("train.epochs=3")
-    ('++optim.rules={visual.*: {rate: 0.1}}', '++loss.score_to_weight.floor=0.1', 'train.epochs=3')
+    >>> _opened("optim.rules={visual.*: {rate: 0.1}}"), _opened("loss.score_to_weight.floor=0.1")
+    ('++optim.rules={visual.*: {rate: 0.1}}', '++loss.score_to_weight.floor=0.1')
+    >>> _opened("train.epochs=3")
+    'train.epochs=3'
     """
     key, _, value = word.partition("=")
     if key in _PATHS and value and value != "null" and value[0] not in "'\"$":
@@ -268,7 +280,9 @@ def typed(config: DictConfig) -> RunConfig:
     try:
         missing = sorted(OmegaConf.missing_keys(config))
         if missing:
-            raise ConfigError(f"No value for {', '.join(missing)}: set it in a YAML or as {missing[0]}=… on the command line.")
+            raise ConfigError(
+                f"No value for {', '.join(missing)}: set it in a YAML or as {missing[0]}=… on the command line."
+            )
         # Merged once more so that keys added with "+" are refused like any other unknown one.
         strict = OmegaConf.merge(OmegaConf.structured(RunConfig), OmegaConf.to_container(config, resolve=True))
         run: RunConfig = OmegaConf.to_object(strict)  # type: ignore[assignment]
@@ -332,7 +346,9 @@ def build(node: Any, *args: Any, **extra: Any) -> Any:
     try:
         return instantiate(OmegaConf.create(node) if isinstance(node, dict) else node, *args, **extra)
     except InstantiationException as error:
-        raise ConfigError(f"{node.get('_target_')} cannot be built: {str(error.__cause__ or error).splitlines()[0]}") from error
+        raise ConfigError(
+            f"{node.get('_target_')} cannot be built: {str(error.__cause__ or error).splitlines()[0]}"
+        ) from error
 
 
 def _check(run: RunConfig) -> None:

@@ -1,4 +1,4 @@
-"""What a product record is made of. Imports nothing heavy: the config is checked against this before torch is loaded."""
+"""What a product record is made of. Imports nothing heavy: configs are checked against this before torch is loaded."""
 
 from __future__ import annotations
 
@@ -56,12 +56,14 @@ class Schema:
 
 def check_side(name: str, side: Mapping[str, Field]) -> None:
     if not side:
-        raise ValueError(f"data.{name} has no field: name at least one column, for example data.{name}.title.modality=text.")
+        raise ValueError(
+            f"data.{name} has no field: name at least one column, for example data.{name}.title.modality=text."
+        )
     for key, spec in side.items():
         where = f"data.{name}.{key}"
         if not _FIELD_NAME.fullmatch(key):
             raise ValueError(
-                f"{where}: a field's name is letters, digits, '_' or '-', starting with a letter; give the table's column "
+                f"{where}: a field's name is letters, digits, '_' or '-', starting with a letter; give the column "
                 f"as {where.rsplit('.', 1)[0]}.<name>.column={key!r}."
             )
         if not spec.weight >= 0:

@@ -30,7 +30,9 @@ def write_shop(folder: Path, products: int = 48) -> Path:
         Image.fromarray(pixels.clip(0, 255).astype("uint8")).save(folder / "images" / f"{number}.jpg")
         title = "" if number % 11 == 10 else f"{colour} {thing} no {number}"
         image = "" if number % 13 == 12 else f"images/{number}.jpg"
-        rows.append({"product_id": f"p{number:03}", "title": title, "brand": ["Nord", "", "Sud"][number % 3], "image": image})
+        rows.append(
+            {"product_id": f"p{number:03}", "title": title, "brand": ["Nord", "", "Sud"][number % 3], "image": image}
+        )
         for query, score in ((f"{colour} {thing}", 100), (thing, 50), (f"{colour} things", 20 + number % 3)):
             pairs.append({"query": query, "product_id": f"p{number:03}", "score": score})
     for name, table in (("products", rows), ("pairs", pairs)):
@@ -66,8 +68,8 @@ def train(shop, tmp_path_factory):
     def call(*words: str, run_dir: Path | None = None) -> RunFolder:
         run_dir = run_dir or tmp_path_factory.mktemp("runs") / "run"
         main(
-            ["train", "--config-dir", str(shop / "conf"), "data=shop", "model=tiny", "trainer=cpu", f"run_dir={run_dir}",
-             f"cache_dir={cache}", "train.batch_size=16", "train.max_steps=6", "train.workers=0",
+            ["train", "--config-dir", str(shop / "conf"), "data=shop", "model=tiny", "trainer=cpu",
+             f"run_dir={run_dir}", f"cache_dir={cache}", "train.batch_size=16", "train.max_steps=6", "train.workers=0",
              "trainer.log_every_n_steps=1", *words]
         )  # fmt: skip
         return RunFolder(run_dir)

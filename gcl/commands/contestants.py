@@ -70,5 +70,7 @@ def contestant(word: str, schema: Schema, *, config_dir: str | None = None) -> C
     try:
         model = typed(compose([f"model={word}"], config_dir=config_dir)).model
     except ConfigError as error:
-        raise ConfigError(f"models: {error} A run is written run:<folder>, an exported folder local-dir:<folder>.") from error
+        raise ConfigError(
+            f"models: {error} A run is written run:<folder>, an exported folder local-dir:<folder>."
+        ) from error
     return Contestant(word, assembly.assemble_encoder(model, schema).eval())

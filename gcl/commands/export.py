@@ -48,7 +48,8 @@ def export_words(words: Sequence[str]) -> Path:
             "pairs a batch": config.train.batch_size,
             "epochs": config.train.epochs,
             "learning rate": config.optim.learning_rate,
-            "loss": f"{config.loss.form.value}, weights by {config.loss.score_to_weight['_target_'].rpartition('.')[2]}",
+            "loss": config.loss.form.value,
+            "score to weight": config.loss.score_to_weight["_target_"].rpartition(".")[2],
             "seed": config.seed,
         },
     )

@@ -82,7 +82,9 @@ class Fitting:
         wanted = {self.config.evaluate.monitor, *self.config.evaluate.headline}
         missing = sorted(wanted - set(self.config.evaluate.metrics))
         if missing:
-            raise ConfigError(f"evaluate.metrics does not hold {missing[0]!r}, which evaluate.monitor or headline names: add it.")
+            raise ConfigError(
+                f"evaluate.metrics does not hold {missing[0]!r}, which evaluate.monitor or headline names: add it."
+            )
 
     def _module(self) -> GCLModule:
         optim, evaluate = self.config.optim, self.config.evaluate
@@ -112,7 +114,14 @@ class Fitting:
             side: SideReader(store, schema.side(side), self.encoder.preprocess, self.features.get(side))
             for side, store in (("query", self.prepared.queries), ("document", self.prepared.documents))
         }
-        return PairData(self.prepared.pairs, self.plan, steps=self.steps, workers=self.config.train.workers, augment=self.config.train.augment, **readers)
+        return PairData(
+            self.prepared.pairs,
+            self.plan,
+            steps=self.steps,
+            workers=self.config.train.workers,
+            augment=self.config.train.augment,
+            **readers,
+        )
 
     def _trainer(self):
         train = self.config.train
@@ -135,7 +144,10 @@ class Fitting:
     def fit(self, resume: Path | None) -> None:
         pairs, steps = len(self.prepared.pairs), self.steps
         trained = self.describe()["trained_parameters"]
-        say(f"\nTraining {trained / 1e6:.1f} M parameters on {pairs:,} pairs: {steps:,} steps of {self.plan.batch_size} pairs.")
+        say(
+            f"\nTraining {trained / 1e6:.1f} M parameters on {pairs:,} pairs: "
+            f"{steps:,} steps of {self.plan.batch_size} pairs."
+        )
         try:
             self.trainer.fit(self.module, self.data, ckpt_path=resume, weights_only=True)
         except RollBack as back:
@@ -146,10 +158,15 @@ class Fitting:
     def measure_best(self) -> Results:
         best = self.checkpoints.best_path
         if not best.is_file():
-            raise RuntimeError(f"Training ended without a validation, so there is no {best}: lower train.validate_every.")
+            raise RuntimeError(
+                f"Training ended without a validation, so there is no {best}: lower train.validate_every."
+            )
         state = read_checkpoint(best)
         load_weights(self.module, state["state_dict"])
-        say(f"\nMeasuring the best checkpoint (step {self.checkpoints.best_step}, {self.checkpoints.monitor} {self.checkpoints.best:.3f}).")
+        say(
+            f"\nMeasuring the best checkpoint (step {self.checkpoints.best_step}, "
+            f"{self.checkpoints.monitor} {self.checkpoints.best:.3f})."
+        )
         return self._measure()
 
     def _measure(self) -> Results:

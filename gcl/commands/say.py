@@ -27,9 +27,16 @@ def speak_plainly() -> None:
 
 def quiet_libraries() -> None:
     """Keeps third-party chatter to errors; to be called after their import, which resets their levels."""
-    for name in ("lightning.pytorch", "lightning.pytorch.utilities.rank_zero", "lightning.fabric", "httpx", "timm", "open_clip"):
+    for name in (
+        "lightning.pytorch",
+        "lightning.pytorch.utilities.rank_zero",
+        "lightning.fabric",
+        "httpx",
+        "timm",
+        "open_clip",
+    ):
         logging.getLogger(name).setLevel(logging.ERROR)
-    # Choices of ours that Lightning advises against on every run: few loader workers, one long epoch, no sampler of its own.
+    # Choices of ours that Lightning advises against on every run: few workers, one long epoch, no sampler of its own.
     for message in (".*does not have many workers.*", ".*smaller than the logging interval.*", ".*not resumable.*",
                     ".*is supported for historical reasons.*", ".*exists and is not empty.*", ".*treespec.*",
                     ".*sync_dist=True.*"):  # every rank measures the same  # fmt: skip

@@ -110,9 +110,7 @@ class Collector:
         self._image_root, self._pool, self._ahead = image_root, pool, _AHEAD * threads
         self._known = known or (lambda raw: None)
         self._has_image = any(spec.modality is Modality.image for spec in side.values())
-        self._check = partial(
-            check_record, side=side, max_pixels=max_pixels, image_side=image_side, download=download
-        )
+        self._check = partial(check_record, side=side, max_pixels=max_pixels, image_side=image_side, download=download)
         self.row_of: dict[str, int] = {}
         self.merged = 0
         self.failed: set[str] = set()  # identifiers of which a row was bad

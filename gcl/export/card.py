@@ -15,7 +15,13 @@ _CITATIONS = """\
 
 
 def write_card(
-    *, name: str, base_model: str, schema: Schema, metrics: Mapping[str, Any], headline: list[str], training: Mapping[str, Any]
+    *,
+    name: str,
+    base_model: str,
+    schema: Schema,
+    metrics: Mapping[str, Any],
+    headline: list[str],
+    training: Mapping[str, Any],
 ) -> str:
     """README.md of an exported folder, with the Hub's metadata on top."""
     lines = [
@@ -48,8 +54,8 @@ def write_card(
         '    text = torch.nn.functional.normalize(model.encode_text(tokenizer(["red running shoes"])), dim=-1)',
         "```",
         "",
-        "A record of several fields is the normalised weighted mean of its normalised field embeddings; a field that is",
-        "missing gets no weight.",
+        "A record of several fields is the normalised weighted mean of its normalised field embeddings;",
+        "a field that is missing gets no weight.",
         "",
         "| side | field | modality | weight | prompt |",
         "|---|---|---|---:|---|",

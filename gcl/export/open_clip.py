@@ -20,7 +20,9 @@ def export_open_clip(encoder: DualEncoder, folder: Path) -> Path:
     Raises ValueError for a model that open_clip has no class for (a text encoder alone).
     """
     if getattr(encoder.model, "visual", None) is None:
-        raise ValueError(f"{encoder.origin.name} has no image tower, and open_clip has no class for a text encoder alone.")
+        raise ValueError(
+            f"{encoder.origin.name} has no image tower, and open_clip has no class for a text encoder alone."
+        )
     folder.mkdir(parents=True, exist_ok=True)
     model_cfg = dict(encoder.origin.model_cfg)
     tokenizer = getattr(encoder.origin.tokenizer, "tokenizer", None)
@@ -38,7 +40,9 @@ def export_open_clip(encoder: DualEncoder, folder: Path) -> Path:
         }
     model_cfg |= _temperature(encoder)
     _write(folder / CONFIG, {"model_cfg": model_cfg, "preprocess_cfg": _preprocess(encoder)})
-    save_file({k: v.detach().cpu().contiguous().clone() for k, v in encoder.model.state_dict().items()}, folder / WEIGHTS)
+    save_file(
+        {k: v.detach().cpu().contiguous().clone() for k, v in encoder.model.state_dict().items()}, folder / WEIGHTS
+    )
     return folder
 
 
@@ -50,7 +54,11 @@ def _temperature(encoder: DualEncoder) -> dict[str, float]:
 
 def _preprocess(encoder: DualEncoder) -> dict[str, Any]:
     cfg = dict(encoder.origin.preprocess_cfg)
-    return {key: cfg[key] for key in ("size", "mode", "mean", "std", "interpolation", "resize_mode", "fill_color") if key in cfg}
+    return {
+        key: cfg[key]
+        for key in ("size", "mode", "mean", "std", "interpolation", "resize_mode", "fill_color")
+        if key in cfg
+    }
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:

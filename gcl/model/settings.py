@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Recipe:
-    """What this model is usually fine-tuned with: defaults of optim.learning_rate, train.epochs, train.batch_size and optim.freeze."""
+    """What this model is usually fine-tuned with: defaults of optim.learning_rate and .freeze, train.epochs and
+    .batch_size."""
 
     learning_rate: float = 1e-5
     epochs: float = 5.0

@@ -1,4 +1,4 @@
-"""Which parameter learns how fast: groups by name pattern, no decay on norms and biases, layer-wise rates, frozen parts."""
+"""Which parameter learns how fast: groups by name pattern, no decay on norms, layer-wise rates, frozen parts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from torch import nn
 
 _LAYER = re.compile(r"(?:^|\.)(?:blocks|resblocks|layers|layer)\.(\d+)\.")
-_EMBEDDING = re.compile(r"(?:^|\.)(?:patch_embed|conv_stem|conv1|token_embedding|positional_embedding|embeddings)(?:\.|$)")
+_EMBEDDING = re.compile(
+    r"(?:^|\.)(?:patch_embed|conv_stem|conv1|token_embedding|positional_embedding|embeddings)(?:\.|$)"
+)
 
 
 @dataclass

@@ -37,4 +37,3 @@ def warmup_linear(step: int, *, warmup: int, total: int, floor: float = 0.0) -> 
     if step < warmup:
         return (step + 1) / warmup
     return 1 - (1 - floor) * min(1.0, (step - warmup) / max(1, total - warmup))
-

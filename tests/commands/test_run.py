@@ -109,7 +109,9 @@ def test_resumed_is_uninterrupted(train, tmp_path, monkeypatch):
     with pytest.raises(Stop):
         train("train.checkpoint_every=3", "train.validate_every=6 steps", run_dir=tmp_path / "run")
     monkeypatch.undo()
-    resumed = train("train.checkpoint_every=3", "train.validate_every=6 steps", "train.resume=auto", run_dir=tmp_path / "run")
+    resumed = train(
+        "train.checkpoint_every=3", "train.validate_every=6 steps", "train.resume=auto", run_dir=tmp_path / "run"
+    )
     expected, found = curve(whole, "train/loss"), curve(resumed, "train/loss")
     assert {step: found[step] for step in (3, 4, 5)} == {step: expected[step] for step in (3, 4, 5)}
     assert json.loads(resumed.metrics.read_text())["tuned"] == json.loads(whole.metrics.read_text())["tuned"]
@@ -139,5 +141,3 @@ def test_no_run_there(tmp_path, capsys):
     with pytest.raises(SystemExit):
         main(["export", "rum=x"])
     assert "Did you mean run" in capsys.readouterr().err
-
-

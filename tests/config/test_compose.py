@@ -9,10 +9,7 @@ import pytest
 from gcl.config import ConfigError, compose, conf_folder, load_config, save_config, typed
 
 ROOT = Path(__file__).parents[2]
-CHOICES = [
-    (path.parent.name, path.stem)
-    for path in sorted(conf_folder().glob("*/*.yaml"))
-]
+CHOICES = [(path.parent.name, path.stem) for path in sorted(conf_folder().glob("*/*.yaml"))]
 
 
 @pytest.mark.parametrize("group, choice", CHOICES, ids=lambda value: value)
@@ -57,7 +54,9 @@ def test_a_mistake_is_answered_in_a_sentence(words, said):
 
 
 def test_the_command_line_reaches_every_level():
-    run = typed(compose(["data.document.title.weight=0.25", "~data.document.image", "optim.rules={visual.*: {rate: 0.1}}"]))
+    run = typed(
+        compose(["data.document.title.weight=0.25", "~data.document.image", "optim.rules={visual.*: {rate: 0.1}}"])
+    )
     assert typed(compose(["data.document.tags={modality: text}"])).data.document["tags"].weight == 1
     assert typed(compose(["loss.score_to_weight.floor=0.1"])).loss.score_to_weight["floor"] == 0.1
     assert run.data.document["title"].weight == 0.25 and "image" not in run.data.document

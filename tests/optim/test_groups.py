@@ -51,8 +51,13 @@ def test_last_matching_rule_wins():
     assert of["visual.blocks.1.0.weight"]["lr"] == 0.1
 
 
-@pytest.mark.parametrize("call", [lambda m: freeze(m, ["visul.*"]),
-                                  lambda m: parameter_groups(m.named_parameters(), learning_rate=1, weight_decay=0, rules={"visul.*": Rule()})])
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda m: freeze(m, ["visul.*"]),
+        lambda m: parameter_groups(m.named_parameters(), learning_rate=1, weight_decay=0, rules={"visul.*": Rule()}),
+    ],
+)
 def test_a_pattern_that_matches_nothing_names_the_nearest(call):
     with pytest.raises(ValueError, match=r"'visul\.\*' matches no parameter.*visual\.\*"):
         call(Towers())
