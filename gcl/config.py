@@ -378,16 +378,14 @@ def explain(error: Exception, known: set[str], config_dir: str | os.PathLike | N
     while chain[-1].__cause__ is not None:
         chain.append(chain[-1].__cause__)
     text = str(chain[-1]).split("\n")[0]
-    key = getattr(chain[-1], "full_key", None)
-    for item in chain:
-        if word := re.search(r"Error parsing override '([^']*)'", str(item)):
-            return ConfigError(f"{word.group(1)!r} is no setting: write key=value, for example train.epochs=3.")
-        if missing := re.search(r"Could not find '([^']+)/([^'/]+)'", str(item)):
-            return _unknown_choice(*missing.groups(), config_dir)
-        if full := re.search(r"full_key: (\S+)", str(item)):
-            key = full.group(1)
-        if named := re.search(r"Could not (?:override|delete from config\.) '([^']+)'", str(item)):
-            key = named.group(1)
+    everything = "\n".join(str(item) for item in chain)
+    if word := re.search(r"Error parsing override '([^']*)'", everything):
+        return ConfigError(f"{word.group(1)!r} is no setting: write key=value, for example train.epochs=3.")
+    if missing := re.search(r"Could not find '([^']+)/([^'/]+)'", everything):
+        return _unknown_choice(*missing.groups(), config_dir)
+    named = re.search(r"Could not (?:override|delete from config\.) '([^']+)'", everything)
+    named = named or re.search(r"full_key: (\S+)", everything)
+    key = named.group(1) if named else getattr(chain[-1], "full_key", None)
     if any(re.search(r"Key '[^']+' (is )?not in|does not exist|Could not override", str(item)) for item in chain):
         return _unknown_key(key or text, known)
     return ConfigError(f"{key}: {text}" if key and key not in text else text)

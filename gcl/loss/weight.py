@@ -62,8 +62,7 @@ def power(score: Tensor, exponent: float = 2.0, low: float = 1.0, high: float = 
 
 
 def reciprocal(score: Tensor, low: float = 1.0, high: float = 100.0, ranks: float = 100.0) -> Tensor:
-    """weight[B] = 1 / rank: 1 at `high`, 1 / ranks at `low`; by default 1, 1/2, 1/3, … for scores 100, 99, 98, …, 0.01
-    at 1.
+    """weight[B] = 1 / rank: 1 at `high`, 1 / ranks at `low`; by default 1, 1/2, 1/3 for 100, 99, 98, and 0.01 for 1.
 
     >>> reciprocal(torch.tensor([1.0, 99.0, 100.0]))
     tensor([0.0100, 0.5000, 1.0000])
