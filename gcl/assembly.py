@@ -9,6 +9,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import nn
 
 from gcl.config import ConfigError, LossConfig, ModelConfig, OptimConfig, RunConfig, TrainConfig, TrainerConfig, build
@@ -130,7 +131,10 @@ def assemble_trainer(
         "enable_model_summary": False,
         "enable_checkpointing": True,
     }
-    built = pl.Trainer(**(arguments | trainer.options))
+    try:
+        built = pl.Trainer(**(arguments | trainer.options))
+    except (MisconfigurationException, TypeError) as error:
+        raise ConfigError(f"trainer: {' '.join(str(error).split())}") from error
     built._signal_connector = NoSignals()
     return built
 
@@ -196,6 +200,8 @@ def write_scale_back(encoder: DualEncoder, loss: nn.Module) -> None:
         encoder.model.logit_scale.copy_(loss.log_scale.detach())
         if encoder.model.logit_bias is not None:
             encoder.model.logit_bias.copy_(loss.bias.detach())
+        elif loss.form == "sigmoid":  # a model that came without a bias has learned one
+            encoder.model.logit_bias = nn.Parameter(loss.bias.detach().clone(), requires_grad=False)
 
 
 def seed_everything(config: RunConfig) -> None:

@@ -227,7 +227,7 @@ def compose(overrides: Sequence[str] = (), *, config_dir: str | os.PathLike | No
             raise explain(error, _known_keys(words), config_dir) from error
 
 
-_MAPPINGS = ("data.query", "data.document", "data.tasks", "optim.rules", "callbacks")
+_MAPPINGS = ("data.query", "data.document", "data.tasks", "data.own_queries", "optim.rules", "callbacks")
 _PATHS = (
     "run",
     "run_dir",
@@ -297,6 +297,22 @@ def load_config(path: str | os.PathLike) -> RunConfig:
     return typed(OmegaConf.merge(OmegaConf.structured(RunConfig), OmegaConf.load(path)))
 
 
+def with_words(run: RunConfig, words: Sequence[str]) -> RunConfig:
+    """A run's config with words like `data.document.title.weight=0` or `~data.document.image` on top."""
+    config = OmegaConf.structured(run)
+    try:
+        for word in words:
+            key, _, value = word.lstrip("+~").partition("=")
+            if word.startswith("~"):
+                parent, _, last = key.rpartition(".")
+                del OmegaConf.select(config, parent)[last]
+            else:
+                config = OmegaConf.merge(config, OmegaConf.from_dotlist([f"{key}={value}"]))
+    except (OmegaConfBaseException, KeyError, TypeError) as error:
+        raise explain(error, _keys(config)) from error
+    return typed(config)
+
+
 def save_config(run: RunConfig, path: str | os.PathLike) -> None:
     beside = Path(f"{path}.new")
     beside.write_text(OmegaConf.to_yaml(OmegaConf.structured(run), resolve=True), encoding="utf-8")
@@ -347,7 +363,7 @@ def build(node: Any, *args: Any, **extra: Any) -> Any:
         return instantiate(OmegaConf.create(node) if isinstance(node, dict) else node, *args, **extra)
     except InstantiationException as error:
         raise ConfigError(
-            f"{node.get('_target_')} cannot be built: {str(error.__cause__ or error).splitlines()[0]}"
+            f"{node.get('_target_')} cannot be built: {' '.join(str(error.__cause__ or error).split())}"
         ) from error
 
 
@@ -362,6 +378,12 @@ def _check(run: RunConfig) -> None:
         share = getattr(run.data.split, key)
         if not 0 <= share <= 1 or (share == 0 and key != "dev"):
             raise ConfigError(f"data.split.{key}={share}: a share is above 0 and at most 1.")
+    _check_measures(run)
+    if run.model.resize not in (None, "squash", "shortest", "longest"):
+        raise ConfigError(f"model.resize={run.model.resize}: it is squash, shortest, longest or null.")
+    folder = run.model.name.removeprefix("local-dir:")
+    if folder != run.model.name and not Path(folder).is_dir():
+        raise ConfigError(f"model.name={run.model.name}: there is no such folder.")
     parts = {"query": {"fused", *run.data.query}, "document": {"fused", *run.data.document}}
     for number, term in enumerate(run.loss.terms):
         for side, names in parts.items():
@@ -370,6 +392,23 @@ def _check(run: RunConfig) -> None:
                 raise ConfigError(
                     f"loss.terms[{number}].{side}={part!r} is no part of the {side} side.{_nearest(part, names)}"
                 )
+
+
+def _check_measures(run: RunConfig) -> None:
+    from gcl.retrieval.names import parse_metric
+
+    for name in run.evaluate.metrics:
+        try:
+            parse_metric(name)
+        except ValueError as error:
+            raise ConfigError(f"evaluate.metrics: {error}") from error
+    missing = [name for name in (run.evaluate.monitor, *run.evaluate.headline) if name not in run.evaluate.metrics]
+    if missing:
+        raise ConfigError(
+            f"evaluate.metrics does not hold {missing[0]!r}, which evaluate.monitor or headline names: add it."
+        )
+    if run.evaluate.part not in ("dev", "test"):
+        raise ConfigError(f"evaluate.part={run.evaluate.part}: it is dev or test.")
 
 
 def explain(error: Exception, known: set[str], config_dir: str | os.PathLike | None = None) -> ConfigError:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gcl.commands.say import say, speak_plainly
-from gcl.config import RunConfig, compose, load_config, typed
+from gcl.config import RunConfig, compose, load_config, typed, with_words
 from gcl.runs import RunFolder, write_json
 
 
@@ -18,9 +18,8 @@ def evaluate_words(words: Sequence[str], config_dir: str | None) -> Path:
     """
     speak_plainly()
     config = typed(compose(words, config_dir=config_dir))
-    given = {word.lstrip("+~").partition("=")[0].split(".")[0] for word in words}
     if config.run is not None:
-        config = _of_run(RunFolder(Path(config.run)).check(), config, given)
+        config = _of_run(RunFolder(Path(config.run)).check(), config, words)
 
     from gcl.data.prepare import prepare
     from gcl.data.prepared import open_prepared
@@ -64,13 +63,22 @@ def evaluate_words(words: Sequence[str], config_dir: str | None) -> Path:
     return folder
 
 
-def _of_run(run: RunFolder, given_config: RunConfig, given: set[str]) -> RunConfig:
-    """The run's own config, with what the command line named put in its place."""
+def _of_run(run: RunFolder, given: RunConfig, words: Sequence[str]) -> RunConfig:
+    """The run's own config with the given words on top; `data=…` and `evaluate=…` put others in their place."""
     config = load_config(run.config)
+    chosen = {word.partition("=")[0] for word in words}
     for name in ("data", "evaluate", "cache_dir"):
-        if name in given:
-            setattr(config, name, getattr(given_config, name))
-    config.run, config.out = given_config.run, given_config.out
+        if name in chosen:
+            setattr(config, name, getattr(given, name))
+    config = with_words(
+        config,
+        [
+            word
+            for word in words
+            if (top := word.lstrip("+~").partition(".")[0]) in ("data", "evaluate") and top not in chosen
+        ],
+    )
+    config.run, config.out = given.run, given.out
     return config
 
 

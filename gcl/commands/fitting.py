@@ -9,7 +9,7 @@ from gcl import assembly
 from gcl.commands.environment import describe_environment
 from gcl.commands.measure import Measurement, frozen_features, means_of, write_task_files
 from gcl.commands.say import quiet_libraries, say
-from gcl.config import ConfigError, RunConfig, build, flatten
+from gcl.config import RunConfig, build, flatten
 from gcl.data.batch import SideReader
 from gcl.data.prepared import Prepared
 from gcl.lit.checkpoint import read_checkpoint
@@ -77,14 +77,6 @@ class Fitting:
             "plan_fingerprint": self.plan.fingerprint,
             "steps": self.steps,
         }
-
-    def check_batch(self) -> None:
-        wanted = {self.config.evaluate.monitor, *self.config.evaluate.headline}
-        missing = sorted(wanted - set(self.config.evaluate.metrics))
-        if missing:
-            raise ConfigError(
-                f"evaluate.metrics does not hold {missing[0]!r}, which evaluate.monitor or headline names: add it."
-            )
 
     def _module(self) -> GCLModule:
         optim, evaluate = self.config.optim, self.config.evaluate

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 
 from gcl.commands.resuming import fit_or_stop, resume_path
-from gcl.commands.say import speak_plainly
-from gcl.config import RunConfig, save_config
+from gcl.commands.say import say, speak_plainly
+from gcl.config import ConfigError, RunConfig, save_config
 from gcl.runs import RunFolder, new_run_folder, write_json
 
 
@@ -32,10 +32,11 @@ def _train(config: RunConfig) -> tuple[RunFolder, float]:
 
     prepared = open_prepared(prepare(config.data, config.cache_dir), config.data.schema)
 
+    _check_pairs(config, prepared)
+
     from gcl.commands.fitting import Fitting  # torch, Lightning and open_clip load here
 
     fitting = Fitting(config, run, prepared)
-    fitting.check_batch()
     if fitting.is_first:
         _write_beginnings(config, run, fitting)
     base = fitting.measure_base()
@@ -44,6 +45,27 @@ def _train(config: RunConfig) -> tuple[RunFolder, float]:
     if fitting.is_first:
         fitting.report(base, tuned, seconds=time.monotonic() - begun)
     return run, fitting.checkpoints.best
+
+
+def _check_pairs(config: RunConfig, prepared) -> None:
+    """What only the prepared pairs can tell, before torch and the model load. Raises ConfigError."""
+    pairs, batch = prepared.pairs, config.train.batch_size
+    if batch > len(pairs):
+        raise ConfigError(
+            f"train.batch_size={batch:,}, but there are only {len(pairs):,} training pairs: choose at most that many."
+        )
+    if not prepared.counts["tasks"].keys() - {"in_domain"}:
+        say("Note: data.split holds nothing out, so the tables below measure what training has seen.")
+    weight = config.loss.score_to_weight
+    name = weight["_target_"].rpartition(".")[2]
+    if name in ("linear", "power", "reciprocal", "inverse_sqrt", "log"):
+        low, high = weight.get("low", 1.0), weight.get("high", 100.0)
+        least, most = float(pairs.score.min()), float(pairs.score.max())
+        if least < low or most > high:
+            raise ConfigError(
+                f"The training scores lie in {least:g} … {most:g}, but {name} turns {low:g} … {high:g} into weights: "
+                f"set loss.score_to_weight.low={least:g} loss.score_to_weight.high={most:g}, or loss=constant."
+            )
 
 
 def _write_beginnings(config: RunConfig, run: RunFolder, fitting) -> None:

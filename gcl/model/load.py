@@ -164,11 +164,12 @@ def _reaching(name: str, repository: str | None, file: str) -> Iterator[None]:
     except Exception as error:
         if repository is None or Path(repository).is_dir():
             raise
+        scheme = HF_TEXT_PREFIX if name.startswith(HF_TEXT_PREFIX) else LOCAL_DIR_PREFIX
         offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "TRUE", "YES", "ON")
         why = "HF_HUB_OFFLINE is set" if offline else str(error).strip().splitlines()[0]
         raise ValueError(
             f"{name} needs {file} of the repository {repository} on huggingface.co, which cannot be fetched ({why}): "
-            "bring the model's folder here and give model.name=local-dir:/path/to/folder."
+            f"bring the model's folder here and give model.name={scheme}/path/to/folder."
         ) from error
 
 

@@ -84,9 +84,18 @@ def test_the_export_is_the_model_in_open_clip(finished, tmp_path):
         picture = transform(Image.open(BytesIO(record["image"]))).unsqueeze(0)
         theirs = torch.nn.functional.normalize(model.encode_image(picture), dim=-1)
         main_tower = encoder.tower(encoder.schema.document["image"].modality)
+        ours = torch.nn.functional.normalize(main_tower.head(main_tower.trunk(picture)), dim=-1)
         pixels = encoder._pixels(encoder.preprocess.image(record["image"]).unsqueeze(0))
-        ours = torch.nn.functional.normalize(main_tower.head(main_tower.trunk(pixels)), dim=-1)
-    assert torch.allclose(theirs, ours, atol=1e-2)  # pixels differ by at most 1 of 255 from open_clip's own transform
+    assert torch.allclose(theirs, ours, atol=1e-5)
+    assert (pixels - picture).abs().max() <= 1.01 / 255 / min(encoder.preprocess.std)  # one step of 255 at most
+
+
+def test_words_go_on_top_of_the_run_s_own_config(finished, tmp_path, capsys):
+    main(
+        ["evaluate", f"run={finished.path}", "data.document.title.weight=0.01", "evaluate.part=dev", f"out={tmp_path}"]
+    )
+    assert "on shop (dev half)" in capsys.readouterr().out
+    assert set(json.loads((tmp_path / "metrics.json").read_text())["base"]) == SITUATIONS
 
 
 class Stop(Exception):
@@ -126,6 +135,12 @@ def test_micro_batches_give_the_same_losses(train):
 def test_a_run_folder_is_not_overwritten(finished, train):
     with pytest.raises(SystemExit):
         train(run_dir=finished.path)
+
+
+def test_scores_outside_the_range_are_told_with_the_setting(train, capsys):
+    with pytest.raises(SystemExit):
+        train("loss.score_to_weight.high=50")
+    assert "loss.score_to_weight.low=20 loss.score_to_weight.high=100" in capsys.readouterr().err
 
 
 def test_a_batch_larger_than_the_data(train, capsys):

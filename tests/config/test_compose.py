@@ -44,6 +44,10 @@ def test_every_config_says_what_it_is_for_and_how_it_is_called(group, choice):
         (["+train.foo=1"], "There is no setting 'train.foo'"),
         (["train.epochs"], "write key=value"),
         (["train.batch_size=1"], "at least 2 pairs"),
+        (["evaluate.metrics=[ndcg@10,recall@10,mrr@10,foo@3]"], "There is no metric 'foo@3'"),
+        (["evaluate.monitor=mrr@7"], "does not hold 'mrr@7'"),
+        (["model.resize=stretch"], "squash, shortest, longest"),
+        (["model.name=local-dir:/nope"], "no such folder"),
         (["data.split.queries=1.5"], "at most 1"),
     ],
 )  # fmt: skip
