@@ -68,7 +68,8 @@ def train(shop, tmp_path_factory):
     def call(*words: str, run_dir: Path | None = None) -> RunFolder:
         run_dir = run_dir or tmp_path_factory.mktemp("runs") / "run"
         main(
-            ["train", "--config-dir", str(shop / "conf"), "data=shop", "model=tiny", "trainer=cpu", "optim.learning_rate=3e-4",
+            ["train", "--config-dir", str(shop / "conf"), "data=shop", "model=tiny", "trainer=cpu",
+             "optim.learning_rate=3e-4",
              f"run_dir={run_dir}", f"cache_dir={cache}", "train.batch_size=16", "train.max_steps=6", "train.workers=0",
              "trainer.log_every_n_steps=1", *words]
         )  # fmt: skip

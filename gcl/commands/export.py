@@ -37,7 +37,17 @@ def export_words(words: Sequence[str]) -> Path:
     encoder = tuned_encoder(run, checkpoint=Path(options.checkpoint) if options.checkpoint else None)
     export_open_clip(encoder, out)
     metrics = json.loads(run.metrics.read_text()) if run.metrics.is_file() else {}
+    text_cfg = json.loads((out / "open_clip_config.json").read_text())["model_cfg"]["text_cfg"]
+    notes = ["open_clip brings this model's tokenizer itself."]
+    if text_cfg.get("hf_model_name"):
+        notes = [
+            "open_clip looks for the text tower and tokenizer where `hf_model_name` and `hf_tokenizer_name` of "
+            "open_clip_config.json say: after moving the folder, set both to its new path."
+        ]
+    elif text_cfg.get("hf_tokenizer_name"):
+        notes = ["The tokenizer's files are in this folder."]
     card = write_card(
+        notes=notes,
         name=out.name,
         base_model=config.model.name.removeprefix("hf-hub:"),
         schema=config.data.schema,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gcl.schema import Schema
@@ -22,6 +22,7 @@ def write_card(
     metrics: Mapping[str, Any],
     headline: list[str],
     training: Mapping[str, Any],
+    notes: Sequence[str] = (),
 ) -> str:
     """README.md of an exported folder, with the Hub's metadata on top."""
     lines = [
@@ -53,6 +54,8 @@ def write_card(
         "with torch.inference_mode():",
         '    text = torch.nn.functional.normalize(model.encode_text(tokenizer(["red running shoes"])), dim=-1)',
         "```",
+        "",
+        *(f"- {note}" for note in notes),
         "",
         "A record of several fields is the normalised weighted mean of its normalised field embeddings;",
         "a field that is missing gets no weight.",

@@ -23,7 +23,8 @@ def start(zygote, shop, tmp_path_factory):
         run_dir = run_dir or tmp_path_factory.mktemp("lit") / "run"
         logs = tmp_path_factory.mktemp("logs")
         common = [
-            "--config-dir", str(shop / "conf"), "data=shop", "model=tiny", "optim.learning_rate=3e-4", f"run_dir={run_dir}",
+            "--config-dir", str(shop / "conf"), "data=shop", "model=tiny", f"run_dir={run_dir}",
+            "optim.learning_rate=3e-4",
             f"cache_dir={cache or shared_cache}", f"trainer={'cpu' if world == 1 else 'ddp_cpu'}",
             "train.batch_size=16", "train.max_steps=6", "train.workers=0", "train.validate_every=100 steps",
             "trainer.log_every_n_steps=1", "evaluate.metrics=[ndcg@10]", "evaluate.headline=[ndcg@10]",

@@ -57,7 +57,8 @@ def test_torchrun(whole, shop, tmp_path):
     """The command of the documentation; the ranks agree on a run folder that nobody named."""
     command = [
         sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(ROOT / "train.py"),
-        "--config-dir", str(shop / "conf"), "data=shop", "model=tiny", "trainer=ddp_cpu", "optim.learning_rate=3e-4", "train.batch_size=16",
+        "--config-dir", str(shop / "conf"), "data=shop", "model=tiny", "trainer=ddp_cpu",
+        "optim.learning_rate=3e-4", "train.batch_size=16",
         "train.max_steps=6", "train.workers=0", "train.validate_every=3 steps", "evaluate.metrics=[ndcg@10]",
         "evaluate.headline=[ndcg@10]",
     ]  # fmt: skip
