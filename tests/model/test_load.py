@@ -90,7 +90,8 @@ def test_without_the_hub_the_error_says_what_was_wanted(name, repository, file, 
     with pytest.raises(ValueError) as error:
         load_model(name, pretrained=tags.get(name), schema=schema if "text" not in name else TEXT_ONLY)
     message = str(error.value)
-    assert repository in message and file in message and "local-dir:/path/to/folder" in message and "\n" not in message
+    folder = "hf-text:/path/to/folder" if name.startswith("hf-text:") else "local-dir:/path/to/folder"
+    assert repository in message and file in message and folder in message and "\n" not in message
     assert "HF_HUB_OFFLINE" in message
 
 

@@ -1,7 +1,7 @@
 """The page in a real browser, as a person uses it: mouse, keyboard, phone, dark mode."""
 
 import pytest
-from conftest import ATTACK, answers, shop, shop_task
+from page_shop import ATTACK, answers, shop, shop_task
 
 from gcl.retrieval.page.page import write_page
 

@@ -5,7 +5,7 @@ import re
 
 import numpy as np
 import pytest
-from conftest import ATTACK, answers, picture, shop, shop_task
+from page_shop import ATTACK, answers, picture, shop, shop_task
 
 from gcl.retrieval.page.choose import chosen
 from gcl.retrieval.page.curve import read_curves, thinned

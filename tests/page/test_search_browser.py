@@ -5,7 +5,7 @@ import threading
 import time
 
 import pytest
-from conftest import ATTACK, picture
+from page_shop import ATTACK, picture
 
 pytest.importorskip("fastapi", reason="the search page needs the extra: pip install 'gcl[serve]'")
 uvicorn = pytest.importorskip("uvicorn", reason="the search page needs the extra: pip install 'gcl[serve]'")

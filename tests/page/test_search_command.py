@@ -1,7 +1,7 @@
 """`gcl search` at the terminal: its words, its table, its refusals."""
 
 import pytest
-from conftest import shop
+from page_shop import shop
 
 from gcl.commands.search import _SETTING, search_words, table
 from gcl.config import ConfigError
