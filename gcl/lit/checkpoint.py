@@ -15,6 +15,7 @@ import torch
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.plugins.io import CheckpointIO
 
+from gcl.data.shards import synchronize
 from gcl.retrieval.ranks import gather_objects
 
 
@@ -56,7 +57,7 @@ def write_checkpoint(state: dict[str, Any], path: Path) -> None:
         _write_synced(_done(beside), json.dumps(done))
         os.replace(beside, path)
         os.replace(_done(beside), _done(path))
-        _sync_folder(path.parent)
+        synchronize(path.parent)
     except (OSError, RuntimeError) as error:
         with suppress(OSError):
             beside.unlink()
@@ -120,14 +121,6 @@ def _write_synced(path: Path, text: str) -> None:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 class WholeCheckpointIO(CheckpointIO):
