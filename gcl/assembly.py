@@ -12,7 +12,7 @@ import torch
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import nn
 
-from gcl.config import ConfigError, LossConfig, ModelConfig, OptimConfig, RunConfig, TrainConfig, TrainerConfig, build
+from gcl.config import build
 from gcl.data.plan import Plan
 from gcl.data.prepared import Prepared
 from gcl.lit.agreement import Agreement
@@ -24,11 +24,14 @@ from gcl.lit.microbatch import FitMicroBatch
 from gcl.lit.steplog import StepLog
 from gcl.lit.watchdog import Watchdog
 from gcl.loss.gcl import GCLLoss, Term
+from gcl.mistakes import ConfigError
 from gcl.model.dual_encoder import DualEncoder
 from gcl.model.load import load_model
+from gcl.model.settings import ModelConfig
 from gcl.optim.groups import Rule, freeze
 from gcl.runs import RunFolder
 from gcl.schema import Schema
+from gcl.settings import LossConfig, OptimConfig, RunConfig, TrainConfig, TrainerConfig
 
 
 def assemble_encoder(model: ModelConfig, schema: Schema) -> DualEncoder:

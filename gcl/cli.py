@@ -107,7 +107,8 @@ def _run_in_hydra(command: str, words: list[str]) -> None:
     """Sweeps, launchers and Hydra's own information flags go through hydra.main."""
     import hydra
 
-    from gcl.config import conf_folder, register, typed
+    from gcl.config import register, typed
+    from gcl.mistakes import conf_folder
 
     register()
     sys.argv = [sys.argv[0], *words]
@@ -156,7 +157,7 @@ def _overview() -> str:
 
 
 def _help(command: str) -> str:
-    from gcl.config import conf_folder
+    from gcl.mistakes import conf_folder
 
     lines = [f"gcl {command}: {COMMANDS[command]}", "", "Choices (key=choice):"]
     for group in _GROUPS:

@@ -7,179 +7,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from gcl.data.catalog import Catalog
+from gcl.checks import check
 from gcl.mistakes import ConfigError, conf_folder, explain, nearest
-from gcl.model.settings import ModelConfig
-
-
-class Form(Enum):
-    softmax = "softmax"
-    sigmoid = "sigmoid"
-
-
-class Direction(Enum):
-    both = "both"
-    query = "query"
-    document = "document"
-
-
-class Normalizer(Enum):
-    weight = "weight"
-    count = "count"
-
-
-class Repeat(Enum):
-    """What another pair of the same query (or the same document) is to this one."""
-
-    ignore = "ignore"
-    negative = "negative"
-    positive = "positive"
-
-
-class NonFinitePolicy(Enum):
-    """What happens at a step whose loss or gradient is no number. It never reaches the weights."""
-
-    stop = "stop"
-    skip = "skip"
-    rollback = "rollback"
-
-
-@dataclass
-class TermConfig:
-    """One contrast of the loss: a part of the query ("fused" or a field) against a part of the document."""
-
-    query: str = "fused"
-    document: str = "fused"
-    weight: float = 1.0
-
-
-@dataclass
-class LossConfig:
-    """Generalized contrastive loss. scale and bias null: the checkpoint's own."""
-
-    form: Form = Form.softmax
-    score_to_weight: Any = MISSING
-    direction: Direction = Direction.both
-    normalizer: Normalizer = Normalizer.weight
-    same_query: Repeat = Repeat.ignore
-    same_document: Repeat = Repeat.ignore
-    terms: list[TermConfig] = field(default_factory=lambda: [TermConfig()])
-    scale: float | None = None
-    bias: float | None = None
-    learn_scale: bool = True
-    learn_bias: bool = True
-    max_scale: float = 100.0
-    tile: Any = "auto"
-
-
-@dataclass
-class RuleConfig:
-    rate: float = 1.0
-    weight_decay: float | None = None
-
-
-@dataclass
-class OptimConfig:
-    """optimizer and schedule are nodes; freeze and rules are patterns over parameter names (shell wildcards)."""
-
-    learning_rate: float = MISSING
-    weight_decay: float = 0.02
-    clip_norm: float | None = 1.0
-    warmup: float = 0.05
-    layer_decay: float = 1.0
-    freeze: list[str] = field(default_factory=list)
-    rules: dict[str, RuleConfig] = field(default_factory=dict)
-    optimizer: Any = MISSING
-    schedule: Any = MISSING
-
-
-@dataclass
-class TrainConfig:
-    """How long and how wide. batch_size counts pairs over all GPUs: it is the contrastive batch.
-
-    spike_factor: a loss or gradient norm above this many times its running median is recorded with its batch.
-    loader_patience: seconds without a batch after which the watchdog speaks. allow_change: keys that a resumed run may
-    have other values of than it began with. compile: true, or a backend's name for torch.compile. micro_batch: rows,
-    or "auto" for the most that fit.
-    """
-
-    batch_size: int = MISSING
-    epochs: float = MISSING
-    max_steps: int | None = None
-    micro_batch: Any = None
-    accumulate: int = 1
-    checkpoint_every: int | None = None
-    validate_every: Any = 1.0
-    patience: int | None = None
-    workers: int = 2
-    drop_last: bool = False
-    cache_features: bool = True
-    augment: bool = False
-    compile: Any = False
-    unique: str | None = None
-    documents_per_query: int | None = None
-    resume: str | None = None
-    allow_change: list[str] = field(default_factory=list)
-    nonfinite: NonFinitePolicy = NonFinitePolicy.stop
-    max_skips: int = 10
-    spike_factor: float | None = 5.0
-    loader_patience: float | None = 60.0
-
-
-@dataclass
-class TrainerConfig:
-    """Where it runs: the arguments of lightning.Trainer that name machines; `options` passes any other on."""
-
-    accelerator: str = "auto"
-    devices: Any = "auto"
-    num_nodes: int = 1
-    strategy: Any = "auto"
-    precision: Any = "auto"
-    log_every_n_steps: int = 5
-    options: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass
-class EvaluateConfig:
-    """Which tasks and metrics; monitor is the metric that chooses the best checkpoint (mean over the dev tasks)."""
-
-    metrics: list[str] = MISSING
-    headline: list[str] = MISSING
-    monitor: str = "ndcg@10"
-    tasks: list[str] | None = None
-    monitor_tasks: list[str] | None = None
-    depth: int = 1000
-    batch_size: int = 256
-    part: str = "test"
-
-
-@dataclass
-class RunConfig:
-    """A run, complete. `cache_dir` holds prepared catalogs and cached features, shared by all runs."""
-
-    data: Catalog = field(default_factory=Catalog)
-    model: ModelConfig = field(default_factory=ModelConfig)
-    loss: LossConfig = field(default_factory=LossConfig)
-    optim: OptimConfig = field(default_factory=OptimConfig)
-    train: TrainConfig = field(default_factory=TrainConfig)
-    trainer: TrainerConfig = field(default_factory=TrainerConfig)
-    evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
-    logger: Any = None
-    callbacks: dict[str, Any] = field(default_factory=dict)
-    seed: int = 0
-    run_dir: str | None = None
-    cache_dir: str = "prepared"
-    run: str | None = None
-    models: list[str] = field(default_factory=list)
-    out: str | None = None
+from gcl.settings import RunConfig
 
 
 def register() -> None:
@@ -277,7 +113,7 @@ def typed(config: DictConfig) -> RunConfig:
         run: RunConfig = OmegaConf.to_object(strict)  # type: ignore[assignment]
     except OmegaConfBaseException as error:
         raise explain(error, _keys(OmegaConf.structured(RunConfig))) from error
-    _check(run)
+    check(run)
     return run
 
 
@@ -354,50 +190,6 @@ def build(node: Any, *args: Any, **extra: Any) -> Any:
         raise ConfigError(
             f"{node.get('_target_')} cannot be built: {' '.join(str(error.__cause__ or error).split())}"
         ) from error
-
-
-def _check(run: RunConfig) -> None:
-    try:
-        run.data.schema.check()
-    except ValueError as error:
-        raise ConfigError(str(error)) from error
-    if run.train.batch_size < 2:
-        raise ConfigError(f"train.batch_size={run.train.batch_size}: a contrastive batch needs at least 2 pairs.")
-    for key in ("queries", "documents", "dev"):
-        share = getattr(run.data.split, key)
-        if not 0 <= share <= 1 or (share == 0 and key != "dev"):
-            raise ConfigError(f"data.split.{key}={share}: a share is above 0 and at most 1.")
-    _check_measures(run)
-    if run.model.resize not in (None, "squash", "shortest", "longest"):
-        raise ConfigError(f"model.resize={run.model.resize}: it is squash, shortest, longest or null.")
-    folder = run.model.name.removeprefix("local-dir:")
-    if folder != run.model.name and not Path(folder).is_dir():
-        raise ConfigError(f"model.name={run.model.name}: there is no such folder.")
-    parts = {"query": {"fused", *run.data.query}, "document": {"fused", *run.data.document}}
-    for number, term in enumerate(run.loss.terms):
-        for side, names in parts.items():
-            part = getattr(term, side)
-            if part not in names:
-                raise ConfigError(
-                    f"loss.terms[{number}].{side}={part!r} is no part of the {side} side.{nearest(part, names)}"
-                )
-
-
-def _check_measures(run: RunConfig) -> None:
-    from gcl.retrieval.names import parse_metric
-
-    for name in run.evaluate.metrics:
-        try:
-            parse_metric(name)
-        except ValueError as error:
-            raise ConfigError(f"evaluate.metrics: {error}") from error
-    missing = [name for name in (run.evaluate.monitor, *run.evaluate.headline) if name not in run.evaluate.metrics]
-    if missing:
-        raise ConfigError(
-            f"evaluate.metrics does not hold {missing[0]!r}, which evaluate.monitor or headline names: add it."
-        )
-    if run.evaluate.part not in ("dev", "test"):
-        raise ConfigError(f"evaluate.part={run.evaluate.part}: it is dev or test.")
 
 
 def _keys(config: Any, prefix: str = "") -> set[str]:

@@ -8,7 +8,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "gcl"
 FLOORS = [
     {"schema"}, {"data"}, {"model"}, {"loss", "optim"}, {"retrieval"}, {"export", "serve"}, {"lit"}, {"runs"},
-    {"mistakes"}, {"config"}, {"assembly"}, {"commands"}, {"cli"},
+    {"settings"}, {"mistakes"}, {"checks"}, {"config"}, {"assembly"}, {"commands"}, {"cli"},
 ]  # fmt: skip
 DOORS = {
     "webdataset": {"data"}, "pyarrow": {"data"}, "fsspec": {"data"}, "open_clip": {"model"}, "timm": {"model"},

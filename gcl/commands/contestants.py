@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gcl import assembly
-from gcl.config import ConfigError, RunConfig, compose, load_config, typed
+from gcl.config import compose, load_config, typed
 from gcl.lit.checkpoint import read_checkpoint
+from gcl.mistakes import ConfigError
 from gcl.model.dual_encoder import DualEncoder
 from gcl.runs import RunFolder
 from gcl.schema import Schema
+from gcl.settings import RunConfig
 
 
 @dataclass(frozen=True)

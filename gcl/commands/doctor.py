@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from gcl.commands.say import say, speak_plainly
-from gcl.config import ConfigError, RunConfig, compose, typed
+from gcl.config import compose, typed
 from gcl.data.catalog import Catalog
+from gcl.mistakes import ConfigError
 from gcl.runs import write_json
+from gcl.settings import RunConfig
 
 MOST_SHARDS = 4  # that are read of ready shards unless all=true
 

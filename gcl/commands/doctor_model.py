@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from gcl.assembly import assemble_encoder, assemble_plan, freeze_parts, total_steps
-from gcl.config import RunConfig, build
+from gcl.config import build
 from gcl.data.batch import SideBatch, SideReader
 from gcl.data.doctor import MOST_TEXTS, distribution, repeats, sample_rows
 from gcl.data.plan import Plan
@@ -19,6 +19,7 @@ from gcl.data.prepared import Prepared
 from gcl.model.dual_encoder import DualEncoder
 from gcl.model.tokens import Tokens
 from gcl.schema import SIDES, Modality
+from gcl.settings import RunConfig
 
 _LONG = 8  # texts are counted up to so many context lengths
 _FEW, _MORE = 4, 12  # pairs that activations and time are measured with: the slope leaves the start of a step out

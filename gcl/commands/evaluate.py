@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gcl.commands.say import say, speak_plainly
-from gcl.config import RunConfig, compose, load_config, typed, with_words
+from gcl.config import compose, load_config, typed, with_words
 from gcl.runs import RunFolder, write_json
+from gcl.settings import RunConfig
 
 
 def evaluate_words(words: Sequence[str], config_dir: str | None) -> Path:

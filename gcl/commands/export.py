@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gcl.commands.say import say, speak_plainly
-from gcl.config import ConfigError, load_config, options_from
+from gcl.config import load_config, options_from
+from gcl.mistakes import ConfigError
 from gcl.runs import RunFolder
 
 

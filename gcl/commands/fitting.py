@@ -9,7 +9,7 @@ from gcl import assembly
 from gcl.commands.environment import describe_environment
 from gcl.commands.measure import Measurement, frozen_features, means_of, write_task_files
 from gcl.commands.say import quiet_libraries, say
-from gcl.config import RunConfig, build, flatten
+from gcl.config import build, flatten
 from gcl.data.batch import SideReader
 from gcl.data.prepared import Prepared
 from gcl.lit.checkpoint import read_checkpoint
@@ -20,6 +20,7 @@ from gcl.lit.module import GCLModule
 from gcl.lit.progress import RunProgress
 from gcl.lit.sharded import load_weights
 from gcl.runs import RunFolder, write_json
+from gcl.settings import RunConfig
 
 Results = dict[str, Any]
 

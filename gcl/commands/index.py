@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from gcl.commands.say import say, speak_plainly
-from gcl.config import ConfigError, options_from
+from gcl.config import options_from
+from gcl.mistakes import ConfigError
 from gcl.schema import Field, Modality, Schema
 
 EXAMPLE = "gcl index shards='laion/{00000..00127}.tar' out=laion-index"

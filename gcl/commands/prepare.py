@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gcl.commands.say import say, speak_plainly
-from gcl.config import RunConfig, compose, typed
+from gcl.config import compose, typed
+from gcl.settings import RunConfig
 
 
 def prepare_command(config: RunConfig) -> None:

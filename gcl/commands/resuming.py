@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from gcl.commands.say import say
-from gcl.config import ConfigError, RunConfig, flatten, load_config
+from gcl.config import flatten, load_config
+from gcl.mistakes import ConfigError
 from gcl.runs import RunFolder
+from gcl.settings import RunConfig
 
 # Where and how a run is computed, kept and told, but not what it computes.
 _FREE = ("trainer", "logger", "callbacks", "run_dir", "cache_dir", "run", "models", "out", "evaluate.batch_size")

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from gcl.commands.say import say, speak_plainly
-from gcl.config import ConfigError, load_config, options_from
+from gcl.config import load_config, options_from
+from gcl.mistakes import ConfigError
 from gcl.runs import RunFolder
 
 EXAMPLE = 'gcl search run=outputs/… "red running shoes" k=5'

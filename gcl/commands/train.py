@@ -6,8 +6,10 @@ import time
 
 from gcl.commands.resuming import fit_or_stop, resume_path
 from gcl.commands.say import say, speak_plainly
-from gcl.config import ConfigError, RunConfig, save_config
+from gcl.config import save_config
+from gcl.mistakes import ConfigError
 from gcl.runs import RunFolder, new_run_folder, write_json
+from gcl.settings import RunConfig
 
 
 def train(config: RunConfig) -> RunFolder:

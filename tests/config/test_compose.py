@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from gcl.config import ConfigError, compose, conf_folder, load_config, save_config, typed
+from gcl.config import compose, load_config, save_config, typed
+from gcl.mistakes import ConfigError, conf_folder
 
 ROOT = Path(__file__).parents[2]
 CHOICES = [(path.parent.name, path.stem) for path in sorted(conf_folder().glob("*/*.yaml"))]

@@ -4,7 +4,7 @@ import pytest
 from page_shop import shop
 
 from gcl.commands.search import _SETTING, search_words, table
-from gcl.config import ConfigError
+from gcl.mistakes import ConfigError
 from gcl.retrieval.task import ListRecords
 
 
