@@ -34,6 +34,10 @@ class Audit:
     duplicates: int  # documents whose whole content another document has as well
     unfair: int  # queries for which such a twin of a positive is not judged positive itself
     same_ids: int  # query ids that are document ids, too
+    absent: int = 0  # judgments of products that the catalog lacks, left out when it was prepared,
+    absent_of: int = 0  # of so many
+    unanswered: int = 0  # queries without any relevant product, left out when it was prepared,
+    unanswered_of: int = 0  # of so many
 
     @property
     def broken(self) -> str | None:
@@ -47,6 +51,11 @@ class Audit:
                 f"{self.dangling:,} of {self.judgments:,} judgments ({self.dangling / self.judgments:.1%}) point at "
                 f"documents that are not in the corpus, for example {self.dangling_example!r}"
             )
+        if self.absent > MOST_DANGLING * self.absent_of:
+            return (
+                f"{self.absent:,} of {self.absent_of:,} judgments ({self.absent / self.absent_of:.1%}) point at "
+                "products that the catalog does not have (tasks/*.dangling.csv of the prepared folder lists them)"
+            )
         if self.repeated:
             return f"{self.repeated:,} (query, document) pairs are judged more than once"
         return None
@@ -56,7 +65,7 @@ class Audit:
         if (reason := self.broken) is not None:
             raise ValueError(
                 f"Task {self.task!r} cannot be measured: {reason}. "
-                "Check that queries, judgments and products belong together."
+                "Check that queries, judgments and products belong together, or leave the task out (evaluate.tasks)."
             )
         return self
 
@@ -72,6 +81,18 @@ class Audit:
             (self.duplicates, f"of {self.documents:,} documents have the content of another document."),
             (self.unfair, f"{queries} judge a document relevant and its twin not: finding the twin counts as a miss."),
             (self.same_ids, f"{queries} have the id of a document; no result is removed for it."),
+        ]
+        found += [
+            (
+                self.absent,
+                f"of {self.absent_of:,} judgments are of products that the catalog lacks; they were left out, so "
+                "recall and nDCG look better than they are.",
+            ),
+            (
+                self.unanswered,
+                f"of {self.unanswered_of:,} queries have no judgment, or no relevant product in the catalog; they are "
+                "not asked.",
+            ),
         ]
         return [f"{self.task}: {count:,} {line}" for count, line in found if count]
 
@@ -109,6 +130,10 @@ def _audit(task: RetrievalTask) -> Audit:
         duplicates=int((copies[twin] > 1).sum()),
         unfair=_unfair(judged.query[positive & inside], twin[judged.document[positive & inside]], copies),
         same_ids=len(set(map(str, task.queries.ids)) & set(map(str, task.corpus.ids))),
+        absent=task.dangling,
+        absent_of=task.judged_before + task.dangling,
+        unanswered=task.unanswered,
+        unanswered_of=task.asked_before + task.unanswered,
     )
 
 

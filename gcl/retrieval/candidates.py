@@ -1,8 +1,9 @@
 """A bounded set of documents per query that is certain to hold the query's k best.
 
-Scores arrive from a float32 matrix product, each off by at most `margin`. A document more than twice the margin below
-the k-th best seen so far is not among the exact k best, whatever its id. Everything else is kept until the buffer is
-full; then the threshold is raised.
+Scores arrive from a matrix product, each off by at most its `margin`. Of the k best seen so far none is worse than
+their least score less its margin (or than what `floor` finds that they truly have); a document that with its own margin
+stays below that is not among the exact k best, whatever its id. Everything else is kept until the buffer is full; then
+the threshold is raised.
 """
 
 from __future__ import annotations
@@ -16,44 +17,66 @@ _SPARE = 1024  # room for newcomers between two raisings of the threshold, at le
 
 Settle = Callable[[int, np.ndarray], np.ndarray]
 """(query, row[n]) -> positions in `row` of the exact k best documents of this query."""
+Floor = Callable[[int, np.ndarray], np.ndarray]
+"""(first query, row[q, k]) -> [q]: no more than the least true score of each query's documents."""
 
 
-def capacity(k: int, width: int) -> int:
-    """Documents kept a query: k, as many again before the threshold is raised, and one block."""
-    return k + max(k, _SPARE) + width
+class TooCoarse(Exception):
+    """The margins are so wide that too many documents cannot be told apart."""
+
+
+def capacity(k: int, width: int, room: int = 0) -> int:
+    """Documents kept a query: k, as many before the threshold is raised, one block, and `room` for doubtful ones."""
+    return k + max(k, _SPARE) + width + room
 
 
 class Candidates:
-    """score[Q, C] float32, row[Q, C] int32 and filled[Q]; a newcomer must reach threshold[Q]."""
+    """score[Q, C] float32, row[Q, C] int32 and filled[Q]; least[Q]: what the k best so far have at least."""
 
-    def __init__(self, queries: int, k: int, width: int, settle: Settle) -> None:
-        """width: so many scores of a query arrive at once, at most."""
-        self.k, self.width, self.settle, self.capacity = k, width, settle, capacity(k, width)
+    def __init__(
+        self, queries: int, k: int, width: int, settle: Settle, *, room: int = 0, floor: Floor | None = None,
+        patience: int | None = None,
+    ) -> None:  # fmt: skip
+        """width: so many scores of a query arrive at once, at most. floor: what the best are truly worth, where scores
+        are far off. patience: TooCoarse is raised when more queries had to be settled one by one."""
+        self.k, self.width, self.settle, self.floor, self.patience = k, width, settle, floor, patience
+        self.capacity = capacity(k, width, room)
         self.score = np.full((queries, self.capacity), -np.inf, dtype=np.float32)
         self.row = np.zeros((queries, self.capacity), dtype=np.int32)
         self.filled = np.zeros(queries, dtype=np.int64)
-        self.threshold = np.full(queries, -np.inf, dtype=np.float32)
+        self.least = np.full(queries, -np.inf)
+        self.margin = np.zeros(queries)  # the widest of what is kept
         self._mask = np.empty(min(queries, TOGETHER) * width, dtype=bool)
 
-    def offer(self, first: int, score: np.ndarray, row: int, margin: np.ndarray) -> None:
+    def offer(
+        self, first: int, score: np.ndarray, row: int, margin: np.ndarray, *, scale: np.ndarray | None = None
+    ) -> None:
         """Scores of at most TOGETHER queries first, first + 1 … with documents row, row + 1 …
 
-        score[q, b]; margin[q] bounds their error.
+        score[q, b]: float32, or int32 to be multiplied by scale[q]; margin[q] bounds their error.
         """
         part = slice(first, first + len(score))
-        filled, threshold = self.filled[part], self.threshold[part]  # views
+        filled, least = self.filled[part], self.least[part]  # views
         width = score.shape[1]
-        if filled[0] + width <= self.capacity and (filled == filled[0]).all() and (threshold == -np.inf).all():
+        np.maximum(self.margin[part], margin, out=self.margin[part])
+        if filled[0] + width <= self.capacity and (filled == filled[0]).all() and (least == -np.inf).all():
             new = slice(filled[0], filled[0] + width)
-            self.score[part, new], self.row[part, new] = score, np.arange(row, row + width, dtype=np.int32)
+            self.score[part, new] = score if scale is None else score * scale[:, None]
+            self.row[part, new] = np.arange(row, row + width, dtype=np.int32)
             filled += width
             return
         if (filled > self.capacity - width).any():
-            self._raise_threshold(part, margin)
+            self._raise_threshold(part)
         mask = self._mask[: score.size].reshape(score.shape)
-        passed = np.flatnonzero(np.greater_equal(score, threshold[:, None], out=mask))
+        limit = _below(least - margin)[:, None]
+        if scale is not None:
+            limit = np.clip(np.floor(limit / scale[:, None]) - 1, -(2.0**31), 2.0**31 - 1).astype(np.int32)
+        passed = np.flatnonzero(np.greater_equal(score, limit, out=mask))
         query = passed // width
-        self._append(part, query, score.reshape(-1)[passed], (row + passed - query * width).astype(np.int32))
+        values = score.reshape(-1)[passed]
+        if scale is not None:
+            values = (values * scale[query]).astype(np.float32)
+        self._append(part, query, values, (row + passed - query * width).astype(np.int32))
 
     def _append(self, part: slice, query: np.ndarray, score: np.ndarray, row: np.ndarray) -> None:
         """query[n] ascending, counted from the part's first."""
@@ -66,31 +89,50 @@ class Candidates:
         self.row.reshape(-1)[place] = row
         filled += count
 
-    def _raise_threshold(self, part: slice, margin: np.ndarray) -> None:
+    def _raise_threshold(self, part: slice) -> None:
         """Keeps what may still be among the k best. Afterwards a whole block fits again."""
         score, row, filled = self.score[part], self.row[part], self.filled[part]  # views
         used = int(filled.max())
-        kth = np.partition(score[:, :used], used - self.k, axis=1)[:, used - self.k] if used >= self.k else -np.inf
-        limit = np.nextafter((kth - 2 * margin).astype(np.float32), np.float32(-np.inf))
-        limit = np.maximum(limit, self.threshold[part])
-        self.threshold[part] = limit
+        if used >= self.k:
+            self._raise_least(part, used)
+        limit = _below(self.least[part] - self.margin[part])
         kept = np.flatnonzero((score >= limit[:, None]) & (np.arange(self.capacity) < filled[:, None]))
         query, values, rows = kept // self.capacity, score.reshape(-1)[kept], row.reshape(-1)[kept]
         score.fill(-np.inf)
         filled.fill(0)
         self._append(part, query, values, rows)
-        for crowded in np.flatnonzero(filled > self.capacity - self.width):  # many documents (nearly) tie for place k
-            count = filled[crowded]
-            best = np.sort(self.settle(part.start + int(crowded), row[crowded, :count]))
-            values, rows = score[crowded, best], row[crowded, best]
-            score[crowded].fill(-np.inf)
-            score[crowded, : len(best)], row[crowded, : len(best)], filled[crowded] = values, rows, len(best)
+        crowded = np.flatnonzero(filled > self.capacity - self.width)  # many documents (nearly) tie for place k
+        if self.patience is not None:
+            self.patience -= len(crowded)
+            if self.patience < 0:
+                raise TooCoarse
+        for one in crowded:
+            count = filled[one]
+            best = np.sort(self.settle(part.start + int(one), row[one, :count]))
+            values, rows = score[one, best], row[one, best]
+            score[one].fill(-np.inf)
+            score[one, : len(best)], row[one, : len(best)], filled[one] = values, rows, len(best)
 
-    def finish(self, margin: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _raise_least(self, part: slice, used: int) -> None:
+        score, least = self.score[part], self.least[part]
+        if self.floor is None:
+            kth = np.partition(score[:, :used], used - self.k, axis=1)[:, used - self.k]
+            found = kth - self.margin[part]
+        else:
+            best = np.argpartition(score[:, :used], used - self.k, axis=1)[:, used - self.k :]
+            full = self.filled[part] >= self.k
+            found = np.where(full, self.floor(part.start, np.take_along_axis(self.row[part, :used], best, 1)), -np.inf)
+        np.maximum(least, found, out=least)
+
+    def finish(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """start[Q + 1], score[n], row[n]: what may be among the k best, query after query."""
         for first in range(0, len(self.filled), TOGETHER):
-            part = slice(first, first + TOGETHER)
-            self._raise_threshold(part, margin[part])
+            self._raise_threshold(slice(first, first + TOGETHER))
         held = np.arange(self.capacity) < self.filled[:, None]
         start = np.concatenate([[0], np.cumsum(self.filled)])
         return start, self.score[held], self.row[held]
+
+
+def _below(limit: np.ndarray) -> np.ndarray:
+    """float32 that are certainly below."""
+    return np.nextafter(limit.astype(np.float32), np.float32(-np.inf))

@@ -1,40 +1,19 @@
-"""What smaller vectors cost: truncated, int8 and binary ones against float32, on the same queries.
-
-A corpus has to fit into memory, a query need not: queries stay float32, except against binary documents with "both".
-"""
+"""What smaller vectors cost: truncated, int8 and binary ones against float32 of full width, on the same queries."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 
 from gcl.retrieval.evaluate import TaskResult, result_of
+from gcl.retrieval.forms import Form, compress, parse_form
 from gcl.retrieval.report import aligned
 from gcl.retrieval.search import search
 from gcl.retrieval.statistics import Comparison, compare
 from gcl.retrieval.task import RetrievalTask
-
-
-@dataclass(frozen=True)
-class Form:
-    """How vectors are stored: the first `width` numbers of each (None: all), as float32, int8 or binary.
-
-    >>> Form(256, "int8").bytes(768), Form(None, "binary").bytes(768), str(Form(256, "int8"))
-    (256, 96, '256 x int8')
-    """
-
-    width: int | None = None
-    kind: str = "float32"
-
-    def bytes(self, width: int) -> int:
-        """Of one vector of a model with embeddings of this width."""
-        kept = min(self.width or width, width)
-        return {"float32": 4 * kept, "int8": kept, "binary": -(-kept // 8), "binary both": -(-kept // 8)}[self.kind]
-
-    def __str__(self) -> str:
-        return f"{self.width or 'all'} x {self.kind}"
 
 
 @dataclass(frozen=True)
@@ -52,21 +31,13 @@ def default_forms(width: int) -> list[Form]:
     return [*(Form(half) for half in halves), Form(None, "int8"), Form(None, "binary"), Form(None, "binary both")]
 
 
-def compress(query: np.ndarray, corpus: np.ndarray, form: Form) -> tuple[np.ndarray, np.ndarray]:
-    """query[Q, D] and corpus[M, D] as float32 vectors whose dot products are the scores of this form.
+def forms_of(words: Sequence[Any]) -> list[Form]:
+    """The forms that a config names, each once.
 
-    int8: one scale for all numbers, the largest magnitude becoming 127, as vector databases do without calibration.
+    >>> [str(form) for form in forms_of(["int8", 128, "int8"])]
+    ['all x int8', '128 x float32']
     """
-    query, corpus = _unit(query[:, : form.width]), _unit(corpus[:, : form.width])
-    if form.kind == "float32":
-        return query, corpus
-    if form.kind == "int8":
-        scale = 127 / np.abs(corpus).max(initial=1e-30)
-        return query, np.rint(corpus * scale).astype(np.float32)
-    if form.kind in ("binary", "binary both"):
-        signs = np.where(corpus >= 0, np.float32(1), np.float32(-1))
-        return (query if form.kind == "binary" else np.where(query >= 0, np.float32(1), np.float32(-1))), signs
-    raise ValueError(f"Vectors are stored as float32, int8, binary or binary both; not {form.kind!r}.")
+    return list(dict.fromkeys(map(parse_form, words)))
 
 
 def compression_table(
@@ -94,6 +65,70 @@ def compression_table(
     return found
 
 
+def of_result(result: TaskResult, metrics: Sequence[str]) -> list[Compressed]:
+    """The forms that `evaluate(forms=…)` measured beside the full vectors; nothing where it did not."""
+    return [
+        Compressed(
+            form,
+            form.bytes(result.width),
+            {name: compare(result.values[name], values[name]) for name in metrics if name in values},
+        )
+        for form, values in result.smaller.items()
+    ]
+
+
+Table = dict[str, dict[str, list[Compressed]]]  # model -> task -> forms
+
+
+def of_models(models: Mapping[str, Mapping[str, TaskResult]], metrics: Sequence[str]) -> Table:
+    """{model: {task: forms}} of everything that was measured in smaller forms."""
+    found = {
+        label: {task: of_result(result, metrics) for task, result in results.items() if result.smaller}
+        for label, results in models.items()
+    }
+    return {label: tasks for label, tasks in found.items() if tasks}
+
+
+HEADER = ("task", "vectors", "model", "metric", "bytes", "full", "small", "change", "95 % interval")
+
+
+def cells(table: Table, *, all_metrics: bool = True) -> list[tuple[str, ...]]:
+    """The lines of a table under HEADER: by task, then form, then model. all_metrics=False: the first alone."""
+    tasks = list(dict.fromkeys(task for by_task in table.values() for task in by_task))
+    forms = list(dict.fromkeys(row.form for by_task in table.values() for rows in by_task.values() for row in rows))
+    lines = []
+    for task in tasks:
+        for form in forms:
+            for label, by_task in table.items():
+                for row in (row for row in by_task.get(task, ()) if row.form == form):
+                    shown = list(row.comparisons.items())[: None if all_metrics else 1]
+                    lines += [_line(task, label, row, name, c) for name, c in shown]
+    return lines
+
+
+def _line(task: str, label: str, row: Compressed, metric: str, c: Comparison) -> tuple[str, ...]:
+    # fmt: off
+    return (task, str(row.form), label, metric, f"{row.bytes:,}", f"{c.before:.4f}", f"{c.after:.4f}",
+            f"{c.change:+.4f}", f"{c.low:+.4f} … {c.high:+.4f}")
+    # fmt: on
+
+
+def table_text(table: Table) -> str:
+    """For a terminal: one metric; the files have all."""
+    return aligned(HEADER, cells(table, all_metrics=False), words=4)
+
+
+def table_records(table: Table) -> list[dict[str, Any]]:
+    """Plain values, a form and metric each, for JSON and CSV."""
+    return [
+        {"model": label, "task": task, "vectors": str(row.form), "bytes": row.bytes, "metric": name, **asdict(c)}
+        for label, by_task in table.items()
+        for task, rows in by_task.items()
+        for row in rows
+        for name, c in row.comparisons.items()
+    ]
+
+
 def as_text(rows: Sequence[Compressed]) -> str:
     header = ["vectors", "bytes", *(cell for name in rows[0].comparisons for cell in (name, "change"))] if rows else []
     body = [
@@ -102,8 +137,3 @@ def as_text(rows: Sequence[Compressed]) -> str:
         for row in rows
     ]
     return aligned(header, body, words=1)
-
-
-def _unit(vectors: np.ndarray) -> np.ndarray:
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return (vectors / np.maximum(lengths, 1e-12)).astype(np.float32)

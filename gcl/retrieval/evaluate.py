@@ -6,7 +6,7 @@ Tasks usually share the rows of one store. Each store is embedded once, the unio
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from torch import nn
@@ -14,19 +14,24 @@ from torch import nn
 from gcl.data.store import Records
 from gcl.retrieval.audit import Audit, audit
 from gcl.retrieval.embed import FieldEmbeddings, embed
+from gcl.retrieval.forms import Form, compress
 from gcl.retrieval.metrics import measure
-from gcl.retrieval.names import depth, parse_metric
-from gcl.retrieval.order import Ties, with_ties
+from gcl.retrieval.names import COVERAGE, TieRule, depth, parse_metric
+from gcl.retrieval.order import with_ties
 from gcl.retrieval.search import search
 from gcl.retrieval.task import RetrievalTask, Run
 from gcl.schema import SideName
 
+_BY_TREC_EVAL = ("ndcg", "map", "recall", "precision")
 DEFAULT_METRICS = ("ndcg@10", "mrr@10", "recall@10", "recall@50", "map@100", "precision@10")
 
 
 @dataclass(frozen=True)
 class TaskResult:
-    """One model on one task: a number a query and metric, and the results they were computed from."""
+    """One model on one task: a number a query and metric, and the results they were computed from.
+
+    width: D of the embeddings; smaller: {form: {metric: [Q]}} of the same with smaller vectors.
+    """
 
     task: str
     values: dict[str, np.ndarray]  # {metric: [Q]}
@@ -35,6 +40,8 @@ class TaskResult:
     query_ids: Sequence[str] = field(repr=False)
     document_ids: Sequence[str] = field(repr=False)
     audit: Audit | None = None
+    width: int = 0
+    smaller: Mapping[Form, dict[str, np.ndarray]] = field(default_factory=dict, repr=False)
 
     @property
     def queries(self) -> int:
@@ -62,9 +69,10 @@ def evaluate(
     query_weights: Mapping[str, float] | None = None,
     document_weights: Mapping[str, float] | None = None,
     threshold: float = 0.0,
-    ties: Ties = "ascending",
+    ties: TieRule = "ascending",
     check: bool = True,
     features: Mapping[SideName, Mapping[str, np.ndarray]] | None = None,
+    forms: Sequence[Form] = (),
     **embedding,
 ) -> dict[str, TaskResult]:
     """{task name: TaskResult}.
@@ -72,9 +80,10 @@ def evaluate(
     Raises ValueError, before anything is embedded, for a misspelt metric and for a task too broken to be measured.
 
     k: documents retrieved a query; by default the largest cutoff among the metrics.
-    query_weights, document_weights: field weights other than the schema's.
+    query_weights, document_weights: field weights other than the schema's; a task's own document_weights come first.
     threshold: binary metrics call relevant what is above it.
     features: {side: {field: a frozen trunk's cached output, one row a record of the store}}.
+    forms: smaller vectors to measure with the same queries, documents and metrics.
     embedding: keyword arguments of `embed` (batch_size, workers, device, cache, progress …).
     """
     for name in metrics:
@@ -93,14 +102,19 @@ def evaluate(
         encoder, [task.corpus for task in tasks], "document", features=features.get("document"), **embedding
     )
     results = {}
-    shared, vectors = None, np.empty((0, 0), dtype=np.float32)
+    shared, vectors = (None, None), np.empty((0, 0), dtype=np.float32)
     for task, query, document in zip(tasks, queries, documents, strict=True):
-        if shared is not document:  # tasks with the very same corpus share its fused vectors
-            shared, vectors = document, document.fused(document_weights)
-        score, row = search(query.fused(query_weights), vectors, k, rank=task.id_ranks)
-        results[task.name] = result_of(
-            task, score, row, metrics, threshold=threshold, ties=ties, audited=audits.get(task.name)
-        )
+        weights = document_weights if task.document_weights is None else task.document_weights
+        if shared[0] is not document or shared[1] != weights:  # tasks with the very same corpus share its fused vectors
+            shared, vectors = (document, weights), document.fused(weights)
+        asked = query.fused(query_weights)
+        score, row = search(asked, vectors, k, rank=task.id_ranks)
+        result = result_of(task, score, row, metrics, threshold=threshold, ties=ties, audited=audits.get(task.name))
+        smaller = {}
+        for form in forms:
+            found = search(*compress(asked, vectors, form), k, rank=task.id_ranks)
+            smaller[form] = result_of(task, *found, metrics, threshold=threshold, ties=ties).values
+        results[task.name] = replace(result, width=vectors.shape[1], smaller=smaller)
     return results
 
 
@@ -111,17 +125,30 @@ def result_of(
     metrics: Sequence[str] = DEFAULT_METRICS,
     *,
     threshold: float = 0.0,
-    ties: Ties = "ascending",
+    ties: TieRule = "ascending",
     audited: Audit | None = None,
 ) -> TaskResult:
     """Measures results that are already there: score[Q, K], row[Q, K] corpus positions (-1: none).
 
     ties: how equal scores are ordered before measuring.
     """
+    if ties == "published":
+        by_id = [name for name in metrics if parse_metric(name).family in _BY_TREC_EVAL]
+        in_list = [name for name in metrics if name not in by_id]
+        result = result_of(task, score, row, in_list, threshold=threshold, ties="listed", audited=audited)
+        values = result.values | result_of(task, score, row, by_id, threshold=threshold, ties="descending").values
+        return replace(result, values={name: values[name] for name in metrics})
     if ties != "ascending":
         score, row = with_ties(score, row, task.id_ranks, ties)
     gains = task.judgments.gains(row, len(task.corpus))
-    values = measure(metrics, gains=gains, judged=task.judgments.by_query(len(task.queries)), threshold=threshold)
+    covered = any(parse_metric(name).family in COVERAGE for name in metrics)
+    values = measure(
+        metrics,
+        gains=gains,
+        judged=task.judgments.by_query(len(task.queries)),
+        threshold=threshold,
+        standing=task.judgments.standing(row, len(task.corpus)) if covered else None,
+    )
     return TaskResult(task.name, values, score, row, task.queries.ids, task.corpus.ids, audited)
 
 

@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from gcl.retrieval.names import MetricName, parse_metric
+from gcl.retrieval.coverage import coverage
+from gcl.retrieval.names import COVERAGE, MetricName, parse_metric
 
 _LARGEST_EXPONENT = 1000.0  # 2**1024 is no float64
 GRADES = 4  # Chapelle et al. 2009 use the grades 0…4; err_grades maps a query's highest relevance to 4.
@@ -212,13 +213,19 @@ def rank_biased_precision(hits: Hits, k: int | None = None, *, persistence: floa
 
 
 def measure(
-    names: Sequence[str], *, gains: np.ndarray, judged: np.ndarray, threshold: float = 0.0
+    names: Sequence[str],
+    *,
+    gains: np.ndarray,
+    judged: np.ndarray,
+    threshold: float = 0.0,
+    standing: np.ndarray | None = None,
 ) -> dict[str, np.ndarray]:
     """Every named metric (see `names`) for every query: {name: [Q] float64}.
 
     gains[Q, K]: relevance of the retrieved documents in rank order, 0 where unjudged or where fewer than K were found.
     judged[Q, J]: all judged relevances of each query, padded with 0.
     threshold: binary metrics call a document relevant if its relevance is above this; graded ones use all above 0.
+    standing[Q, K]: what is known of each result (`Judgments.standing`); judged@K and hole@K are read from it.
 
     >>> measure(["recall@2", "mrr@10"], gains=np.array([[0, 1]]), judged=np.array([[1, 1]]))
     {'recall@2': array([0.5]), 'mrr@10': array([0.5])}
@@ -226,7 +233,10 @@ def measure(
     parsed = {name: parse_metric(name) for name in names}
     graded = Hits.of(gains, judged)
     binary = graded if threshold == 0 else Hits.of(gains, judged, threshold=threshold)
-    return {name: _one(metric, graded, binary) for name, metric in parsed.items()}
+    return {
+        name: coverage(metric, standing) if metric.family in COVERAGE else _one(metric, graded, binary)
+        for name, metric in parsed.items()
+    }
 
 
 def _one(metric: MetricName, graded: Hits, binary: Hits) -> np.ndarray:

@@ -5,11 +5,19 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from difflib import get_close_matches
+from typing import Literal
 
 FAMILIES = (
     "ndcg", "ndcg_exp", "map", "mrr", "recall", "precision", "hit", "rprec", "err", "err_grades", "rbp",
+    "judged", "hole",
 )  # fmt: skip
-_NEEDS_CUTOFF = {"precision", "hit"}
+COVERAGE = ("judged", "hole")  # what is known about the results, not how good they are
+_NEEDS_CUTOFF = {"precision", "hit", *COVERAGE}
+# How equal scores are ordered. "published": as the published GCL figures mix them, document id descending for what
+# pytrec_eval computes, the order of the list for what is computed in loops.
+TieRule = Literal["ascending", "descending", "listed", "published"]
+Sampling = Literal["weight", "uniform", "largest"]  # how queries are drawn
+PARTS = ("test", "dev", "all")
 _NAME = re.compile(r"(?P<family>[a-z_]+?)(?P<parameter>(?<=rbp)0?\.\d+)?(?:@(?P<cutoff>\d+))?")
 _ELSEWHERE = {  # what other tools call them
     "p": "precision", "success": "hit", "hitrate": "hit", "hit_rate": "hit", "accuracy": "hit", "acc": "hit",
@@ -42,7 +50,8 @@ def parse_metric(name: str) -> MetricName:
     Traceback (most recent call last):
     ...
     ValueError: There is no metric 'nddcg@10'. Did you mean 'ndcg@10'? A metric is one of ndcg, ndcg_exp, map, mrr, \
-recall, precision, hit, rprec, err, err_grades, rbp, with '@K' for a cutoff, and rbp.8 for a persistence of 0.8.
+recall, precision, hit, rprec, err, err_grades, rbp, judged, hole, with '@K' for a cutoff, and rbp.8 for a persistence \
+of 0.8.
     """
     match = _NAME.fullmatch(name)
     if match is None or match["family"] not in FAMILIES:

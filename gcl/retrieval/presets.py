@@ -1,96 +1,62 @@
-"""Other people's evaluations, to compare with their published figures: what they sample, grade and report.
+"""What an evaluation asks of a task: which of its queries, which of their judgments, graded how, ties broken how.
 
-    "gcl"          evals/eval_gs_v1.py of github.com/marqo-ai/GCL: scores become 1…100, 2,000 queries drawn by weight
-    "gcl-uniform"  its variant on the hub: the same with every query equally likely
-    "marqtune"     the metrics of Marqtune's evaluation, on the 4,000 queries of the largest weight
-    "fashionclip"  the metrics of Marqo-FashionCLIP
-
-The published GCL figures mix two rules for equal scores: pytrec_eval's (document id descending) and the order of the
-list for what is computed in loops. The preset does the same; everywhere else ours holds (id ascending).
+The values of other people's evaluations stand in conf/evaluate/ (gcl, marqtune, fashionclip, marqo_ecommerce); here is
+what the words there do. The published evaluator they all come from is evals/eval_gs_v1.py (and eval_hf_datasets_v1.py)
+of https://github.com/marqo-ai/GCL.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
-from typing import Literal
+from typing import get_args
 
 import numpy as np
 
-from gcl.retrieval.evaluate import TaskResult, result_of
-from gcl.retrieval.names import parse_metric
+from gcl.data.store import Records
+from gcl.retrieval.names import Sampling, TieRule
 from gcl.retrieval.task import Judgments, RetrievalTask
+from gcl.schema import Modality
 
-_CUTOFFS = (1, 2, 3, 4, 5, 6, 8, 10, 20, 50, 100, 200, 500, 1000)
-_BY_TREC_EVAL = ("ndcg", "map", "recall", "precision")
+BETWEEN = "_{!@#~}_"  # stands behind every query field in the published evaluator; it decides the sorted order
 
 
 @dataclass(frozen=True)
-class Preset:
-    """metrics and depth: what is computed from how many results. queries, sampling: how many of a task's queries are
-    asked and how they are chosen. rescaled: relevance becomes 1…100 (`rescale`). judged: at most so many judgments a
-    query, the most relevant ones. mixed_ties: see above."""
+class Rules:
+    """queries: how many of a task's queries are asked (None: all), chosen as `sample` says with `seed`. rescale:
+    relevance becomes 1…100 over the task's whole range. judged: at most so many judgments a query, the most relevant
+    ones. ties: how equal scores are ordered; "published" is the mixture of the published figures (`TieRule`)."""
 
-    metrics: tuple[str, ...]
-    depth: int = 1000
     queries: int | None = None
-    sampling: Literal["weight", "uniform", "largest"] = "weight"
-    rescaled: bool = False
+    sample: Sampling = "weight"
+    seed: int = 1
+    rescale: bool = False
     judged: int | None = None
-    mixed_ties: bool = False
+    ties: TieRule = "ascending"
+
+    def __post_init__(self) -> None:
+        for name, kind in (("sample", Sampling), ("ties", TieRule)):
+            if getattr(self, name) not in get_args(kind):
+                raise ValueError(f"evaluate.{name} is {', '.join(get_args(kind))}; not {getattr(self, name)!r}.")
+        for name in ("queries", "judged"):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise ValueError(f"evaluate.{name}={value}: a number of at least 1, or null for all.")
 
 
-_GCL = Preset(
-    metrics=tuple(f"{family}@{k}" for family in (*_BY_TREC_EVAL, "mrr") for k in _CUTOFFS)
-    + ("err@1000", "rbp.7@1000", "rbp.8@1000", "rbp.9@1000"),
-    queries=2000,
-    rescaled=True,
-    judged=1000,
-    mixed_ties=True,
-)
-PRESETS = {
-    "gcl": _GCL,
-    "gcl-uniform": replace(_GCL, sampling="uniform"),
-    "marqtune": Preset(
-        metrics=("ndcg@10", "ndcg@100", "mrr@1000", "map@1000", "precision@10", "recall@10", "recall@50"),
-        queries=4000,
-        sampling="largest",
-    ),
-    "fashionclip": Preset(metrics=("mrr", "recall@1", "recall@10", "precision@1", "precision@10")),
-}
-
-
-def preset(name: str) -> Preset:
-    if name not in PRESETS:
-        nearest = get_close_matches(name, PRESETS, n=1, cutoff=0.0)[0]
-        raise ValueError(f"There is no preset {name!r}, did you mean {nearest!r}? There are {', '.join(PRESETS)}.")
-    return PRESETS[name]
-
-
-def prepared_for(task: RetrievalTask, rule: Preset) -> RetrievalTask:
-    """The task as the preset asks it: graded, cut and with its sample of the queries, in their order of being drawn."""
+def under(task: RetrievalTask, rules: Rules) -> RetrievalTask:
+    """The task as the rules ask it: graded, with its sample of the queries in the order of being drawn, and cut."""
     judgments = task.judgments
-    relevance = rescale(judgments.relevance) if rule.rescaled else judgments.relevance
-    judgments = replace(judgments, relevance=relevance)
-    if rule.judged is not None:
-        judgments = _select(judgments, _most_relevant(judgments, rule.judged))
-    task = RetrievalTask(task.name, task.queries, task.corpus, judgments)
-    if rule.queries is None or rule.queries >= len(task.queries):
-        return task
-    weight = np.bincount(judgments.query, weights=judgments.relevance, minlength=len(task.queries))
-    return with_queries(task, sample(task.queries.ids, weight, rule.queries, rule.sampling))
-
-
-def measured_by(task: RetrievalTask, rule: Preset, score: np.ndarray, row: np.ndarray) -> TaskResult:
-    """The preset's metrics of results that are already there, with its rules for equal scores."""
-    if not rule.mixed_ties:
-        return result_of(task, score, row, rule.metrics)
-    by_id = [name for name in rule.metrics if parse_metric(name).family in _BY_TREC_EVAL]
-    listed = [name for name in rule.metrics if name not in by_id]
-    result = result_of(task, score, row, listed, ties="listed")
-    values = result.values | result_of(task, score, row, by_id, ties="descending").values
-    return replace(result, values={name: values[name] for name in rule.metrics})
+    if rules.rescale:
+        judgments = replace(judgments, relevance=rescale(judgments.relevance))
+    task = replace(task, judgments=judgments)
+    if rules.queries is not None and rules.queries < len(task.queries):
+        weight = np.bincount(judgments.query, weights=judgments.relevance, minlength=len(task.queries))
+        drawn = sample(sorting_keys(task.queries), weight, rules.queries, rules.sample, seed=rules.seed)
+        task = with_queries(task, drawn)
+    if rules.judged is not None:
+        kept = _select(task.judgments, _most_relevant(task.judgments, rules.judged))
+        task = replace(task, judgments=kept)
+    return task
 
 
 def rescale(score: np.ndarray) -> np.ndarray:
@@ -106,20 +72,39 @@ def rescale(score: np.ndarray) -> np.ndarray:
     return np.floor((score - low) / (high - low) * 99 + 1).astype(np.float32)
 
 
-def sample(ids: Sequence[str], weight: np.ndarray, count: int, how: str = "weight") -> np.ndarray:
-    """Positions of `count` queries. "weight" and "uniform" draw as pandas' `sample(count, random_state=1)` does from a
-    table sorted by query; "largest" takes the largest weights, the first of equal ones.
+def sorting_keys(queries: Records) -> list[str]:
+    """What the published evaluator sorts queries by before it draws: the text of their fields, each followed by
+    "_{!@#~}_". Queries with a picture go by their id."""
+    if any(field.modality is not Modality.text for field in queries.side.values()):
+        return [str(name) for name in queries.ids]
+    rows = np.arange(len(queries))
+    columns = [queries.column(name, rows) for name in queries.side]
+    return ["".join((text or "") + BETWEEN for text in texts) for texts in zip(*columns, strict=True)]
+
+
+def sample(
+    keys: Sequence[str], weight: np.ndarray, count: int, how: Sampling = "weight", *, seed: int = 1
+) -> np.ndarray:
+    """Positions of `count` queries. "weight" and "uniform" draw as pandas' `sample(count, random_state=seed)` does from
+    a table sorted by key; "largest" takes the largest weights, the first of equal ones.
 
     >>> sample(["b", "a", "c"], np.array([1.0, 3.0, 0.5]), 2, "largest")
     array([1, 0])
     """
     if how == "largest":
         return np.argsort(-weight, kind="stable")[:count]
-    if how not in ("weight", "uniform"):
-        raise ValueError(f"Queries are sampled by weight, uniform or largest; not {how!r}.")
-    table = np.array(sorted(range(len(ids)), key=lambda position: str(ids[position])))
-    p = None if how == "uniform" else weight[table] / weight.sum()
-    return table[np.random.RandomState(1).choice(len(table), size=count, replace=False, p=p)]
+    table = np.array(sorted(range(len(keys)), key=lambda position: str(keys[position])))
+    return table[draw(weight[table], Rules(count, how, seed))]
+
+
+def draw(weight: np.ndarray, rules: Rules) -> np.ndarray:
+    """Positions of the queries that are asked, of queries in sorted order with these weights."""
+    if rules.queries is None or rules.queries >= len(weight):
+        return np.arange(len(weight))
+    if rules.sample == "largest":
+        return np.argsort(-weight, kind="stable")[: rules.queries]
+    p = None if rules.sample == "uniform" else weight / weight.sum()
+    return np.random.RandomState(rules.seed).choice(len(weight), size=rules.queries, replace=False, p=p)
 
 
 def with_queries(task: RetrievalTask, positions: np.ndarray) -> RetrievalTask:
@@ -128,7 +113,7 @@ def with_queries(task: RetrievalTask, positions: np.ndarray) -> RetrievalTask:
     place[positions] = np.arange(len(positions))
     kept = _select(task.judgments, np.flatnonzero(place[task.judgments.query] >= 0))
     kept = replace(kept, query=place[kept.query])
-    return RetrievalTask(task.name, task.queries.subset(positions), task.corpus, kept)
+    return replace(task, queries=task.queries.subset(positions), judgments=kept)
 
 
 def _select(judgments: Judgments, which: np.ndarray) -> Judgments:

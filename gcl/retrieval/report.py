@@ -1,4 +1,4 @@
-"""Tables of one or two models: for the terminal, as Markdown, CSV and JSON; every number with its n and interval."""
+"""Tables of one, two or more models: for the terminal, as Markdown, CSV, JSON; every number with n and interval."""
 
 from __future__ import annotations
 
@@ -6,14 +6,19 @@ import csv
 import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from gcl.retrieval.evaluate import TaskResult
-from gcl.retrieval.statistics import Comparison, Interval, bootstrap, compare, holm
+from gcl.retrieval.statistics import Comparison, Interval, bootstrap, bootstrap_together, compare, holm
 
 HEADER = ("task", "metric", "base", "tuned", "change", "95 % interval", "p (Holm)", "n", "better/same/worse")
+CONTEST_HEADER = (
+    "task", "metric", "model", "value", "change", "95 % interval", "p (Holm)", "n", "better/same/worse",
+)  # fmt: skip
 SINGLE_HEADER = ("task", "metric", "value", "95 % interval", "n")
 
 
@@ -58,20 +63,86 @@ class SingleRow:
         return (self.task, self.metric, f"{i.mean:.4f}", f"{i.low:.4f} … {i.high:.4f}", str(self.n))
 
 
+@dataclass(frozen=True)
+class ContestRow:
+    """One line of a table of any number of models. against: the first model compared with this one, None for the first;
+    p_corrected: Holm's, None for metrics that were not declared beforehand."""
+
+    task: str
+    metric: str
+    model: str
+    interval: Interval
+    n: int
+    against: Comparison | None = None
+    p_corrected: float | None = None
+
+    def cells(self) -> tuple[str, ...]:
+        c, p = self.against, self.p_corrected
+        change = ("", "", "", str(self.n), "")
+        if c is not None:
+            shown = "" if p is None else "< .001" if p < 0.001 else f"{p:.3f}"
+            counts = f"{c.wins}/{c.ties}/{c.losses}"
+            change = (f"{c.change:+.4f}", f"{c.low:+.4f} … {c.high:+.4f}", shown, str(c.n), counts)
+        return (self.task, self.metric, self.model, f"{self.interval.mean:.4f}", *change)
+
+
+AnyRow = Row | SingleRow | ContestRow
+
+
+def contest_rows(
+    models: Mapping[str, Mapping[str, TaskResult]], declared: Sequence[str] | None = None, *, seed: int = 0
+) -> list[ContestRow]:
+    """Every metric of every task for every model, each compared with the first model.
+
+    declared: the metrics that are tested, over which (times tasks, times models) Holm's correction runs; by default all
+    of them. The others get a value and an interval: hundreds of hypotheses at once would hide every difference.
+    Raises ValueError unless all models answered the same tasks and queries.
+    """
+    (first, base), *others = models.items()
+    for results in dict(others).values():
+        _check_comparable(base, results)
+    rows: list[ContestRow] = []
+    for task, result in base.items():
+        names = list(result.values)
+        intervals = {
+            label: dict(zip(names, bootstrap_together(_columns(results[task], names), seed=seed), strict=True))
+            for label, results in models.items()
+        }
+        for metric, values in result.values.items():
+            rows.append(ContestRow(task, metric, first, intervals[first][metric], len(values)))
+            for label, results in others:
+                theirs = results[task].values[metric]
+                tested = declared is None or metric in declared
+                against = compare(values, theirs, seed=seed) if tested else None
+                rows.append(ContestRow(task, metric, label, intervals[label][metric], len(theirs), against))
+    corrected = holm({n: row.against.p for n, row in enumerate(rows) if row.against is not None})
+    return [replace(row, p_corrected=corrected.get(n)) for n, row in enumerate(rows)]
+
+
+def _columns(result: TaskResult, names: Sequence[str]) -> np.ndarray:
+    return np.stack([result.values[name] for name in names], axis=1)
+
+
 def comparison_rows(base: Mapping[str, TaskResult], tuned: Mapping[str, TaskResult], *, seed: int = 0) -> list[Row]:
     """Every metric of every task for two models. Raises ValueError unless both answered the same tasks and queries."""
+    _check_comparable(base, tuned)
+    found = {}
+    for name in base:
+        for metric in base[name].values:
+            found[name, metric] = compare(base[name].values[metric], tuned[name].values[metric], seed=seed)
+    corrected = holm({key: comparison.p for key, comparison in found.items()})
+    return [Row(task, metric, comparison, corrected[task, metric]) for (task, metric), comparison in found.items()]
+
+
+def _check_comparable(base: Mapping[str, TaskResult], tuned: Mapping[str, TaskResult]) -> None:
     if base.keys() != tuned.keys():
         raise ValueError(f"The models were measured on different tasks: {sorted(base)} and {sorted(tuned)}.")
-    found = {}
     for name in base:
         if list(base[name].query_ids) != list(tuned[name].query_ids):
             raise ValueError(f"Task {name!r}: the two models answered different queries.")
         for metric in base[name].values:
             if metric not in tuned[name].values:
                 raise ValueError(f"Task {name!r}: {metric} was measured for one model only.")
-            found[name, metric] = compare(base[name].values[metric], tuned[name].values[metric], seed=seed)
-    corrected = holm({key: comparison.p for key, comparison in found.items()})
-    return [Row(task, metric, comparison, corrected[task, metric]) for (task, metric), comparison in found.items()]
 
 
 def single_rows(results: Mapping[str, TaskResult], *, seed: int = 0) -> list[SingleRow]:
@@ -82,9 +153,9 @@ def single_rows(results: Mapping[str, TaskResult], *, seed: int = 0) -> list[Sin
     ]
 
 
-def as_text(rows: Sequence[Row | SingleRow]) -> str:
+def as_text(rows: Sequence[AnyRow]) -> str:
     """A table for a terminal, a blank line between tasks."""
-    lines = aligned(*_table(rows), words=2).split("\n")
+    lines = aligned(*_table(rows), words=_words(rows)).split("\n")
     spaced = lines[:2]
     for number, (row, line) in enumerate(zip(rows, lines[2:], strict=True)):
         spaced += ["", line] if number and row.task != rows[number - 1].task else [line]
@@ -108,15 +179,19 @@ def aligned(header: Sequence[str], body: Sequence[Sequence[str]], *, words: int)
     return "\n".join([line(header), "  ".join("-" * width for width in widths), *map(line, body)])
 
 
-def as_markdown(rows: Sequence[Row | SingleRow]) -> str:
-    header, body = _table(rows)
-    rule = ["---" if column < 2 else "---:" for column in range(len(header))]
+def as_markdown(rows: Sequence[AnyRow]) -> str:
+    return markdown_table(*_table(rows), words=_words(rows))
+
+
+def markdown_table(header: Sequence[str], body: Sequence[Sequence[str]], *, words: int) -> str:
+    """A table in Markdown: the first `words` columns to the left, figures to the right."""
+    rule = ["---" if column < words else "---:" for column in range(len(header))]
     return "\n".join(
         "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |" for cells in [header, rule, *body]
     )
 
 
-def as_csv(rows: Sequence[Row | SingleRow]) -> str:
+def as_csv(rows: Sequence[AnyRow]) -> str:
     """Full precision, one row a metric."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
@@ -127,8 +202,16 @@ def as_csv(rows: Sequence[Row | SingleRow]) -> str:
     return out.getvalue()
 
 
-def as_record(row: Row | SingleRow) -> dict[str, Any]:
+def as_record(row: AnyRow) -> dict[str, Any]:
     """A row as plain values, for CSV and JSON."""
+    if isinstance(row, ContestRow):
+        i, c = row.interval, row.against
+        found = {"task": row.task, "metric": row.metric, "model": row.model, "value": i.mean, "low": i.low,
+                 "high": i.high, "n": row.n}  # fmt: skip
+        names = {"change": "change", "change_low": "low", "change_high": "high", "p": "p", "better": "wins",
+                 "same": "ties", "worse": "losses"}  # fmt: skip
+        found |= {key: None if c is None else getattr(c, name) for key, name in names.items()}
+        return found | {"p_holm": row.p_corrected}
     if isinstance(row, SingleRow):
         i = row.interval
         return {"task": row.task, "metric": row.metric, "value": i.mean, "low": i.low, "high": i.high, "n": row.n}
@@ -157,6 +240,11 @@ def audit_lines(results: Iterable[TaskResult]) -> list[str]:
     return [line for result in results if result.audit is not None for line in result.audit.lines]
 
 
-def _table(rows: Sequence[Row | SingleRow]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    header = SINGLE_HEADER if rows and isinstance(rows[0], SingleRow) else HEADER
-    return header, [row.cells() for row in rows]
+def _table(rows: Sequence[AnyRow]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    headers = {SingleRow: SINGLE_HEADER, ContestRow: CONTEST_HEADER}
+    return headers.get(type(rows[0]), HEADER) if rows else HEADER, [row.cells() for row in rows]
+
+
+def _words(rows: Sequence[AnyRow]) -> int:
+    """How many of the columns hold words."""
+    return 3 if rows and isinstance(rows[0], ContestRow) else 2

@@ -14,6 +14,7 @@ import numpy as np
 from gcl.data.sample import Record
 from gcl.data.shards import content_hash
 from gcl.data.store import Records
+from gcl.retrieval.coverage import JUDGED, JUDGED_ELSEWHERE, NOTHING, UNKNOWN
 from gcl.retrieval.order import id_ranks
 from gcl.schema import Field
 
@@ -120,6 +121,17 @@ class Judgments:
             start = end[position]
         return gains
 
+    def standing(self, row: np.ndarray, documents: int) -> np.ndarray:
+        """What is known of each result, row[Q, K] -> int8[Q, K] (see `coverage`)."""
+        inside = self.document >= 0
+        anywhere = np.zeros(documents + 1, dtype=bool)
+        anywhere[self.document[inside]] = True
+        pairs = np.unique(self.query[inside] * documents + self.document[inside])
+        asked = np.arange(len(row))[:, None] * documents + row
+        here = np.isin(asked, pairs)
+        known = np.where(here, JUDGED, np.where(anywhere[row], JUDGED_ELSEWHERE, UNKNOWN))
+        return np.where(row < 0, NOTHING, known).astype(np.int8)
+
 
 @dataclass
 class RetrievalTask:
@@ -129,6 +141,11 @@ class RetrievalTask:
     queries: Records
     corpus: Records
     judgments: Judgments
+    document_weights: Mapping[str, float] | None = None  # of this task alone; None: the schema's
+    dangling: int = 0  # judgments of products that do not exist, which were left out before
+    unanswered: int = 0  # queries without a relevant document, which were left out before
+    asked_before: int = 0  # queries and judgments that were not left out, over all parts: what these two compare with
+    judged_before: int = 0
 
     @cached_property
     def id_ranks(self) -> np.ndarray:
@@ -174,19 +191,29 @@ def task_from_qrels(
     )
 
 
-def from_prepared(prepared, name: str, part: str) -> RetrievalTask:
-    """The task `name` of a prepared catalog, its "dev" or "test" part. Its queries are those with a judgment."""
-    stored = prepared.task(name, part)
-    query_rows, query = np.unique(stored.query, return_inverse=True)
-    corpus_rows = np.asarray(stored.corpus, dtype=np.int64)
+def from_prepared(prepared, name: str, part: str, *, prefix: str = "") -> RetrievalTask:
+    """The task `name` of a prepared catalog, its "dev" or "test" part, or "all" of it. Its queries are those with a
+    judgment; what preparing left out is counted (`dangling`, `unanswered`). prefix: put before its name."""
+    counts = prepared.counts["tasks"][name]
+    parts = [half for half in ("dev", "test") if counts[half]["queries"]] if part == "all" else [part]
+    halves = [prepared.task(name, half) for half in parts]
+    query, wanted, relevance = (
+        np.concatenate([getattr(half, key) for half in halves]) for key in ("query", "document", "relevance")
+    )
+    query_rows, query = np.unique(query, return_inverse=True)
+    corpus_rows = np.asarray(halves[0].corpus, dtype=np.int64)
     order = np.argsort(corpus_rows, kind="stable")
-    slot = np.searchsorted(corpus_rows, stored.document, sorter=order).clip(max=max(len(corpus_rows) - 1, 0))
-    document = order[slot] if len(corpus_rows) else np.full(len(stored.document), -1)
-    found = corpus_rows[document] == stored.document if len(corpus_rows) else np.zeros(len(stored.document), dtype=bool)
-    outside = tuple(str(prepared.documents.ids[row]) for row in np.asarray(stored.document)[~found])
+    slot = np.searchsorted(corpus_rows, wanted, sorter=order).clip(max=max(len(corpus_rows) - 1, 0))
+    document = order[slot] if len(corpus_rows) else np.full(len(wanted), -1)
+    found = corpus_rows[document] == wanted if len(corpus_rows) else np.zeros(len(wanted), dtype=bool)
+    outside = tuple(str(prepared.documents.ids[row]) for row in wanted[~found])
     return RetrievalTask(
-        f"{name}.{part}",
+        prefix + (name if part == "all" else f"{name}.{part}"),
         prepared.queries.subset(query_rows),
         prepared.documents.subset(corpus_rows),
-        Judgments(query.reshape(-1), np.where(found, document, -1), stored.relevance, outside),
+        Judgments(query.reshape(-1), np.where(found, document, -1), relevance, outside),
+        dangling=counts.get("dangling_judgments", 0),
+        unanswered=counts.get("queries_without_relevant", 0) if "dangling_judgments" in counts else 0,
+        asked_before=sum(counts[half]["queries"] for half in ("dev", "test")),
+        judged_before=sum(counts[half]["judgments"] for half in ("dev", "test")),
     )

@@ -15,6 +15,7 @@ from torch import nn
 
 from gcl.data.sample import Record
 from gcl.data.store import Records
+from gcl.retrieval.cache import Cache
 from gcl.retrieval.embed import FieldEmbeddings, embed
 from gcl.retrieval.order import id_ranks
 from gcl.retrieval.search import search
@@ -43,7 +44,8 @@ class Hit:
 class Engine:
     """A catalog and the models that search it. Thread-safe.
 
-    encoders: {label: DualEncoder}, the base first. documents: the catalog's products.
+    encoders: {label: DualEncoder}, the base first. documents: the catalog's products. features: {label: {field: a
+    frozen trunk's cached output}}.
     Queries may be texts, pictures or both whatever the catalog's own queries are, as far as the models have towers.
     """
 
@@ -52,7 +54,8 @@ class Engine:
         encoders: Mapping[str, nn.Module],
         documents: Records,
         *,
-        cache: str | Path | None = None,
+        cache: Cache | str | Path | None = None,
+        features: Mapping[str, Any] | None = None,
         **embedding: Any,
     ) -> None:
         if not encoders or not len(documents):
@@ -64,7 +67,9 @@ class Engine:
         self._rank = id_ranks(documents.ids)
         self._searchers = {}
         for label, encoder in encoders.items():
-            embedded = embed(encoder, documents, "document", cache=cache, **embedding)
+            embedded = embed(
+                encoder, documents, "document", cache=cache, features=(features or {}).get(label), **embedding
+            )
             self._searchers[label] = _Searcher(encoder.with_schema(schema), embedded, self._rank)
 
     @property

@@ -2,6 +2,9 @@
 
 import multiprocessing
 import os
+import subprocess
+import sys
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -13,7 +16,7 @@ from small_models import SCHEMA, documents, picture, tiny_encoder
 from gcl.data.batch import SideReader
 from gcl.data.shards import ShardWriter
 from gcl.data.store import RecordStore
-from gcl.retrieval.cache import embedding_key
+from gcl.retrieval.cache import Cache, embedding_key
 from gcl.retrieval.embed import embed
 from gcl.retrieval.task import ListRecords
 from gcl.schema import Field, Schema
@@ -121,7 +124,9 @@ def test_cache_key_changes_with_everything_that_matters_and_nothing_else(encoder
     other_prompt = {**fields, "title": replace(fields["title"], prompt="{}")}
     nudged, other_pixels = tiny_encoder(), tiny_encoder()
     with torch.no_grad():
-        next(nudged.parameters()).view(-1)[0].mul_(1 + 1e-6)
+        nudged.model.logit_scale.add_(1.0)  # no embedding knows the temperature
+        assert key == embedding_key(nudged, records, fields)
+        next(nudged.model.visual.parameters()).view(-1)[0].mul_(1 + 1e-6)
     other_pixels.preprocess = replace(other_pixels.preprocess, resize="longest")
     keys = {
         key,
@@ -134,6 +139,84 @@ def test_cache_key_changes_with_everything_that_matters_and_nothing_else(encoder
         embedding_key(encoder, records, fields, block=32),
     }
     assert len(keys) == 8
+
+
+def test_what_is_larger_than_memory_may_be_is_mapped_and_has_the_same_bits(tmp_path, encoder):
+    """With a limit of 0 bytes everything is: embeddings, parts of them and fused vectors, kept or not."""
+    records, rows = documents(21), np.array([20, 3, 7])
+    small = embed(encoder, records, "document", batch_size=4)
+    for place in ({"cache": tmp_path / "kept"}, {"scratch": tmp_path / "scratch"}, {}):
+        for _ in range(2):
+            large = embed(encoder, records, "document", batch_size=4, in_memory=0, **place)
+            assert same(small, large) and isinstance(large.embedding, np.memmap)
+            assert isinstance(large.fused(), np.memmap) and np.array_equal(large.fused(), small.fused())
+            part = large.take(rows)
+            assert isinstance(part.embedding, np.memmap) and np.array_equal(part.fused(), small.fused()[rows])
+    assert not list((tmp_path / "scratch").iterdir())  # files without a name
+    assert len(list((tmp_path / "kept").iterdir())) == 2  # embedding and present, nothing half finished
+
+
+def test_a_large_corpus_is_never_in_memory_as_a_whole(tmp_path):
+    """Growth of this process's own memory while 180 MiB of embeddings are made, fused and searched."""
+    code = """
+import sys, numpy as np, torch
+from gcl.retrieval.embed import embed
+from gcl.retrieval.task import ListRecords
+from gcl.retrieval.search import search
+from gcl.schema import Field, Schema
+
+class Pieces:
+    def text(self, texts): return torch.tensor([[len(t) % 97, len(t) % 89] for t in texts])
+
+class Wide(torch.nn.Module):
+    width, preprocess, schema = 768, Pieces(), Schema({"q": Field()}, {"t": Field()})
+    def __init__(self):
+        super().__init__()
+        self.table = torch.nn.Embedding(128, 768)
+    def embed_fields(self, batch, side):
+        return torch.nn.functional.normalize(self.table(batch.fields["t"]).sum(1), dim=-1)[:, None]
+
+def anonymous():
+    return int(next(l for l in open("/proc/self/status") if l.startswith("RssAnon")).split()[1]) * 1024
+
+records = ListRecords([str(n) for n in range(60000)], [{"t": "x" * (n % 90 + 1)} for n in range(60000)], {"t": Field()})
+encoder = Wide()
+embed(encoder, records.subset(range(64)), "document")
+search(np.ones((2, 768), np.float32), np.ones((4000, 768), np.float32), 5, rank=np.arange(4000))
+before = anonymous()
+found = embed(encoder, records, "document", batch_size=256, cache=sys.argv[1], in_memory=1 << 20)
+fused = found.fused()
+search(fused[:2], fused, 5, rank=np.arange(60000))
+print(anonymous() - before, found.embedding.nbytes)
+"""
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)
+    grown, size = map(int, done.stdout.split())
+    assert size > 170 << 20 and grown < size / 2, (grown, size)
+
+
+def test_a_cache_that_has_grown_too_large_forgets_what_was_used_longest_ago(tmp_path, encoder, monkeypatch):
+    size = embed(encoder, documents(9), "document").embedding.nbytes
+    cache = Cache(tmp_path, limit=2 * size + 1000)
+    for count in (9, 10, 9):
+        embed(encoder, documents(count), "document", cache=cache)
+        time.sleep(0.02)
+    embed(encoder, documents(8), "document", cache=cache)
+    assert len(list(tmp_path.glob("*.npy"))) == 4  # two entries of two files
+    with monkeypatch.context() as forbidden:
+        forbidden.setattr(type(encoder), "embed_fields", None)
+        embed(encoder, documents(9), "document", cache=cache)
+        with pytest.raises(TypeError):
+            embed(encoder, documents(10), "document", cache=cache)
+    embed(encoder, documents(9), "document", cache=Cache(tmp_path / "none", limit=10))  # larger than all that is kept
+    assert not (tmp_path / "none").exists() or not list((tmp_path / "none").glob("*.npy"))
+
+
+def test_a_cache_that_cannot_be_written_costs_no_result(tmp_path, encoder, caplog):
+    (tmp_path / "file").write_text("no folder")
+    with caplog.at_level("WARNING", logger="gcl"):
+        found = embed(encoder, documents(5), "document", cache=tmp_path / "file")
+    assert same(found, embed(encoder, documents(5), "document"))
+    assert "could not be kept" in caplog.text
 
 
 def one_rank(rank: int, world: int, file: str, cache: str, results) -> None:

@@ -121,6 +121,8 @@ def test_task_of_a_prepared_catalog(stores):
 
     class Prepared:
         queries, documents = stores
+        none, some = {"queries": 0, "judgments": 0}, {"queries": 2, "judgments": 4}
+        counts = {"tasks": {"novel_query": {"dev": some, "test": none}}}
 
         def task(self, name, part):
             assert (name, part) == ("novel_query", "dev")

@@ -8,9 +8,9 @@ from gcl.retrieval import compress, slices, sweep
 from gcl.retrieval.compress import Form, compression_table
 from gcl.retrieval.embed import FieldEmbeddings
 from gcl.retrieval.evaluate import result_of
-from gcl.retrieval.presets import PRESETS, Preset, measured_by, prepared_for, preset, rescale, sample, with_queries
+from gcl.retrieval.presets import Rules, rescale, sample, sorting_keys, under, with_queries
 from gcl.retrieval.search import search
-from gcl.retrieval.task import task_from_qrels
+from gcl.retrieval.task import ListRecords, task_from_qrels
 
 
 def small_task(seed=0, asked=30, corpus=80, relevance=lambda g: float(g.random())):
@@ -35,10 +35,10 @@ def test_rescaling_is_the_published_formula():
 def test_sampling_draws_what_pandas_draws():
     pandas = pytest.importorskip("pandas")
     weight, ids = np.random.default_rng(0).random(300) * 50, [f"q{n}" for n in range(300)]
-    table = pandas.DataFrame({"query": ids, "weight": weight}).groupby("query", as_index=False)["weight"].sum()
-    for how, weights in (("weight", "weight"), ("uniform", None)):
-        drawn = table.sample(40, weights=weights, random_state=1)["query"]
-        assert [ids[position] for position in sample(ids, weight, 40, how)] == drawn.tolist()
+    table = pandas.DataFrame({"query": ids, "weight": weight}).groupby("query")[["weight"]].sum()
+    for how, weights in (("weight", table["weight"]), ("uniform", None)):
+        drawn = table.sample(n=40, weights=weights, random_state=1, replace=False)
+        assert [ids[position] for position in sample(ids, weight, 40, how)] == list(drawn.index)
 
 
 def test_sampling_is_fixed():
@@ -48,16 +48,31 @@ def test_sampling_is_fixed():
         sample(["a"], np.ones(1), 1, "luck")
 
 
-def test_preset_keeps_the_most_relevant_judgments_and_whole_queries():
+def test_queries_are_sorted_by_their_text_as_published():
+    """The suffix of the published keys decides: "red" stands behind "red shoe", since "_" comes after a space."""
+    records = ListRecords(["1", "2"], [{"query": "red"}, {"query": "red shoe"}], SCHEMA.query)
+    keys = sorting_keys(records)
+    assert sorted(keys) == [keys[1], keys[0]] and sorted(["red", "red shoe"]) == ["red", "red shoe"]
+    with_pictures = ListRecords(
+        ["b", "a"], [{}, {}], {"query": SCHEMA.query["query"], "image": SCHEMA.document["image"]}
+    )
+    assert sorting_keys(with_pictures) == ["b", "a"]
+
+
+def test_rules_draw_by_all_judgments_and_keep_the_most_relevant_of_them():
     task = small_task()
-    rule = Preset(metrics=("ndcg@10",), queries=12, rescaled=True, judged=4)
-    cut = prepared_for(task, rule)
+    cut = under(task, Rules(queries=12, rescale=True, judged=4))
     assert len(cut.queries) == 12 and len(cut.corpus) == 80 and len(cut.judgments) == 48
     everything = np.concatenate([list(judged.values()) for judged in task.qrels.values()])
     low, high = everything.min(), everything.max()
+    graded = {q: {d: int((r - low) / (high - low) * 99 + 1) for d, r in j.items()} for q, j in task.qrels.items()}
     for name, judged in cut.qrels.items():
         best = sorted(task.qrels[name].items(), key=lambda item: -item[1])[:4]
-        assert judged == {d: int((r - low) / (high - low) * 99 + 1) for d, r in best}
+        assert judged == {d: graded[name][d] for d, _ in best}
+    texts = sorting_keys(task.queries)
+    total = np.array([float(sum(graded[name].values())) for name in task.queries.ids])
+    assert list(cut.queries.ids) == [task.queries.ids[place] for place in sample(texts, total, 12)]
+    assert under(task, Rules()).qrels == task.qrels
 
 
 def test_dangling_judgments_survive_a_selection():
@@ -67,27 +82,43 @@ def test_dangling_judgments_survive_a_selection():
     assert with_queries(task, np.array([2, 0])).qrels == {"q2": {"z": 3.0, "d001": 1.0}, "q0": {"x": 1.0, "d000": 1.0}}
 
 
-def test_gcl_preset_mixes_the_tie_rules_as_published():
-    task = prepared_for(small_task(relevance=lambda g: int(g.integers(1, 5))), PRESETS["gcl"])
+def test_published_ties_are_a_mixture():
+    task = small_task(relevance=lambda g: int(g.integers(1, 5)))
     row = np.stack([np.random.default_rng(n).permutation(80)[:50] for n in range(30)])
-    score = np.repeat(np.float32([[3, 2, 1, 0, -1]]), 10, axis=1).reshape(1, 5, 10).transpose(0, 2, 1).reshape(1, 50)
-    score = -np.sort(-np.repeat(score, 30, axis=0), axis=1)
-    found = measured_by(task, PRESETS["gcl"], score, row)
-    assert tuple(found.values) == PRESETS["gcl"].metrics
-    listed = result_of(task, score, row, ["mrr@10", "ndcg@5"], ties="listed")
-    by_id = result_of(task, score, row, ["mrr@10", "ndcg@5"], ties="descending")
+    score = -np.sort(-np.repeat(np.float32([[3, 2, 1, 0, -1]]), 10, axis=1)).repeat(30, axis=0)
+    names = ["mrr@10", "ndcg@5", "err@50"]
+    found = result_of(task, score, row, names, ties="published")
+    listed, by_id = (result_of(task, score, row, names, ties=ties) for ties in ("listed", "descending"))
+    assert list(found.values) == names
     assert found.values["mrr@10"].tolist() == listed.values["mrr@10"].tolist() != by_id.values["mrr@10"].tolist()
     assert found.values["ndcg@5"].tolist() == by_id.values["ndcg@5"].tolist() != listed.values["ndcg@5"].tolist()
 
 
-def test_every_preset_can_be_measured_and_a_wrong_name_is_answered():
-    task = small_task()
-    score, row = search(unit(30, 8, 1), unit(80, 8, 2), 80, rank=task.id_ranks)
-    for name in PRESETS:
-        asked = prepared_for(task, preset(name))
-        assert tuple(measured_by(asked, preset(name), score, row).values) == preset(name).metrics
-    with pytest.raises(ValueError, match="did you mean 'marqtune'"):
-        preset("marqtun")
+def test_rules_refuse_what_they_cannot_do():
+    for words, sentence in (
+        ({"ties": "luck"}, "not 'luck'"),
+        ({"sample": "some"}, "not 'some'"),
+        ({"queries": 0}, "least 1"),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            Rules(**words)
+
+
+def test_judged_and_hole_against_a_loop():
+    """judged@k counts judgments of this query, hole@k results that nobody judged for any query; -1 is nothing."""
+    task = small_task(asked=6)
+    row = np.stack([np.random.default_rng(n).permutation(80)[:8] for n in range(6)])
+    row[2, 5:] = -1
+    found = result_of(
+        task, np.zeros((6, 8), np.float32), row, ["judged@5", "hole@5", "judged@10"], ties="listed"
+    ).values
+    anywhere = {document for judged in task.qrels.values() for document in judged}
+    for place, (query, judged) in enumerate(task.qrels.items()):
+        names = [task.corpus.ids[d] for d in row[place] if d >= 0]
+        assert found["judged@5"][place] == sum(name in judged for name in names[:5]) / 5, query
+        assert found["hole@5"][place] == sum(name not in anywhere for name in names[:5]) / 5
+        assert found["judged@10"][place] == sum(name in judged for name in names) / 10
+    assert 0 < found["hole@5"].mean() < 1 and found["judged@5"].max() > 0
 
 
 def test_slices_mark_what_is_too_few():
@@ -128,8 +159,14 @@ def test_sweep_finds_the_field_that_knows():
     present = np.ones((80, 2), dtype=bool)
     present[5, 1] = False  # no title: its image stands in for it
     fields = FieldEmbeddings(np.stack([image, title], axis=1), present, SCHEMA.document)
-    found = sweep.sweep_weights(task, query, fields, candidates=list(sweep.grid(["image", "title"], 4)))
+    asked = FieldEmbeddings(query[:, None], np.ones((30, 1), dtype=bool), SCHEMA.query)
+    embedded = sweep.Embedded(task, asked, fields)
+    found = sweep.sweep_weights([embedded], start={"image": 3, "title": 1}, steps=4, most=10)
     assert len(found) == 5 and found[-1].weights == {"image": 1.0, "title": 0.0}
     assert found[0].weights["title"] >= 0.75 and found[0].means["ndcg@10"] > found[-1].means["ndcg@10"]
     assert sweep.as_text(found, 2).splitlines()[0].split() == ["image", "title", "ndcg@10"]
     assert len(list(sweep.grid("abc", 10))) == 66
+    finer = sweep.sweep_weights([embedded], steps=64, most=30)  # a grid of 14 first, then steps that halve
+    assert len(finer) <= 30 and finer[0].means["ndcg@10"] >= found[0].means["ndcg@10"]
+    assert sweep.usable(found[-1].weights, [fields.take(np.arange(5))]) == {"image": 1.0, "title": 0.0}
+    assert sweep.usable({"image": 0.0, "title": 1.0}, [fields]) == {"image": 1e-6, "title": 1.0}

@@ -10,7 +10,16 @@ import pytrec_eval
 from small_models import documents, queries
 
 from gcl.retrieval.evaluate import result_of
-from gcl.retrieval.report import as_csv, as_markdown, as_text, audit_lines, comparison_rows, single_rows, write_metrics
+from gcl.retrieval.report import (
+    as_csv,
+    as_markdown,
+    as_text,
+    audit_lines,
+    comparison_rows,
+    contest_rows,
+    single_rows,
+    write_metrics,
+)
 from gcl.retrieval.task import task_from_qrels
 from gcl.retrieval.trec import read_qrels, read_run, write_qrels, write_run
 
@@ -105,3 +114,28 @@ def test_ids_with_white_space_cannot_be_written(tmp_path):
     with pytest.raises(ValueError, match="'red shoe'"):
         write_run(tmp_path / "r", {"q": [("red shoe", 1.0)]})
     assert not list(tmp_path.iterdir())
+
+
+def test_three_models_in_one_table(task):
+    models = {"first": results(task, 1), "second": results(task, 2), "third": results(task, 3)}
+    rows = contest_rows(models, ["ndcg@10", "map"])
+    assert [(row.metric, row.model) for row in rows] == [(m, label) for m in METRICS for label in models]
+    tested = [row for row in rows if row.against is not None]
+    assert len(tested) == 2 * 2 and {row.metric for row in tested} == {"ndcg@10", "map"}  # metrics x other models
+    for row in rows:
+        alone = single_rows(models[row.model])
+        same = next(single for single in alone if single.metric == row.metric)
+        assert row.interval.mean == pytest.approx(same.interval.mean) and row.n == same.n == 20
+        assert row.interval.low == pytest.approx(same.interval.low, abs=1e-12)
+    smallest, *others = sorted(tested, key=lambda row: row.against.p)
+    assert smallest.p_corrected == min(1, 4 * smallest.against.p)
+    assert all(row.p_corrected >= row.against.p for row in tested)
+    expected = comparison_rows(models["first"], models["third"])[0].comparison
+    assert next(r for r in rows if (r.metric, r.model) == ("ndcg@10", "third")).against == expected
+    text = as_text(rows).splitlines()
+    assert text[0].split()[:3] == ["task", "metric", "model"] and len(text) == 2 + 9
+    assert as_markdown(rows).splitlines()[1].startswith("| --- | --- | --- | ---: |")
+    back = list(csv.DictReader(io.StringIO(as_csv(rows))))
+    assert back[0]["p"] == "" and float(back[2]["p_holm"]) == rows[2].p_corrected
+    with pytest.raises(ValueError, match="different tasks"):
+        contest_rows({"first": models["first"], "second": {"other": models["second"]["novel"]}})

@@ -6,10 +6,14 @@ import os
 
 import numpy as np
 import pytest
+import torch
 import torch.distributed as distributed
+from hypothesis import given, settings, strategies
 
+from gcl.retrieval import search as module
 from gcl.retrieval.candidates import capacity
 from gcl.retrieval.exact import exact_scores
+from gcl.retrieval.int8 import Int8Scan
 from gcl.retrieval.order import id_ranks, pack, unpack
 from gcl.retrieval.search import search
 
@@ -158,7 +162,8 @@ def one_rank(rank: int, world: int, file: str, results) -> None:
     distributed.init_process_group("gloo", init_method=f"file://{file}", rank=rank, world_size=world)
     query, corpus = vectors(11, 24, 0), vectors(2500, 24, 1, repeats=0.3)
     found = [
-        search(query, corpus[:m], k, rank=np.arange(m)[::-1].copy()) for m, k in ((2500, 100), (2500, 2000), (2, 5))
+        search(query, corpus[:m], k, rank=np.arange(m)[::-1].copy(), int8=m > 2)
+        for m, k in ((2500, 100), (2500, 2000), (2, 5))
     ]
     corpus[2400] = np.nan  # only the last rank sees it; every rank must say so
     try:
@@ -186,3 +191,98 @@ def test_ranks_find_what_one_process_finds(tmp_path, world):
         for (m, k), (score, row) in zip(((2500, 100), (2500, 2000), (2, 5)), found, strict=True):
             alone = search(query, corpus[:m], k, rank=np.arange(m)[::-1].copy())
             assert (alone[0] == score).all() and (alone[1] == row).all()
+
+
+def shaped(kind: str, rows: int, width: int) -> np.ndarray:
+    """Corpora that are hard on 8 bits, each in its way."""
+    generator = np.random.default_rng(7)
+    made = vectors(rows, width, 8, repeats=0.2)
+    if kind == "outlier dimensions":
+        made[:, :3] += 4.0
+        made[:, 5] *= 60
+    elif kind == "narrow":
+        made = made * 0.05 + vectors(1, width, 9)
+    elif kind == "lengths":
+        made *= (10.0 ** generator.uniform(-3, 3, (rows, 1))).astype(np.float32)
+    elif kind == "near duplicates":
+        made = made[generator.integers(0, min(40, rows), rows)] + generator.normal(0, 1e-6, (rows, width))
+    elif kind == "signs":
+        made = np.where(made > 0, np.float32(1), np.float32(-1))
+    elif kind == "sparse":
+        made[generator.random(made.shape) < 0.97] = 0
+    return np.ascontiguousarray(made, dtype=np.float32)
+
+
+KINDS = ["plain", "outlier dimensions", "narrow", "lengths", "near duplicates", "signs", "sparse"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_integers_find_what_float32_finds_to_the_bit(kind):
+    corpus, query = shaped(kind, 9000, 72), np.concatenate([vectors(20, 72, 3), shaped(kind, 20, 72)])
+    rank = np.random.default_rng(2).permutation(9000)
+    for k, block in ((1, 512), (10, 1000), (100, 2048), (700, 2048)):
+        score, row = search(query, corpus, k, rank=rank, block=block, int8=False)
+        found = search(query, corpus, k, rank=rank, block=block, int8=True)
+        assert (found[0] == score).all() and (found[1] == row).all(), (k, block)
+
+
+@given(
+    seed=strategies.integers(0, 2**31), width=strategies.integers(1, 90), k=strategies.integers(1, 60),
+    scale=strategies.floats(1e-6, 1e6), shift=strategies.floats(-100, 100), step=strategies.sampled_from([0, 0.25, 1]),
+)  # fmt: skip
+@settings(max_examples=40, deadline=None)
+def test_integers_are_exact_for_any_vectors(seed, width, k, scale, shift, step):
+    generator = np.random.default_rng(seed)
+    corpus = (generator.standard_normal((700, width)) + shift * generator.random(width)) * scale
+    corpus = (np.round(corpus / (scale * step)) * scale * step if step else corpus).astype(np.float32)  # ties, too
+    query = generator.standard_normal((6, width)).astype(np.float32)
+    rank = generator.permutation(700)
+    score, row = search(query, corpus, k, rank=rank, block=64, int8=False)
+    found = search(query, corpus, k, rank=rank, block=64, int8=True)
+    assert (found[0] == score).all() and (found[1] == row).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_bound_of_the_integers_holds(kind):
+    """Every approximate score against the product in float64; the bound is never more than 30 times too wide."""
+    corpus, query = shaped(kind, 3000, 72), vectors(50, 72, 3)
+    scan = Int8Scan(query, corpus[:500])
+    everything, out = slice(0, 50), torch.empty(50 * 500, dtype=torch.int32)
+    worst = 0.0
+    for start in range(0, 3000, 500):
+        block = corpus[start : start + 500]
+        small, step, rest, longest = scan.small(block)
+        scores = scan.scores(everything, small, out) * (scan.scale * step)[:, None]
+        true = query.astype(float) @ (block.astype(float) - scan.centre.astype(float)).T
+        error = np.abs(scores - true).max(axis=1) / scan.margin(everything, rest, longest)
+        assert (error <= 1).all()
+        worst = max(worst, float(error.max()))
+    assert worst > 1 / 30
+
+
+def test_a_later_block_with_longer_documents_does_not_lose_earlier_ones():
+    """The threshold was raised with a narrower margin than the longer documents have."""
+    generator = np.random.default_rng(0)
+    query = vectors(3, 64, 1)
+    corpus = vectors(6000, 64, 2)
+    corpus[5000:] *= 1000.0
+    corpus[5000:] -= (corpus[5000:] @ query[0])[:, None] * query[0] * np.float32(1 - 1e-7)
+    rank = generator.permutation(6000)
+    score, row = brute_force(query, corpus, 20, rank)
+    for int8 in (False, True):
+        found = search(query, corpus, 20, rank=rank, block=100, int8=int8)
+        assert (found[0] == score).all() and (found[1] == row).all()
+
+
+def test_where_8_bits_tell_nothing_apart_float32_does(monkeypatch):
+    """All documents within a hair of each other: the integers give up instead of settling every query one by one."""
+    corpus = vectors(1, 64, 0) + np.random.default_rng(1).normal(0, 1e-7, (30_000, 64)).astype(np.float32)
+    corpus[0] += 0.5  # so that the grid is coarse
+    query, rank = vectors(40, 64, 2), np.arange(30_000)
+    gave_up = []
+    whole = module._Share.by_float32
+    monkeypatch.setattr(module._Share, "by_float32", lambda self: gave_up.append(1) or whole(self))
+    found = search(query, corpus, 10, rank=rank, int8=True)
+    assert gave_up
+    score, row = search(query, corpus, 10, rank=rank, int8=False)
+    assert (found[0] == score).all() and (found[1] == row).all()

@@ -74,3 +74,17 @@ def test_what_cannot_be_compared_is_refused():
         bootstrap(np.array([0.0, np.nan]))
     with pytest.raises(ValueError, match="between 0 and 1"):
         bootstrap(np.ones(3), level=95)
+
+
+def test_bootstrap_of_several_metrics_at_once_is_that_of_each(monkeypatch):
+    from gcl.retrieval import statistics
+
+    values = np.random.default_rng(0).random((57, 5))
+    monkeypatch.setattr(statistics, "_VALUES", 57 * 300)  # several blocks of draws
+    for column, interval in zip(values.T, statistics.bootstrap_together(values, seed=3), strict=True):
+        alone = statistics.bootstrap(column, seed=3)
+        assert [interval.mean, interval.low, interval.high] == pytest.approx(
+            [alone.mean, alone.low, alone.high], abs=1e-12
+        )
+    with pytest.raises(ValueError, match="not finite"):
+        statistics.bootstrap_together(np.array([[1.0, np.nan]]))

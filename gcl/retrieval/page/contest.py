@@ -35,11 +35,11 @@ class Entry:
 
     @property
     def title(self) -> str:
-        return DESCRIPTIONS.get(self.name, (self.name, ""))[0]
+        return title_of(self.name)
 
     @property
     def description(self) -> str:
-        return DESCRIPTIONS.get(self.name, ("", ""))[1]
+        return DESCRIPTIONS.get(self.name.rpartition("/")[2], ("", ""))[1]
 
     def values(self, label: str, metric: str) -> np.ndarray:
         return np.asarray(self.results[label].values[metric], dtype=np.float64)
@@ -56,6 +56,16 @@ def short_name(task: str) -> str:
     'zero_shot'
     """
     return task.removesuffix(".test").removesuffix(".dev")
+
+
+def title_of(task: str) -> str:
+    """
+    >>> title_of("shoes/zero_shot")
+    'shoes: New searches, new products'
+    """
+    catalog, _, own = task.rpartition("/")  # of several catalogs each has its tasks
+    title = DESCRIPTIONS.get(own, (own, ""))[0]
+    return f"{catalog}: {title}" if catalog else title
 
 
 def entries_of(tasks: Sequence[RetrievalTask], models: Mapping[str, Mapping[str, TaskResult]]) -> list[Entry]:
@@ -80,7 +90,9 @@ def entries_of(tasks: Sequence[RetrievalTask], models: Mapping[str, Mapping[str,
     if not entries:
         raise ValueError("No task has a query: there is nothing to show.")
     order = list(DESCRIPTIONS)
-    return sorted(entries, key=lambda entry: order.index(entry.name) if entry.name in order else -1)
+    own = [entry.name.rpartition("/")[2] for entry in entries]
+    place = [order.index(name) if name in order else -1 for name in own]
+    return [entries[number] for number in sorted(range(len(entries)), key=place.__getitem__)]
 
 
 def common_metrics(entries: Sequence[Entry], wanted: Sequence[str] | None) -> list[str]:

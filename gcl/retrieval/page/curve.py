@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gcl.retrieval.page.contest import DESCRIPTIONS
+from gcl.retrieval.page.contest import title_of
 from gcl.retrieval.page.figures import Line, chart, legend
 from gcl.retrieval.page.markup import Markup, tag
 from gcl.retrieval.page.words import spelled
@@ -37,7 +37,7 @@ def curves_section(path: str | Path | None, metric: str) -> Markup | None:
     if path is None or not Path(path).is_file():
         return None
     curves = read_curves(path)
-    figures = [figure for figure in (_loss(curves), _dev(curves, metric)) if figure is not None]
+    figures = [figure for figure in (_loss(curves), _dev(curves, metric), _kept(curves)) if figure is not None]
     return tag("div", *figures, class_="charts") if figures else None
 
 
@@ -58,7 +58,9 @@ def _dev(curves: Curves, metric: str) -> Markup | None:
     shown = metric if metric in known else overall.split("/")[1] if overall else None
     if shown is None:
         return None
-    by_task = [name for name in curves if name.startswith("dev/") and name.split("/")[2:] == [shown]]
+    by_task = [
+        name for name in curves if name.count("/") > 1 and name.startswith("dev/") and name.rpartition("/")[2] == shown
+    ]
     names = by_task[:_MOST_LINES] or [overall]
     watched = overall if overall and overall.endswith("/" + shown) else names[0]
     step, value = curves[watched]
@@ -79,6 +81,24 @@ def _dev(curves: Curves, metric: str) -> Markup | None:
     )
 
 
+def _kept(curves: Curves) -> Markup | None:
+    names = [name for name in curves if name.startswith("retention/") and name.count("/") > 1][:_MOST_LINES]
+    if not names:
+        return None
+    lines = [Line(name.removeprefix("retention/").replace("/", ": "), *curves[name]) for name in names]
+    ends = "; ".join(
+        f"{line.name} {line.y[0]:.3f} at the first validation, {line.y[-1]:.3f} at the last" for line in lines
+    )
+    story = f"What must not be forgotten, on a sample: {ends}."
+    return tag(
+        "figure",
+        tag("h3", "What must not be forgotten"),
+        chart(lines, label=story),
+        legend([line.name for line in lines]) if len(lines) > 1 else None,
+        tag("figcaption", story),
+    )
+
+
 def thinned(step: np.ndarray, value: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """At most 200 points, each the mean of its neighbourhood."""
     if len(step) <= _MOST_POINTS:
@@ -88,8 +108,7 @@ def thinned(step: np.ndarray, value: np.ndarray) -> tuple[np.ndarray, np.ndarray
 
 
 def _task_title(column: str) -> str:
-    name = column.split("/")[1]
-    return DESCRIPTIONS.get(name, (name, ""))[0]
+    return title_of(column.removeprefix("dev/").rpartition("/")[0])
 
 
 def _in_order(values: dict[int, float]) -> tuple[np.ndarray, np.ndarray]:

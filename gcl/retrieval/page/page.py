@@ -29,6 +29,7 @@ _NO_SCRIPT = (
 )
 _MOST_METRICS = 3  # that a search is listed with
 
+Beside = tuple[str, Sequence[str], Sequence[Sequence[str]], int]
 Slices = Mapping[str, Mapping[str, Sequence[Any]]]
 
 
@@ -46,6 +47,8 @@ def write_page(
     top: int = 10,
     thumbnails: int = 96,
     limit_bytes: int = 25_000_000,
+    warnings: Sequence[str] = (),
+    beside: Sequence[Beside] = (),
     seed: int = 0,
 ) -> Path:
     """Writes the page, whole or not at all, and returns its path.
@@ -57,13 +60,16 @@ def write_page(
     metrics: the ones a search is listed with, the first of them the page's own; by default nDCG@10.
     details: searches shown in full, with `top` results of each model and pictures of `thumbnails` pixels; fewer, if the
         file would have more than `limit_bytes` bytes.
+    warnings: sentences that stand above everything else. beside: further tables (title, header, lines of cells, how
+        many columns are words).
     """
     entries = entries_of(tasks, models)
     names = common_metrics(entries, metrics)
     listed = list(metrics or names[:1])[:_MOST_METRICS]
     style = "\n".join(asset(name) for name in _STYLES)
     script = "\n".join(asset(name) for name in _SCRIPTS)
-    plain = _body(title, entries, names, curve=curve, facts=facts or {}, slices=slices or {}, seed=seed)
+    plain = _body(title, entries, names, curve=curve, facts=facts or {}, slices=slices or {}, warnings=warnings,
+                  beside=beside, seed=seed)  # fmt: skip
     whole = _document(title, plain, style, script, "")
     room = limit_bytes - len(whole.encode(errors="replace"))
     data = browser_data(
@@ -92,7 +98,7 @@ def _document(title: str, body: Markup, style: str, script: str, data: str) -> s
 
 def _body(
     title: str, entries: Sequence[Entry], metrics: Sequence[str], *, curve: str | Path | None, facts: Mapping[str, Any],
-    slices: Slices, seed: int,
+    slices: Slices, warnings: Sequence[str], beside: Sequence[Beside], seed: int,
 ) -> Markup:  # fmt: skip
     labels, metric = list(entries[0].results), metrics[0]
     results = {label: {entry.key: entry.results[label] for entry in entries} for label in labels}
@@ -102,6 +108,7 @@ def _body(
     parts = [
         ("results", "Results", "Results", _results(entries, metrics, compared, results[base], base, seed)),
         ("groups", "Groups", "Where it helps and where it hurts", _groups(entries, slices, metric, labels)),
+        ("beside", "Cost and memory", "What it costs and what it keeps", tables.beside_tables(beside)),
         ("searches", "Searches", "Searches", tag("div", tag("p", _NO_SCRIPT), id="browser")),
         ("training", "Training", "Training", curves_section(curve, metric)),
         ("about", "About", "How this was measured", join(
@@ -116,6 +123,7 @@ def _body(
         hatch(),
         tag("a", "Skip to the searches", href="#searches", class_="skip"),
         tag("header", tag("h1", title), tag("nav", tag("ul", *links), aria_label="Parts of this page")),
+        tag("div", *(tag("p", line) for line in warnings), class_="alarm", role="alert") if warnings else None,
         tag("main", *(_part(key, name, content) for key, _, name, content in parts)),
     )
 

@@ -113,6 +113,33 @@ def _comparison_cells(c: Comparison, limit: float) -> list[Markup]:
     ]
 
 
+def beside_tables(given: Sequence[tuple[str, Sequence[str], Sequence[Sequence[str]], int]]) -> Markup | None:
+    """Tables that come as cells: (title, header, lines, how many columns are words)."""
+    found = []
+    for title, header, lines, words in given:
+        body = [
+            [
+                tag("th", untrusted(cell), scope="row") if column == 0
+                else tag("td", untrusted(cell)) if column < words
+                else tag("td", cell, class_="number", data_value=_sorting(cell))
+                for column, cell in enumerate(line)
+            ]
+            for line in lines
+        ]  # fmt: skip
+        found.append(table(title, [name.capitalize() for name in header], body, words=words))
+    return join(*found) if found else None
+
+
+def _sorting(cell: str) -> str:
+    """What a column of figures is sorted by: the first number of a cell.
+
+    >>> _sorting("+0.0100 … +0.0200"), _sorting("1,024"), _sorting("kept")
+    ('0.0100', '1024', 'kept')
+    """
+    match = re.match(r"[+-]?[\d,]*\.?\d+", cell)
+    return match[0].replace(",", "").lstrip("+") if match else cell
+
+
 def table(caption: str, header: Sequence[str], body: Sequence[Sequence[Markup]], *, words: int) -> Markup:
     """A table in a box that scrolls sideways where it must. Columns after the first `words` hold figures."""
     heads = [tag("th", name, scope="col", class_=None if n < words else "number") for n, name in enumerate(header)]

@@ -21,11 +21,14 @@ _EXPLAINED = {
     "rprec": "is the precision among as many results as there are relevant products",
     "err": "is the chance-weighted place at which a shopper is satisfied within {first}; higher is better",
     "err_grades": "is the chance-weighted place at which a shopper is satisfied within {first}; higher is better",
+    "judged": "is the share of {first} that somebody judged for this search; what nobody judged counts as irrelevant",
+    "hole": "is the share of {first} that nobody has judged for any search",
     "rbp": "is the relevance a shopper meets who goes on to the next result with a fixed probability, within {first}",
 }
 _SPELLED = {
     "ndcg": "nDCG", "ndcg_exp": "nDCG (exp)", "mrr": "MRR", "map": "MAP", "err": "ERR", "err_grades": "ERR (grades)",
     "rbp": "RBP", "rprec": "R-precision", "recall": "Recall", "precision": "Precision", "hit": "Hit",
+    "judged": "Judged", "hole": "Hole",
 }  # fmt: skip
 
 
