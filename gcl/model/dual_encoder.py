@@ -61,6 +61,7 @@ class DualEncoder(nn.Module):
     ):
         super().__init__()
         self.origin = origin
+        self.adapters: Any = None  # of model.lora, while they are trained (gcl/model/lora.py)
         self.model = model
         self.preprocess = preprocess
         self.channels_last = channels_last
@@ -131,7 +132,7 @@ class DualEncoder(nn.Module):
     def trunk_features(self, modality: Modality, value: Tensor) -> Tensor:
         """value: uint8 images [n, 3, S, S] or tokens [n, L] -> the trunk's output [n, E], float32.
 
-        A frozen trunk runs in evaluation mode and without a gradient. Equal token rows are encoded once.
+        A frozen trunk runs in evaluation mode and without a gradient. Equal images and equal texts are encoded once.
         """
         part = self.tower(modality)
         if not part.trunk_frozen:
@@ -142,7 +143,10 @@ class DualEncoder(nn.Module):
 
     def _run_trunk(self, part: Tower, modality: Modality, value: Tensor) -> Tensor:
         if modality is Modality.image:
-            return part.trunk(self._pixels(value))
+            rows, inverse = distinct_images(value)
+            if len(rows) == len(value):
+                return part.trunk(self._pixels(value))
+            return part.trunk(self._pixels(value[rows]))[inverse]
         tokens = part.trim(value) if part.ignores_padding else value
         tokens, inverse = torch.unique(tokens, dim=0, return_inverse=True)
         return part.trunk(tokens)[inverse]
@@ -218,3 +222,23 @@ class DualEncoder(nn.Module):
     def fuse(self, embedding: Tensor, present: Tensor, side: SideName) -> Tensor:
         """embedding[B, F, D], present[B, F] -> [B, D] by the schema's weights of this side."""
         return fuse(embedding, getattr(self, f"_{side}_weight"), present)
+
+
+def distinct_images(image: Tensor, look: int = 256) -> tuple[Tensor, Tensor]:
+    """image uint8 [n, 3, S, S] -> rows[u], the first of each different image, and inverse[n]: image[rows][inverse] is
+    the image again.
+
+    Only images that agree in about `look` bytes spread over them are compared in full.
+
+    >>> rows, inverse = distinct_images(torch.tensor([4, 9, 4], dtype=torch.uint8).view(3, 1, 1, 1).expand(3, 3, 2, 2))
+    >>> rows, inverse
+    (tensor([0, 1]), tensor([0, 1, 0]))
+    """
+    flat, number = image.flatten(1), torch.arange(len(image), device=image.device)
+    sample = flat[:, :: max(1, flat.shape[1] // look)]
+    group = torch.unique(sample, dim=0, return_inverse=True)[1]
+    first = torch.full_like(number, len(image)).scatter_reduce(0, group, number, "amin")[group]  # [n]
+    copies = (first != number).nonzero()[:, 0]
+    others = copies[(flat[copies] != flat[first[copies]]).any(1)]  # alike in the sample alone: encoded for themselves
+    first[others] = others
+    return torch.unique(first, return_inverse=True)

@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import json
-import logging
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
@@ -21,13 +16,15 @@ from torch import nn
 
 from gcl.model import lite
 from gcl.model.dual_encoder import DualEncoder, Origin
+from gcl.model.folders import hugging_face_tokenizer, read_native
+from gcl.model.foreign_errors import HF_TEXT_PREFIX, in_a_sentence, quiet, reaching
 from gcl.model.preprocess import Preprocess
 from gcl.model.text_only import TextOnly
 from gcl.model.tokens import Tokens
 from gcl.model.towers import tower
+from gcl.model.trusted import check_links, check_model_cfg, check_no_code, check_repository, check_tokenizer, read_json
 from gcl.schema import Modality, Schema
 
-HF_TEXT_PREFIX = "hf-text:"
 _CONFIG = "open_clip_config.json"
 
 open_clip.add_model_config(Path(__file__).parent / "configs")
@@ -47,12 +44,14 @@ def load_model(
 ) -> DualEncoder:
     """Loads a model with its own preprocessing, tokenizer, temperature and bias; arguments as in `ModelConfig`.
 
-    Weights are read from safetensors or with torch's `weights_only`: no code in a checkpoint is ever run.
+    A folder may be open_clip's, or of transformers (SiglipModel, CLIPModel, Marqo's class). Weights are read from
+    safetensors or with torch's `weights_only`: no code in a checkpoint or named by a config is ever run.
 
     Raises:
-        ValueError: an unknown name, a file that cannot be fetched, a schema or a setting the model cannot follow.
+        ValueError: an unknown name, a file that cannot be fetched, a folder that does not fit together or asks for
+            code or for files elsewhere, a schema or a setting the model cannot follow.
     """
-    with _quiet():
+    with quiet():
         if name.startswith(HF_TEXT_PREFIX):
             model, origin = _text_only(name)
         elif name == lite.NAME:
@@ -70,27 +69,28 @@ def load_model(
 
 
 def _open_clip(name: str, pretrained: str | None, image_size: int | None) -> tuple[nn.Module, Origin]:
+    if pretrained and ":" in name:
+        raise ValueError(f"model.pretrained={pretrained!r}: {name} brings its own weights, leave it out.")
     if name.startswith(LOCAL_DIR_PREFIX):
-        model_cfg = _read_folder(Path(name.removeprefix(LOCAL_DIR_PREFIX)))
+        folder = Path(name.removeprefix(LOCAL_DIR_PREFIX))
+        check_links(folder)
+        if not (folder / _CONFIG).is_file() and (folder / "config.json").is_file():
+            return _native(name, folder, image_size)
+        model_cfg = _read_folder(folder)
     elif name.startswith(HF_HUB_PREFIX):
         repository = name.removeprefix(HF_HUB_PREFIX)
-        with _reaching(name, repository, _CONFIG):
-            config = json.loads(Path(download_pretrained_from_hf(repository, filename=_CONFIG)).read_text("utf-8"))
-        with _reaching(name, repository, "open_clip_model.safetensors"):
+        with reaching(name, repository, _CONFIG):
+            config = read_json(Path(download_pretrained_from_hf(repository, filename=_CONFIG)))
+        with reaching(name, repository, "open_clip_model.safetensors"):
             download_pretrained_from_hf(repository)
-        model_cfg = config["model_cfg"]
+        model_cfg = config.get("model_cfg")
+        check_model_cfg(name, model_cfg)
     else:
         model_cfg = _known_architecture(name)
         _fetch_tag(name, pretrained)
-    if pretrained and ":" in name:
-        raise ValueError(f"model.pretrained={pretrained!r}: {name} brings its own weights, leave it out.")
     text_cfg = model_cfg["text_cfg"]
-    overrides = {}
-    if name.startswith(LOCAL_DIR_PREFIX) and text_cfg.get("hf_model_name"):
-        folder = name.removeprefix(LOCAL_DIR_PREFIX)  # open_clip would ask the hub; the export has the file
-        if (Path(folder) / "config.json").is_file():
-            overrides["text_cfg"] = {**text_cfg, "hf_model_name": folder, "hf_model_pretrained": False}
-    with _reaching(name, text_cfg.get("hf_model_name"), "config.json"):
+    overrides = _text_tower_of(name, text_cfg)
+    with reaching(name, text_cfg.get("hf_model_name"), "config.json"), in_a_sentence(name, pretrained):
         model = open_clip.create_model(
             name,
             pretrained,
@@ -98,11 +98,34 @@ def _open_clip(name: str, pretrained: str | None, image_size: int | None) -> tup
             require_pretrained=bool(pretrained) or ":" in name,
             **overrides,
         )
-    with _reaching(name, text_cfg.get("hf_tokenizer_name"), "tokenizer.json"):
-        tokenizer = open_clip.get_tokenizer(name)
+    with reaching(name, text_cfg.get("hf_tokenizer_name"), "tokenizer.json"):
+        no_code = {"trust_remote_code": False} if text_cfg.get("hf_tokenizer_name") else {}
+        tokenizer = open_clip.get_tokenizer(name, **no_code)
     if image_size:
         model_cfg["vision_cfg"]["image_size"] = image_size
     return model, Origin(name, pretrained, model_cfg, dict(model.visual.preprocess_cfg), tokenizer)
+
+
+def _native(name: str, folder: Path, image_size: int | None) -> tuple[nn.Module, Origin]:
+    if image_size:
+        raise ValueError(
+            f"model.image_size={image_size}: a folder of transformers is read at its own size; export it to "
+            "open_clip first, or leave image_size out."
+        )
+    model, model_cfg, preprocess_cfg, tokenizer = read_native(folder)
+    return model, Origin(name, None, model_cfg, preprocess_cfg, tokenizer)
+
+
+def _text_tower_of(name: str, text_cfg: dict[str, Any]) -> dict[str, Any]:
+    """open_clip would ask the hub for the config of a Hugging Face text tower; a folder has the file itself."""
+    if not name.startswith(LOCAL_DIR_PREFIX) or not text_cfg.get("hf_model_name"):
+        return {}
+    folder = name.removeprefix(LOCAL_DIR_PREFIX)
+    if not (Path(folder) / "config.json").is_file():
+        check_repository(folder, text_cfg["hf_model_name"])
+        return {}
+    check_no_code(Path(folder) / "config.json", read_json(Path(folder) / "config.json"))
+    return {"text_cfg": {**text_cfg, "hf_model_name": folder, "hf_model_pretrained": False}}
 
 
 def _lite() -> tuple[nn.Module, Origin]:
@@ -115,9 +138,14 @@ def _lite() -> tuple[nn.Module, Origin]:
 
 def _text_only(name: str) -> tuple[nn.Module, Origin]:
     source = name.removeprefix(HF_TEXT_PREFIX)
-    with _reaching(name, source, "config.json"):
+    if Path(source).is_dir():
+        check_links(Path(source))
+        if (Path(source) / "config.json").is_file():
+            check_no_code(Path(source) / "config.json", read_json(Path(source) / "config.json"))
+        check_tokenizer(Path(source))
+    with reaching(name, source, "config.json"):
         model = TextOnly(source)
-        tokenizer = HFTokenizer(source, context_length=model.context_length)
+        tokenizer = hugging_face_tokenizer(source, context_length=model.context_length)
     return model, Origin(name, None, {"text_cfg": {"hf_model_name": source}}, {}, tokenizer)
 
 
@@ -126,7 +154,11 @@ def _read_folder(folder: Path) -> dict[str, Any]:
         raise ValueError(f"{folder} is no open_clip folder: there is no {_CONFIG} in it.")
     if not any(path.suffix in (".safetensors", ".bin", ".pth") for path in folder.iterdir()):
         raise ValueError(f"{folder} holds no weights; open_clip_model.safetensors belongs beside its {_CONFIG}.")
-    return json.loads((folder / _CONFIG).read_text("utf-8"))["model_cfg"]
+    model_cfg = read_json(folder / _CONFIG).get("model_cfg")
+    check_model_cfg(str(folder), model_cfg)
+    if model_cfg["text_cfg"].get("hf_tokenizer_name"):
+        check_tokenizer(folder)
+    return model_cfg
 
 
 def _known_architecture(name: str) -> dict[str, Any]:
@@ -152,36 +184,8 @@ def _fetch_tag(name: str, pretrained: str | None) -> None:
             f"{', '.join(near) if near else 'none'}."
         )
     repository, _, file = source.get("hf_hub", "").rpartition("/")
-    with _reaching(name, repository or source.get("url"), file or "open_clip_model.safetensors"):
+    with reaching(name, repository or source.get("url"), file or "open_clip_model.safetensors"):
         download_pretrained(source)
-
-
-@contextmanager
-def _reaching(name: str, repository: str | None, file: str) -> Iterator[None]:
-    """Turns whatever the hub's client throws into one sentence; without a repository nothing is fetched."""
-    try:
-        yield
-    except Exception as error:
-        if repository is None or Path(repository).is_dir():
-            raise
-        scheme = HF_TEXT_PREFIX if name.startswith(HF_TEXT_PREFIX) else LOCAL_DIR_PREFIX
-        offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "TRUE", "YES", "ON")
-        why = "HF_HUB_OFFLINE is set" if offline else str(error).strip().splitlines()[0]
-        raise ValueError(
-            f"{name} needs {file} of the repository {repository} on huggingface.co, which cannot be fetched ({why}): "
-            f"bring the model's folder here and give model.name={scheme}/path/to/folder."
-        ) from error
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """open_clip's every log line gives a root logger without handlers one, which doubles other libraries' lines."""
-    silence = logging.NullHandler()
-    logging.root.addHandler(silence)
-    try:
-        yield
-    finally:
-        logging.root.removeHandler(silence)
 
 
 def _image_settings(preprocess_cfg: dict[str, Any], resize: str | None) -> dict[str, Any]:

@@ -23,7 +23,7 @@ class TextOnly(nn.Module):
 
     def __init__(self, source: str):
         super().__init__()
-        config = AutoConfig.from_pretrained(source)
+        config = AutoConfig.from_pretrained(source, trust_remote_code=False)
         width = getattr(config, "hidden_size", None) or config.d_model
         self.visual = None
         self.text = HFTextEncoder(source, width, pooler_type="mean_pooler", proj_type=None)

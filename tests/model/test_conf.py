@@ -75,7 +75,7 @@ def test_the_architecture_has_two_towers_we_can_read(path):
 
 
 def test_tiny_loads_as_configured():
-    settings = {key: value for key, value in read(FILES[-1]).items() if key not in ("label", "recipe")}
+    settings = {key: value for key, value in read(FILES[-1]).items() if key not in ("label", "recipe", "lora")}
     assert settings["name"] == "gcl-tiny"
     schema = Schema(query={"query": Field()}, document={"image": Field(Modality.image)})
     assert load_model(schema=schema, **settings).preprocess.resize == "squash"

@@ -1,0 +1,85 @@
+"""Between two models of one architecture: every weight a mean of both (WiSE-FT; Wortsman et al. 2022,
+https://arxiv.org/abs/2109.01903). Pure functions of state dicts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+StateDict = Mapping[str, Tensor]
+_LEARNED = "logit_bias"  # the one tensor that training may have added: a sigmoid loss on a model that came without
+
+
+def interpolate(base: StateDict, tuned: StateDict, alpha: float) -> dict[str, Tensor]:
+    """(1 - alpha) base + alpha tuned for every floating tensor; alpha 0 is base and 1 is tuned, bit for bit.
+
+    The temperature is a logarithm and is averaged as one (the scale's geometric mean); running statistics of a batch
+    norm are averaged like weights, which is exact for none but the ends. Integers (counters, position numbers) come
+    from the nearer end, tuned at 0.5. A bias that training added has no base to be averaged with and is kept whole for
+    alpha above 0. Sums are made in float64 where the tensors have less, and rounded once.
+
+    Raises ValueError for an alpha outside of 0 to 1, and for states of different architectures.
+
+    >>> interpolate({"w": torch.tensor([0.0, 2.0])}, {"w": torch.tensor([1.0, 4.0])}, 0.25)["w"]
+    tensor([0.2500, 2.5000])
+    """
+    if not 0 <= alpha <= 1:
+        raise ValueError(f"alpha={alpha}: it lies between 0 (the base) and 1 (the tuned model).")
+    _check(base, tuned)
+    if alpha in (0, 1):
+        return {name: value.detach().clone() for name, value in (tuned if alpha else base).items()}
+    mixed = {}
+    for name, value in tuned.items():
+        before = base.get(name)
+        if before is None:
+            mixed[name] = value.detach().clone()
+        elif value.is_floating_point() or value.is_complex():
+            wide = torch.complex128 if value.is_complex() else torch.float64
+            mean = (1 - alpha) * before.detach().to(value.device, wide) + alpha * value.detach().to(wide)
+            mixed[name] = mean.to(value.dtype)
+        else:
+            mixed[name] = (value if alpha >= 0.5 else before).detach().clone()
+    return mixed
+
+
+def _check(base: StateDict, tuned: StateDict) -> None:
+    missing = sorted(base.keys() - tuned.keys())
+    added = sorted(name for name in tuned.keys() - base.keys() if name.rpartition(".")[2] != _LEARNED)
+    if missing or added:
+        name, where = (missing[0], "base") if missing else (added[0], "tuned model")
+        raise ValueError(f"alpha: {name} is in the {where} alone; only models of one architecture can be averaged.")
+    for name, value in base.items():
+        other = tuned[name]
+        if value.shape != other.shape or value.dtype != other.dtype:
+            raise ValueError(
+                f"alpha: {name} is {list(value.shape)} {value.dtype} in the base and {list(other.shape)} {other.dtype} "
+                "in the tuned model; only models of one architecture can be averaged."
+            )
+
+
+@dataclass(frozen=True)
+class Point:
+    """One alpha of a sweep. dev: the dev tasks' mean. retention: set -> its change against the base; within: all of
+    them lost no more than their limits (True where there is no set)."""
+
+    alpha: float
+    dev: float
+    retention: Mapping[str, float]
+    within: bool = True
+
+
+def choose(curve: Sequence[Point]) -> Point:
+    """The best dev value among those within the limits; of equals the smallest alpha, which forgets least.
+
+    Raises ValueError for an empty curve, and where no alpha is within the limits (alpha 0, the base, always is).
+
+    >>> choose([Point(0.0, 0.2, {}), Point(0.5, 0.6, {}), Point(1.0, 0.7, {"general": -0.1}, within=False)]).alpha
+    0.5
+    """
+    allowed = [point for point in curve if point.within]
+    if not allowed:
+        raise ValueError("alpha=auto: no alpha is within the retention's limits; 0, the base, belongs to the sweep.")
+    return max(allowed, key=lambda point: (point.dev, -point.alpha))

@@ -1,0 +1,98 @@
+"""Folders come from anywhere: what is read of them is data, never code, and never outside of the folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import timm
+
+_TOKENIZER_SETTINGS = {"clean", "strip_sep_token", "language"}
+_FILE_KEYS = (
+    "tokenizer_file",
+    "vocab_file",
+    "merges_file",
+    "spm_file",
+    "sp_model",
+    "fast_tokenizer_files",
+    "gguf_file",
+)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object of a folder. Raises ValueError naming the file if it is none."""
+    try:
+        content = json.loads(path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise ValueError(f"{path} cannot be read as JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} holds a {type(content).__name__}, and a config is an object.")
+    return content
+
+
+def check_links(folder: Path) -> None:
+    """Raises ValueError if a file is a link that leaves the folder (a Hub cache's own links into its blobs may)."""
+    root = folder.resolve()
+    for path in folder.iterdir():
+        target = path.resolve()
+        if path.is_symlink() and root not in target.parents and target.parent.name != "blobs":
+            raise ValueError(f"{path} is a link to {target}, outside of the folder: nothing is read through it.")
+
+
+def check_model_cfg(source: str, model_cfg: Any) -> None:
+    """Raises ValueError for a model_cfg that asks for code, for other places, or is no model's config at all."""
+    if not isinstance(model_cfg, dict) or not all(
+        isinstance(model_cfg.get(key), dict) for key in ("vision_cfg", "text_cfg")
+    ):
+        raise ValueError(f"{source}: its open_clip_config.json has no model_cfg with vision_cfg and text_cfg.")
+    text_cfg, vision_cfg = model_cfg["text_cfg"], model_cfg["vision_cfg"]
+    settings = text_cfg.get("tokenizer_kwargs") or {}
+    if unknown := sorted(set(settings) - _TOKENIZER_SETTINGS):
+        raise ValueError(
+            f"{source}: tokenizer_kwargs of its open_clip_config.json sets {unknown[0]!r}, which can make a tokenizer "
+            f"run code or read other files; only {', '.join(sorted(_TOKENIZER_SETTINGS))} are taken."
+        )
+    name = vision_cfg.get("timm_model_name")
+    if name is not None and not (isinstance(name, str) and timm.is_model(name)):
+        raise ValueError(f"{source}: timm has no architecture {name!r}, which its open_clip_config.json names.")
+    for key in ("hf_model_name", "hf_tokenizer_name"):
+        if text_cfg.get(key) is not None and not isinstance(text_cfg[key], str):
+            raise ValueError(f"{source}: {key} of its open_clip_config.json is no name: {text_cfg[key]!r}.")
+
+
+def check_repository(source: str, name: str) -> None:
+    """Raises ValueError for what is a path and not owner/name of the Hub, where the folder lacks the files itself."""
+    parts = name.split("/")
+    if len(parts) > 2 or any(part in ("", ".", "..", "~") or part.startswith(".") for part in parts):
+        raise ValueError(
+            f"{source} wants files from {name!r}, outside of the folder: put config.json of its text tower into it."
+        )
+
+
+def check_tokenizer(folder: Path) -> None:
+    """Raises ValueError if the tokenizer's config names code or files elsewhere."""
+    path = folder / "tokenizer_config.json"
+    if not path.is_file():
+        return
+    config = read_json(path)
+    code = config.get("auto_map")
+    if isinstance(code, list | tuple | str) or (isinstance(code, dict) and "AutoTokenizer" in code):
+        raise ValueError(f"{path} names code of its own for the tokenizer (auto_map), and none is run.")
+    if config.get("trust_remote_code"):
+        raise ValueError(f"{path} sets trust_remote_code, and no code of a folder is run.")
+    for key in _FILE_KEYS:
+        for value in config.get(key) if isinstance(config.get(key), list) else [config.get(key)]:
+            if isinstance(value, str) and Path(value).name != value:
+                raise ValueError(f"{path}: {key} is {value!r}, a path that leaves the folder.")
+
+
+def check_no_code(path: Path, config: Mapping[str, Any]) -> None:
+    """Raises ValueError if a config.json that says how to compute names code of its own."""
+    for key in ("auto_map", "trust_remote_code", "custom_pipelines"):
+        if config.get(key):
+            raise ValueError(f"{path} names code of its own ({key}), and none is run: bring an open_clip folder of it.")
+    for part in ("text_config", "vision_config"):
+        if isinstance(config.get(part), dict):
+            check_no_code(path, config[part])

@@ -1,0 +1,78 @@
+"""Small models of every native family in folders, what they make of texts and pictures of all kinds, their exports."""
+
+from functools import lru_cache
+from types import SimpleNamespace
+
+import native_models
+import pytest
+import torch
+from native_inputs import SCHEMA, embed, pictures
+
+from gcl.model import native_import
+from gcl.model.load import load_model
+
+
+@pytest.fixture(scope="session", autouse=True)
+def small_towers():
+    """timm and the import find the shrunk SigLIP towers by their sizes, as they find the published ones."""
+    native_models.register_towers()
+    sizes = native_models
+    added = {
+        (sizes.WIDTH, sizes.LAYERS, sizes.HEADS, sizes.MLP, sizes.PATCH): ("small_siglip_b", (32, 48)),
+        (sizes.WIDTH, 3, 2, sizes.MLP, sizes.PATCH): ("small_siglip_l", (32,)),
+        (sizes.WIDTH, sizes.LAYERS, sizes.HEADS, 119, sizes.PATCH): ("small_siglip_so400m", (32,)),
+        (48, sizes.LAYERS, sizes.HEADS, 192, sizes.PATCH): ("small_siglip_gopt", (32,)),
+    }
+    native_import.SIGLIP_TOWERS.update(added)
+    yield
+    for size in added:
+        del native_import.SIGLIP_TOWERS[size]
+
+
+@pytest.fixture(scope="session")
+def small(tmp_path_factory, small_towers):
+    """small(family): its folder, encoder, and the vectors of the texts and pictures above."""
+    images = pictures()
+
+    @lru_cache
+    def one(family):
+        folder = native_models.write_family(family, tmp_path_factory.mktemp(family))
+        encoder = load_model(f"local-dir:{folder}", schema=SCHEMA).eval()
+        texts, vectors = embed(encoder, images=images.values())
+        return SimpleNamespace(folder=folder, encoder=encoder, texts=texts, images=vectors)
+
+    return one
+
+
+@pytest.fixture(scope="session")
+def exported(small, tmp_path_factory):
+    """exported(family): the folder of its open_clip, transformers and sentence_transformers export, and the notes."""
+    from gcl.export.formats import FORMATS
+
+    @lru_cache
+    def one(family):
+        folder, encoder = tmp_path_factory.mktemp(f"{family}-out"), small(family).encoder
+        names = ("open_clip", "transformers", "sentence_transformers")
+        return folder, {name: FORMATS[name].write(encoder, folder) for name in names}
+
+    return one
+
+
+@pytest.fixture(scope="session")
+def bert(tmp_path_factory):
+    """A small Hugging Face text encoder with a word-piece tokenizer, as a folder."""
+    from transformers import BertConfig, BertModel
+
+    folder = tmp_path_factory.mktemp("bert")
+    words = (
+        "[PAD] [UNK] [CLS] [SEP] [MASK] red running shoes far beyond the context don ' t _ stop me 4 2 ! ##2".split()
+    )
+    (folder / "vocab.txt").write_text("\n".join(words), encoding="utf-8")
+    (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "BertTokenizer", "do_lower_case": true}')
+    torch.manual_seed(3)
+    config = BertConfig(
+        vocab_size=len(words), hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64,
+        max_position_embeddings=48,
+    )  # fmt: skip
+    BertModel(config, add_pooling_layer=False).save_pretrained(folder)
+    return folder

@@ -1,0 +1,52 @@
+"""The clock looks at what it says it looks at, and stops in time."""
+
+import time
+
+import numpy as np
+import pytest
+
+from gcl.export.latency import latency_record, latency_table, machine, measure_latency
+
+
+class Slow:
+    """Takes 2 ms a call and 1 ms an item; images twice that."""
+
+    def __init__(self):
+        self.seen = {"text": set(), "image": set()}
+
+    def _take(self, tower, items, factor):
+        self.seen[tower].update(items)
+        time.sleep(factor * (0.002 + 0.001 * len(items)))
+        return np.ones((len(items), 4), dtype=np.float32)
+
+    def texts(self, texts):
+        return self._take("text", texts, 1)
+
+    def images(self, images):
+        assert all(data[:2] == b"\xff\xd8" for data in images)
+        return self._take("image", images, 2)
+
+
+def test_one_item_and_a_batch_of_each_tower():
+    model = Slow()
+    start = time.perf_counter()
+    found = measure_latency("slow", model, batch=8, seconds=1.2)
+    assert time.perf_counter() - start < 6
+    assert [(t.tower, t.batch) for t in found] == [("text", 1), ("text", 8), ("image", 1), ("image", 8)]
+    by = {(t.tower, t.batch): t for t in found}
+    assert 3 <= by["text", 1].p50 < 30 and by["text", 8].p50 >= 10 and by["image", 1].p50 >= 6
+    assert all(t.p50 <= t.p95 and t.calls >= 3 for t in found)
+    assert by["text", 8].throughput == pytest.approx(8 / (by["text", 8].p50 / 1000))
+    assert len(model.seen["text"]) == 8 and len(model.seen["image"]) == 8, "no two alike"
+
+
+def test_a_batch_that_would_take_too_long_is_made_smaller_and_says_so():
+    found = measure_latency("slow", Slow(), batch=500, seconds=0.2, images=False)
+    assert [t.tower for t in found] == ["text", "text"] and 1 < found[1].batch < 50
+
+
+def test_the_table_and_the_record_name_the_machine():
+    found = measure_latency("slow", Slow(), batch=2, seconds=0.05, images=False)
+    record = latency_record(found)
+    assert record["machine"] == machine() and "thread" in machine() and "core" in machine()
+    assert record["rows"][0]["format"] == "slow" and len(latency_table(found)) == 2 + len(found)

@@ -1,0 +1,209 @@
+"""open_clip -> transformers -> open_clip, and sentence-transformers, for every family that has a native class."""
+
+import json
+import shutil
+from copy import deepcopy
+
+import native_models
+import numpy as np
+import open_clip
+import pytest
+import torch
+from native_inputs import SCHEMA, TEXTS, embed, pictures
+from transformers import AutoConfig, AutoModel, AutoProcessor
+
+from gcl.export.formats import FORMATS, choose, left_out, supported
+from gcl.mistakes import ConfigError
+from gcl.model.load import load_model
+from gcl.model.native_config import NotNative, describe
+from gcl.model.native_import import to_open_clip
+from gcl.schema import Field, Modality, Schema
+
+FAMILIES = list(native_models.FAMILIES)
+SIGLIPS = [name for name in FAMILIES if name.startswith("siglip")]
+TEXT_ONLY = Schema(query={"query": Field(prompt="query: {}")}, document={"title": Field(prompt="passage: {}")})
+
+
+def closest(ours, theirs):
+    return np.abs((ours * theirs).sum(-1) - 1).max()
+
+
+@pytest.mark.parametrize("format", ["open_clip", "transformers", "sentence_transformers"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_format_gives_the_run_s_vectors(small, exported, family, format):
+    run, loaded = small(family), FORMATS[format].load(exported(family)[0])
+    texts, images = loaded.texts(TEXTS), loaded.images(list(pictures().values()))
+    assert texts.dtype == images.dtype == np.float32
+    assert closest(texts, run.texts) < 1e-5 and closest(images, run.images) < 1e-4
+    assert closest(run.texts[0], run.texts[2]) > 1e-3  # or nothing could be seen
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_transformers_folder_is_read_back_exactly(small, exported, family, tmp_path):
+    run, alone = small(family), tmp_path / "alone"
+    shutil.copytree(exported(family)[0], alone, ignore=shutil.ignore_patterns("open_clip*", "modules.json"))
+    again = load_model(f"local-dir:{alone}", schema=SCHEMA).eval()
+    if family != "clip-custom-eos":  # transformers does not say that its text tower had a name of its own
+        ours, theirs = run.encoder.model.state_dict(), again.model.state_dict()
+        assert ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
+    texts, images = embed(again, images=pictures().values())
+    assert closest(texts, run.texts) < 1e-6 and closest(images, run.images) < 1e-6
+    assert again.scale_bias == pytest.approx(run.encoder.scale_bias)
+    (tmp_path / "second").mkdir()
+    FORMATS["transformers"].write(again, tmp_path / "second")
+    for name in ("config.json", "model.safetensors", "tokenizer.json", "preprocessor_config.json"):
+        assert (tmp_path / "second" / name).read_bytes() == (alone / name).read_bytes(), name
+
+
+@pytest.mark.parametrize("family", ["siglip-SO400M", "clip"])
+def test_logits_are_open_clip_s(small, exported, family):
+    folder, _ = exported(family)
+    model, processor = AutoModel.from_pretrained(folder).eval(), AutoProcessor.from_pretrained(folder)
+    texts, pixels = list(TEXTS[:3]), torch.randn(2, 3, 32, 32)
+    inputs = processor(text=texts, return_tensors="pt")
+    own = small(family).encoder
+    with torch.inference_mode():
+        theirs = model(**inputs, pixel_values=pixels).logits_per_image
+        image, text, scale, *bias = own.model.eval()(pixels, own.preprocess.text(texts))
+    expected = scale * image @ text.T + (bias[0] if bias else 0)
+    torch.testing.assert_close(theirs, expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("family", ["siglip-B", "siglip2-B", "clip"])
+def test_no_code_and_the_meta_device(exported, family):
+    folder, _ = exported(family)
+    assert not any("auto_map" in path.read_text() for path in folder.glob("*.json"))
+    with torch.device("meta"):
+        model = AutoModel.from_config(AutoConfig.from_pretrained(folder))
+    assert type(model).__name__ == {"s": "SiglipModel", "c": "CLIPModel"}[family[0]]
+    assert all(value.is_meta for value in model.state_dict().values())
+    weights = AutoModel.from_pretrained(folder).state_dict()
+    assert weights.keys() == model.state_dict().keys()
+
+
+@pytest.mark.parametrize("family", SIGLIPS)
+def test_a_siglip_processor_pads_lowercases_and_squashes_by_itself(exported, family):
+    processor = AutoProcessor.from_pretrained(exported(family)[0])
+    ids = processor(text=["RED Running, Shoes", "red running shoes"], return_tensors="pt")
+    assert ids.input_ids.shape == (2, 64) and torch.equal(*ids.input_ids) and "attention_mask" not in ids
+    assert ids.input_ids[0, -1] == processor.tokenizer.pad_token_id  # padded on the right
+    from PIL import Image
+
+    pixels = processor(images=Image.new("RGB", (80, 20), (255, 0, 0)), return_tensors="pt").pixel_values
+    assert pixels.shape == (1, 3, 32, 32)
+    assert pixels[0, :, 0, 0].tolist() == pytest.approx([1.0, -0.4 / 0.6, -0.3 / 0.7], abs=1e-5)
+
+
+def test_a_run_that_reads_fewer_tokens_stays_so(small, tmp_path):
+    encoder = load_model(f"local-dir:{small('clip').folder}", schema=SCHEMA, context_length=12).eval()
+    long = ["one two three four five six seven eight nine ten eleven twelve thirteen", "short"]
+    for name in ("open_clip", "transformers", "sentence_transformers"):
+        FORMATS[name].write(encoder, tmp_path)
+        assert closest(FORMATS[name].load(tmp_path).texts(long), embed(encoder, long)[0]) < 1e-5, name
+    assert len(load_model(f"local-dir:{tmp_path}", schema=SCHEMA).preprocess.text(["x"])[0]) == 12
+
+
+def test_a_run_that_reads_larger_pictures_stays_so(small, tmp_path):
+    """open_clip builds timm's towers at the size that their name says."""
+    encoder = load_model(f"local-dir:{small('siglip-B').folder}", schema=SCHEMA, image_size=48).eval()
+    images = list(pictures().values())
+    for name in ("open_clip", "transformers"):
+        FORMATS[name].write(encoder, tmp_path)
+        assert closest(FORMATS[name].load(tmp_path).images(images), embed(encoder, images=images)[1]) < 1e-4, name
+    unknown = load_model(f"local-dir:{small('siglip-B').folder}", schema=SCHEMA, image_size=64).eval()
+    with pytest.raises(ConfigError, match="open_clip is not possible. .*comes for pictures of 32, 48 pixels"):
+        choose(unknown, ["open_clip"])
+    assert "transformers" in supported(unknown)
+
+
+def test_prompts_of_the_fields(small, tmp_path):
+    schema = deepcopy(SCHEMA)
+    schema.document["brand"] = Field(weight=0.01, prompt="by {} now")
+    encoder = load_model(f"local-dir:{small('clip').folder}", schema=schema).eval()
+    notes = FORMATS["sentence_transformers"].write(encoder, tmp_path)
+    assert any("document.brand: `by {} now`" in note for note in notes)
+    model = FORMATS["sentence_transformers"].load(tmp_path).model
+    assert model.prompts == {"query": "search: ", "document": "", "title": ""}
+    vector = model.encode_query(["red shoes"])
+    assert np.linalg.norm(vector) == pytest.approx(1, abs=1e-5)
+    assert closest(vector, embed(encoder, ["search: red shoes"])[0]) < 1e-5
+
+
+def test_a_text_encoder_alone_goes_to_sentence_transformers(bert, tmp_path):
+    encoder = load_model(f"hf-text:{bert}", schema=TEXT_ONLY, context_length=16).eval()
+    assert supported(encoder)[0] == "sentence_transformers"
+    format = FORMATS["sentence_transformers"]
+    format.write(encoder, tmp_path)
+    loaded = format.load(tmp_path)
+    assert closest(loaded.texts(TEXTS), embed(encoder)[0]) < 1e-5
+    assert loaded.model.prompts == {"query": "query: ", "document": "passage: ", "title": "passage: "}
+    with pytest.raises(ValueError, match="texts alone"):
+        loaded.images(list(pictures().values()))
+    again = load_model(f"hf-text:{tmp_path}", schema=TEXT_ONLY, context_length=16).eval()
+    assert closest(embed(again)[0], embed(encoder)[0]) < 1e-6
+
+
+@pytest.mark.parametrize("name", ["transformers", "sentence_transformers"])
+def test_what_has_no_class_says_so_and_names_what_works(name):
+    encoder = load_model("gcl-tiny", schema=SCHEMA)
+    with pytest.raises(ConfigError, match=f"{name} is not possible. .*EfficientNet.* work with it: open_clip"):
+        choose(encoder, [name])
+    with pytest.raises(ValueError, match="no native class for gcl-tiny"):
+        FORMATS[name].write(encoder, None)
+    assert name not in [format.name for format in choose(encoder, None)]
+    assert any(sentence.startswith(f"Without {name}: ") for sentence in left_out(encoder))
+    with pytest.raises(ConfigError, match="Did you mean transformers"):
+        choose(encoder, ["transformer"])
+
+
+@pytest.mark.parametrize(
+    "changes, reason",
+    [
+        ({"vision": {"attentional_pool": True}}, "class token"),
+        ({"vision": {"no_ln_pre": True}}, "norm before its layers"),
+        ({"vision": {"ls_init_value": 0.1}}, "has no place for its .*ls_1"),
+        ({"vision": {"image_size": [32, 48]}}, "not square"),
+        ({"vision": {"act_kwargs": {"approximate": "tanh"}, "norm_kwargs": {"eps": 1e-4}}}, None),
+        ({"text": {"no_causal_mask": True}}, "not causal"),
+        ({"text": {"vocab_size": 1000}}, "tokenizer is not CLIP's"),
+        ({"text": {"proj_bias": True}, "custom_text": True}, "projection"),
+        ({"text": {"pool_type": "last"}, "custom_text": True}, "pools by 'last'"),
+    ],
+)
+def test_parts_that_no_class_has(changes, reason):
+    cfg = native_models.clip(**deepcopy(changes))
+    custom = cfg.pop("custom_text", False)
+    model = (open_clip.model.CustomTextCLIP if custom else open_clip.model.CLIP)(**cfg)
+    if reason is None:
+        assert describe(model).config["vision_config"]["layer_norm_eps"] == 1e-4
+        assert describe(model).config["vision_config"]["hidden_act"] == "gelu_pytorch_tanh"
+        return
+    with pytest.raises(NotNative, match=reason):
+        describe(model)
+
+
+PUBLISHED = [name for name in open_clip.list_models() if "SigLIP" in name]
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=() if n == "ViT-B-16-SigLIP2-256" else pytest.mark.slow) for n in PUBLISHED]
+)
+def test_published_siglips_are_all_known(name):
+    """Their sizes alone: each published config, described on the meta device, is found again by its sizes."""
+    cfg = open_clip.get_model_config(name)
+    with torch.device("meta"):
+        custom = cfg.pop("custom_text")
+        model = open_clip.model.CustomTextCLIP(**cfg)
+    native = describe(model)
+    content = json.loads(json.dumps({"model_type": "siglip", **native.config}))
+    back = to_open_clip(content)
+    assert custom and back["vision_cfg"]["image_size"] == cfg["vision_cfg"]["image_size"]
+    with torch.device("meta"):
+        twin = open_clip.model.CustomTextCLIP(**{k: v for k, v in back.items() if k != "custom_text"})
+    assert {k: v.shape for k, v in twin.state_dict().items()} == {k: v.shape for k, v in model.state_dict().items()}
+    assert describe(twin).config == native.config
+
+
+def test_modalities_of_the_schema_do_not_matter(small):
+    assert supported(small("siglip-B").encoder.with_schema(TEXT_ONLY))[:2] == ["open_clip", "transformers"]
+    assert Modality.image not in {field.modality for field in TEXT_ONLY.document.values()}
