@@ -172,6 +172,7 @@ def validation_due(trainer: pl.Trainer) -> bool:
 class BestAndLast(Checkpoint):
     """Keeps last.ckpt (after every validation, every `every` steps and at the end) and best.ckpt (highest `monitor`).
 
+    A validation with "retention/within" of 0 is only the best while none was within the limits of what must be kept.
     Where a validation is due nothing is saved before it: a run resumed from there would never measure that step.
     """
 
@@ -181,6 +182,7 @@ class BestAndLast(Checkpoint):
         self.every = every
         self.patience = patience
         self.best = -math.inf
+        self.best_within = False
         self.best_step = 0
         self.since_best = 0
 
@@ -205,8 +207,10 @@ class BestAndLast(Checkpoint):
         value = trainer.callback_metrics.get(self.monitor)
         if value is None:
             raise KeyError(f"The metric {self.monitor!r} that chooses the best checkpoint was not measured.")
-        better = float(value) > self.best
+        within = bool(trainer.callback_metrics.get("retention/within", 1.0) > 0)
+        better = (within, float(value)) > (self.best_within, self.best)
         if better:
+            self.best_within = within
             self.best, self.best_step, self.since_best = float(value), trainer.global_step, 0
         else:
             self.since_best += 1
@@ -217,9 +221,13 @@ class BestAndLast(Checkpoint):
             trainer.should_stop = True
 
     def state_dict(self) -> dict[str, Any]:
-        return {"best": self.best, "best_step": self.best_step, "since_best": self.since_best}
+        return {
+            "best": self.best, "best_step": self.best_step, "since_best": self.since_best,
+            "best_within": self.best_within,
+        }  # fmt: skip
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.best = state_dict["best"]
         self.best_step = state_dict["best_step"]
         self.since_best = state_dict["since_best"]
+        self.best_within = state_dict.get("best_within", True)

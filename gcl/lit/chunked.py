@@ -17,12 +17,18 @@ from torch import Tensor, nn
 
 
 def encode_chunked(
-    encode: Callable[[Any], Tensor], chunks: Sequence[Any], parameters: Sequence[nn.Parameter]
+    encode: Callable[[Any], Tensor],
+    chunks: Sequence[Any],
+    parameters: Sequence[nn.Parameter],
+    *,
+    sharded: bool = False,
 ) -> Tensor:
     """cat([encode(chunk) for chunk in chunks]) with the memory of one chunk.
 
     encode: a pure function of its chunk, the parameters and the random state (dropout draws the same twice).
-    parameters: all that may get a gradient through it.
+    parameters: all that may get a gradient through it. sharded: they are FSDP's, which whole weights stand in for while
+    they compute: their gradient is then added up where it belongs, at each chunk, by FSDP itself. Every rank must then
+    have as many chunks.
 
     >>> layer = nn.Linear(2, 3)
     >>> x = torch.randn(5, 2)
@@ -30,7 +36,9 @@ def encode_chunked(
     torch.Size([5, 3])
     """
     trained = [parameter for parameter in parameters if parameter.requires_grad]
-    return _Chunked.apply(encode, chunks, len(trained), *trained)
+    if sharded and trained:
+        trained = [torch.zeros((), device=trained[0].device, requires_grad=True)]  # only leads the backward pass here
+    return _Chunked.apply(encode, chunks, sharded, *trained)
 
 
 class _Before(NamedTuple):
@@ -67,8 +75,11 @@ def _again(before: _Before):
 
 class _Chunked(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, encode: Callable[[Any], Tensor], chunks: Sequence[Any], count: int, *parameters: Tensor) -> Tensor:
+    def forward(
+        ctx, encode: Callable[[Any], Tensor], chunks: Sequence[Any], sharded: bool, *parameters: Tensor
+    ) -> Tensor:
         device_type = parameters[0].device.type if parameters else "cpu"
+        ctx.sharded = sharded
         ctx.encode, ctx.chunks, ctx.before, ctx.sizes = encode, chunks, [], []
         ctx.save_for_backward(*parameters)
         embeddings = []
@@ -90,10 +101,15 @@ class _Chunked(torch.autograd.Function):
                 embedding = ctx.encode(chunk)
             if not embedding.requires_grad:
                 continue
+            if ctx.sharded:
+                embedding.backward(piece)
+                continue
             found = torch.autograd.grad(embedding, parameters, piece, allow_unused=True)
             for place, part in enumerate(found):
                 if part is not None:
                     totals[place] = part if totals[place] is None else totals[place].add_(part)
+        if ctx.sharded:
+            return None, None, None, *(None for _ in parameters)
         # Zeros, not None: every rank must give DistributedDataParallel every gradient.
         filled = [torch.zeros_like(p) if total is None else total for p, total in zip(parameters, totals, strict=True)]
         return None, None, None, *filled

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from gcl.data.batch import Features, SideBatch
 from gcl.lit.chunked import encode_chunked
+from gcl.lit.sharded import is_sharded
 from gcl.loss.gcl import Part
 from gcl.model.dual_encoder import DualEncoder
 
@@ -34,7 +35,11 @@ def _embed(encoder: DualEncoder, batch: SideBatch, side: str, micro_batch: int |
     if micro_batch is None or micro_batch >= rows:
         return encoder.embed_fields(batch, side)
     chunks = [rows_of(batch, start, start + micro_batch) for start in range(0, rows, micro_batch)]
-    return encode_chunked(lambda chunk: encoder.embed_fields(chunk, side), chunks, list(encoder.parameters()))
+    # Every tower of the side, whether this batch has something for it or not: the same on every rank.
+    modalities = dict.fromkeys(field.modality for field in encoder.schema.side(side).values())
+    parameters = [p for modality in modalities for p in encoder.tower(modality).parameters()]
+    sharded = any(map(is_sharded, parameters))
+    return encode_chunked(lambda chunk: encoder.embed_fields(chunk, side), chunks, parameters, sharded=sharded)
 
 
 def rows_of(batch: SideBatch, start: int, stop: int) -> SideBatch:

@@ -16,6 +16,7 @@ from gcl.data.batch import PairBatch, SideBatch
 from gcl.lit.encode import rows_of
 from gcl.lit.interruption import max_over_ranks
 from gcl.lit.sharded import ShardedStrategy
+from gcl.mistakes import ConfigError
 
 logger = logging.getLogger(__name__)
 _PROBE = 16  # rows whose activations are counted on a CPU
@@ -34,7 +35,7 @@ class FitMicroBatch(Callback):
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         if isinstance(trainer.strategy, ShardedStrategy):
-            return
+            raise ConfigError("train.micro_batch=auto cannot try what fits under trainer=fsdp: give a number of rows.")
         batch: PairBatch = trainer.train_dataloader.dataset[trainer.datamodule.steps.first]
         batch = trainer.strategy.batch_to_device(batch, dataloader_idx=0)
         sides = {"query": batch.query, "document": batch.document}
@@ -51,7 +52,8 @@ class FitMicroBatch(Callback):
 
     def _on_gpu(self, module: pl.LightningModule, sides: dict[str, SideBatch], rows: int) -> int:
         trained = sum(p.numel() * p.element_size() for p in module.parameters() if p.requires_grad)
-        kept = torch.empty(2 * trained, dtype=torch.uint8, device=module.device)  # AdamW's two moments
+        # AdamW's two moments, and the two copies more of the gradient that adding up micro-batches takes.
+        kept = torch.empty(4 * trained, dtype=torch.uint8, device=module.device)
         size, fits = 8, 1
         while True:
             try:

@@ -26,6 +26,8 @@ class GCLModule(pl.LightningModule):
     warmup below 1 is a share of all `total_steps` optimiser steps, from 1 on a number of steps.
     validate: `(encoder) -> {task: {metric: mean}}` on the dev halves; measure: `(encoder) -> results` on the test
     halves, kept in `measured`. Both are the call that `evaluate.py` makes; every rank takes part in it.
+    retain: `(encoder) -> values` of general sets, for the curve; "retention/within" of 0 keeps a checkpoint from being
+    the best one.
     seed: the random state of step s is a function of (seed, s, rank), so a resumed run draws what the whole run drew.
     """
 
@@ -45,6 +47,7 @@ class GCLModule(pl.LightningModule):
         micro_batch: int | None = None,
         validate: Callable[[DualEncoder], Mapping[str, Mapping[str, float]]] | None = None,
         measure: Callable[[DualEncoder], Any] | None = None,
+        retain: Callable[[DualEncoder], Mapping[str, float]] | None = None,
         monitor: str = "ndcg@10",
         monitor_tasks: Sequence[str] | None = None,
         seed: int = 0,
@@ -63,6 +66,7 @@ class GCLModule(pl.LightningModule):
         self.micro_batch = micro_batch
         self.validate = validate
         self.measure = measure
+        self.retain = retain
         self.measured: Any = None
         self.monitor = monitor
         self.monitor_tasks = monitor_tasks
@@ -73,8 +77,6 @@ class GCLModule(pl.LightningModule):
     def configure_model(self) -> None:
         """Called by Lightning before each of fit and test; only a sharding strategy has something to do."""
         if isinstance(self.trainer.strategy, ShardedStrategy) and not any(map(is_sharded, self.encoder.parameters())):
-            if self.micro_batch is not None:
-                raise ValueError("trainer=fsdp and train.micro_batch exclude each other: set one of them to null.")
             shard(self.encoder, self.device_mesh["data_parallel"])
 
     def on_after_backward(self) -> None:
@@ -111,12 +113,15 @@ class GCLModule(pl.LightningModule):
     def _log_step(self, output: LossOutput, pairs: int) -> None:
         self.log("train/loss", output.loss.detach(), prog_bar=True, batch_size=pairs)
         if self.logs_now():
+            rates = [group["lr"] for group in self.optimizers().param_groups]
             values = {
                 "train/scale": output.scale,
                 "train/bias": output.bias,
                 "train/masked": output.masked,
-                "train/learning_rate": self.optimizers().param_groups[0]["lr"],
+                "train/learning_rate": max(rates),
             }
+            if min(rates) < max(rates):  # optim.rules or optim.layer_decay
+                values["train/learning_rate_lowest"] = min(rates)
             self.log_dict(values, batch_size=pairs)
 
     def logs_now(self) -> bool:
@@ -161,6 +166,8 @@ class GCLModule(pl.LightningModule):
     def validation_step(self, part: str, batch_idx: int) -> None:
         with gathered(self.encoder):
             results = self.validate(self.encoder)
+            general = self.retain(self.encoder) if self.retain is not None else {}
+        self.log_dict(dict(general), batch_size=1)
         for task, metrics in results.items():
             self.log_dict({f"dev/{task}/{metric}": value for metric, value in metrics.items()}, batch_size=1)
         watched = [

@@ -1,7 +1,7 @@
 """The weighted sigmoid loss of this rank's rows, a block of similarities at a time, with its gradient in the same pass.
 
 Entries do not depend on each other (Zhai et al. 2023, https://arxiv.org/abs/2303.15343), so each block is computed
-once, adds to the value and to the gradients, and is forgotten: 6 N^2 D operations and two blocks of memory.
+once, adds to the value and to the gradients, and is forgotten: 6 N^2 D operations and three blocks of memory.
 """
 
 from __future__ import annotations
@@ -37,25 +37,27 @@ def sigmoid_share(
         step = on_target[r, None] * document[r]
         for c in split(0, len(query), buffers.side):
             right = document[c]
-            s = torch.mm(left, right.T, out=buffers.view(0, len(left), len(right))).add_(bias)
+            s = torch.mm(left, right.T, out=buffers.view(0, len(left), len(right)))
+            x = torch.sub(-bias, s, out=s)  # log(1 + exp(s)) is -logsigmoid(-s)
             others = _Targets.of(relations, r, c)
             if others is not None:
-                others.flip_(s)
-            blank(s, r, c, relations)
-            scratch = buffers.view(1, *s.shape)
-            loss = log1p_exp(s, out=scratch)
+                others.flip_(x)
+            blank(x, r, c, relations, torch.inf)
+            scratch, powers = buffers.view(1, *x.shape), buffers.view(2, *x.shape)
+            logarithm, _ = torch.ops.aten.log_sigmoid_forward.output(x, output=scratch, buffer=powers)
             weight = None if others is None else others.weigh(weights, r, c)
             if weight is None:
-                value = value + (weights.row[r] @ loss.sum(1) + weights.column[c] @ loss.sum(0))
+                value = value - (weights.row[r] @ logarithm.sum(1) + weights.column[c] @ logarithm.sum(0))
             else:
-                value = value + loss.mul_(weight).sum()
+                value = value - logarithm.mul_(weight).sum()
             if gradients is None:
                 continue
             if weight is None:
                 weight = torch.add(row[r, None], column[c], out=scratch)
             else:
                 weight *= problem.coefficient
-            g = s.sigmoid_().mul_(weight)
+            # weight * sigmoid(s), from the exponentials that the logarithm was made of.
+            g = torch.ops.aten.log_sigmoid_backward.grad_input(weight, x, powers, grad_input=x)
             if others is not None:
                 others.flip_(g)
             _add_bias(gradients, g)

@@ -51,7 +51,8 @@ class _TiledLoss(torch.autograd.Function):
     def forward(ctx, form, tile, differentiable, rest, places, scale, bias, *embeddings):
         share = {"softmax": softmax_share, "sigmoid": sigmoid_share}[form]
         ask_scale, ask_bias, *ask = ctx.needs_input_grad[5:]
-        buffers = Buffers(choose_tile(tile, max(len(x) for x in embeddings), scale.device), like=embeddings[0])
+        side = choose_tile(tile, max(len(x) for x in embeddings), scale.device)
+        buffers = Buffers(side, like=embeddings[0], count=2 if form == "softmax" else 3)
         # The value of each term, then the gradients of scale and bias: summed over ranks in one exchange.
         sums = torch.zeros(len(rest) + 2, dtype=wide(scale.device), device=scale.device)
         totals = [

@@ -43,11 +43,11 @@ class Gradients(NamedTuple):
 
 
 class Buffers:
-    """Two flat buffers of side x side numbers, handed out in the shape of the block at hand; one pair for all terms."""
+    """Flat buffers of side x side numbers, handed out in the shape of the block at hand; the same for all terms."""
 
-    def __init__(self, side: int, like: Tensor) -> None:
+    def __init__(self, side: int, like: Tensor, count: int) -> None:
         self.side = side
-        self._flat = [like.new_empty(side * side) for _ in range(2)]
+        self._flat = [like.new_empty(side * side) for _ in range(count)]
 
     def view(self, which: int, rows: int, columns: int) -> Tensor:
         return self._flat[which][: rows * columns].view(rows, columns)
@@ -76,12 +76,12 @@ def row_products(x: Tensor, y: Tensor) -> Tensor:
     return torch.cat([(x[r] * y[r]).sum(1) for r in split(0, len(x), 1024)] or [x.new_zeros(0)])
 
 
-def blank(s: Tensor, rows: slice, columns: slice, relations: Relations) -> Tensor:
+def blank(s: Tensor, rows: slice, columns: slice, relations: Relations, value: float = -torch.inf) -> Tensor:
     """Sets the diagonal and the ignored entries of the block s[R, C] to -inf, in place: they leave every sum of exp."""
     ignored = relations.ignored(rows, columns)
     if ignored is not None:
-        s.masked_fill_(ignored, -torch.inf)
-    diagonal(s, rows, columns).fill_(-torch.inf)
+        s.masked_fill_(ignored, value)
+    diagonal(s, rows, columns).fill_(value)
     return s
 
 
@@ -98,6 +98,6 @@ def wide(device: torch.device) -> torch.dtype:
     return torch.float32 if device.type == "mps" else torch.float64
 
 
-def log1p_exp(x: Tensor, out: Tensor | None = None) -> Tensor:
+def log1p_exp(x: Tensor) -> Tensor:
     """log(1 + exp(x)) to the last digits of float64 as well: unless told, torch's softplus goes over to x at 20."""
-    return torch.nn.functional.softplus(x, 1.0, 50.0) if out is None else torch._C._nn.softplus(x, 1.0, 50.0, out=out)
+    return torch.nn.functional.softplus(x, 1.0, 50.0)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from jobs import batches, losses
 
 from gcl.lit.checkpoint import checkpoint_step
+from gcl.runs import RunFolder
 
 ROOT = Path(__file__).parents[2]
 
@@ -29,6 +31,7 @@ def test_two_ranks_are_one_process(whole, start, tmp_path):
     same_run(whole, run)
     assert job.log(0).count("prepared in") + job.log(1).count("prepared in") <= 1
     assert "Training" in job.log(0) and job.log(1) == ""
+    assert re.search(r"Trained at \d+ pairs a second, \d+ % of the time waiting for data", job.log(0))
     assert checkpoint_step(run.last) == 6
     assert json.loads(run.environment.read_text())["world_size"] == 2
     lines = (run.path / "metrics.csv").read_text().splitlines()
@@ -68,3 +71,25 @@ def test_torchrun(whole, shop, tmp_path):
     assert done.returncode == 0, done.stderr[-3000:]
     (folder,) = (tmp_path / "outputs" / "shop" / "tiny").iterdir()
     same_run(whole, type(whole)(folder))
+
+
+@pytest.mark.slow
+def test_the_demo_on_two_ranks(tmp_path):
+    """The documentation's two commands on the embedded catalog, shortened: the same curve and the same table."""
+    runs = []
+    for name, command in (
+        ("one", [sys.executable]),
+        ("two", [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]),
+    ):
+        words = [f"trainer={'cpu' if name == 'one' else 'ddp_cpu'}", f"run_dir={tmp_path / name}", "train.max_steps=10",
+                 "train.workers=0", "train.batch_size=128", f"cache_dir={tmp_path / 'cache'}"]  # fmt: skip
+        done = subprocess.run(
+            [*command, str(ROOT / "train.py"), *words], cwd=tmp_path, capture_output=True, text=True, timeout=900,
+            env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr[-3000:]
+        runs.append(RunFolder(tmp_path / name))
+    same_run(*runs)
+    one, two = (json.loads(run.metrics.read_text())["tuned"] for run in runs)
+    for task, values in one.items():
+        assert two[task] == pytest.approx(values, abs=5e-4), task

@@ -7,10 +7,22 @@ from jobs import batches, losses
 
 from gcl.lit.checkpoint import read_checkpoint
 
+WORDS = ["trainer=fsdp", "trainer.accelerator=cpu", "trainer.devices=2", "train.validate_every=3 steps"]
+
+
+@pytest.mark.slow
+def test_micro_batches_under_fsdp(whole, start):
+    run = start(*WORDS, "train.micro_batch=3", world=2).done()
+    assert batches(run) == batches(whole)
+    assert losses(run) == pytest.approx(losses(whole), abs=1e-4)
+    refused = start(*WORDS, "train.micro_batch=auto", world=2)
+    assert all(refused.wait())
+    assert "train.micro_batch=auto cannot try what fits under trainer=fsdp" in refused.log(0)
+
 
 @pytest.mark.slow
 def test_fsdp_on_two_ranks_is_one_process(whole, start, tmp_path):
-    words = ["trainer=fsdp", "trainer.accelerator=cpu", "trainer.devices=2", "train.validate_every=3 steps"]
+    words = WORDS
     run = start(*words, world=2).done()
     assert batches(run) == batches(whole)
     assert losses(run) == pytest.approx(losses(whole), abs=1e-4)

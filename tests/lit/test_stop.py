@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from jobs import batches, losses, read_steps
+from jobs import batches, read_steps
 
 from gcl.lit.checkpoint import checkpoint_step
 from gcl.runs import RunFolder
@@ -49,13 +49,9 @@ def test_a_signal_to_one_of_three_ranks(start, three, tmp_path, signum, rank):
     assert checkpoint_step(job.run.last) == done < 12
     resumed = start(*words, "train.resume=auto", world=3, run_dir=tmp_path / "run").done()
     assert batches(resumed) == batches(three)
-    # Not to the bit: three ranks' gradients are summed in another order before DDP has arranged its buckets anew.
-    assert losses(resumed) == pytest.approx(losses(three), abs=1e-5)
-    assert len(curve(resumed)) == len(curve(three))
-    for task, values in json.loads(three.metrics.read_text())["tuned"].items():
-        assert json.loads(resumed.metrics.read_text())["tuned"][task]["ndcg@10"] == pytest.approx(
-            values["ndcg@10"], abs=1e-3
-        )
+    assert log_of(resumed) == log_of(three)
+    assert curve(resumed) == curve(three)
+    assert json.loads(resumed.metrics.read_text()) == json.loads(three.metrics.read_text())
 
 
 def test_a_signal_to_the_other_of_two_ranks_and_a_requeue(start, tmp_path):

@@ -70,3 +70,4 @@ def test_optuna_tries_learning_rates(shop, tmp_path):
 def test_debug_runs_one_step(start):
     run = start("trainer=debug").done()
     assert len((run.path / "steps.csv").read_text().splitlines()) == 2
+    assert "optimizer_step" in (run.path / "fit-profile.txt").read_text()

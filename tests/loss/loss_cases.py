@@ -31,7 +31,7 @@ PAIRS = {
 
 class Case(NamedTuple):
     form: str
-    path: str  # whole, tiled, chunked (tiled behind towers that are recomputed in micro-batches)
+    path: str  # whole, tiled, chunked (tiled behind towers that run in micro-batches, twice)
     terms: str
     same_query: str
     weights: str

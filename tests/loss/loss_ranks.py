@@ -32,8 +32,8 @@ from loss_cases import (
     to_parts,
 )
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
+from gcl.lit.chunked import encode_chunked
 from gcl.loss.gather import gather_rows, own_rows, world
 from gcl.loss.gcl import GCLLoss, Part, Term
 
@@ -70,8 +70,8 @@ class Step(nn.Module):
         inputs = [x[own.start : own.stop] for x in inputs]
         if self.case.path != "chunked":
             return gather_rows(tower(*inputs))
-        chunks = zip(*(x.split(2) for x in inputs), strict=True)
-        return gather_rows(torch.cat([checkpoint(tower, *chunk, use_reentrant=False) for chunk in chunks]))
+        chunks = list(zip(*(x.split(2) for x in inputs), strict=True))
+        return gather_rows(encode_chunked(lambda chunk: tower(*chunk), chunks, list(self.towers.parameters())))
 
     def forward(self, batch: Batch):
         towers = self.towers

@@ -157,3 +157,15 @@ def test_positive_of_identical_queries_is_negative_along_rows():
         for rule in ("positive", "negative")
     ]
     assert_close(values[:1], values[1:], 1e-14)
+
+
+def test_the_config_says_what_a_weight_counts_for():
+    from gcl.config import compose, typed
+    from gcl.mistakes import ConfigError
+
+    def given(*words):
+        return typed(compose(["loss=gcl_sigmoid", *words])).loss.sigmoid_weight.value
+
+    assert given() == "pair" and given("loss.sigmoid_weight=target") == "target"
+    with pytest.raises(ConfigError, match="sigmoid_weight"):
+        given("loss.sigmoid_weight=targets")
