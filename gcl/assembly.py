@@ -9,12 +9,18 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
+from lightning.pytorch.profilers import AdvancedProfiler, SimpleProfiler
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import nn
 
 from gcl.config import build
+from gcl.data.batch_order import BatchOrder
+from gcl.data.catalog import Catalog
+from gcl.data.joined import Joined
+from gcl.data.mixed_plan import MixedPlan
 from gcl.data.plan import Plan
 from gcl.data.prepared import Prepared
+from gcl.earlier import RUN_PREFIX, begin_from, earlier_run
 from gcl.lit.agreement import Agreement
 from gcl.lit.checkpoint import BestAndLast, WholeCheckpointIO
 from gcl.lit.guard import Guard
@@ -27,16 +33,26 @@ from gcl.loss.gcl import GCLLoss, Term
 from gcl.mistakes import ConfigError
 from gcl.model.dual_encoder import DualEncoder
 from gcl.model.load import load_model
+from gcl.model.lora import add_adapters
 from gcl.model.settings import ModelConfig
 from gcl.optim.groups import Rule, freeze
 from gcl.runs import RunFolder
 from gcl.schema import Schema
 from gcl.settings import LossConfig, OptimConfig, RunConfig, TrainConfig, TrainerConfig
 
+_PROFILERS = {"simple": SimpleProfiler, "advanced": AdvancedProfiler}
 
-def assemble_encoder(model: ModelConfig, schema: Schema) -> DualEncoder:
-    arguments = {key: value for key, value in asdict(model).items() if key not in ("label", "recipe", "name")}
-    return load_model(model.name, schema=schema, **arguments)
+
+def assemble_encoder(model: ModelConfig, schema: Schema, *, begun: bool = True) -> DualEncoder:
+    """begun: with the weights of an earlier run that model.pretrained names; not needed where a checkpoint follows."""
+    arguments = {key: value for key, value in asdict(model).items() if key not in ("label", "recipe", "name", "lora")}
+    names_run = (model.pretrained or "").startswith(RUN_PREFIX)
+    encoder = load_model(model.name, schema=schema, **arguments | ({"pretrained": None} if names_run else {}))
+    if names_run and begun:
+        begin_from(encoder, earlier_run(model.pretrained))
+    if model.lora.rank is not None:
+        add_adapters(encoder, **vars(model.lora))
+    return encoder
 
 
 def assemble_loss(loss: LossConfig, encoder: DualEncoder) -> GCLLoss:
@@ -51,6 +67,7 @@ def assemble_loss(loss: LossConfig, encoder: DualEncoder) -> GCLLoss:
         normalizer=loss.normalizer.value,
         same_query=loss.same_query.value,
         same_document=loss.same_document.value,
+        sigmoid_weight=loss.sigmoid_weight.value,
         terms=[Term(term.query, term.document, term.weight) for term in loss.terms],
         scale=loss.scale if loss.scale is not None else math.exp(log_scale),
         bias=bias,
@@ -62,32 +79,48 @@ def assemble_loss(loss: LossConfig, encoder: DualEncoder) -> GCLLoss:
 
 
 def freeze_parts(encoder: DualEncoder, optim: OptimConfig) -> None:
-    """Freezes what the config names and every tower that no field uses."""
+    """Freezes what the config names and every tower that no field uses. Raises ConfigError if no adapter is left."""
     freeze(encoder.model, optim.freeze)
     for parameter in encoder.unused_parameters():
         parameter.requires_grad_(False)
+    if encoder.adapters is not None and not any(
+        parameter.requires_grad for name, parameter in encoder.named_parameters() if "lora_" in name
+    ):
+        raise ConfigError(
+            f"model.lora: optim.freeze=[{','.join(optim.freeze)}] freezes every adapter, too. The model's own weights "
+            "are frozen by model.lora already: give optim.freeze=[]."
+        )
 
 
-def assemble_plan(prepared: Prepared, train: TrainConfig, seed: int) -> Plan:
-    return Plan(
+def assemble_plan(prepared: Prepared, train: TrainConfig, seed: int, data: Catalog) -> BatchOrder:
+    options: dict[str, Any] = {
+        "batch_size": train.batch_size,
+        "seed": seed,
+        "drop_last": train.drop_last,
+        "unique": train.unique,
+        "documents_per_query": train.documents_per_query,
+    }
+    if not isinstance(prepared, Joined):
+        return Plan(prepared.pairs, shard_of_document=prepared.documents.shard, **options)
+    return MixedPlan(
         prepared.pairs,
-        batch_size=train.batch_size,
-        seed=seed,
-        drop_last=train.drop_last,
-        unique=train.unique,
-        documents_per_query=train.documents_per_query,
-        shard_of_document=prepared.documents.shard,
+        shares=data.mix,
+        sizes=[len(part.pairs) for part in prepared.parts.values()],
+        batches=data.batches,
+        shard_of_document=[part.documents.shard for part in prepared.parts.values()],
+        first_document=prepared.documents.start.tolist(),
+        **options,
     )
 
 
-def total_steps(train: TrainConfig, plan: Plan) -> int:
+def total_steps(train: TrainConfig, plan: BatchOrder) -> int:
     """Global batches of the whole run."""
     if train.max_steps is not None:
         return train.max_steps * train.accumulate
     return max(1, round(train.epochs * plan.steps_per_epoch))
 
 
-def validation_interval(train: TrainConfig, plan: Plan, steps: int) -> int:
+def validation_interval(train: TrainConfig, plan: BatchOrder, steps: int) -> int:
     """train.validate_every as a number of batches: epochs as a number, or "50 steps"."""
     every = train.validate_every
     if isinstance(every, str):
@@ -134,8 +167,11 @@ def assemble_trainer(
         "enable_model_summary": False,
         "enable_checkpointing": True,
     }
+    options = dict(trainer.options)
+    if profiler := _PROFILERS.get(options.get("profiler")):
+        options["profiler"] = profiler(dirpath=run_dir, filename="profile")  # by itself it only logs
     try:
-        built = pl.Trainer(**(arguments | trainer.options))
+        built = pl.Trainer(**(arguments | options))
     except (MisconfigurationException, TypeError) as error:
         raise ConfigError(f"trainer: {' '.join(str(error).split())}") from error
     built._signal_connector = NoSignals()
@@ -143,7 +179,7 @@ def assemble_trainer(
 
 
 def assemble_watch(
-    config: RunConfig, run: RunFolder, prepared: Prepared, plan: Plan, facts: dict[str, Any]
+    config: RunConfig, run: RunFolder, prepared: Prepared, plan: BatchOrder, facts: dict[str, Any]
 ) -> list[Any]:
     """The callbacks that keep a run safe, in the order they must act; BestAndLast comes first."""
     train = config.train

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, get_args
 
-from gcl.mistakes import ConfigError, nearest
-from gcl.retrieval.names import parse_metric
+from gcl.mistakes import ConfigError, nearest, why_no_target
+from gcl.retrieval.forms import parse_form
+from gcl.retrieval.names import PARTS, Sampling, TieRule, parse_metric
 from gcl.settings import RunConfig
+
+# Lightning's words (lightning.fabric.plugins.precision), and "auto".
+_PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true", "32", "16", "bf16", "64",
+               "transformer-engine", "transformer-engine-float16")  # fmt: skip
 
 
 def check(run: RunConfig) -> None:
@@ -15,6 +21,11 @@ def check(run: RunConfig) -> None:
         run.data.schema.check()
     except ValueError as error:
         raise ConfigError(str(error)) from error
+    for name, catalog in run.data.catalogs.items():
+        try:
+            catalog.schema.check()
+        except ValueError as error:
+            raise ConfigError(f"In the catalog {name}: {error}") from error
     if run.train.batch_size < 2:
         raise ConfigError(f"train.batch_size={run.train.batch_size}: a contrastive batch needs at least 2 pairs.")
     for key in ("queries", "documents", "dev"):
@@ -22,6 +33,8 @@ def check(run: RunConfig) -> None:
         if not 0 <= share <= 1 or (share == 0 and key != "dev"):
             raise ConfigError(f"data.split.{key}={share}: a share is above 0 and at most 1.")
     _check_measures(run)
+    _check_training(run)
+    _check_targets(run)
     if run.model.resize not in (None, "squash", "shortest", "longest"):
         raise ConfigError(f"model.resize={run.model.resize}: it is squash, shortest, longest or null.")
     folder = run.model.name.removeprefix("local-dir:")
@@ -37,6 +50,50 @@ def check(run: RunConfig) -> None:
                 )
 
 
+def _check_training(run: RunConfig) -> None:
+    """What would otherwise be refused only after the catalog was prepared."""
+    train, tile, every = run.train, run.loss.tile, run.train.validate_every
+    if not (tile in (None, "auto") or _is_count(tile)):
+        raise ConfigError(f'loss.tile={tile}: a number of rows (1024), "auto", or null for the whole matrix.')
+    if not (train.micro_batch in (None, "auto") or _is_count(train.micro_batch)):
+        raise ConfigError(f'train.micro_batch={train.micro_batch}: a number of rows (32), "auto", or null.')
+    amount, _, unit = every.strip().partition(" ") if isinstance(every, str) else (every, "", "epochs")
+    try:
+        possible = 0 < float(amount) < float("inf") and unit.strip() in ("step", "steps", "epoch", "epochs")
+    except (TypeError, ValueError):
+        possible = False
+    if not possible:
+        raise ConfigError(f'train.validate_every={every}: a number of epochs above 0 (0.5), or "50 steps".')
+    if str(run.trainer.precision) not in _PRECISIONS:
+        known = nearest(str(run.trainer.precision), _PRECISIONS)
+        raise ConfigError(f"trainer.precision={run.trainer.precision} is none that Lightning has.{known}")
+    if train.unique not in (None, "query", "document"):
+        raise ConfigError(f"train.unique={train.unique}: it is query, document or null.")
+    for key in ("max_steps", "accumulate", "checkpoint_every", "patience", "documents_per_query"):
+        if (number := getattr(train, key)) is not None and number < 1:
+            raise ConfigError(f"train.{key}={number}: a number of at least 1.")
+    if train.max_steps is None and not 0 < train.epochs < float("inf"):
+        raise ConfigError(f"train.epochs={train.epochs}: a number above 0.")
+    if train.workers < 0:
+        raise ConfigError(f"train.workers={train.workers}: 0 reads in the training process itself.")
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def _check_targets(run: RunConfig) -> None:
+    nodes = {"loss.score_to_weight": run.loss.score_to_weight, "optim.optimizer": run.optim.optimizer,
+             "optim.schedule": run.optim.schedule, "logger": run.logger, "trainer.strategy": run.trainer.strategy,
+             **{f"callbacks.{name}": node for name, node in run.callbacks.items()}}  # fmt: skip
+    for key, node in nodes.items():
+        target = node.get("_target_") if isinstance(node, dict) else None
+        if key in ("loss.score_to_weight", "optim.optimizer", "optim.schedule") and target is None:
+            raise ConfigError(f"{key} has no _target_: name the function, for example as conf/ does.")
+        if target is not None and (why := why_no_target(str(target))):
+            raise ConfigError(f"{key}._target_={target}: {why}")
+
+
 def _check_measures(run: RunConfig) -> None:
     for name in run.evaluate.metrics:
         try:
@@ -48,5 +105,34 @@ def _check_measures(run: RunConfig) -> None:
         raise ConfigError(
             f"evaluate.metrics does not hold {missing[0]!r}, which evaluate.monitor or headline names: add it."
         )
-    if run.evaluate.part not in ("dev", "test"):
-        raise ConfigError(f"evaluate.part={run.evaluate.part}: it is dev or test.")
+    choices = {"part": PARTS, "sample": get_args(Sampling), "ties": get_args(TieRule)}
+    for key, known in choices.items():
+        if (value := getattr(run.evaluate, key)) not in known:
+            raise ConfigError(f"evaluate.{key}={value}: it is one of {', '.join(known)}.{nearest(value, known)}")
+    _check_beside(run)
+    for key in ("queries", "judged", "depth", "batch_size"):
+        if (number := getattr(run.evaluate, key)) is not None and number < 1:
+            raise ConfigError(f"evaluate.{key}={number}: a number of at least 1.")
+
+
+def _check_beside(run: RunConfig) -> None:
+    if not run.evaluate.cache_gb >= 0:
+        raise ConfigError(f"evaluate.cache_gb={run.evaluate.cache_gb}: gigabytes to keep, 0 for none.")
+    for word in run.evaluate.compress:
+        try:
+            parse_form(word)
+        except ValueError as error:
+            raise ConfigError(f"evaluate.compress: {error}") from error
+    for name, spec in run.evaluate.retention.items():
+        where = f"evaluate.retention.{name}"
+        given = [key for key in ("catalog", "folder", "images") if getattr(spec, key)]
+        if len(given) != 1:
+            raise ConfigError(f"{where}: give one of catalog, folder and images; given: {', '.join(given) or 'none'}.")
+        if not spec.limit >= 0:
+            raise ConfigError(f"{where}.limit={spec.limit}: how much may be lost is a number of at least 0.")
+        if spec.sample is not None and spec.sample < 1:
+            raise ConfigError(f"{where}.sample={spec.sample}: a number of at least 1, or null for all.")
+        try:
+            parse_metric(spec.metric or "ndcg@10")
+        except ValueError as error:
+            raise ConfigError(f"{where}.metric: {error}") from error

@@ -14,8 +14,10 @@ COMMANDS = {
     "prepare": "check a catalog's tables and pictures and write its shards: gcl prepare data=my_catalog",
     "index": "index shards that came from elsewhere: gcl index shards='x/{000..127}.tar' out=x-index",
     "doctor": "say what is wrong with a catalog before training does: gcl doctor data=my_catalog all=true",
+    "sweep-weights": "find field weights on the dev half, report on the test half: gcl sweep-weights run=outputs/…",
     "search": 'try a run on its products: gcl search run=outputs/… (a page) | gcl search run=outputs/… "red shoes"',
     "export": "write a run's model where others load it: gcl export run=outputs/… out=my_model",
+    "push": "send an exported folder to the Hugging Face Hub: gcl push out=my_model push=owner/name",
 }
 _GROUPS = ("data", "model", "loss", "optim", "trainer", "logger", "callbacks", "evaluate", "experiment")
 _HYDRA_FLAGS = ("--multirun", "-m", "--cfg", "-c", "--info", "-i", "--hydra-help", "--shell-completion", "-sc")
@@ -62,6 +64,11 @@ def _run(command: str, words: list[str]) -> None:
 
         export_words(words)
         return
+    if command == "push":
+        from gcl.commands.push import push_words
+
+        push_words(words)
+        return
     if command == "index":
         from gcl.commands.index import index_words
 
@@ -76,6 +83,11 @@ def _run(command: str, words: list[str]) -> None:
         from gcl.commands.evaluate import evaluate_words
 
         evaluate_words(words, config_dir)
+        return
+    if command == "sweep-weights":
+        from gcl.commands.sweep_weights import sweep_words
+
+        sweep_words(words, config_dir)
         return
     if command == "prepare":
         from gcl.commands.prepare import prepare_words
@@ -107,7 +119,7 @@ def _run_in_hydra(command: str, words: list[str]) -> None:
     """Sweeps, launchers and Hydra's own information flags go through hydra.main."""
     import hydra
 
-    from gcl.config import register, typed
+    from gcl.config import register, typed, with_catalogs
     from gcl.mistakes import conf_folder
 
     register()
@@ -116,6 +128,7 @@ def _run_in_hydra(command: str, words: list[str]) -> None:
     @hydra.main(config_path=str(conf_folder().resolve()), config_name="config", version_base="1.3")
     def task(config):
         _name_run(config)
+        with_catalogs(config)
         return _function(command, sweep=True)(typed(config))
 
     task()

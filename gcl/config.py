@@ -10,10 +10,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from gcl.checks import check
+from gcl.data.catalog import Catalog
+from gcl.data.mix import check_names, complete_mix
 from gcl.mistakes import ConfigError, conf_folder, explain, nearest
 from gcl.settings import RunConfig
 
@@ -44,6 +46,7 @@ def compose(overrides: Sequence[str] = (), *, config_dir: str | os.PathLike | No
     with initialize_config_dir(str(conf_folder().resolve()), version_base="1.3"):
         try:
             config = hydra_compose("config", overrides=words)
+            with_catalogs(config, words)
             typed(config)
             return config
         except ConfigError:
@@ -52,7 +55,9 @@ def compose(overrides: Sequence[str] = (), *, config_dir: str | os.PathLike | No
             raise explain(error, _known_keys(words), config_dir) from error
 
 
-_MAPPINGS = ("data.query", "data.document", "data.tasks", "data.own_queries", "optim.rules", "callbacks")
+_MAPPINGS = (
+    "data.query", "data.document", "data.tasks", "data.own_queries", "optim.rules", "callbacks", "evaluate.retention",
+)  # fmt: skip
 _PATHS = (
     "run",
     "run_dir",
@@ -64,7 +69,16 @@ _PATHS = (
     "data.products",
     "data.pairs",
 )
-_NODES = ("trainer.options", "optim.optimizer", "optim.schedule", "loss.score_to_weight", "logger", "callbacks")
+_NODES = (
+    "data.mix",
+    "data.catalogs",
+    "trainer.options",
+    "optim.optimizer",
+    "optim.schedule",
+    "loss.score_to_weight",
+    "logger",
+    "callbacks",
+)
 
 
 def _opened(word: str) -> str:
@@ -100,6 +114,19 @@ def _known_keys(words: Sequence[str]) -> set[str]:
     return _keys(OmegaConf.structured(RunConfig)) | groups
 
 
+def with_catalogs(config: DictConfig, words: Sequence[str] = ()) -> None:
+    """Puts the YAML of each catalog that data.mix names below data.catalogs; what stood there goes on top of it."""
+    from hydra import compose as hydra_compose
+
+    where = [word for word in words if word.startswith("hydra.searchpath=")]
+    for name in config.data.mix:
+        whole = OmegaConf.to_container(hydra_compose("config", overrides=[f"data={name}", *where]).data)
+        on_top = config.data.catalogs.get(name) or {}
+        with open_dict(config.data.catalogs):
+            merged = OmegaConf.merge(OmegaConf.structured(Catalog), whole, on_top)
+            config.data.catalogs[name] = OmegaConf.to_container(merged)
+
+
 def typed(config: DictConfig) -> RunConfig:
     """The config as dataclasses, everything resolved. Raises ConfigError for a value that is missing or impossible."""
     try:
@@ -111,10 +138,35 @@ def typed(config: DictConfig) -> RunConfig:
         # Merged once more so that keys added with "+" are refused like any other unknown one.
         strict = OmegaConf.merge(OmegaConf.structured(RunConfig), OmegaConf.to_container(config, resolve=True))
         run: RunConfig = OmegaConf.to_object(strict)  # type: ignore[assignment]
+        run.data = _with_whole_catalogs(run.data)
     except OmegaConfBaseException as error:
         raise explain(error, _keys(OmegaConf.structured(RunConfig))) from error
     check(run)
     return run
+
+
+def _with_whole_catalogs(data: Catalog) -> Catalog:
+    try:
+        check_names(data)
+        for name, catalog in data.catalogs.items():
+            data.catalogs[name] = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Catalog), catalog))
+        return complete_mix(data) if data.mix else data
+    except ValueError as error:
+        if isinstance(error, OmegaConfBaseException):  # which may be ValueErrors, too
+            raise
+        raise ConfigError(str(error)) from error
+
+
+def catalog_of(word: str) -> Catalog:
+    """The catalog of a name in conf/data, or of a YAML's path. Raises ConfigError."""
+    if not word.endswith((".yaml", ".yml")):
+        return typed(compose([f"data={word}"])).data
+    if not Path(word).is_file():
+        raise ConfigError(f"There is no file {word}: give a name of conf/data or the path of a catalog's YAML.")
+    try:
+        return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Catalog), OmegaConf.load(word)))
+    except OmegaConfBaseException as error:
+        raise explain(error, _keys(OmegaConf.structured(Catalog))) from error
 
 
 def load_config(path: str | os.PathLike) -> RunConfig:

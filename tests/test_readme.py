@@ -29,6 +29,10 @@ def test_the_two_commands_open_the_readme():
 def my_conf(tmp_path):
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "my_catalog.yaml").write_text(YAML[0])
+    (tmp_path / "data" / "shoes.yaml").write_text(YAML[0])  # what the mix of the README names beside conf/data/fashion
+    for text in YAML:
+        if named := re.match(r"# conf/data/(\w+)\.yaml\n", text):
+            (tmp_path / "data" / f"{named[1]}.yaml").write_text(text)
     return tmp_path
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +30,27 @@ def doctor_words(words: Sequence[str], config_dir: str | None) -> None:
 
 
 def doctor(config: RunConfig, *, everything: bool = False) -> int:
-    """Prints and writes the page; returns how many problems it names."""
+    """Prints and writes the page; returns how many problems it names. Of a mix: a page a catalog, and one of it."""
     speak_plainly()
-    begun = time.monotonic()
-    facts: dict[str, Any] = {"name": config.data.name}
+    out = Path(config.out) if config.out else Path(config.cache_dir) / f"{config.data.name}-doctor"
+    problems = 0
+    for name, catalog in config.data.catalogs.items() if config.data.mix else ():
+        with tempfile.TemporaryDirectory(prefix="gcl-doctor-") as place:
+            look = partial(_examine, replace(config, data=catalog), place=Path(place), everything=everything)
+            problems += _tell(catalog.name, out / name, partial(look, alone=False))
+    if problems:
+        say(f"\n{config.data.name} is looked at once {', '.join(config.data.mix)} are mended.")
+        return problems
+    if config.data.mix:
+        return _tell(config.data.name, out, partial(_examine_mix, config, everything=everything))
     with tempfile.TemporaryDirectory(prefix="gcl-doctor-") as place:
-        _examine(config, facts, Path(place), everything=everything)
+        return _tell(config.data.name, out, partial(_examine, config, place=Path(place), everything=everything))
+
+
+def _tell(name: str, out: Path, look: Callable[[dict[str, Any]], None]) -> int:
+    begun = time.monotonic()
+    facts: dict[str, Any] = {"name": name}
+    look(facts)
     from gcl.commands.doctor_page import page
     from gcl.commands.doctor_verdict import judge
 
@@ -42,7 +58,6 @@ def doctor(config: RunConfig, *, everything: bool = False) -> int:
     facts["findings"] = [finding._asdict() for finding in findings]
     facts["seconds"] = time.monotonic() - begun
     text = page(facts, findings)
-    out = Path(config.out) if config.out else Path(config.cache_dir) / f"{config.data.name}-doctor"
     write_json(out / "doctor.json", facts)
     (out / "doctor.txt").write_text(text + "\n", encoding="utf-8")
     say(text)
@@ -57,24 +72,51 @@ def _take_all(words: list[str]) -> tuple[bool, list[str]]:
     return bool(chosen) and chosen[-1] == "true", [word for word in words if not word.startswith("all=")]
 
 
-def _examine(config: RunConfig, facts: dict[str, Any], place: Path, *, everything: bool) -> None:
+def _examine_mix(config: RunConfig, facts: dict[str, Any], *, everything: bool) -> None:
+    from gcl.data.joined import open_catalog
+
+    prepared = open_catalog(config.data, config.cache_dir)
+    facts["counts"] = {name: value for name, value in prepared.counts.items() if name != "tasks"}
+    facts["tasks"] = prepared.counts["tasks"]
+    _examine_batches(config, prepared, facts, everything=everything)
+
+
+def _examine(config: RunConfig, facts: dict[str, Any], *, place: Path, everything: bool, alone: bool = True) -> None:
+    """`alone`: trained on by itself, so its own batches are looked at."""
     folder = _prepared_folder(config.data, Path(config.cache_dir), place, facts, everything=everything)
     if folder is None:
         return
-    from gcl.commands import doctor_model as model
-    from gcl.commands.say import quiet_libraries
     from gcl.data.doctor import examine
     from gcl.data.prepared import open_prepared
 
-    quiet_libraries()
     prepared = open_prepared(folder, config.data.schema)
     facts |= examine(prepared, everything=everything, threads=config.data.store.workers)
+    _examine_batches(config, prepared, facts, everything=everything, texts=True, steps=alone)
+
+
+def _examine_batches(
+    config: RunConfig,
+    prepared: Any,
+    facts: dict[str, Any],
+    *,
+    everything: bool,
+    texts: bool = False,
+    steps: bool = True,
+) -> None:
+    """What model, loss and plan make of a catalog: its `texts`, and its batches with the memory and time of `steps`."""
+    from gcl.commands import doctor_model as model
+    from gcl.commands.say import quiet_libraries
+
+    quiet_libraries()
     facts["weights"] = model.weights(prepared, config)
-    plan, facts["batches"] = model.batches(prepared, config, everything=everything)
+    plan = None
+    if steps:
+        plan, facts["batches"] = model.batches(prepared, config, everything=everything)
     encoder, note = model.load(config)
     facts["model"] = {"label": config.model.label, "note": note}
     if encoder is not None:
-        facts["tokens"] = model.token_lengths(prepared, encoder, everything=everything)
+        if texts:
+            facts["tokens"] = model.token_lengths(prepared, encoder, everything=everything)
         if plan is not None:
             facts["memory"] = model.memory(encoder, prepared, plan, config)
             facts["time"] = model.expected_time(config, plan, facts["memory"]["seconds"])

@@ -13,8 +13,10 @@ import torch
 from gcl.assembly import assemble_encoder, assemble_plan, freeze_parts, total_steps
 from gcl.config import build
 from gcl.data.batch import SideBatch, SideReader
+from gcl.data.batch_order import BatchOrder
+from gcl.data.catalog import Batches
 from gcl.data.doctor import MOST_TEXTS, distribution, repeats, sample_rows
-from gcl.data.plan import Plan
+from gcl.data.mixed_plan import MixedPlan
 from gcl.data.prepared import Prepared
 from gcl.model.dual_encoder import DualEncoder
 from gcl.model.tokens import Tokens
@@ -103,17 +105,22 @@ def count_tokens(tokens: Tokens, texts: list[str]) -> list[int]:
     return counts
 
 
-def batches(prepared: Prepared, config: RunConfig, *, everything: bool) -> tuple[Plan | None, dict[str, Any]]:
+def batches(prepared: Prepared, config: RunConfig, *, everything: bool) -> tuple[BatchOrder | None, dict[str, Any]]:
     """Steps and in-batch repeats of the plan that a run would follow; {"refused": sentence} where there is none."""
     try:
-        plan = assemble_plan(prepared, config.train, config.seed)
+        plan = assemble_plan(prepared, config.train, config.seed, config.data)
     except ValueError as error:
         return None, {"refused": str(error)}
     steps = {"steps_per_epoch": plan.steps_per_epoch, "steps": total_steps(config.train, plan)}
+    if isinstance(plan, MixedPlan):
+        what = "batches" if plan.batches is Batches.one else "pairs"
+        steps["mix"] = {
+            name: {what: count, "passes_per_epoch": passes} for name, (count, passes) in plan.of_an_epoch.items()
+        }
     return plan, steps | {"epochs": config.train.epochs} | repeats(prepared.pairs, plan, everything=everything)
 
 
-def memory(encoder: DualEncoder, prepared: Prepared, plan: Plan, config: RunConfig) -> dict[str, Any]:
+def memory(encoder: DualEncoder, prepared: Prepared, plan: BatchOrder, config: RunConfig) -> dict[str, Any]:
     """Bytes in float32 on one device. Activations are those of a few pairs, measured, times the micro-batch."""
     freeze_parts(encoder, config.optim)
     parameters = [parameter.numel() for parameter in encoder.parameters()]
@@ -145,7 +152,7 @@ def memory(encoder: DualEncoder, prepared: Prepared, plan: Plan, config: RunConf
 class _Step:
     """Bytes kept for the backward pass, and seconds of reading and of computing, for the first `pairs` of a batch."""
 
-    def __init__(self, encoder: DualEncoder, prepared: Prepared, plan: Plan, pairs: int) -> None:
+    def __init__(self, encoder: DualEncoder, prepared: Prepared, plan: BatchOrder, pairs: int) -> None:
         rows = plan.batch(0)[:pairs]
         self.pairs, self.kept = len(rows), 0
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -200,7 +207,7 @@ def _line(few: _Step, more: _Step, name: str) -> dict[str, float]:
     return {"step": max(low - slope * few.pairs, 0.0), "pair": slope}
 
 
-def expected_time(config: RunConfig, plan: Plan, seconds: dict[str, dict[str, float]]) -> dict[str, Any]:
+def expected_time(config: RunConfig, plan: BatchOrder, seconds: dict[str, dict[str, float]]) -> dict[str, Any]:
     """Seconds of an epoch: reading in train.workers processes beside computing, the slower of the two."""
     reading, computing = (
         plan.steps_per_epoch * seconds[name]["step"] + len(plan.pairs.query) * seconds[name]["pair"]

@@ -145,6 +145,9 @@ def _batches(facts: dict[str, Any]) -> Iterator[str]:
     if "steps" not in found:
         return
     yield f"{found['steps_per_epoch']:,} steps an epoch of {found['batch_size']:,} pairs; {found['steps']:,} in the run"
+    for name, own in found.get("mix", {}).items():
+        count = f"{own['pairs']:,} pairs" if "pairs" in own else f"{own['batches']:,} batches"
+        yield f"  {name}: {count} an epoch, {own['passes_per_epoch']:.2f} runs through it"
     for side, things in (("query", "queries"), ("document", "products")):
         value = found[side]
         counted = f"{value['counted_pairs']:.2f} counted in {found['batches']:,} batches"

@@ -4,67 +4,121 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gcl.commands.say import say, speak_plainly
 from gcl.config import compose, load_config, typed, with_words
-from gcl.runs import RunFolder, write_json
+from gcl.data.catalog import Catalog
+from gcl.mistakes import ConfigError
+from gcl.runs import RunFolder
 from gcl.settings import RunConfig
+
+if TYPE_CHECKING:
+    from gcl.commands.results import Outcome
+    from gcl.commands.retaining import Retention
+
+_DEV = "evaluate.part={part}: the dev half chose the run's checkpoint, so its figures are a little too good."
 
 
 def evaluate_words(words: Sequence[str], config_dir: str | None) -> Path:
     """Measures what the words name, prints one table, returns the folder with the figures.
 
     run=<folder>: its base and its best checkpoint, on its own catalog or on data=<other>;
-    data=… model=…: a model as it comes; data=… models=[run:<folder>, siglip-B, local-dir:<folder>]: several.
+    data=… model=…: a model as it comes; data=… models=[run:<folder>, siglip-B, local-dir:<folder>,
+    embeddings:<file>.parquet]: several, each compared with the first.
     """
     speak_plainly()
     config = typed(compose(words, config_dir=config_dir))
     if config.run is not None:
-        config = _of_run(RunFolder(Path(config.run)).check(), config, words)
+        config = of_run(RunFolder(Path(config.run)).check(), config, words)
+    if config.evaluate.benchmark is not None:
+        from gcl.commands.benchmark import run_benchmark
 
-    from gcl.data.prepare import prepare
-    from gcl.data.prepared import open_prepared
+        return run_benchmark(config, config_dir)
+    catalogs = _catalogs(config, words, config_dir)
 
-    prepared = open_prepared(prepare(config.data, config.cache_dir), config.data.schema)
-
-    from gcl.commands import contestants as of
-    from gcl.commands.measure import Measurement, frozen_features, means_of, write_task_files
-    from gcl.commands.tables import summary
+    from gcl.commands.beside import columns_for, found_beside
+    from gcl.commands.measure import embedding_cache
+    from gcl.commands.results import Outcome, page_metrics
+    from gcl.commands.retaining import Retention
+    from gcl.commands.tables import only, summary
     from gcl.retrieval.page.page import write_page
 
-    schema = config.data.schema
-    if config.run is not None:
-        found = of.base_and_tuned(RunFolder(Path(config.run)), schema)
-    elif config.models:
-        found = [of.contestant(word, schema, config_dir=config_dir) for word in config.models]
-    else:
-        from gcl import assembly
-
-        assembly.seed_everything(config)
-        found = [of.Contestant(config.model.label, assembly.assemble_encoder(config.model, schema).eval())]
     settings = config.evaluate
-    measurement = Measurement(prepared, settings.metrics, settings.tasks, batch_size=settings.batch_size)
-    results = {}
-    for entry in found:
-        say(f"Measuring {entry.label} on {config.data.name} ({settings.part} half).")
-        measurement.features = frozen_features(entry.encoder, prepared, config.cache_dir, workers=config.train.workers)
-        results[entry.label] = measurement(entry.encoder, settings.part, k=settings.depth)
+    outcome = Outcome(settings, settings.part, title="", seed=config.seed)
+    columns, retention = {}, Retention(config, embedding_cache(config))
+    for catalog in catalogs:
+        prefix = f"{catalog.name}/" if len(catalogs) > 1 else ""
+        columns[prefix] = columns_for(settings, catalog, config.cache_dir)
+        _measure(config, catalog, outcome, config_dir, prefix=prefix, retention=retention)
+    outcome.title = f"{' and '.join(outcome.models)} on {' and '.join(catalog.name for catalog in catalogs)}"
+    outcome.beside = found_beside(settings, outcome.models, outcome.tasks, columns, retention.kept(config.seed))
     folder = _folder(config)
-    write_json(folder / "metrics.json", {label: means_of(result) for label, result in results.items()})
-    write_task_files(folder / "tasks", measurement, results, settings.part)
+    outcome.write(folder)
+    metrics = page_metrics(settings)
     write_page(
         folder / "report.html",
-        title=f"{' and '.join(results)} on {config.data.name}",
-        tasks=measurement.opened(settings.part),
-        models=results,
+        title=outcome.title,
+        tasks=outcome.tasks,
+        models={label: only(results, metrics) for label, results in outcome.models.items()},
+        facts={"catalog": ", ".join(outcome.sources), **outcome.provenance()["packages"]},
         metrics=settings.headline,
+        slices=outcome.beside.columns,
+        warnings=outcome.beside.warnings,
+        beside=outcome.beside.page_tables,
     )
-    say("\n" + summary(results, settings.headline))
-    say(f"\nAll metrics, TREC runs, qrels and report.html: {folder}")
+    say("\n" + outcome.beside.around(summary(outcome.models, settings.headline, outcome.notes)))
+    say(
+        f"\n{folder}\n  report.html   results.csv and results.md (the table)   results.json (with provenance)\n"
+        "  metrics.json   queries.parquet (every query)   tasks/ (TREC runs and qrels)"
+    )
     return folder
 
 
-def _of_run(run: RunFolder, given: RunConfig, words: Sequence[str]) -> RunConfig:
+def _catalogs(config: RunConfig, words: Sequence[str], config_dir: str | None) -> list[Catalog]:
+    """data=…, or the several that evaluate.sets names."""
+    if not config.evaluate.sets:
+        return [config.data]
+    if own := [word for word in words if word.lstrip("+~").startswith(("data=", "data."))]:
+        raise ConfigError(
+            f"{own[0]} says something of one catalog, and evaluate.sets={config.evaluate.sets} names the catalogs: put "
+            "it into their YAML, or leave evaluate.sets out."
+        )
+    return [typed(compose([f"data={name}"], config_dir=config_dir)).data for name in config.evaluate.sets]
+
+
+def _measure(
+    config: RunConfig, catalog: Catalog, outcome: Outcome, config_dir: str | None, *, prefix: str,
+    retention: Retention,
+) -> None:  # fmt: skip
+    """Every contestant on one catalog, into `outcome`, and on the general sets, into `retention`."""
+    from gcl.commands.contestants import contestants
+    from gcl.commands.measure import embedding_cache, frozen_features, measurement_of
+    from gcl.data.joined import open_catalog
+    from gcl.retrieval.compress import forms_of
+
+    settings = config.evaluate
+    prepared = open_catalog(catalog, config.cache_dir)
+    measurement = measurement_of(
+        settings, catalog, prepared, prefix=prefix, cache=embedding_cache(config), forms=forms_of(settings.compress)
+    )
+    outcome.tasks += measurement.opened(settings.part)
+    outcome.sources[catalog.name] = {"fingerprint": prepared.fingerprint, "counts": prepared.counts["tasks"]}
+    trained = config.run is not None or any(word.startswith("run:") for word in config.models)
+    if trained and settings.part != "test" and (note := _DEV.format(part=settings.part)) not in outcome.notes:
+        outcome.notes.append(note)
+    for entry in contestants(config, catalog.schema, config_dir=config_dir):
+        part = "all queries" if settings.part == "all" else f"{settings.part} half"
+        say(f"Measuring {entry.label} on {catalog.name} ({part}).")
+        measurement.features = frozen_features(entry.encoder, prepared, config.cache_dir, workers=config.train.workers)
+        results = measurement(entry.encoder, settings.part, k=settings.depth)
+        outcome.models.setdefault(entry.label, {}).update(results)
+        outcome.contestants[entry.label] = entry.facts()
+        retention.measure(entry.label, entry.encoder)
+        outcome.notes += [note for note in entry.notes if note not in outcome.notes]
+
+
+def of_run(run: RunFolder, given: RunConfig, words: Sequence[str]) -> RunConfig:
     """The run's own config with the given words on top; `data=…` and `evaluate=…` put others in their place."""
     config = load_config(run.config)
     chosen = {word.partition("=")[0] for word in words}
@@ -88,4 +142,5 @@ def _folder(config: RunConfig) -> Path:
         return Path(config.out)
     if config.run is not None:
         return Path(config.run) / "evaluations" / config.data.name
-    return Path("outputs") / config.data.name / ("several" if config.models else config.model.label) / "evaluation"
+    name = "+".join(config.evaluate.sets) or config.data.name
+    return Path("outputs") / name / ("several" if config.models else config.model.label) / "evaluation"

@@ -1,25 +1,33 @@
-"""`gcl export run=… out=…`: a run's best model, where open_clip and Hugging Face load it."""
+"""`gcl export run=… out=…`: a run's best model, in every form that others load."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from gcl.commands.say import say, speak_plainly
+from gcl.commands.export_card import CardOptions, Ending
+from gcl.commands.export_data import EMBEDDINGS, DataOptions, ExportData
+from gcl.commands.say import quiet_libraries, say, speak_plainly
 from gcl.config import load_config, options_from
+from gcl.export.folder import check_free, whole
 from gcl.mistakes import ConfigError
 from gcl.runs import RunFolder
 
 
 @dataclass
-class ExportOptions:
-    """run: a run folder. out: the folder to write. checkpoint: another checkpoint than the best."""
+class ExportOptions(DataOptions, CardOptions):
+    """run: a run folder. out: the folder to write. checkpoint: another checkpoint than the best.
+
+    formats: what to write; null: every format that the architecture has and whose packages are installed, without
+    embeddings. What the catalog is needed for: DataOptions. The card and the Hub: CardOptions.
+    """
 
     run: str = "???"
     out: str | None = None
     checkpoint: str | None = None
+    formats: list[str] | None = None
 
 
 def export_words(words: Sequence[str]) -> Path:
@@ -27,43 +35,59 @@ def export_words(words: Sequence[str]) -> Path:
     options = options_from(ExportOptions, words, command="gcl export run=outputs/… out=my_model")
     run = RunFolder(Path(options.run)).check()
     out = Path(options.out) if options.out else run.path / "export"
-    if out.exists() and any(out.iterdir()):
-        raise ConfigError(f"out={out} is not empty: name a new folder, or empty this one.")
+    check_free(out)
+    if options.formats is not None and not options.formats:
+        raise ConfigError("formats=[] writes nothing: name one, for example formats=[open_clip], or leave it out.")
+
+    target = _target(options)
 
     from gcl.commands.contestants import tuned_encoder
-    from gcl.export.card import write_card
-    from gcl.export.open_clip import export_open_clip
+    from gcl.export.formats import choose, left_out
+    from gcl.export.open_clip import settle
 
+    quiet_libraries()
     config = load_config(run.config)
-    encoder = tuned_encoder(run, checkpoint=Path(options.checkpoint) if options.checkpoint else None)
-    export_open_clip(encoder, out)
-    metrics = json.loads(run.metrics.read_text()) if run.metrics.is_file() else {}
-    text_cfg = json.loads((out / "open_clip_config.json").read_text())["model_cfg"]["text_cfg"]
-    notes = ["open_clip brings this model's tokenizer itself."]
-    if text_cfg.get("hf_model_name"):
-        notes = [
-            "open_clip looks for the text tower and tokenizer where `hf_model_name` and `hf_tokenizer_name` of "
-            "open_clip_config.json say: after moving the folder, set both to its new path."
-        ]
-    elif text_cfg.get("hf_tokenizer_name"):
-        notes = ["The tokenizer's files are in this folder."]
-    card = write_card(
-        notes=notes,
-        name=out.name,
-        base_model=config.model.name.removeprefix("hf-hub:"),
-        schema=config.data.schema,
-        metrics=metrics,
-        headline=config.evaluate.headline,
-        training={
-            "catalog": config.data.name,
-            "pairs a batch": config.train.batch_size,
-            "epochs": config.train.epochs,
-            "learning rate": config.optim.learning_rate,
-            "loss": config.loss.form.value,
-            "score to weight": config.loss.score_to_weight["_target_"].rpartition(".")[2],
-            "seed": config.seed,
-        },
-    )
-    (out / "README.md").write_text(card, encoding="utf-8")
-    say(f'Exported to {out}. Load it with open_clip.create_model_and_transforms("local-dir:{out}").')
+    checkpoint = Path(options.checkpoint) if options.checkpoint else None
+    data = ExportData(options, options.formats, run, config)
+    found = data.between(checkpoint)
+    encoder = found.encoder if found else tuned_encoder(run, checkpoint=checkpoint)
+    wanted = options.formats
+    formats = choose(encoder, None if wanted is None else [name for name in wanted if name != EMBEDDINGS])
+    if options.formats is None:
+        for sentence in left_out(encoder):
+            say(sentence)
+    with whole(out) as folder:
+        notes = {format.name: format.write(encoder, folder) for format in formats}
+        notes |= data.write(encoder, folder, list(notes), found)
+        more = {f"alpha {found.alpha:g}": found.means} if found else {}
+        best = checkpoint is None or checkpoint.resolve() == run.best.resolve()
+        ending = Ending(run, config, options, out.name, lambda: data.prepared, more, data.sections, best)
+        ending.finish(encoder, folder, formats, notes)
+        settle(folder, str(out.resolve()))
+    say(f"Exported to {out}: {', '.join(notes)}. How each is loaded stands in {out / 'README.md'}.")
+    if target is not None:
+        _push(target, out)
     return out
+
+
+def _target(options: ExportOptions) -> Any:
+    """Where to push to, asked before the work begins: a token that is missing is told now."""
+    if options.push is None:
+        if options.private is not None or options.revision is not None or options.pull_request:
+            raise ConfigError("private, revision and pull_request belong to push: give push=owner/name, too.")
+        return None
+    from gcl.export.push import Target
+
+    target = Target(options.push, options.private, options.revision, options.pull_request)
+    target.reach()
+    return target
+
+
+def _push(target: Any, out: Path) -> None:
+    from gcl.export.push import PushError
+
+    try:
+        say(f"Pushed to {target.upload(out, report=say)}")
+    except PushError as error:
+        again = f"gcl push out={out} push={target.repo}"
+        raise PushError(f"{error} The export stands in {out}; the push alone: {again}") from None

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 from gcl import assembly
+from gcl.commands.beside import Beside, columns_for, found_beside
 from gcl.commands.environment import describe_environment
-from gcl.commands.measure import Measurement, frozen_features, means_of, write_task_files
+from gcl.commands.measure import embedding_cache, frozen_features, measurement_of
+from gcl.commands.results import Outcome, page_metrics
+from gcl.commands.retaining import Retention
 from gcl.commands.say import quiet_libraries, say
+from gcl.commands.tables import only, summary
 from gcl.config import build, flatten
 from gcl.data.batch import SideReader
 from gcl.data.prepared import Prepared
@@ -18,9 +23,12 @@ from gcl.lit.data import PairData
 from gcl.lit.guard import RollBack
 from gcl.lit.module import GCLModule
 from gcl.lit.progress import RunProgress
-from gcl.lit.sharded import load_weights
-from gcl.runs import RunFolder, write_json
-from gcl.settings import RunConfig
+from gcl.lit.sharded import is_sharded, load_weights
+from gcl.model.lora import describe as describe_adapters
+from gcl.model.lora import merge_adapters
+from gcl.retrieval.compress import forms_of
+from gcl.runs import RunFolder
+from gcl.settings import Forgetting, RunConfig
 
 Results = dict[str, Any]
 
@@ -35,17 +43,19 @@ class Fitting:
         self.encoder = assembly.assemble_encoder(config.model, config.data.schema)
         assembly.freeze_parts(self.encoder, config.optim)
         self.loss = assembly.assemble_loss(config.loss, self.encoder)
-        self.plan = assembly.assemble_plan(prepared, config.train, config.seed)
+        self.plan = assembly.assemble_plan(prepared, config.train, config.seed, config.data)
         self.steps = assembly.total_steps(config.train, self.plan)
         self.watch = assembly.assemble_watch(config, run, prepared, self.plan, self._facts())
         self.checkpoints, self.interruption = self.watch[0], self.watch[-1]
         self.features = {}
         if config.train.cache_features and not config.train.augment:
             self.features = frozen_features(self.encoder, prepared, config.cache_dir, workers=config.train.workers)
-        self.measurement = Measurement(
-            prepared, config.evaluate.metrics, config.evaluate.tasks,
-            batch_size=config.evaluate.batch_size, workers=0, features=self.features,
+        self.measurement = measurement_of(
+            config.evaluate, config.data, prepared, features=self.features, cache=embedding_cache(config),
+            forms=forms_of(config.evaluate.compress),
         )  # fmt: skip
+        self.columns = columns_for(config.evaluate, config.data, config.cache_dir)
+        self.retention = Retention(config, embedding_cache(config))
         if config.train.compile:
             compile_towers(self.encoder, config.train.compile)
         self.module = self._module()
@@ -68,8 +78,8 @@ class Fitting:
 
     def _facts(self) -> dict[str, Any]:
         """What every rank must have alike before they exchange anything."""
-        here = ("cache_dir", "data.root")  # may be a path of each machine's own
-        config = {key: value for key, value in flatten(self.config).items() if key not in here}
+        here = ("cache_dir", "data.root", *(f"data.catalogs.{name}.root" for name in self.config.data.mix))
+        config = {key: value for key, value in flatten(self.config).items() if key not in here}  # each machine's own
         return {**config, **self.describe_plan(), **describe_environment()["packages"]}
 
     def describe_plan(self) -> dict[str, Any]:
@@ -94,8 +104,11 @@ class Fitting:
             layer_decay=optim.layer_decay,
             rules=assembly.rules_of(optim),
             micro_batch=assembly.micro_batch_of(self.config.train),
-            validate=lambda encoder: {task: r.means for task, r in self.measurement(encoder, "dev", watched).items()},
-            measure=lambda encoder: self.measurement(encoder, "test", k=evaluate.depth),
+            validate=lambda encoder: {
+                task: r.means for task, r in self.measurement(encoder, "dev", watched, passing=True).items()
+            },
+            measure=self._measured,
+            retain=self._retain if self.retention else None,
             monitor=evaluate.monitor,
             monitor_tasks=evaluate.monitor_tasks,
             seed=self.config.seed,
@@ -141,6 +154,8 @@ class Fitting:
             f"\nTraining {trained / 1e6:.1f} M parameters on {pairs:,} pairs: "
             f"{steps:,} steps of {self.plan.batch_size} pairs."
         )
+        if self.encoder.adapters is not None:
+            say(describe_adapters(self.encoder))
         try:
             self.trainer.fit(self.module, self.data, ckpt_path=resume, weights_only=True)
         except RollBack as back:
@@ -156,42 +171,74 @@ class Fitting:
             )
         state = read_checkpoint(best)
         load_weights(self.module, state["state_dict"])
+        if not any(map(is_sharded, self.encoder.parameters())):
+            merge_adapters(self.encoder)  # what is measured is what is exported, to the bit
         say(
             f"\nMeasuring the best checkpoint (step {self.checkpoints.best_step}, "
             f"{self.checkpoints.monitor} {self.checkpoints.best:.3f})."
         )
         return self._measure()
 
+    def _measured(self, encoder) -> Results:
+        """The test half and the general sets, by every rank."""
+        first = not self.retention.results
+        if self.retention and first:
+            self.retention.remember(encoder)
+        self.retention.measure("base" if first else "tuned", encoder)
+        return self.measurement(encoder, "test", k=self.config.evaluate.depth)
+
+    def _retain(self, encoder) -> dict[str, float]:
+        values = self.retention.quick(encoder)
+        columns = self.retention.columns(values)
+        if self.config.evaluate.forgetting is Forgetting.choose:
+            columns["retention/within"] = float(self.retention.within(values))
+        return columns
+
     def _measure(self) -> Results:
         """The test part, through the trainer, so that all ranks take part."""
         self.trainer.test(self.module, self.data, verbose=False)
         return self.module.measured
 
-    def report(self, base: Results, tuned: Results, *, seconds: float) -> None:
-        from gcl.commands.tables import summary
+    def report(self, base: Results, tuned: Results, *, seconds: float) -> list[str]:
+        """Writes and prints everything; returns what was forgotten beyond its limit, in sentences."""
 
-        write_json(self.run.metrics, {"base": means_of(base), "tuned": means_of(tuned)})
-        write_task_files(self.run.tasks, self.measurement, {"base": base, "tuned": tuned})
-        self._write_page(base, tuned, seconds)
-        say("\n" + summary({"base": base, "tuned": tuned}, self.config.evaluate.headline))
+        outcome = self._outcome(base, tuned)
+        outcome.write(self.run.path)
+        self._write_page(base, tuned, seconds, outcome.beside)
+        say("\n" + outcome.beside.around(summary(outcome.models, self.config.evaluate.headline, outcome.notes)))
         say(
             f"\nDone in {seconds / 60:.1f} minutes. Everything is in {self.run.path}\n"
             f"  report.html        open it in a browser: what got better and worse, with pictures\n"
+            f"  results.md, .csv   the table            results.json with provenance\n"
             f"  metrics.json       all metrics          tasks/       TREC run and qrels files\n"
             f"  checkpoints/       best and last        metrics.csv  the training curve\n"
             f"Next: gcl export run={self.run.path} out=my_model"
         )
+        return outcome.beside.warnings
 
-    def _write_page(self, base: Results, tuned: Results, seconds: float) -> None:
-        from gcl.commands.environment import describe_environment
+    def _outcome(self, base: Results, tuned: Results) -> Outcome:
+        config = self.config
+        tasks, models = self.measurement.opened("test"), {"base": base, "tuned": tuned}
+        beside = found_beside(config.evaluate, models, tasks, {"": self.columns}, self.retention.kept(config.seed))
+        best = self.checkpoints.best_path  # its hash and not the weights' in memory, which may lie on several ranks
+        done = json.loads(best.with_name(f"{best.name}.DONE").read_text())
+        known = {"model": config.model.name, "checkpoint": str(best), "checkpoint_sha256": done["sha256"]}
+        return Outcome(
+            config.evaluate, "test", f"{config.model.label} fine-tuned on {config.data.name}",
+            tasks=tasks, models=models, beside=beside,
+            sources={config.data.name: {"fingerprint": self.prepared.fingerprint}},
+            contestants={"base": {"model": config.model.name}, "tuned": known}, seed=config.seed,
+        )  # fmt: skip
+
+    def _write_page(self, base: Results, tuned: Results, seconds: float, beside: Beside) -> None:
         from gcl.retrieval.page.page import write_page
 
-        config = self.config
+        config, metrics = self.config, page_metrics(self.config.evaluate)
         write_page(
             self.run.report,
             title=f"{config.model.label} fine-tuned on {config.data.name}",
             tasks=self.measurement.opened("test"),
-            models={"base": base, "tuned": tuned},
+            models={label: only(results, metrics) for label, results in (("base", base), ("tuned", tuned))},
             curve=self.run.path / "metrics.csv",
             facts={
                 "catalog": config.data.name,
@@ -201,5 +248,8 @@ class Fitting:
                 **describe_environment()["packages"],
             },
             metrics=config.evaluate.headline,
+            slices=beside.columns,
+            warnings=beside.warnings,
+            beside=beside.page_tables,
             seed=config.seed,
         )

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from gcl.data.catalog import Catalog
 from gcl.data.lock import locked
 from gcl.data.prepared import Prepared
+from gcl.data.tasks import file_name
 from gcl.model.dual_encoder import DualEncoder
 from gcl.model.features import cached_features
-from gcl.retrieval.evaluate import TaskResult, evaluate
+from gcl.retrieval.audit import audit
+from gcl.retrieval.cache import Cache
+from gcl.retrieval.evaluate import TaskResult, embed_shared, evaluate, result_of
+from gcl.retrieval.forms import Form
+from gcl.retrieval.given import Embedder
+from gcl.retrieval.given_runs import GivenRuns
+from gcl.retrieval.names import depth
+from gcl.retrieval.presets import Rules, under
+from gcl.retrieval.sweep import Embedded
 from gcl.retrieval.task import RetrievalTask, from_prepared
+from gcl.settings import EvaluateConfig, RunConfig
 
 Features = Mapping[str, Mapping[str, np.ndarray]]  # side -> field -> one row a record
 
@@ -27,9 +37,14 @@ class Measurement:
     prepared: Prepared
     metrics: Sequence[str]
     tasks: Sequence[str] | None = None
+    rules: Rules = field(default_factory=Rules)
+    weights: Mapping[str, Mapping[str, float]] = field(default_factory=dict)  # task -> its own document weights
+    prefix: str = ""  # of the tasks' names, where several catalogs are measured
     batch_size: int = 256
     workers: int = 0
     features: Features = field(default_factory=dict)
+    cache: Cache | None = None
+    forms: Sequence[Form] = ()  # smaller vectors to measure beside the full ones
     _opened: dict[str, list[RetrievalTask]] = field(default_factory=dict, repr=False)
 
     def opened(self, part: str) -> list[RetrievalTask]:
@@ -39,23 +54,88 @@ class Measurement:
             unknown = [name for name in self.tasks or () if name not in counts]
             if unknown:
                 raise ValueError(f"evaluate.tasks: there is no task {unknown[0]!r}; there is {', '.join(counts)}.")
-            names = [name for name in self.tasks or counts if counts[name][part]["queries"]]
-            self._opened[part] = [from_prepared(self.prepared, name, part) for name in names]
+            halves = ("dev", "test") if part == "all" else (part,)
+            names = [name for name in self.tasks or counts if any(counts[name][half]["queries"] for half in halves)]
+            if not names:
+                raise ValueError(f"No task has a query in its {part} part.")
+            self._opened[part] = [self._open(name, part) for name in names]
         return self._opened[part]
 
+    def _open(self, name: str, part: str) -> RetrievalTask:
+        task = from_prepared(self.prepared, name, part, prefix=self.prefix)
+        return under(replace(task, document_weights=self.weights.get(name)), self.rules)
+
     def __call__(
-        self, encoder: DualEncoder, part: str, metrics: Sequence[str] | None = None, *, k: int | None = None
+        self,
+        encoder: Embedder,
+        part: str,
+        metrics: Sequence[str] | None = None,
+        *,
+        k: int | None = None,
+        passing: bool = False,
     ) -> dict[str, TaskResult]:
-        """{task: TaskResult} of one part, names without the part."""
+        """{task: TaskResult} of one part, names without the part. passing: a model that no one will measure again,
+        whose embeddings are not kept."""
+        if isinstance(encoder, GivenRuns):
+            return self._of_runs(encoder, part, metrics or self.metrics, k=k)
         results = evaluate(
-            encoder, self.opened(part), metrics or self.metrics, k=k, features=self.features,
-            batch_size=self.batch_size, workers=self.workers,
+            encoder, self.opened(part), metrics or self.metrics, k=k, ties=self.rules.ties, features=self.features,
+            forms=() if passing else self.forms, batch_size=self.batch_size, workers=self.workers,
+            cache=None if passing else self.cache, scratch=self.cache and self.cache.folder,
         )  # fmt: skip
         return {name.removesuffix(f".{part}"): result for name, result in results.items()}
 
+    def _of_runs(self, runs: GivenRuns, part: str, metrics: Sequence[str], *, k: int | None) -> dict[str, TaskResult]:
+        results = {}
+        for task in self.opened(part):
+            name, audited = task.name.removesuffix(f".{part}"), audit(task).check()
+            score, row = runs.results(task, name, k or depth(metrics) or 1000)
+            results[name] = result_of(task, score, row, metrics, ties=self.rules.ties, audited=audited)
+        return results
 
-def frozen_features(encoder: DualEncoder, prepared: Prepared, cache_dir: str | Path, *, workers: int = 0) -> Features:
+    def embedded(self, encoder: Embedder, part: str) -> list[Embedded]:
+        """The tasks of one part with both sides embedded field by field, to be measured with any field weights."""
+        tasks = self.opened(part)
+        options = {"batch_size": self.batch_size, "workers": self.workers, "cache": self.cache}
+        query, document = (
+            embed_shared(encoder, [getattr(t, name) for t in tasks], side, features=self.features.get(side), **options)
+            for name, side in (("queries", "query"), ("corpus", "document"))
+        )
+        return [Embedded(*one) for one in zip(tasks, query, document, strict=True)]
+
+
+def embedding_cache(config: RunConfig) -> Cache | None:
+    """Where a run's embeddings are kept; None for evaluate.cache_gb=0."""
+    limit = int(config.evaluate.cache_gb * 1e9)
+    return Cache(Path(config.cache_dir) / "embeddings", limit) if limit > 0 else None
+
+
+def measurement_of(evaluate: EvaluateConfig, data: Catalog, prepared: Prepared, **options: Any) -> Measurement:
+    """What a config's evaluate asks of a prepared catalog; `options` are the other fields of Measurement."""
+    return Measurement(
+        prepared, evaluate.metrics, evaluate.tasks, rules=rules_of(evaluate), weights=task_weights(data),
+        batch_size=evaluate.batch_size, **options,
+    )  # fmt: skip
+
+
+def rules_of(evaluate: EvaluateConfig) -> Rules:
+    return Rules(**{name: getattr(evaluate, name) for name in Rules.__dataclass_fields__})
+
+
+def task_weights(data: Catalog) -> dict[str, dict[str, float]]:
+    """The document weights that tasks of a catalog (or of a kind of them) have for themselves."""
+    return {
+        file_name(kind): dict(task.document)
+        for name, task in data.tasks.items()
+        for kind in (task.kinds or [name])
+        if task.document
+    }
+
+
+def frozen_features(encoder: Embedder, prepared: Prepared, cache_dir: str | Path, *, workers: int = 0) -> Features:
     """Outputs of the encoder's frozen trunks, run once over the catalog and kept: training and evaluation read them."""
+    if not isinstance(encoder, DualEncoder):
+        return {}
     folder = Path(cache_dir) / "features"
     folder.mkdir(parents=True, exist_ok=True)
     stores = {"query": prepared.queries, "document": prepared.documents}
@@ -68,31 +148,3 @@ def frozen_features(encoder: DualEncoder, prepared: Prepared, cache_dir: str | P
             }
             for side, store in stores.items()
         }
-
-
-def means_of(results: Mapping[str, TaskResult]) -> dict[str, dict[str, Any]]:
-    """{task: {metric: mean, "queries": n}} for metrics.json."""
-    return {task: {**result.means, "queries": result.queries} for task, result in results.items()}
-
-
-def write_task_files(
-    folder: Path, measurement: Measurement, results: Mapping[str, Mapping[str, TaskResult]], part: str = "test"
-) -> None:
-    """tasks/<task>/run.<model>.trec for each model and qrels.trec, of one part."""
-    from gcl.retrieval.trec import write_qrels, write_run
-
-    for task in measurement.opened(part):
-        name = task.name.removesuffix(f".{part}")
-        write_qrels(folder / name / "qrels.trec", task.qrels)
-        for model, by_task in results.items():
-            if name in by_task:
-                write_run(folder / name / f"run.{_file_name(model)}.trec", by_task[name].run, tag=_file_name(model))
-
-
-def _file_name(label: str) -> str:
-    """A contestant's label as part of a file's name and as a TREC tag.
-
-    >>> _file_name("run:outputs/demo/tiny/1")
-    'run-outputs-demo-tiny-1'
-    """
-    return re.sub(r"[^\w.-]+", "-", label).strip("-")

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from gcl.commands.say import say, speak_plainly
 from gcl.config import compose, typed
+from gcl.mistakes import ConfigError
 from gcl.settings import RunConfig
 
 
@@ -17,8 +18,8 @@ def prepare_command(config: RunConfig) -> None:
     speak_plainly()
     from gcl.data.prepare import prepare
 
-    folder = prepare(config.data, config.cache_dir)
-    say(f"Prepared: {folder}")
+    for catalog in config.data.catalogs.values() if config.data.mix else [config.data]:
+        say(f"Prepared: {prepare(catalog, config.cache_dir)}")
 
 
 def prepare_words(words: Sequence[str], config_dir: str | None) -> None:
@@ -27,6 +28,8 @@ def prepare_words(words: Sequence[str], config_dir: str | None) -> None:
     if not parts:
         prepare_command(config)
         return
+    if config.data.mix:
+        raise ConfigError(f"part= divides one catalog: prepare each of {', '.join(config.data.mix)} by itself.")
     speak_plainly()
     from gcl.data.parts import parse_part
     from gcl.data.prepare import prepare_part

@@ -58,17 +58,20 @@ def open_engine(run: RunFolder, cache_dir: str | None = None, *, page: bool = Fa
         _need_serve()
 
     from gcl.commands.contestants import base_and_tuned
-    from gcl.data.prepare import prepare
-    from gcl.data.prepared import open_prepared
+    from gcl.commands.measure import embedding_cache, frozen_features
+    from gcl.data.joined import open_catalog
     from gcl.serve.engine import Engine
 
     config = load_config(run.config)
     cache = Path(cache_dir or config.cache_dir)
-    prepared = open_prepared(prepare(config.data, cache), config.data.schema)
+    prepared = open_catalog(config.data, cache)
+    config.cache_dir = str(cache)
     encoders = {one.label: one.encoder for one in base_and_tuned(run, config.data.schema)}
+    features = {label: frozen_features(one, prepared, cache).get("document") for label, one in encoders.items()}
     engine = Engine(
-        encoders, prepared.documents, cache=cache / "embeddings", batch_size=config.evaluate.batch_size, progress=True
-    )
+        encoders, prepared.documents, cache=embedding_cache(config), features=features,
+        batch_size=config.evaluate.batch_size, progress=True,
+    )  # fmt: skip
     return config.data.name, engine
 
 

@@ -9,7 +9,7 @@ from gcl.commands.say import say, speak_plainly
 from gcl.config import save_config
 from gcl.mistakes import ConfigError
 from gcl.runs import RunFolder, new_run_folder, write_json
-from gcl.settings import RunConfig
+from gcl.settings import Forgetting, RunConfig
 
 
 def train(config: RunConfig) -> RunFolder:
@@ -24,15 +24,20 @@ def train_for_sweep(config: RunConfig) -> float:
 
 def _train(config: RunConfig) -> tuple[RunFolder, float]:
     speak_plainly()
+    for key in ("benchmark", "sets"):
+        if getattr(config.evaluate, key):
+            raise ConfigError(
+                f"evaluate.{key} is for evaluate.py: train with another evaluate= (gcl, default, …), then measure the "
+                "run with python evaluate.py run=… evaluate=…"
+            )
     begun = time.monotonic()
     run = new_run_folder(config.run_dir, data=config.data.name, model=config.model.label)
     resume = resume_path(config, run)
     config.run_dir = str(run.path)
 
-    from gcl.data.prepare import prepare
-    from gcl.data.prepared import open_prepared
+    from gcl.data.joined import open_catalog
 
-    prepared = open_prepared(prepare(config.data, config.cache_dir), config.data.schema)
+    prepared = open_catalog(config.data, config.cache_dir)
 
     _check_pairs(config, prepared)
 
@@ -45,7 +50,10 @@ def _train(config: RunConfig) -> tuple[RunFolder, float]:
     fit_or_stop(fitting, resume)
     tuned = fitting.measure_best()
     if fitting.is_first:
-        fitting.report(base, tuned, seconds=time.monotonic() - begun)
+        forgotten = fitting.report(base, tuned, seconds=time.monotonic() - begun)
+        if forgotten and config.evaluate.forgetting is Forgetting.fail:
+            say("\n".join(["", *forgotten, "evaluate.forgetting=fail: exit status 3."]))
+            raise SystemExit(3)
     return run, fitting.checkpoints.best
 
 
@@ -56,7 +64,7 @@ def _check_pairs(config: RunConfig, prepared) -> None:
         raise ConfigError(
             f"train.batch_size={batch:,}, but there are only {len(pairs):,} training pairs: choose at most that many."
         )
-    if not prepared.counts["tasks"].keys() - {"in_domain"}:
+    if all(name.rpartition("/")[2] == "in_domain" for name in prepared.counts["tasks"]):
         say("Note: data.split holds nothing out, so the tables below measure what training has seen.")
     weight = config.loss.score_to_weight
     name = weight["_target_"].rpartition(".")[2]
@@ -75,4 +83,5 @@ def _write_beginnings(config: RunConfig, run: RunFolder, fitting) -> None:
 
     run.path.mkdir(parents=True, exist_ok=True)
     save_config(config, run.config)
+    write_json(run.path / "data.json", fitting.prepared.counts)
     write_json(run.environment, {**describe_environment(), **fitting.describe()})

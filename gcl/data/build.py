@@ -6,20 +6,23 @@ from array import array
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from gcl.data.catalog import Catalog
+from gcl.data.catalog import Catalog, Split
 from gcl.data.collect import EMPTY, Collector, Row
-from gcl.data.division import Built, Division, write_division, write_task
+from gcl.data.division import NO_PAIRS, Built, Division, write_division, write_task
 from gcl.data.download import Downloads
 from gcl.data.images import own_pixel_limit
 from gcl.data.parts import CheckedParts
 from gcl.data.prepared import Pairs
 from gcl.data.progress import counted
 from gcl.data.quarantine import Bad, Quarantine
+from gcl.data.rows import Line, parse_score, read_rows
 from gcl.data.shards import ShardWriter
-from gcl.data.sources import Line, Sources, image_urls, parse_score, read_rows
+from gcl.data.sources import Sources, image_urls
+from gcl.data.store import RecordStore
 from gcl.data.tables import Table
 from gcl.data.tasks import (
     TaskQueries,
@@ -69,15 +72,15 @@ class _TableBuild:
                 self._collect_documents(documents)
             with self._collector("query", by_content=self.catalog.query_id is None) as queries:
                 tasks = self._collect_tasks(queries)  # first: a query the pairs have as well keeps the task's id
-                pairs = self._collect_pairs(documents, queries)
+                pairs = self._collect_pairs(documents, queries) if self.sources.pairs else NO_PAIRS
             holding = [found for found in tasks.values() if found.source.spec.hold_out_queries]
             division = write_division(
                 self.folder,
                 pairs,
-                query_keys=[queries.key(row) for row in range(len(queries))],
-                document_ids=documents.row_of,
-                split=self.catalog.split,
-                held={queries.key(row) for found in holding for row in found.row_of.values()},
+                query_keys=queries.keys,
+                document_ids=RecordStore(self.folder, "documents", {}).ids,
+                split=self._split,
+                held={queries.keys[row] for found in holding for row in found.row_of.values()},
             )
             counts = division.counts
             counts["tasks"] |= self._write_tasks(tasks, documents, division)
@@ -85,6 +88,11 @@ class _TableBuild:
             counts["pairs_of_quarantined_products"] = self._of_quarantined
             counts["merged_product_rows"] = documents.merged if self.catalog.products else 0
         return Built(counts, self._shards)
+
+    @property
+    def _split(self) -> Split:
+        """Where nothing is trained, nothing is chosen: all queries are test."""
+        return self.catalog.split if self.catalog.training else replace(self.catalog.split, dev=0.0)
 
     def _download(self) -> None:
         """Pictures behind URLs, all of them first: they wait for the network, checking waits for the processor."""
@@ -225,7 +233,7 @@ class _TableBuild:
                 task = explicit_task(
                     name, found, judged, key=key, training=division.training, documents=size, listed=listed
                 )
-                counts = write_task(task, dev_query=dev_query, split=self.catalog.split, folder=folder)
+                counts = write_task(task, dev_query=dev_query, split=self._split, folder=folder)
                 written[name] = counts | {"dangling_judgments": read.dangling.get(name, 0)}
         return written
 

@@ -56,7 +56,7 @@ def build_shards(catalog: Catalog, shards: list[Path], folder: Path, *, report_a
             folder,
             found.pairs,
             query_keys=_keys(folder / "queries.parquet", catalog.query),
-            document_ids=list(documents.ids),
+            document_ids=documents.ids,
             split=catalog.split,
         )
         counts = division.counts | quarantine.counts([TABLE])

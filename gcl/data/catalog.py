@@ -6,8 +6,17 @@ Imports only the standard library: the config is checked against them before any
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
 
 from gcl.schema import Field, Schema
+
+
+class Batches(Enum):
+    """What a batch of several catalogs holds: pairs of all of them in their shares, or of one of them."""
+
+    mixed = "mixed"
+    one = "one"
 
 
 @dataclass
@@ -32,13 +41,21 @@ class Task:
     queries: table with `query_id` and the query fields' columns; qrels: table with `query_id`, the catalog's
     document id column and `score`. `kind`: a column of the queries table; each of its values (or those in `kinds`)
     becomes a task of its own. `part`: a column of the queries table that says "dev" or "test"; otherwise a hash does.
-    `corpus`: "held_out" = products no training pair shows, "all" = the whole catalog, or a table of product ids.
+    `corpus`: "held_out" = products no training pair shows (of a catalog without training: all of them), "all" = the
+    whole catalog, or a table of product ids.
+    `document`: weights of the document fields in this task alone, for example {image: 1.0}.
+    `qrels_query_id`: the query id's column in qrels, where it is another than in queries. Judgments may also be TREC
+    qrels (qrels.trec, .qrels or .txt), or Marqo's ground truth (a .json of {query: {document id: relevance}}), whose
+    keys are the queries: leave `queries` out. `column`: no tables at all, each value of this column of the products
+    is a query for the products that have it.
     `hold_out_queries`: training pairs whose query equals one of this task's are left out of training.
     """
 
-    queries: str = "???"
-    qrels: str = "???"
+    queries: str | None = None
+    qrels: str | None = None
+    column: str | None = None
     query_id: str = "query_id"
+    qrels_query_id: str | None = None
     document_id: str | None = None
     score: str = "score"
     kind: str | None = None
@@ -46,6 +63,7 @@ class Task:
     part: str | None = None
     corpus: str = "held_out"
     hold_out_queries: bool = True
+    document: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass
@@ -105,6 +123,10 @@ class Catalog:
 
     own_queries: beside the pairs, every product is an answer, with `own_score`, to the query that its own columns make:
     `{query: title}` adds (title, product) pairs.
+    training: false = a catalog to evaluate on alone: there are no pairs, and all of its tasks' queries are measured.
+    mix: several catalogs at once, {conf/data name: share of the pairs}, instead of tables (what that means:
+    gcl/data/mix.py). batches: whether a batch holds all of them or one. catalogs: settings on top of their files,
+    `{name: {root: …}}`; a run's config.yaml has them whole.
     """
 
     name: str = "???"
@@ -118,6 +140,7 @@ class Catalog:
     score: str | None = None
     own_queries: dict[str, str] = field(default_factory=dict)
     own_score: float = 100.0
+    training: bool = True
     image_root: str | None = None
     split: Split = field(default_factory=Split)
     tasks: dict[str, Task] = field(default_factory=dict)
@@ -128,6 +151,9 @@ class Catalog:
     max_image_pixels: int = 100_000_000
     generator: str | None = None
     root: str | None = None
+    mix: dict[str, float] = field(default_factory=dict)
+    batches: Batches = Batches.mixed
+    catalogs: dict[str, Any] = field(default_factory=dict)
 
     @property
     def schema(self) -> Schema:

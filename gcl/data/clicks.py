@@ -28,7 +28,8 @@ import pyarrow.parquet as parquet
 
 from gcl.data.catalog import Catalog, Clicks
 from gcl.data.quarantine import Bad, Quarantine
-from gcl.data.sources import Line, column, read_rows
+from gcl.data.rows import Line, read_rows
+from gcl.data.sources import column
 from gcl.data.tables import Table, open_table
 from gcl.schema import Modality
 

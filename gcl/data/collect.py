@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from gcl.data.images import check_image, read_image
-from gcl.data.quarantine import Bad
-from gcl.data.sample import Record
+from gcl.data.key_table import KEY_BYTES, Keys, KeyTable, RowOf
+from gcl.data.quarantine import Bad, too_long
+from gcl.data.sample import MOST_TEXT, Record
 from gcl.data.shards import ShardWriter
 from gcl.schema import Field, Modality
 
-KEY_BYTES = 16
 EMPTY = Bad("empty record")
 _AHEAD = 16  # rows a thread may be ahead of the writer: bounds the image bytes in memory
 
@@ -105,33 +105,39 @@ class Collector:
     ):
         """`image_root`: what relative image paths start from; None: the folder of the row's table. `by_content`:
         rows without identifier may come; what they are found by is kept in memory. `known`: what was found out about
-        a row, by its raw key, before."""
+        a row, by its raw key, before.
+
+        In memory a record takes about 70 bytes with an identifier and 70 without (110 where images are read)."""
         self._writer, self.what, self._by_content = writer, what, by_content
         self._image_root, self._pool, self._ahead = image_root, pool, _AHEAD * threads
         self._known = known or (lambda raw: None)
         self._has_image = any(spec.modality is Modality.image for spec in side.values())
         self._check = partial(check_record, side=side, max_pixels=max_pixels, image_side=image_side, download=download)
-        self.row_of: dict[str, int] = {}
+        self.row_of = RowOf()  # of identifiers that rows brought
         self.merged = 0
         self.failed: set[str] = set()  # identifiers of which a row was bad
         self._key = bytearray()  # of row i: [16 i, 16 (i + 1))
-        self._raw_key = bytearray()
+        self._raw_key = bytearray() if self._has_image else self._key
         self._seen_at: list[Path] = []  # the files, and below which file and row a record was first seen at
         self._file, self._number = array("i"), array("q")
-        self._by_key: dict[bytes, int] = {}
-        self._by_raw: dict[bytes, int | Bad] = {}
+        self._by_key = KeyTable()
+        self._by_raw = KeyTable() if self._has_image else self._by_key
+        self._bad: dict[bytes, Bad] = {}  # by raw key
         self._conflicts: list[str] = []
         self._conflict_count = 0
 
     def __len__(self) -> int:
         return len(self._number)
 
-    def key(self, row: int) -> bytes:
-        return bytes(self._key[KEY_BYTES * row : KEY_BYTES * (row + 1)])
+    @property
+    def keys(self) -> Keys:
+        """What each record is recognised by."""
+        return Keys(self._key)
 
     def find(self, cells: Record, file: Path) -> int | Bad | None:
         """The number of a record without identifier (or why it was refused), None for one never seen."""
-        return self._by_raw.get(self._raw(cells, file))
+        raw = self._raw(cells, file)
+        return self._bad.get(raw) or self._by_raw.get(raw)
 
     def collect(self, rows: Iterable[Row], *, namespace: str = "") -> Iterator[tuple[Row, int | Bad]]:
         """Yields each row with its record's number or with why it is bad, in order.
@@ -158,12 +164,16 @@ class Collector:
         """What is known of a row at once; a Future where images have to be read."""
         if not any(row.cells.values()):
             return EMPTY
+        for name, cell in row.cells.items():
+            if isinstance(cell, str) and len(cell) > MOST_TEXT:
+                return too_long(len(cell), name)
         if row.identifier is not None:
             known = self.row_of.get(row.identifier)
             if known is not None and self._raw_key[KEY_BYTES * known : KEY_BYTES * (known + 1)] == raw:
                 return known
-        before = self._by_raw.get(raw)
-        if isinstance(before, Bad) or (before is not None and row.identifier is None):
+        if (bad := self._bad.get(raw)) is not None:
+            return bad
+        if row.identifier is None and (before := self._by_raw.get(raw)) is not None:
             return before
         if not self._has_image:
             return Checked(row.cells, raw)
@@ -176,7 +186,7 @@ class Collector:
             found = found.result()
         if isinstance(found, Bad):
             if found is not EMPTY:
-                self._by_raw[raw] = found
+                self._bad[raw] = found
             if row.identifier is not None:
                 self.failed.add(row.identifier)
             return row, found
@@ -189,30 +199,34 @@ class Collector:
         identifier = row.identifier
         if identifier is None:
             known = self._by_key.get(checked.key)
-            identifier = checked.key.hex()
         else:
             known = self.row_of.get(identifier)
-            if known is not None and known < start and self.key(known) != checked.key:
+            if known is not None and known < start and self.keys[known] != checked.key:
                 identifier = f"{namespace}/{identifier}"
                 known = self.row_of.get(identifier)
-            if known is not None and self.key(known) != checked.key:
+            if known is not None and self.keys[known] != checked.key:
                 self._conflict(row, known)
         if known is None:
-            known = self._writer.write(identifier, checked.record)
-            self.row_of[identifier] = known
-            self._key += checked.key
-            self._raw_key += raw
-            if not self._seen_at or self._seen_at[-1] != row.file:
-                self._seen_at.append(row.file)
-            self._file.append(len(self._seen_at) - 1)
-            self._number.append(row.number)
+            known = self._writer.write(checked.key.hex() if identifier is None else identifier, checked.record)
+            self._remember(row, raw, checked.key)
+            if identifier is not None:
+                self.row_of.add(identifier, known)
             if self._by_content:
-                self._by_key.setdefault(checked.key, known)
+                self._by_key.add(checked.key, known)
         else:
             self.merged += 1
         if row.identifier is None:
-            self._by_raw[raw] = known
+            self._by_raw.add(raw, known)
         return known
+
+    def _remember(self, row: Row, raw: bytes, key: bytes) -> None:
+        self._key += key
+        if self._has_image:
+            self._raw_key += raw
+        if not self._seen_at or self._seen_at[-1] != row.file:
+            self._seen_at.append(row.file)
+        self._file.append(len(self._seen_at) - 1)
+        self._number.append(row.number)
 
     def _conflict(self, row: Row, known: int) -> None:
         self._conflict_count += 1

@@ -16,6 +16,8 @@ from gcl.data.pairs_file import write_pairs
 from gcl.data.prepared import PARTS, SITUATIONS, Pairs
 from gcl.data.split import Halves, Judgments, divide, situations, training_pairs
 
+NO_PAIRS = Pairs(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32))  # of a catalog without training
+
 
 class Built(NamedTuple):
     """What index.json says of a prepared folder: counts, and the shards with size, SHA-256 and number of records."""
@@ -35,7 +37,7 @@ def write_division(
     folder: Path,
     pairs: Pairs,
     *,
-    query_keys: list[bytes],
+    query_keys: Collection[bytes],
     document_ids: Collection[str],
     split: Split,
     held: Collection[bytes] = frozenset(),
@@ -44,14 +46,14 @@ def write_division(
     those that stay out of training. Raises ValueError when nothing is left to train on or a situation to test on."""
     halves = divide(query_keys, document_ids, split, held=set(held))
     training = training_pairs(pairs, halves)
-    if not len(training):
+    if not len(training) and pairs is not NO_PAIRS:
         raise ValueError(_no_training(len(pairs), split))
     write_pairs(training, folder / "pairs.parquet")
     tasks = folder / "tasks"
     tasks.mkdir(exist_ok=True)
     written = {
         task.name: write_task(task, dev_query=halves.dev_query, split=split, folder=tasks)
-        for task in situations(pairs, halves, split)
+        for task in (situations(pairs, halves, split) if pairs is not NO_PAIRS else [])
     }
     counts = {
         "products": len(document_ids),

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from gcl.data.batch_order import BatchOrder
 from gcl.data.doctor_copies import (
     field_keys,
     naming_fields,
@@ -18,7 +19,6 @@ from gcl.data.doctor_copies import (
     whole_keys,
 )
 from gcl.data.doctor_images import NEAR, look_at_images, near_pairs
-from gcl.data.plan import Plan
 from gcl.data.prepared import Pairs, Prepared
 from gcl.data.store import RecordStore
 from gcl.schema import SIDES, Modality
@@ -143,7 +143,7 @@ def _fields(store: RecordStore, modality: Modality) -> list[str]:
     return [name for name, spec in store.side.items() if spec.modality is modality]
 
 
-def expected_repeats(key: np.ndarray, batch_size: int) -> float:
+def expected_repeats(key: np.ndarray, batch_size: float) -> float:
     """Pairs of batch places with the same key that a uniform batch holds on average:
     N (N - 1) / (P (P - 1)) * sum over keys of c (c - 1) / 2.
 
@@ -155,7 +155,7 @@ def expected_repeats(key: np.ndarray, batch_size: int) -> float:
     return float((count * (count - 1) / 2).sum() * batch_size * (batch_size - 1) / max(total * (total - 1), 1))
 
 
-def repeats(pairs: Pairs, plan: Plan, *, everything: bool = False) -> dict[str, Any]:
+def repeats(pairs: Pairs, plan: BatchOrder, *, everything: bool = False) -> dict[str, Any]:
     """In-batch repeats of queries and documents: what chance would give, and what the plan's first epoch has."""
     steps = np.arange(plan.steps_per_epoch)
     steps = sample_rows(steps, None if everything else MOST_BATCHES)
@@ -167,7 +167,9 @@ def repeats(pairs: Pairs, plan: Plan, *, everything: bool = False) -> dict[str, 
         same = [_same(key[rows]) for rows in batches]
         found[side] = {
             "distinct": len(np.unique(key)),
-            "expected_pairs": expected_repeats(key, plan.batch_size),
+            "expected_pairs": sum(
+                draw.share * expected_repeats(key[draw.start : draw.stop], draw.size) for draw in plan.draws()
+            ),
             "counted_pairs": float(np.mean(same)),
             "counted_places": float(np.mean(held)),  # of a batch's pairs, those whose query (document) came before
         }

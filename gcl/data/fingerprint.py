@@ -33,7 +33,8 @@ def fingerprint(catalog: Catalog, sources: Sources) -> str:
     for table in sources.tables:
         for file in table.files:
             whole.update(f"{file.suffixes} {file_digest(file)}\n".encode())
-    sides = [(sources.documents, catalog.document), (sources.pairs, catalog.query)]
+    sides = [(sources.documents, catalog.document)]
+    sides += [(sources.pairs, catalog.query)] if sources.pairs else []
     sides += [(task.queries, catalog.query) for task in sources.tasks.values()]
     for table, side in sides:
         _add_images(whole, table, side, sources.image_root)
@@ -59,16 +60,19 @@ def _settings(catalog: Catalog) -> dict[str, Any]:
     for side in ("query", "document"):
         fields = catalog.schema.side(side)
         values[side] = [[name, spec.modality.value, column(name, spec)] for name, spec in fields.items()]
-    values["tasks"] = [
-        [name, task | {"queries": "", "qrels": ""} | _corpus(task)] for name, task in values["tasks"].items()
-    ]
-    del values["store"]["workers"], values["download"]
+    if values["training"]:  # words that are newer than prepared folders stand there only where they say something
+        del values["training"]
+    values["tasks"] = [[name, _task(task)] for name, task in values["tasks"].items()]
+    del values["store"]["workers"], values["download"], values["mix"], values["batches"], values["catalogs"]
     return values
 
 
-def _corpus(task: dict[str, Any]) -> dict[str, Any]:
-    """A corpus that is a table counts by its content."""
-    return {} if task["corpus"] in CORPORA else {"corpus": "table"}
+def _task(task: dict[str, Any]) -> dict[str, Any]:
+    """Tables count by their content; the weights of fields not at all."""
+    corpus = {} if task["corpus"] in CORPORA else {"corpus": "table"}
+    newer = {key: task[key] for key in ("column", "qrels_query_id") if task[key] is not None}
+    left_out = ("document", "column", "qrels_query_id")
+    return {k: v for k, v in task.items() if k not in left_out} | {"queries": "", "qrels": ""} | corpus | newer
 
 
 def file_digest(file: Path) -> str:

@@ -7,6 +7,7 @@ document), or is reported with shard, key and reason.
 from __future__ import annotations
 
 import hashlib
+from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ import numpy as np
 
 from gcl.data.foreign_layout import find_layout
 from gcl.data.foreign_samples import Place, Refused, Sample, ShardContent, read_shard
+from gcl.data.key_table import Keys, KeyTable, text_key
 from gcl.data.prepared import Pairs
 from gcl.data.quarantine import Bad
 from gcl.data.shards import IndexWriter
@@ -65,7 +67,8 @@ def index_shards(
     records = {name: _DistinctRecords(folder, name, schema.side(name)) for name in SIDES}
     refused: list[Refused] = []
     others: Counter[str] = Counter()
-    listed, rows = [], []
+    listed: list[dict[str, str | int]] = []
+    query, documents, scores = array("q"), array("q"), array("f")
     try:
         for number, content in enumerate(map_shards(read, paths)):
             for sample in content.samples:
@@ -74,11 +77,13 @@ def index_shards(
                     bad = Bad("document id repeated with other content", sample.document_id or "")
                     refused.append(Refused(content.path, sample.number, sample.key, bad))
                 else:
-                    rows.append((records["query"].add(sample, number), document, sample.score))
+                    query.append(records["query"].add(sample, number))
+                    documents.append(document)
+                    scores.append(sample.score)
             listed.append(_listing(content, folder))
             refused += content.refused
             others += content.others
-        if not rows:
+        if not query:
             raise ValueError(_nothing(paths, refused, others))
         for name in SIDES:
             keys = {target[1]: key for target, key in layout.json_keys.items() if target[0] == name}
@@ -87,9 +92,8 @@ def index_shards(
         for name in SIDES:
             records[name].writer.abandon()
         raise
-    query, document, scores = zip(*rows, strict=True)
-    pairs = Pairs(np.array(query, np.int64), np.array(document, np.int64), np.array(scores, np.float32))
-    return ForeignIndex(pairs, len(rows) + sum(bad.key is not None for bad in refused), refused, others)
+    pairs = Pairs(np.array(query, np.int64), np.array(documents, np.int64), np.array(scores, np.float32))
+    return ForeignIndex(pairs, len(pairs) + sum(bad.key is not None for bad in refused), refused, others)
 
 
 class _DistinctRecords:
@@ -98,8 +102,8 @@ class _DistinctRecords:
     def __init__(self, folder: Path, side: SideName, fields: Mapping[str, Field]) -> None:
         self.writer = IndexWriter(folder / f"{PREFIX[side]}.parquet", fields)
         self._side, self._fields = side, list(fields)
-        self._row: dict[str | bytes, int] = {}
-        self._content: dict[str, bytes] = {}
+        self._row = KeyTable()
+        self._content = bytearray()  # of row i: [16 i, 16 (i + 1))
 
     def add(self, sample: Sample, shard: int, identifier: str | None = None) -> int | None:
         """The record's row; None when its identifier already stands for other content."""
@@ -110,15 +114,13 @@ class _DistinctRecords:
         for name, (_, _, content) in places.items():
             digest.update(name.encode() + b"\0" + content)
         content = digest.digest()[:16]
-        if identifier is None:
-            known: str | bytes = content
-        else:
-            known = identifier
-            if self._content.setdefault(identifier, content) != content:
-                return None
-        if known not in self._row:
-            self._row[known] = self.writer.append(identifier or content.hex(), shard, places)
-        return self._row[known]
+        key = content if identifier is None else text_key(identifier)
+        row = self._row.get(key)
+        if row is None:
+            row = self.writer.append(identifier or content.hex(), shard, places)
+            self._row.add(key, row)
+            self._content += content
+        return row if Keys(self._content)[row] == content else None
 
 
 def _listing(content: ShardContent, folder: Path) -> dict[str, str | int]:

@@ -14,11 +14,13 @@ from typing import Any, NamedTuple
 
 from gcl.data.foreign_layout import JSON, Layout, Target, is_image, map_file, split_name
 from gcl.data.images import check_image, own_pixel_limit
-from gcl.data.quarantine import Bad
+from gcl.data.quarantine import Bad, too_long
+from gcl.data.sample import MOST_TEXT
 from gcl.data.shards import content_hash
 from gcl.data.tar import Member, TarDamage, members
 from gcl.schema import SIDES, Schema
 
+_MOST_JSON = 16 << 20
 _LARGEST_SCORE = 3.4e38  # pairs keep scores as float32
 
 Place = tuple[int, int, bytes]  # offset, length, content hash
@@ -123,6 +125,8 @@ def _refuse_incomplete(samples: dict[str, _Parts], latest: _Parts, damage: Bad, 
 def _read_sample(data: bytes, key: str, parts: _Parts, layout: Layout, schema: Schema, max_pixels: int) -> Sample | Bad:
     about, json_place = {}, None
     if layout.reads_json and (member := parts.members.get(JSON)) is not None:
+        if member.size > _MOST_JSON:
+            return Bad("JSON cannot be read", f"it has {member.size:,} bytes, at most {_MOST_JSON:,} are read")
         json_place = (member.start, member.size)
         about = _json(data[member.start : member.start + member.size])
         if isinstance(about, Bad):
@@ -132,8 +136,11 @@ def _read_sample(data: bytes, key: str, parts: _Parts, layout: Layout, schema: S
         for side, name in layout.suffixes.get(suffix, ()):
             if (side, name) in places:
                 return Bad("field occurs twice", f"{side} {name}: .{suffix} is another member of the same field")
+            picture = is_image(schema.side(side)[name])
+            if not picture and member.size > MOST_TEXT:
+                return too_long(member.size, name)
             value = data[member.start : member.start + member.size]
-            bad = _check_value(value, is_image(schema.side(side)[name]), max_pixels)
+            bad = _check_value(value, picture, max_pixels)
             if bad is not None:
                 return Bad(bad.reason, f"{name}: {bad.detail}")
             if value:
@@ -142,6 +149,8 @@ def _read_sample(data: bytes, key: str, parts: _Parts, layout: Layout, schema: S
         text = _json_text(about.get(column))
         if isinstance(text, Bad):
             return Bad(text.reason, f"{column}: {text.detail}")
+        if text and len(text) > MOST_TEXT:
+            return too_long(len(text), column)
         if text:
             places[target] = (*json_place, content_hash(text.encode()))
     for side in SIDES:

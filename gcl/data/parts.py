@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from bisect import bisect_right
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -19,9 +20,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from gcl.data.catalog import Catalog
-from gcl.data.collect import KEY_BYTES, Checked, check_record, raw_key
+from gcl.data.collect import Checked, check_record, raw_key
 from gcl.data.download import NOT_DOWNLOADED, Downloads
 from gcl.data.images import is_url, own_pixel_limit
+from gcl.data.key_table import KEY_BYTES, KeyTable
 from gcl.data.lock import locked
 from gcl.data.progress import counted
 from gcl.data.quarantine import Bad
@@ -110,15 +112,15 @@ def _sides(catalog: Catalog) -> dict[str, dict[str, Field]]:
 
 def _rows(catalog: Catalog, sources: Sources, part: Part) -> Iterator[tuple[str, bytes, Path, Record]]:
     """(side, raw key, folder of the pictures, cells) of each different row of the piece."""
-    tables = {"documents": [sources.documents], "queries": [sources.pairs]}
+    tables = {"documents": [sources.documents], "queries": [sources.pairs] if sources.pairs else []}
     tables["queries"] += [task.queries for task in sources.tasks.values()]
     for name, side in _sides(catalog).items():
-        seen: set[bytes] = set()
+        seen = KeyTable()
         for table in tables[name]:
             for folder, cells in _cells(table, side, sources.image_root):
                 raw = raw_key(cells, folder)
-                if part.holds(raw) and raw not in seen and any(cells.values()):
-                    seen.add(raw)
+                if part.holds(raw) and seen.get(raw) is None and any(cells.values()):
+                    seen.add(raw, 0)
                     yield name, raw, folder, cells
 
 
@@ -141,21 +143,24 @@ class CheckedParts:
 
     def __init__(self, folder: Path, name: str, side: dict[str, Field]) -> None:
         self._stores: list[RecordStore] = []
-        self._row: dict[bytes, tuple[int, int, bytes]] = {}
+        self._start = [0]  # rows of all stores count through
+        self._row = KeyTable()
         self._refused: dict[bytes, Bad] = {}
         for done in sorted(folder.glob(f"*/{_DONE}")):
             if not (done.parent / f"{name}.parquet").exists():
                 continue
             store = RecordStore(done.parent, name, side)
-            for row, identifier in enumerate(store.ids):
-                keys = bytes.fromhex(identifier)
-                self._row[keys[:KEY_BYTES]] = len(self._stores), row, keys[KEY_BYTES:]
+            for row, identifier in enumerate(store.ids, self._start[-1]):
+                self._row.add(bytes.fromhex(identifier)[:KEY_BYTES], row)
             self._stores.append(store)
+            self._start.append(self._start[-1] + len(store))
             refused = json.loads(done.read_text(encoding="utf-8"))
             self._refused |= {bytes.fromhex(raw): Bad(*why) for raw, why in refused.items()}
 
     def __call__(self, raw: bytes) -> Checked | Bad | None:
-        if raw not in self._row:
+        row = self._row.get(raw)
+        if row is None:
             return self._refused.get(raw)
-        store, row, key = self._row[raw]
-        return Checked(self._stores[store][row], key)
+        number = bisect_right(self._start, row) - 1
+        store, own = self._stores[number], row - self._start[number]
+        return Checked(store[own], bytes.fromhex(store.ids[own])[KEY_BYTES:])

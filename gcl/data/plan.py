@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from gcl.data.prepared import Pairs
+from gcl.data.batch_order import BatchOrder
+from gcl.data.prepared import Pairs
 
 _FORMAT = 1  # part of the fingerprint: a change of the order below must not pass for the same plan
 
@@ -24,7 +24,7 @@ class _Epoch(NamedTuple):
     bounds: np.ndarray  # batch b is order[bounds[b]:bounds[b + 1]]
 
 
-class Plan:
+class Plan(BatchOrder):
     """The sequence of batches: every pair exactly once an epoch (with `drop_last`, all but the last, partial batch).
 
     pairs: `query`, `document` (int64[P] store rows) and `score`.
@@ -97,34 +97,16 @@ class Plan:
             self._fingerprint = digest.hexdigest()
         return self._fingerprint
 
-    def epoch_of(self, step: int) -> int:
-        return step // self.steps_per_epoch
-
-    def position_of(self, step: int) -> int:
-        """Number of the batch within its epoch."""
-        return step % self.steps_per_epoch
-
     def batch(self, step: int) -> np.ndarray:
         """Pair rows of a global step, int64[N]; fewer than batch_size only where the class says so."""
-        if step < 0:
-            raise ValueError(f"step is {step}: steps count from 0.")
+        self._check_step(step)
         epoch = self._of(self.epoch_of(step))
         start, stop = epoch.bounds[self.position_of(step) :][:2]
         return epoch.order[start:stop]
 
-    def state(self, step: int) -> dict[str, Any]:
-        """What a checkpoint keeps so that a run goes on at `step`."""
-        return {"fingerprint": self.fingerprint, "epoch": self.epoch_of(step), "position": self.position_of(step)}
-
-    def step_of(self, state: dict[str, Any]) -> int:
-        """The step at which a saved state goes on. Raises ValueError when pairs or options are not the saved ones."""
-        if state["fingerprint"] != self.fingerprint:
-            raise ValueError(
-                f"The checkpoint was written for another sequence of batches (plan {state['fingerprint'][:12]}, now "
-                f"{self.fingerprint[:12]}): the training pairs, batch_size, seed or sampling options have changed. "
-                "Restore them, or start from the checkpoint's weights without its position."
-            )
-        return state["epoch"] * self.steps_per_epoch + state["position"]
+    def order(self, epoch: int) -> np.ndarray:
+        """All pair rows of an epoch, one batch after the other (with `drop_last`, what it drops at the end)."""
+        return self._of(epoch).order
 
     def _of(self, number: int) -> _Epoch:
         if self._epoch is None or self._epoch.number != number:
@@ -138,7 +120,7 @@ class Plan:
             whole, rest = divmod(len(self.pairs.query), self.batch_size)
             return whole + (rest > 0 and not self.drop_last)
         steps = 0
-        for rows in self._windows(_stream(self.seed)):
+        for rows in self._windows(random_stream(self.seed)):
             count = np.unique(self._key[rows], return_counts=True)[1]
             full, extra = _batches_needed(count, self.batch_size)
             steps += full + extra
@@ -155,43 +137,43 @@ class Plan:
             return [np.arange(count)]
         shards = int(self._shard.max()) + 1
         windows = -(-shards // self.shuffle_shards)
-        window = (np.argsort(_permutation(stream, shards)) * windows // shards)[self._shard]
+        window = (np.argsort(permutation(stream, shards)) * windows // shards)[self._shard]
         parts = np.split(np.argsort(window, kind="stable"), np.cumsum(np.bincount(window, minlength=windows))[:-1])
         return [rows for rows in parts if len(rows)]  # of some shards every document may be held out
 
     def _make(self, number: int) -> tuple[np.ndarray, np.ndarray]:
-        stream = _stream(self.seed, number)
+        stream = random_stream(self.seed, number)
         if self.unique is not None:  # which shards share a window is fixed, so that every epoch has as many steps
-            windows = self._windows(_stream(self.seed))
+            windows = self._windows(random_stream(self.seed))
             parts = [
                 _unique(windows[place], self._key, size=self.batch_size, stream=stream)
-                for place in _permutation(stream, len(windows))
+                for place in permutation(stream, len(windows))
             ]
             sizes = np.concatenate([size for _, size in parts])
             return np.concatenate([rows for rows, _ in parts]), np.r_[0, np.cumsum(sizes)]
         windows = self._windows(stream)
         if self.documents_per_query is None:
-            order = np.concatenate([rows[_permutation(stream, len(rows))] for rows in windows])
+            order = np.concatenate([rows[permutation(stream, len(rows))] for rows in windows])
         else:
             options = {"size": self.documents_per_query, "stream": stream}
             order = np.concatenate([_grouped(rows, self.pairs.query, **options) for rows in windows])
         return order, np.minimum(np.arange(self.steps_per_epoch + 1) * self.batch_size, len(order))
 
 
-def _stream(*key: int) -> np.random.Philox:
+def random_stream(*key: int) -> np.random.Philox:
     return np.random.Philox(np.random.SeedSequence(key))
 
 
-def _permutation(stream: np.random.Philox, count: int) -> np.ndarray:
+def permutation(stream: np.random.Philox, count: int) -> np.ndarray:
     return np.argsort(stream.random_raw(count), kind="stable")
 
 
 def _grouped(rows: np.ndarray, key: np.ndarray, *, size: int, stream: np.random.Philox) -> np.ndarray:
     """Rows in random order, but in groups of up to `size` that share a key."""
-    rows = rows[_permutation(stream, len(rows))]
+    rows = rows[permutation(stream, len(rows))]
     rows = rows[np.argsort(key[rows], kind="stable")]
     begins = _occurrence(key[rows]) % size == 0
-    place = _permutation(stream, int(begins.sum()))
+    place = permutation(stream, int(begins.sum()))
     return rows[np.argsort(place[np.cumsum(begins) - 1], kind="stable")]
 
 
@@ -214,10 +196,10 @@ def _batches_needed(count: np.ndarray, size: int) -> tuple[int, int]:
 
 def _unique(rows: np.ndarray, key: np.ndarray, *, size: int, stream: np.random.Philox) -> tuple[np.ndarray, np.ndarray]:
     """Deals rows into random batches of at most `size` in which no key occurs twice: rows by batch, batch sizes."""
-    rows = rows[_permutation(stream, len(rows))]
+    rows = rows[permutation(stream, len(rows))]
     _, group, count = np.unique(key[rows], return_inverse=True, return_counts=True)
     full, extra = _batches_needed(count, size)
-    by_group = np.argsort(_permutation(stream, len(count))[group], kind="stable")  # keys in random order, each together
+    by_group = np.argsort(permutation(stream, len(count))[group], kind="stable")  # keys in random order, each together
     rows, group = rows[by_group], group[by_group]
     occurrence = _occurrence(group)
     parts = [_deal(rows[part], group[part], batches, stream) for part, batches in

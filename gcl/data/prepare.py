@@ -51,7 +51,7 @@ def prepare(
     Several processes may call it at once: one works, the others wait for it. Raises FileNotFoundError, KeyError or
     ValueError, in sentences, for whatever is wrong with the catalog, before or while it is read.
     """
-    catalog, root, folder = _opened(catalog, folder)
+    catalog, root, folder = opened_catalog(catalog, folder)
     digest, build = _plan(catalog, root, folder, most_shards)
     target = folder / f"{catalog.name}-{digest[:12]}"
     if is_prepared(target, digest):
@@ -68,7 +68,7 @@ def prepare(
 def prepare_part(catalog: Catalog, folder: str | Path, part: Part, *, progress: bool = True) -> Path:
     """Does one piece of the heavy work of `prepare`, which afterwards finds it done (see parts.py). Returns the
     piece's folder."""
-    catalog, root, folder = _opened(catalog, folder)
+    catalog, root, folder = opened_catalog(catalog, folder)
     if catalog.shards:
         raise ValueError("part= divides the checking of tables; ready shards are read where they lie.")
     sources = open_sources(catalog, root, copies=folder / "tables")
@@ -80,7 +80,7 @@ def _parts(folder: Path, catalog: Catalog, digest: str) -> Path:
     return folder / f"{catalog.name}-parts-{digest[:12]}"
 
 
-def _opened(catalog: Catalog, folder: str | Path) -> tuple[Catalog, Path, Path]:
+def opened_catalog(catalog: Catalog, folder: str | Path) -> tuple[Catalog, Path, Path]:
     """The catalog as it is prepared (generated or translated, scored from its clicks), its root, and `folder`."""
     check_catalog(catalog)
     folder = Path(folder).expanduser().absolute()
@@ -187,6 +187,8 @@ def summary(counts: dict[str, Any], folder: Path) -> list[str]:
     ]
     if left_out:
         lines.append(f"bad rows: {', '.join(left_out)}; see {folder / 'quarantine.csv'}")
+        for table, reasons in counts.get("bad_reasons", {}).items():
+            lines.append(f"  {table}: {', '.join(f'{reason} {count:,}' for reason, count in reasons.items())}")
     if counts.get("pairs_of_quarantined_products"):
         lines.append(f"pairs left out with a quarantined product: {counts['pairs_of_quarantined_products']:,}")
     if counts.get("merged_product_rows"):

@@ -9,12 +9,18 @@ from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
 
+from gcl.data.sample import MOST_TEXT
+
 
 class Bad(NamedTuple):
     """Why a row cannot be used. `reason` is one of few, so that they can be counted; `detail` says which."""
 
     reason: str
     detail: str = ""
+
+
+def too_long(length: int, name: str) -> Bad:
+    return Bad("text is too long", f"{name}: {length:,} characters, at most {MOST_TEXT:,} are kept")
 
 
 class Quarantine:
@@ -46,12 +52,13 @@ class Quarantine:
     def total(self) -> int:
         return len(self._seen)
 
-    def counts(self, tables: Iterable[str]) -> dict[str, dict[str, int]]:
-        """{"rows": {table: n}, "bad_rows": {table: n}}."""
+    def counts(self, tables: Iterable[str]) -> dict[str, dict]:
+        """{"rows": {table: n}, "bad_rows": {table: n}, "bad_reasons": {table: {reason: n}}}."""
         tables = list(tables)
         return {
             "rows": {name: self.rows[name] for name in tables},
             "bad_rows": {name: self.bad(name) for name in tables},
+            "bad_reasons": {name: dict(self.reasons[name].most_common()) for name in tables if self.reasons[name]},
         }
 
     def add(self, table: str, file: Path, row: int, identifier: str | None, bad: Bad) -> None:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from gcl.data.catalog import Catalog, Task
 from gcl.data.download import check_download
 from gcl.data.images import is_url
-from gcl.data.quarantine import Bad, Quarantine
-from gcl.data.readers import Cell
-from gcl.data.sample import Record
+from gcl.data.judged_elsewhere import as_tables
 from gcl.data.split import check_split
 from gcl.data.tables import Table, open_table
 from gcl.schema import Field, Modality
@@ -33,11 +31,12 @@ class TaskSource:
 @dataclass
 class Sources:
     """`documents` and `pairs` are the same table in two of the three forms a catalog has: pairs alone (the product's
-    columns stand in every row) and products alone (the query is made of the product's own columns)."""
+    columns stand in every row) and products alone (the query is made of the product's own columns). `pairs` is None for
+    a catalog without training."""
 
     root: Path
     documents: Table
-    pairs: Table
+    pairs: Table | None
     document_id: str | None  # None: the content of a product is its id
     image_root: Path | None
     tasks: dict[str, TaskSource] = field(default_factory=dict)
@@ -47,7 +46,7 @@ class Sources:
         """Every table once."""
         both = [
             self.documents,
-            self.pairs,
+            *([self.pairs] if self.pairs else []),
             *(part for task in self.tasks.values() for part in (task.queries, task.qrels, task.corpus) if part),
         ]
         return list({table.name: table for table in both}.values())
@@ -61,6 +60,8 @@ def check_catalog(catalog: Catalog) -> None:
     """Raises ValueError for what can be known without opening anything."""
     if not _SAFE_NAME.fullmatch(catalog.name):
         raise ValueError(f"data.name is {catalog.name!r}: it names a folder, so use letters, digits, '.', '_' and '-'.")
+    if catalog.mix:
+        raise ValueError(f"{catalog.name} is a mix of {', '.join(catalog.mix)}: each of them is prepared by itself.")
     if not (catalog.products or catalog.pairs or catalog.shards):
         raise ValueError("The catalog names no table: set data.pairs, data.products or both (or data.shards).")
     if catalog.shards and (catalog.products or catalog.pairs):
@@ -68,6 +69,11 @@ def check_catalog(catalog: Catalog) -> None:
         raise ValueError(f"data.shards and {both} are both set: a catalog is tables or ready shards, not both.")
     catalog.schema.check()
     check_split(catalog.split)
+    if not catalog.training and (catalog.pairs or not catalog.products or not catalog.tasks):
+        raise ValueError(
+            "data.training is false, so the catalog is evaluated on alone: it needs data.products and data.tasks, and "
+            "no data.pairs."
+        )
     if not 0 <= catalog.max_bad <= 1:
         raise ValueError(f"data.max_bad is {catalog.max_bad}: it is a share of rows, between 0 and 1.")
     check_download(catalog.download)
@@ -96,6 +102,8 @@ def open_sources(catalog: Catalog, root: Path, copies: Path | None = None) -> So
     products = (
         open_table(catalog.products, root=root, setting="data.products", copies=copies) if catalog.products else None
     )
+    if not catalog.training:
+        return _to_evaluate(catalog, products, root, copies)
     pairs = open_table(catalog.pairs, root=root, setting="data.pairs", copies=copies) if catalog.pairs else products
     documents = products or pairs
     # without an id column a product is its content; a column that somebody named has to be there
@@ -110,11 +118,23 @@ def open_sources(catalog: Catalog, root: Path, copies: Path | None = None) -> So
         (name, f"data.{key}") for key, name in (("query_id", catalog.query_id), ("score", catalog.score)) if name
     ]
     pairs.check_columns(wanted)
+    return _sources(catalog, documents, pairs, catalog.document_id if by_id else None, root, copies)
+
+
+def _to_evaluate(catalog: Catalog, products: Table, root: Path, copies: Path | None) -> Sources:
+    """Of a catalog without training: its products and its tasks."""
+    products.check_columns(_side_columns(catalog, "document") + [(catalog.document_id, "data.document_id")])
+    return _sources(catalog, products, None, catalog.document_id, root, copies)
+
+
+def _sources(
+    catalog: Catalog, documents: Table, pairs: Table | None, document_id: str | None, root: Path, copies: Path | None
+) -> Sources:
     return Sources(
         root=root,
         documents=documents,
         pairs=pairs,
-        document_id=catalog.document_id if by_id else None,
+        document_id=document_id,
         image_root=root / Path(catalog.image_root).expanduser() if catalog.image_root else None,
         tasks={name: _open_task(catalog, name, task, root, copies) for name, task in catalog.tasks.items()},
     )
@@ -141,14 +161,17 @@ def _check_own_queries(catalog: Catalog, products: Table | None) -> None:
 
 def _open_task(catalog: Catalog, name: str, task: Task, root: Path, copies: Path | None) -> TaskSource:
     where = f"data.tasks.{name}"
+    task = as_tables(catalog, name, task, root, copies)
     queries = open_table(task.queries, root=root, setting=f"{where}.queries", copies=copies)
     qrels = open_table(task.qrels, root=root, setting=f"{where}.qrels", copies=copies)
     document_id = task.document_id or catalog.document_id
     wanted = [(task.query_id, f"{where}.query_id"), *_side_columns(catalog, "query")]
     wanted += [(name, f"{where}.{key}") for key, name in (("kind", task.kind), ("part", task.part)) if name]
     queries.check_columns(wanted)
+    by = "qrels_query_id" if task.qrels_query_id else "query_id"
     qrels.check_columns([
-        (task.query_id, f"{where}.query_id"), (document_id, f"{where}.document_id"), (task.score, f"{where}.score")
+        (getattr(task, by), f"{where}.{by}"),
+        (document_id, f"{where}.document_id"), (task.score, f"{where}.score"),
     ])  # fmt: skip
     corpus = None
     if task.corpus not in CORPORA:
@@ -163,7 +186,8 @@ def _side_columns(catalog: Catalog, side: str) -> list[tuple[str, str]]:
 
 def image_urls(sources: Sources, catalog: Catalog) -> Iterator[str]:
     """Every URL that stands in an image column, as often as it does."""
-    sides = [(sources.documents, catalog.document), (sources.pairs, catalog.query)]
+    sides = [(sources.documents, catalog.document)]
+    sides += [(sources.pairs, catalog.query)] if sources.pairs else []
     sides += [(task.queries, catalog.query) for task in sources.tasks.values()]
     for table, side in sides:
         columns = [column(name, spec) for name, spec in side.items() if spec.modality is Modality.image]
@@ -171,82 +195,3 @@ def image_urls(sources: Sources, catalog: Catalog) -> Iterator[str]:
             for block in table.blocks((), columns):
                 for name in columns:
                     yield from (cell for cell in block.columns[name] if isinstance(cell, str) and is_url(cell))
-
-
-@dataclass
-class Line:
-    """One readable row: its cells by column."""
-
-    file: Path
-    number: int
-    columns: dict[str, Cell]
-
-    def record(self, side: Mapping[str, Field]) -> Record:
-        return {name: self.columns[column(name, spec)] for name, spec in side.items()}
-
-    def identifier(self, name: str) -> str | None:
-        """Ids are compared without the white space around them."""
-        value = self.columns[name]
-        return None if value is None else value.strip()
-
-
-def read_rows(
-    table: Table,
-    sides: Mapping[str, Mapping[str, Field]],
-    others: Iterable[str | None] = (),
-    *,
-    quarantine: Quarantine,
-    all_fields: bool = True,
-) -> Iterator[Line]:
-    """The rows of a table with the columns of these sides ("query" and/or "document") and of `others`. Rows that
-    cannot be read at all go to the quarantine.
-
-    Raises ValueError after the last row for a table without rows and for a column without a value in any row (of
-    the sides only where `all_fields`).
-    """
-    fields = {
-        f"data.{side}.{name}": (column(name, spec), spec)
-        for side, specs in sides.items()
-        for name, spec in specs.items()
-    }
-    image = [name for name, spec in fields.values() if spec.modality is Modality.image]
-    others = {name: "" for name in others if name is not None}
-    text = [name for name, spec in fields.values() if spec.modality is Modality.text] + list(others)
-    empty = others | ({name: f" ({setting})" for setting, (name, _) in fields.items()} if all_fields else {})
-    rows = 0
-    for block in table.blocks(text, image):
-        for number, reason, detail in block.bad:
-            quarantine.add(table.name, block.file, number, None, Bad(reason, detail))
-        rows += len(block.number) + len(block.bad)
-        quarantine.rows[table.name] = rows
-        for name in [name for name in empty if any(block.columns[name])]:
-            del empty[name]
-        for number, *cells in zip(block.number, *block.columns.values(), strict=True):
-            yield Line(block.file, number, dict(zip(block.columns, cells, strict=True)))
-    if not rows:
-        raise ValueError(f"{table.name} has a header but no rows.")
-    if empty:
-        unused = ", ".join(f"{name!r}{setting}" for name, setting in empty.items())
-        raise ValueError(
-            f"{table.name}: no value in any of its {rows:,} rows in the column {unused}. Fill it, or take it out of "
-            "the configuration."
-        )
-
-
-def parse_score(text: str | None) -> float | Bad:
-    """A score is a finite number of at least 0.
-
-    >>> parse_score("0.5"), parse_score("-1").reason
-    (0.5, 'negative score')
-    """
-    if text is None:
-        return Bad("no score")
-    try:
-        score = float(text)
-    except ValueError:
-        return Bad("score is not a number", text)
-    if score < 0:
-        return Bad("negative score", text)
-    if not score <= 3.4e38:  # NaN, infinity, or beyond float32
-        return Bad("score is not finite", text)
-    return score

@@ -28,8 +28,8 @@ def uniform(keys: Iterable[bytes], *, seed: int, purpose: str) -> np.ndarray:
     [0.166]
     """
     salt = blake2b(f"{seed} {purpose}".encode(), digest_size=16).digest()
-    numbers = [int.from_bytes(blake2b(key, digest_size=8, key=salt).digest(), "big") >> 11 for key in keys]
-    return np.array(numbers, dtype=np.float64) * 2.0**-53
+    numbers = (int.from_bytes(blake2b(key, digest_size=8, key=salt).digest(), "big") >> 11 for key in keys)
+    return np.fromiter(numbers, dtype=np.float64) * 2.0**-53
 
 
 def check_split(split: Split) -> None:
@@ -54,11 +54,11 @@ class Halves:
     dev_query: np.ndarray
 
 
-def divide(query_keys: list[bytes], document_ids: Iterable[str], split: Split, *, held: set[bytes]) -> Halves:
+def divide(query_keys: Iterable[bytes], document_ids: Iterable[str], split: Split, *, held: set[bytes]) -> Halves:
     """`query_keys`: content of every query. `held`: contents that explicit tasks keep out of training."""
     train_query = uniform(query_keys, seed=split.seed, purpose="queries") < split.queries
     if held:
-        train_query &= np.array([key not in held for key in query_keys], dtype=bool)
+        train_query &= np.fromiter((key not in held for key in query_keys), dtype=bool)
     documents = uniform((name.encode() for name in document_ids), seed=split.seed, purpose="documents")
     dev = uniform(query_keys, seed=split.seed, purpose="dev") < split.dev
     return Halves(train_query=train_query, train_document=documents < split.documents, dev_query=dev)

@@ -11,8 +11,9 @@ import glob
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from gcl.data.block import Block, suffix_of
 from gcl.data.locate import copy_table, is_remote
-from gcl.data.readers import FORMATS, Block, errors_in_sentences, open_file, suffix_of
+from gcl.data.readers import FORMATS, errors_in_sentences, open_file
 
 
 class Table:

@@ -15,7 +15,8 @@ import numpy as np
 from gcl.data.collect import Collector, Row
 from gcl.data.prepared import PARTS, SITUATIONS, Pairs
 from gcl.data.quarantine import Bad, Quarantine
-from gcl.data.sources import TaskSource, parse_score, read_rows
+from gcl.data.rows import parse_score, read_rows
+from gcl.data.sources import TaskSource
 from gcl.data.split import Judgments, judgments
 from gcl.schema import Field
 
@@ -96,8 +97,9 @@ def read_judgments(found: TaskQueries, *, documents: Collector, quarantine: Quar
     spec, table, where = found.source.spec, found.source.qrels, found.source.document_id
     judged: dict[str, tuple[array, array, array]] = {kind: (array("q"), array("q"), array("f")) for kind in found.kinds}
     dangling: dict[str, list[tuple[str, str, str, str]]] = defaultdict(list)
-    for line in read_rows(table, {}, [spec.query_id, where, spec.score], quarantine=quarantine):
-        query, document = line.identifier(spec.query_id), line.identifier(where)
+    by = spec.qrels_query_id or spec.query_id
+    for line in read_rows(table, {}, [by, where, spec.score], quarantine=quarantine):
+        query, document = line.identifier(by), line.identifier(where)
         score = parse_score(line.columns[spec.score])
         bad = score if isinstance(score, Bad) else None
         if query is None or document is None:

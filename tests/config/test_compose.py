@@ -50,6 +50,21 @@ def test_every_config_says_what_it_is_for_and_how_it_is_called(group, choice):
         (["model.resize=stretch"], "squash, shortest, longest"),
         (["model.name=local-dir:/nope"], "no such folder"),
         (["data.split.queries=1.5"], "at most 1"),
+        (["loss.tile=0"], "loss.tile=0: a number of rows"),
+        (["loss.tile=wide"], "loss.tile=wide: a number of rows"),
+        (["train.micro_batch=-1"], "train.micro_batch=-1: a number of rows"),
+        (["train.validate_every=0"], 'a number of epochs above 0 (0.5), or "50 steps"'),
+        (["train.validate_every=often"], 'or "50 steps"'),
+        (["train.validate_every=3 weeks"], 'or "50 steps"'),
+        (["trainer.precision=bf17"], "Did you mean bf16?"),
+        (["train.unique=product"], "query, document or null"),
+        (["train.max_steps=0"], "at least 1"),
+        (["loss.score_to_weight._target_=gcl.loss.weight.linar"], "Did you mean linear?"),
+        (["optim.optimizer._target_=torch.optim.AdamX"], "torch.optim has no 'AdamX'"),
+        (["optim.optimizer._target_=torhc.optim.AdamW"], "there is no package 'torhc'"),
+        (["optim.schedule._target_=gcl.optim.schedule"], "is a module"),
+        (["callbacks={mine: {_target_: lightning.pytorch.callbacks.Nothing}}"], "has no 'Nothing'"),
+        (["data.catalogs.left.root=x"], "data.mix names no such catalog; it is empty"),
     ],
 )  # fmt: skip
 def test_a_mistake_is_answered_in_a_sentence(words, said):
@@ -83,6 +98,33 @@ def test_a_folder_of_one_s_own(tmp_path):
     assert run.data.name == "shop" and list(run.data.document) == ["title"]
     with pytest.raises(ConfigError, match="Did you mean shop"):
         compose(["data=shap"], config_dir=tmp_path)
+
+
+@pytest.mark.parametrize(
+    "content, said",
+    [
+        ("name: x\nquery: {query: {modality: text\ndocument:\n", "bad.yaml, line 3: 'document:': this is no YAML"),
+        ("name: x\npairs:\n\t- a\n", "bad.yaml, line 3: '- a': this is no YAML"),
+        ("name: x\nname: y\n", "bad.yaml, line 2: 'name: y': this is no YAML (found duplicate key name)"),
+        ("- a\n- b\n", "In 'data/bad'"),
+    ],
+)
+def test_a_broken_yaml_is_told_with_file_and_line(tmp_path, content, said):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "bad.yaml").write_text(content)
+    with pytest.raises(ConfigError) as caught:
+        compose(["data=bad"], config_dir=tmp_path)
+    assert said in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_the_folder_that_config_dir_means(tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "shop.yaml").write_text("name: shop\n")
+    (tmp_path / "loose.yaml").write_text("name: loose\n")
+    with pytest.raises(ConfigError, match=f"name the folder above it: --config-dir {tmp_path}[.]"):
+        compose(["data=shop"], config_dir=tmp_path / "data")
+    with pytest.raises(ConfigError, match=f"move it into a folder {tmp_path / 'data'}"):
+        compose(["data=loose"], config_dir=tmp_path)
 
 
 def test_a_saved_config_comes_back_equal(tmp_path):

@@ -269,6 +269,31 @@ def test_bad_samples_are_counted_and_their_neighbours_used(index, name):
     assert found.samples == 3 and found.reasons == Counter({reason: 1}) and found.refused[0].number == 2
 
 
+def test_a_text_of_200_mb_is_counted_and_not_read_into_a_batch(index, tmp_path):
+    """In the middle of a shard; the file is sparse, so it takes no disk."""
+    size, path = 200 << 20, tmp_path / "big.tar"
+    before, after = tar(sample("ok", 1))[: -2 * 512], tar(sample("last", 2))
+    head = tar(*[[*sample("x", 3)[:2]]])
+    head = head[: header_end(head)]
+    info = tarfile.TarInfo("x.txt")
+    info.size = size
+    with path.open("wb") as file:
+        file.write(before[: header_end(before)] + head + info.tobuf(tarfile.GNU_FORMAT))
+        file.seek(size, 1)
+        file.write(after)
+    found = index_shards([path], tmp_path / "out", SCHEMA, score="score")
+    assert complaints(found) == [("big.tar", "x", "text is too long")] and found.samples == 3 and len(found.pairs) == 2
+    assert found.refused[0].bad.detail == "query: 209,715,200 characters, at most 1,000,000 are kept"
+    long = {"title": "a" * 1_000_001, "score": 1}
+    found, _ = index(tar(sample("ok", 1), sample("x", 2, about=long), sample("y", 3)), score="score")
+    assert complaints(found) == [("0.tar", "x", "text is too long")]
+
+
+def header_end(data):
+    """Where the members of a tar end and its mark of zeros begins."""
+    return max(member.start + -(-member.size // 512) * 512 for member in members(data))
+
+
 @pytest.mark.parametrize("name", ["../x", "/x", "a/../../x"])
 def test_names_that_lead_elsewhere_are_refused(index, name):
     found, pairs = index(tar(sample("ok", 0), sample(name, 1)))

@@ -7,8 +7,13 @@ import pytest
 from PIL import Image
 from small_catalog import drawn
 
+from gcl.data.batch import SideReader
 from gcl.data.images import check_image, is_url, own_pixel_limit, read_image, to_rgb
 from gcl.data.quarantine import Bad
+from gcl.data.shards import ShardWriter
+from gcl.data.store import RecordStore
+from gcl.model.preprocess import Preprocess
+from gcl.schema import Field, Modality
 
 MANY = 10_000_000
 GREY16 = Image.fromarray(np.linspace(0, 65535, 24 * 20).astype(np.uint16).reshape(20, 24))
@@ -101,3 +106,27 @@ def test_cells_are_paths_or_bytes(tmp_path):
     assert read_image("a\0b", tmp_path).reason == "image file cannot be opened"
     assert read_image("https://shop.example/a.jpg", tmp_path).reason == "URL was not downloaded"
     assert not is_url("C:/images/a.jpg")
+
+
+class NeverScaled(Preprocess):
+    """Fails where a picture is resampled."""
+
+    def _scale(self, image, size):
+        raise AssertionError(f"scaled to {size}")
+
+
+def test_pictures_of_the_model_s_size_are_never_resampled(tmp_path):
+    """Stored shrunk to the model's size, they go through shard, store and reader to the tensor as they were decoded."""
+    stored = [check_image(drawn(n, size=(96, 96)), max_pixels=10**6, side=32) for n in range(4)]
+    assert check_image(stored[0], max_pixels=10**6, side=32) is stored[0], "nor are they encoded again"
+    side = {"image": Field(Modality.image)}
+    with ShardWriter(tmp_path, "documents", side=side) as writer:
+        for number, data in enumerate(stored):
+            writer.write(str(number), {"image": data})
+    for resize in ("squash", "shortest", "longest"):
+        preprocess = NeverScaled((32, 32), (0.0,) * 3, (1.0,) * 3, tokens=None, resize=resize)
+        batch = SideReader(RecordStore(tmp_path, "documents", side), side, preprocess)(np.arange(4))
+        expected = np.stack([np.asarray(Image.open(io.BytesIO(data))) for data in stored])
+        assert (batch.fields["image"].permute(0, 2, 3, 1).numpy() == expected).all()
+        with pytest.raises(AssertionError, match="scaled to"):
+            preprocess.image(drawn(0, size=(50, 44)))

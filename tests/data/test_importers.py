@@ -1,7 +1,11 @@
 """Published layouts, written here as they are published, prepared through the YAMLs that are shipped for them."""
 
 import csv
+import io
 import json
+import subprocess
+import sys
+import tarfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,8 +18,10 @@ from gcl.config import compose, typed
 from gcl.data.catalog import Task
 from gcl.data.importers import marqo_gs
 from gcl.data.importers.marqo_gs import entries
-from gcl.data.importers.marqtune import catalog_of
+from gcl.data.importers.marqtune import catalog_of, write_catalog
 from gcl.data.prepare import prepare
+
+ROOT = Path(__file__).parents[2]
 
 
 def configured(name: str, *words: str):
@@ -158,6 +164,86 @@ def test_marqtune_s_words(tmp_path):
     assert len(found.documents) == 12 and len(found.pairs) == 200
     judged = sum(len(found.task("evaluation", part).query) for part in ("dev", "test"))
     assert judged == 40 and len(found.task("evaluation").corpus) == 12
+
+
+def marqtune_tar(path: Path, members: dict[str, bytes]) -> Path:
+    with tarfile.open(path, "w:gz" if path.suffix == ".gz" else "w") as tar:
+        for name, data in members.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+    return path
+
+
+@pytest.fixture
+def marqtune(tmp_path):
+    """train.csv (200 pairs of 10 products) and the two files of an evaluation of four products, two of them new."""
+    for number in range(12):
+        (tmp_path / f"{number}.jpg").write_bytes(drawn(number))
+    write_table(tmp_path / "train.csv", marqtune_rows(range(20), range(10)))
+    judged = [{name: row[name] for name in ("Query Text", "sku", "grade")} for row in
+              marqtune_rows(range(30, 40), range(8, 12))]  # fmt: skip
+    queries = write_table(tmp_path / "q" / "queries.csv", judged).read_bytes()
+    documents = [{"sku": f"s{p}", "photo": f"{p}.jpg", "title": f"thing {p}", "other": p} for p in range(8, 12)]
+    return tmp_path, {"queries.csv": queries, "documents.jsonl": "\n".join(map(json.dumps, documents)).encode()}
+
+
+@pytest.mark.parametrize("name", ["evaluation.tar", "evaluation.tar.gz"])
+def test_marqtune_s_evaluation_tar(marqtune, tmp_path, name):
+    """Written as published (FIELD: a tar of queries.csv and documents.jsonl); other members do no harm."""
+    root, members = marqtune
+    others = {"../outside.txt": b"x", "notes/readme.md": b"x"}
+    archive = marqtune_tar(root / name, {f"set/{key}": value for key, value in members.items()} | others)
+    given = catalog_of("mine", root / "train.csv", **WORDS, evaluation=archive, folder=tmp_path / "task")
+    found = prepared(given, tmp_path / "out")
+    assert len(found.documents) == 12 and len(found.pairs) == 200 and not (tmp_path / "outside.txt").exists()
+    halves = [found.task("evaluation", part) for part in ("dev", "test")]
+    assert sum(len(half.query) for half in halves) == 40 and {len(half.corpus) for half in halves} == {4}
+    searched = {found.documents.ids[int(row)] for row in halves[0].corpus}
+    assert searched == {"s8", "s9", "s10", "s11"}
+    new = next(row for row in range(12) if found.documents.ids[row] == "s11")
+    assert found.documents[new] == {"photo": drawn(11), "title": "thing 11"}
+    for half in halves:
+        for query, document, grade in zip(half.query, half.document, half.relevance, strict=True):
+            q = int(found.queries[int(query)]["Query_Text"].split()[1])
+            assert grade == 1 + (q + int(found.documents.ids[int(document)][1:])) % 9
+
+
+def test_marqtune_s_words_as_a_file(marqtune, tmp_path):
+    """`python -m gcl.data.importers.marqtune` writes a YAML that `data=` takes."""
+    root, members = marqtune
+    marqtune_tar(root / "evaluation.tar", members)
+    words = {"name": "mine", "training": "train.csv", "evaluation": "evaluation.tar", "schema": SCHEMA,
+             "leftKeys": ["Query Text"], "leftWeights": [1], "rightKeys": ["photo", "title"],
+             "rightWeights": [0.9, 0.1], "weightKey": "grade"}  # fmt: skip
+    (root / "words.json").write_text(json.dumps(words))
+    target = tmp_path / "conf" / "data" / "mine.yaml"
+    command = [sys.executable, "-m", "gcl.data.importers.marqtune", str(root / "words.json"), str(target)]
+    assert "data=mine" in subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT).stdout
+    given = typed(compose(["data=mine"], config_dir=tmp_path / "conf")).data
+    found = prepared(given, tmp_path / "out")
+    assert len(found.documents) == 12 and len(found.task("evaluation").corpus) == 4
+    for change, said in (({"leftKey": []}, "has 'leftKey'"), ({"schema": None}, "lacks schema")):
+        (root / "bad.json").write_text(json.dumps({k: v for k, v in (words | change).items() if v is not None}))
+        with pytest.raises(ValueError, match=said):
+            write_catalog(root / "bad.json", target)
+
+
+def test_marqtune_s_evaluation_that_is_none(marqtune, tmp_path):
+    root, members = marqtune
+    no_sku = members["queries.csv"].replace(b"sku", b"product")
+    cases = [
+        ({"queries.csv": members["queries.csv"]}, "has no documents.jsonl"),
+        (members | {"again/queries.csv": b"x"}, "more than one queries.csv"),
+        (members | {"queries.csv": no_sku}, "no column 'sku'"),
+    ]
+    for number, (some, said) in enumerate(cases):
+        archive = marqtune_tar(root / f"{number}.tar", some)
+        with pytest.raises((ValueError, KeyError), match=said):
+            catalog_of("mine", root / "train.csv", **WORDS, evaluation=archive, folder=tmp_path / "task")
+    (root / "broken.tar").write_bytes(b"<html>" * 200)
+    with pytest.raises(ValueError, match="broken.tar cannot be read as a tar"):
+        catalog_of("mine", root / "train.csv", **WORDS, evaluation=root / "broken.tar", folder=tmp_path / "task")
 
 
 @pytest.mark.parametrize(

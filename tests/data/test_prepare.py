@@ -353,3 +353,16 @@ def test_index_says_what_is_there(shop, tmp_path):
     heavier = shop_catalog(shop)
     heavier.document["title"].weight = 0.7
     assert open_prepared(folder, heavier.schema).schema.document["title"].weight == 0.7
+
+
+def test_a_text_that_is_a_file_by_mistake_is_left_out(tmp_path):
+    rows = products(20)
+    rows[3]["title"] = "long " * 200_001
+    write_table(tmp_path / "products.jsonl", rows)
+    write_table(tmp_path / "pairs.csv", pairs(30, 20))
+    given = catalog(tmp_path, products="products.jsonl", pairs="pairs.csv", score="score", max_bad=0.1)
+    lines = []
+    found = open_prepared(prepare(given, tmp_path / "out", progress=False, report=lines.append))
+    assert [(row["id"], row["reason"]) for row in quarantined(found.folder)] == [("0003", "text is too long")]
+    assert found.counts["bad_reasons"] == {"products.jsonl": {"text is too long": 1}}
+    assert "  products.jsonl: text is too long 1" in lines and len(found.documents) == 19

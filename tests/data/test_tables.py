@@ -8,7 +8,7 @@ import pyarrow.parquet as parquet
 import pytest
 from small_catalog import write_table
 
-from gcl.data import readers
+from gcl.data import block as limits
 from gcl.data.tables import open_table
 
 ROWS = [
@@ -76,8 +76,8 @@ def test_bytes_that_are_not_utf8_far_down_are_refused_too(tmp_path):
 
 
 def test_row_numbers_skip_nothing_across_blocks(tmp_path, monkeypatch):
-    monkeypatch.setattr(readers, "BLOCK_BYTES", 256)
-    monkeypatch.setattr(readers, "BLOCK_ROWS", 5)
+    monkeypatch.setattr(limits, "BLOCK_BYTES", 256)
+    monkeypatch.setattr(limits, "BLOCK_ROWS", 5)
     lines = [f"{number},row {number}" if number % 7 else f"{number},too,many" for number in range(1, 400)]
     path = tmp_path / "table.csv"
     path.write_text("id,text\n" + "\n".join(lines) + "\n")
@@ -88,7 +88,7 @@ def test_row_numbers_skip_nothing_across_blocks(tmp_path, monkeypatch):
 
 
 def test_json_lines_rows_that_are_no_records_are_bad(tmp_path, monkeypatch):
-    monkeypatch.setattr(readers, "BLOCK_ROWS", 2)
+    monkeypatch.setattr(limits, "BLOCK_ROWS", 2)
     path = tmp_path / "table.jsonl"
     path.write_text('{"a": "1"}\nnot json\n\n[1]\n{"a": ["x"]}\n{"b": 1}\n{"a": "\\ud800"}\n{"a": "6"}\n')
     found, numbers, bad = read(path, ["a"])
@@ -187,7 +187,7 @@ def test_broken_files_are_refused_in_a_sentence(tmp_path, name, content, message
 
 
 def test_a_quotation_mark_never_closed_is_what_a_giant_row_is(tmp_path, monkeypatch):
-    monkeypatch.setattr(readers, "BLOCK_BYTES", 1 << 20)
+    monkeypatch.setattr(limits, "BLOCK_BYTES", 1 << 20)
     (tmp_path / "table.csv").write_text('a,b\n1,"x\n' + "2,y\n" * 1_000_000)
     with pytest.raises(ValueError, match="quotation mark is never closed"):
         read(tmp_path / "table.csv", ["a"])
@@ -204,3 +204,29 @@ def test_tables_that_are_not_there_are_named_with_the_nearest(tmp_path):
     (tmp_path / "products.xlsx").touch()
     with pytest.raises(ValueError, match="not a table gcl reads; expected one of .csv"):
         open_table("products.xlsx", root=tmp_path, setting="data.products")
+
+
+@pytest.mark.parametrize(
+    ("name", "delimiter", "said"),
+    [
+        (
+            "products.csv",
+            ";",
+            "separated by ';' (columns product_id, title); gcl expects commas in a .csv: save it with",
+        ),
+        ("products.csv", "\t", "separated by tabs .*: rename it to .tsv"),
+        ("products.csv.gz", "|", "separated by '|'"),
+        ("products.tsv", ",", "separated by commas .* expects tabs in a .tsv: rename it to .csv"),
+    ],
+)
+def test_another_delimiter_is_told(tmp_path, name, delimiter, said):
+    content = delimiter.join(["product_id", "title"]) + "\n" + delimiter.join(["1", "mug"]) + "\n"
+    data = content.encode()
+    (tmp_path / name).write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
+    with pytest.raises(ValueError, match=said.replace("(", "[(]").replace(")", "[)]").replace("|", "[|]")):
+        open_table(name, root=tmp_path, setting="data.products").check_columns([("title", "data.document.title")])
+
+
+def test_a_table_of_one_column_is_a_table(tmp_path):
+    (tmp_path / "ids.csv").write_text("product_id\n1\n")
+    assert open_table("ids.csv", root=tmp_path, setting="corpus").columns == ["product_id"]

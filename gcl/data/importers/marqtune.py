@@ -1,13 +1,29 @@
 """Marqtune's words for a data set -> a Catalog: its schema, left and right keys with weights, and the weight key.
 
 The schema maps a column to text, image_pointer, score or doc_id. "Left" is the query, "right" the document.
+
+    python -m gcl.data.importers.marqtune words.json conf/data/mine.yaml
+
+writes the catalog of a JSON file of these words: {"name", "training", "evaluation", "schema", "leftKeys",
+"leftWeights", "rightKeys", "rightWeights", "weightKey", "imageHeaders"}; paths are relative to that file.
+
+An evaluation is a table of the training table's columns, or a tar of `queries.csv` and `documents.jsonl`. Published are
+these two names; assumed is what stands in them, and refused in a sentence where it does not: queries.csv has a row a
+judgment with the left keys, the doc_id and, if there is one, the weight key; documents.jsonl has an object a document
+with the doc_id and the right keys, and is what is searched; image pointers that are no URLs are relative to the tar.
 """
 
 from __future__ import annotations
 
 import csv
+import json
+import shutil
+import sys
+import tarfile
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from gcl.data.catalog import Catalog, Download, Split, Task
 from gcl.data.tables import open_table
@@ -15,6 +31,7 @@ from gcl.schema import Field, Modality
 
 _KINDS = {"text": Modality.text, "image_pointer": Modality.image}
 _OTHERS = ("score", "doc_id")
+_EVALUATION = ("queries.csv", "documents.jsonl")
 
 
 def catalog_of(
@@ -33,8 +50,9 @@ def catalog_of(
 ) -> Catalog:
     """A catalog of one table of (left, right, score) rows, as Marqtune trains on.
 
-    evaluation: a table of the same columns; it becomes the task "evaluation", whose tables are written into `folder`.
-    Without it some queries and products are held out. Raises ValueError for words that do not fit together.
+    evaluation: a table of the same columns, or a tar as above; it becomes the task "evaluation", whose tables are
+    written into `folder`. Without it some queries and products are held out. Raises ValueError for words that do not
+    fit together.
     """
     unknown = sorted(set(schema.values()) - {*_KINDS, *_OTHERS})
     if unknown:
@@ -58,8 +76,14 @@ def catalog_of(
     if evaluation is not None:
         if folder is None or identifier is None:
             raise ValueError("An evaluation table needs a doc_id column, and a folder for the task's tables.")
-        catalog.products = str(_products(catalog, [training, evaluation], Path(folder)))
-        catalog.tasks = {"evaluation": _task(catalog, evaluation, Path(folder))}
+        target = Path(folder).absolute()
+        target.mkdir(parents=True, exist_ok=True)
+        queries, documents = _unpacked(Path(evaluation), target) if _is_tar(evaluation) else (evaluation, evaluation)
+        near = Path(evaluation).absolute().parent
+        catalog.products = str(_products(catalog, {training: Path(catalog.root), documents: near}, target))
+        catalog.tasks = {"evaluation": _task(catalog, queries, near, target)}
+        if queries is not documents:
+            catalog.tasks["evaluation"].corpus = str(_corpus(catalog, documents, target))
         catalog.split = Split(queries=1.0, documents=1.0)
     return catalog
 
@@ -101,31 +125,62 @@ def _rows(catalog: Catalog, path: str | Path, columns: list[str]):
         yield from zip(*(block.columns[column] for column in columns), strict=True)
 
 
-def _products(catalog: Catalog, tables: Sequence[str | Path], folder: Path) -> Path:
-    """One row a product of either table: the evaluation searches among all of them."""
+def _is_tar(path: str | Path) -> bool:
+    return Path(path).name.lower().endswith((".tar", ".tar.gz", ".tgz"))
+
+
+def _unpacked(archive: Path, folder: Path) -> tuple[Path, Path]:
+    """Copies of an evaluation's two files. Nothing else of the archive is read, whatever its members are called."""
+    found: dict[str, Path] = {}
+    try:
+        with tarfile.open(archive) as tar:
+            for member in tar:
+                name = Path(member.name).name
+                if name in _EVALUATION and member.isfile():
+                    if name in found:
+                        raise ValueError(f"{archive} has more than one {name}.")
+                    found[name] = folder / f"evaluation.{name}"
+                    with found[name].open("wb") as target:
+                        shutil.copyfileobj(tar.extractfile(member), target, 1 << 20)
+    except (tarfile.TarError, EOFError) as error:
+        raise ValueError(f"{archive} cannot be read as a tar: {error}.") from error
+    if missing := [name for name in _EVALUATION if name not in found]:
+        raise ValueError(f"{archive} has no {' and no '.join(missing)}: an evaluation is {' and '.join(_EVALUATION)}.")
+    return found[_EVALUATION[0]], found[_EVALUATION[1]]
+
+
+def _products(catalog: Catalog, tables: Mapping[str | Path, Path], folder: Path) -> Path:
+    """One row a product of any table; the values say what relative image pointers start from."""
     columns = [catalog.document_id, *(spec.column for spec in catalog.document.values())]
+    specs = [None, *catalog.document.values()]
     seen: set[str] = set()
-    folder.mkdir(parents=True, exist_ok=True)
     with open(folder / "products.csv", "w", newline="", encoding="utf-8") as target:
         writer = csv.writer(target)
         writer.writerow(columns)
-        for path in tables:
+        for path, near in tables.items():
             for row in _rows(catalog, path, columns):
                 if row[0] is not None and row[0] not in seen:
                     seen.add(row[0])
-                    writer.writerow(["" if cell is None else _absolute(cell, path, spec) for cell, spec in
-                                     zip(row, [None, *catalog.document.values()], strict=True)])  # fmt: skip
-    return (folder / "products.csv").absolute()
+                    writer.writerow([_absolute(cell, near, spec) for cell, spec in zip(row, specs, strict=True)])
+    return folder / "products.csv"
 
 
-def _absolute(cell: str, table: str | Path, spec: Field | None) -> str:
-    """An image path as it is seen from anywhere."""
-    if spec is None or spec.modality is not Modality.image or "://" in cell:
-        return cell
-    return str(Path(table).absolute().parent / cell.strip())
+def _corpus(catalog: Catalog, documents: str | Path, folder: Path) -> Path:
+    with open(folder / "corpus.csv", "w", newline="", encoding="utf-8") as target:
+        writer = csv.writer(target)
+        writer.writerow([catalog.document_id])
+        writer.writerows([row[0]] for row in _rows(catalog, documents, [catalog.document_id]) if row[0] is not None)
+    return folder / "corpus.csv"
 
 
-def _task(catalog: Catalog, evaluation: str | Path, folder: Path) -> Task:
+def _absolute(cell: str | None, near: Path, spec: Field | None) -> str:
+    """A cell as it is written; an image's path as it is seen from anywhere."""
+    if cell is None or spec is None or spec.modality is not Modality.image or "://" in cell:
+        return cell or ""
+    return str(near / cell.strip())
+
+
+def _task(catalog: Catalog, evaluation: str | Path, near: Path, folder: Path) -> Task:
     columns = [spec.column for spec in catalog.query.values()]
     others = [catalog.document_id, *([catalog.score] if catalog.score else [])]
     ids: dict[tuple, str] = {}
@@ -143,11 +198,41 @@ def _task(catalog: Catalog, evaluation: str | Path, folder: Path) -> Task:
             if key not in ids:
                 ids[key] = f"q{len(ids)}"
                 specs = catalog.query.values()
-                row = [
-                    "" if cell is None else _absolute(cell, evaluation, spec)
-                    for cell, spec in zip(key, specs, strict=True)
-                ]
+                row = [_absolute(cell, near, spec) for cell, spec in zip(key, specs, strict=True)]
                 queries.writerow([ids[key], *row])
             qrels.writerow([ids[key], document, cells[-1] if catalog.score else 1])
-    folder = folder.absolute()
     return Task(str(folder / "queries.csv"), str(folder / "qrels.csv"), corpus="all", document_id=catalog.document_id)
+
+
+_WORDS = {"leftKeys": "left_keys", "leftWeights": "left_weights", "rightKeys": "right_keys",
+          "rightWeights": "right_weights", "weightKey": "weight_key", "imageHeaders": "image_headers"}  # fmt: skip
+
+
+def write_catalog(words: Path, target: Path) -> Catalog:
+    """The catalog that a JSON file of Marqtune's words means, written as a YAML for conf/data (JSON is YAML)."""
+    try:
+        given = json.loads(words.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{words} is no JSON: {error}.") from error
+    known = {"name", "training", "evaluation", "schema", *_WORDS}
+    if unknown := [name for name in given if name not in known]:
+        raise ValueError(f"{words} has {unknown[0]!r}; its words are {', '.join(sorted(known))}.")
+    needed = ("name", "training", "schema", "leftKeys", "leftWeights", "rightKeys", "rightWeights")
+    if missing := [name for name in needed if name not in given]:
+        raise ValueError(f"{words} lacks {', '.join(missing)}.")
+    for name in {"training", "evaluation"} & given.keys():
+        given[name] = words.absolute().parent / given[name]
+    folder = target.absolute().with_suffix("") if "evaluation" in given else None
+    options: dict[str, Any] = {_WORDS.get(name, name): value for name, value in given.items()}
+    catalog = catalog_of(options.pop("name"), options.pop("training"), folder=folder, **options)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(asdict(catalog), indent=2, ensure_ascii=False, default=lambda value: value.value)
+    target.write_text(f"# Marqtune's words of {words.name}, translated.\n{text}\n", encoding="utf-8")
+    return catalog
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 3:
+        raise SystemExit("python -m gcl.data.importers.marqtune words.json conf/data/mine.yaml")
+    write_catalog(Path(sys.argv[1]), Path(sys.argv[2]))
+    print(f"Written: {sys.argv[2]}. Next: gcl doctor data={Path(sys.argv[2]).stem}")

@@ -1,0 +1,246 @@
+"""A published benchmark as one command: `python evaluate.py evaluate=marqo_ecommerce models=[ecommerce-L, siglip-B]`.
+
+Each data set is streamed once a model; every task draws its queries as the published evaluator does, and the result
+stands beside the published figures. What the whole will take is measured and said before it begins.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gcl.commands.contestants import Contestant, contestants
+from gcl.commands.measure import rules_of
+from gcl.commands.results import Outcome
+from gcl.commands.say import say
+from gcl.commands.tables import summary
+from gcl.data.published_set import PublishedSet, files_of, grouped
+from gcl.data.records import Column
+from gcl.mistakes import ConfigError, nearest
+from gcl.retrieval.embed import embed
+from gcl.retrieval.evaluate import result_of
+from gcl.retrieval.given import GivenEmbeddings
+from gcl.retrieval.given_runs import GivenRuns
+from gcl.retrieval.page.words import spelled
+from gcl.retrieval.presets import BETWEEN, Rules, draw
+from gcl.retrieval.report import aligned, markdown_table
+from gcl.retrieval.stream import embed_pictures
+from gcl.retrieval.task import Judgments, ListRecords, RetrievalTask
+from gcl.schema import Field, Modality, Schema
+from gcl.settings import BenchmarkConfig, RunConfig
+
+SCHEMA = Schema(query={"text": Field(Modality.text)}, document={"image": Field(Modality.image)})
+Tables = dict[str, tuple[list[str], list[list[str]]]]  # task -> (header, lines)
+_PROBED = 64  # pictures whose embedding is timed
+
+
+class Ids:
+    """Documents of which only the ids are kept: their pictures were streamed."""
+
+    side: dict[str, Field] = {}
+
+    def __init__(self, ids: Column) -> None:
+        self.ids = ids
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass
+class _Set:
+    name: str
+    source: PublishedSet
+    tasks: list[RetrievalTask]
+
+
+def run_benchmark(config: RunConfig, config_dir: str | None) -> Path:
+    """Measures every model on every task of the benchmark; returns the folder with the figures."""
+    benchmark, settings = config.evaluate.benchmark, config.evaluate
+    rules, sizes = rules_of(settings), _sizes(benchmark)
+    sets = [_opened(name, size, benchmark, rules) for size in sizes for name in benchmark.sets]
+    _say_plan(config, sets, config_dir)
+    outcome = Outcome(
+        settings, settings.part, f"Marqo-Ecommerce, {', '.join(sizes)}", [t for one in sets for t in one.tasks]
+    )
+    outcome.sources = {one.name: _fingerprint(one) for one in sets}
+    folder = Path(config.out) if config.out else Path("outputs") / "marqo_ecommerce" / benchmark.size
+    for entry in contestants(config, SCHEMA, config_dir=config_dir):
+        for one in sets:
+            say(f"Measuring {entry.label} on {one.name}: {one.source.rows:,} products.")
+            outcome.models.setdefault(entry.label, {}).update(_measured(config, entry, one, outcome))
+        outcome.contestants[entry.label] = entry.facts()
+        outcome.notes += [note for note in entry.notes if note not in outcome.notes]
+        outcome.write(folder)  # after each model: the next may take hours
+    tables = published_tables(benchmark, outcome.models, settings.metrics)
+    (folder / "published.md").write_text(_markdown(tables, benchmark, outcome), encoding="utf-8")
+    say("\n" + summary(outcome.models, settings.headline, outcome.notes))
+    for task, (header, body) in tables.items():
+        say(f"\n{task}\n{aligned(header, body, words=2)}")
+    say(f"\nPublished figures: {benchmark.source}{_partial(sets)}\nEverything: {folder} (published.md, results.json)")
+    return folder
+
+
+def _fingerprint(one: _Set) -> dict[str, Any]:
+    """What was read, by its ids: hashing the pictures would be reading everything once more."""
+    digest = hashlib.sha256()
+    for name in one.tasks[0].corpus.ids:
+        digest.update(name.encode() + b"\n")
+    names = [file.rpartition("/")[2] for file in one.source.files]
+    return {"files": names, "rows": one.source.rows, "bytes": one.source.bytes, "ids_sha256": digest.hexdigest()}
+
+
+def _sizes(benchmark: BenchmarkConfig) -> list[str]:
+    """The sizes that are measured, the small one first."""
+    known = list(dict.fromkeys(size for about in benchmark.sets.values() for size in about.tables))
+    if benchmark.size == "all":
+        return known
+    if benchmark.size not in known:
+        hint = nearest(benchmark.size, ["all", *known])
+        raise ConfigError(f"evaluate.benchmark.size={benchmark.size}: there is no such size.{hint}")
+    return [benchmark.size]
+
+
+def _opened(name: str, size: str, benchmark: BenchmarkConfig, rules: Rules) -> _Set:
+    """The set's tasks: each text of a column is a query, every row that has it an answer with relevance 1."""
+    about = benchmark.sets[name]
+    columns = [benchmark.image, benchmark.document_id, *about.tasks.values()]
+    source = PublishedSet(files_of(about.tables[size], benchmark.root), columns=columns, limit=benchmark.limit)
+    corpus = Ids(source.ids(benchmark.document_id))
+    tasks = []
+    for task, column in about.tasks.items():
+        found = grouped(source.column(column), BETWEEN)
+        weight = np.bincount(found.code[found.code >= 0], minlength=len(found.texts)).astype(np.float64)
+        drawn = draw(weight, rules)
+        place = np.full(len(found.texts) + 1, -1)
+        place[drawn] = np.arange(len(drawn))
+        rows = np.flatnonzero(place[found.code] >= 0)
+        query = place[found.code[rows]]
+        order = np.argsort(query, kind="stable")
+        query, rows = query[order], rows[order]
+        if rules.judged is not None:
+            kept = np.arange(len(query)) - np.searchsorted(query, query) < rules.judged
+            query, rows = query[kept], rows[kept]
+        texts = found.texts.take(drawn).to_pylist() if len(drawn) else []
+        queries = ListRecords([f"q{n}" for n in range(len(texts))], [{"text": text} for text in texts], SCHEMA.query)
+        tasks.append(
+            RetrievalTask(f"{task}.{size}", queries, corpus, Judgments(query, rows, np.ones(len(rows), np.float32)))
+        )
+    return _Set(f"{name}.{size}", source, tasks)
+
+
+def _measured(config: RunConfig, entry: Contestant, one: _Set, outcome: Outcome) -> dict[str, Any]:
+    settings, encoder = config.evaluate, entry.encoder
+    corpus = one.tasks[0].corpus
+    if isinstance(encoder, GivenEmbeddings):
+        from gcl.retrieval.stream import Streamed
+
+        found = Streamed(encoder.embed_records(corpus, "document").fused(), np.empty(0, np.int64))
+    else:
+        found = embed_pictures(
+            encoder, one.source, settings.benchmark.image, batch_size=settings.batch_size,
+            workers=config.train.workers, scratch=Path(config.cache_dir) / "embeddings", progress=True,
+        )  # fmt: skip
+    if len(found.unreadable):
+        note = (
+            f"{one.name}: {len(found.unreadable):,} of {one.source.rows:,} pictures cannot be read, the first is that "
+            f"of {corpus.ids[int(found.unreadable[0])]!r}: these products are never found, and count as missed."
+        )
+        outcome.notes += [note] if note not in outcome.notes else []
+    results = {}
+    for task in one.tasks:
+        query = embed(encoder, task.queries, "query", batch_size=settings.batch_size).fused()
+        score, row = found.search(query, min(settings.depth, one.source.rows), task.id_ranks)
+        results[task.name] = result_of(task, score, row, settings.metrics, ties=settings.ties)
+    return results
+
+
+def _say_plan(config: RunConfig, sets: list[_Set], config_dir: str | None) -> None:
+    """What is to be read and kept, and, after a probe of each model, how long it takes."""
+    rows, whole = (sum(getattr(one.source, key) for one in sets) for key in ("rows", "whole"))
+    size = sum(one.source.bytes for one in sets) / 1e9
+    lines = [
+        f"{rows:,} of {whole:,} products, {size:.1f} GB of files, read once a model.",
+        *(f"  {task.name}: {len(task.queries):,} queries, {len(task.judgments):,} answers"
+          for one in sets for task in one.tasks),
+    ]  # fmt: skip
+    total = 0.0
+    for entry in contestants(config, SCHEMA, config_dir=config_dir):
+        if isinstance(entry.encoder, GivenRuns):
+            raise ConfigError(f"models: {entry.label} is a run file; a benchmark takes models and embeddings.")
+        largest, full = (max(getattr(one.source, key) for one in sets) for key in ("rows", "whole"))
+        vectors = largest * entry.encoder.width * 4 / 1e9
+        at_full = f", {full * entry.encoder.width * 4 / 1e9:.2f} GB for the full size" if rows < whole else ""
+        if isinstance(entry.encoder, GivenEmbeddings):
+            lines.append(f"  {entry.label}: embeddings that are there, {vectors:.2f} GB of vectors")
+            continue
+        each = _seconds(config, entry, sets[0])
+        total += each * rows
+        weights = sum(p.numel() * p.element_size() for p in entry.encoder.parameters()) / 1e9
+        lines.append(
+            f"  {entry.label}: {each * 1e3:.1f} ms a picture here, {_duration(each * rows)}"
+            + (f" ({_duration(each * whole)} for the full size)" if rows < whole else "")
+            + f"; {weights:.1f} GB of weights, {vectors:.2f} GB of vectors at a time in {config.cache_dir}{at_full} "
+            "(a mapped file above 1 GB), at most 1 GB of memory besides"
+        )
+    say("\n".join([*lines, f"In all about {_duration(total)}, searches aside."]))
+
+
+def _seconds(config: RunConfig, entry: Contestant, one: _Set) -> float:
+    """A picture's share of a probe, reading and decoding included; the first batch warms up."""
+    few = min(config.evaluate.batch_size, _PROBED)
+    options = {"batch_size": few, "scratch": Path(config.cache_dir) / "embeddings"}
+    embed_pictures(entry.encoder, one.source, config.evaluate.benchmark.image, most=1, **options)
+    begun = time.perf_counter()
+    embed_pictures(entry.encoder, one.source, config.evaluate.benchmark.image, most=1, **options)
+    return (time.perf_counter() - begun) / min(few, one.source.groups[0].count)
+
+
+def _duration(seconds: float) -> str:
+    """
+    >>> _duration(42), _duration(600), _duration(36000)
+    ('42 seconds', '10 minutes', '10.0 hours')
+    """
+    if seconds < 100:
+        return f"{seconds:.0f} seconds"
+    return f"{seconds / 60:.0f} minutes" if seconds < 6000 else f"{seconds / 3600:.1f} hours"
+
+
+def published_tables(benchmark: BenchmarkConfig, models: dict[str, dict[str, Any]], metrics: list[str]) -> Tables:
+    """{task: (header, lines)}: measured models, then the published ones, each part the best nDCG@10 first."""
+    tables = {}
+    measured = next(iter(models.values()))
+    for size, tasks in benchmark.published.items():
+        for task, others in tasks.items():
+            if (key := f"{task}.{size}") not in measured:
+                continue
+            known = {name for values in others.values() for name in values}
+            chosen = [name for name in metrics if name in known]
+            ours = {label: results[key].means for label, results in models.items()}
+            body = [
+                [label, kind, *(f"{values[name]:.3f}" if name in values else "" for name in chosen)]
+                for kind, group in (("measured", ours), ("published", others))
+                for label, values in sorted(group.items(), key=lambda item: -item[1][chosen[-1]])
+            ]
+            tables[key] = (["model", "", *map(spelled, chosen)], body)
+    return tables
+
+
+def _partial(sets: list[_Set]) -> str:
+    rows, whole = (sum(getattr(one.source, key) for one in sets) for key in ("rows", "whole"))
+    if rows == whole:
+        return ""
+    return f"\nOnly {rows:,} of {whole:,} products were read (limit), which is easier: the two cannot be compared."
+
+
+def _markdown(tables: Tables, benchmark: BenchmarkConfig, outcome: Outcome) -> str:
+    parts = [f"# {outcome.title}", ""]
+    for task, (header, body) in tables.items():
+        parts += [f"## {task}", "", markdown_table(header, body, words=2), ""]
+    rows = sum(about["rows"] for about in outcome.sources.values())
+    limited = f" (limit={benchmark.limit}: not comparable)" if benchmark.limit else ""
+    return "\n".join([*parts, f"Published figures: {benchmark.source}. Measured on {rows:,} products{limited}.", ""])
