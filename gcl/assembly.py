@@ -15,7 +15,6 @@ from torch import nn
 
 from gcl.config import build
 from gcl.data.batch_order import BatchOrder
-from gcl.data.catalog import Catalog
 from gcl.data.joined import Joined
 from gcl.data.mixed_plan import MixedPlan
 from gcl.data.plan import Plan
@@ -92,21 +91,15 @@ def freeze_parts(encoder: DualEncoder, optim: OptimConfig) -> None:
         )
 
 
-def assemble_plan(prepared: Prepared, train: TrainConfig, seed: int, data: Catalog) -> BatchOrder:
-    options: dict[str, Any] = {
-        "batch_size": train.batch_size,
-        "seed": seed,
-        "drop_last": train.drop_last,
-        "unique": train.unique,
-        "documents_per_query": train.documents_per_query,
-    }
+def assemble_plan(prepared: Prepared, config: RunConfig) -> BatchOrder:
+    options: dict[str, Any] = {"batch_size": config.train.batch_size, "seed": config.seed, **vars(config.plan)}
     if not isinstance(prepared, Joined):
         return Plan(prepared.pairs, shard_of_document=prepared.documents.shard, **options)
     return MixedPlan(
         prepared.pairs,
-        shares=data.mix,
+        shares=config.data.mix,
         sizes=[len(part.pairs) for part in prepared.parts.values()],
-        batches=data.batches,
+        batches=config.data.batches,
         shard_of_document=[part.documents.shard for part in prepared.parts.values()],
         first_document=prepared.documents.start.tolist(),
         **options,

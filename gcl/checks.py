@@ -33,6 +33,7 @@ def check(run: RunConfig) -> None:
         if not 0 <= share <= 1 or (share == 0 and key != "dev"):
             raise ConfigError(f"data.split.{key}={share}: a share is above 0 and at most 1.")
     _check_measures(run)
+    _check_plan(run)
     _check_training(run)
     _check_targets(run)
     if run.model.resize not in (None, "squash", "shortest", "longest"):
@@ -67,15 +68,25 @@ def _check_training(run: RunConfig) -> None:
     if str(run.trainer.precision) not in _PRECISIONS:
         known = nearest(str(run.trainer.precision), _PRECISIONS)
         raise ConfigError(f"trainer.precision={run.trainer.precision} is none that Lightning has.{known}")
-    if train.unique not in (None, "query", "document"):
-        raise ConfigError(f"train.unique={train.unique}: it is query, document or null.")
-    for key in ("max_steps", "accumulate", "checkpoint_every", "patience", "documents_per_query"):
+    for key in ("max_steps", "accumulate", "checkpoint_every", "patience"):
         if (number := getattr(train, key)) is not None and number < 1:
             raise ConfigError(f"train.{key}={number}: a number of at least 1.")
     if train.max_steps is None and not 0 < train.epochs < float("inf"):
         raise ConfigError(f"train.epochs={train.epochs}: a number above 0.")
     if train.workers < 0:
         raise ConfigError(f"train.workers={train.workers}: 0 reads in the training process itself.")
+
+
+def _check_plan(run: RunConfig) -> None:
+    plan = run.plan
+    if plan.unique not in (None, "query", "document"):
+        raise ConfigError(f"plan.unique={plan.unique}: it is query, document or null.")
+    if plan.documents_per_query is not None and plan.documents_per_query < 1:
+        raise ConfigError(f"plan.documents_per_query={plan.documents_per_query}: a number of at least 1, or null.")
+    for key, word in (("documents_per_query", plan.documents_per_query), ("drop_last", plan.drop_last)):
+        if plan.unique and word:
+            raise ConfigError(f"plan.unique={plan.unique} and plan.{key}={str(word).lower()} exclude each other: "
+                              "leave one of them out.")  # fmt: skip
 
 
 def _is_count(value: Any) -> bool:

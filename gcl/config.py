@@ -170,8 +170,13 @@ def catalog_of(word: str) -> Catalog:
 
 
 def load_config(path: str | os.PathLike) -> RunConfig:
-    """A run folder's config.yaml, typed."""
-    return typed(OmegaConf.merge(OmegaConf.structured(RunConfig), OmegaConf.load(path)))
+    """A run folder's config.yaml, typed. Raises ConfigError, also for a word that gcl once had."""
+    structure = OmegaConf.structured(RunConfig)
+    try:
+        merged = OmegaConf.merge(structure, OmegaConf.load(path))
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"{path}: {explain(error, _keys(structure))}") from error
+    return typed(merged)
 
 
 def with_words(run: RunConfig, words: Sequence[str]) -> RunConfig:

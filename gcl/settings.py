@@ -102,6 +102,17 @@ class OptimConfig:
 
 
 @dataclass
+class PlanConfig:
+    """Which pairs meet in a batch. unique: "query" or "document", none of them twice in a batch. documents_per_query:
+    so many pairs of one query lie in the same batch, where it has them. drop_last: leave out an epoch's last, partial
+    batch."""
+
+    unique: str | None = None
+    documents_per_query: int | None = None
+    drop_last: bool = False
+
+
+@dataclass
 class TrainConfig:
     """How long and how wide. batch_size counts pairs over all GPUs: it is the contrastive batch.
 
@@ -120,12 +131,9 @@ class TrainConfig:
     validate_every: Any = 1.0
     patience: int | None = None
     workers: int = 2
-    drop_last: bool = False
     cache_features: bool = True
     augment: bool = False
     compile: Any = False
-    unique: str | None = None
-    documents_per_query: int | None = None
     resume: str | None = None
     allow_change: list[str] = field(default_factory=list)
     nonfinite: NonFinitePolicy = NonFinitePolicy.stop
@@ -248,6 +256,7 @@ class RunConfig:
     model: ModelConfig = field(default_factory=ModelConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
+    plan: PlanConfig = field(default_factory=PlanConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)

@@ -131,7 +131,7 @@ def found_beside(
     if settings.slices:
         for task in tasks:
             name = task.name.rpartition(".")[0]
-            known = columns.get(name[: name.rfind("/") + 1], Columns())
+            known = columns[max((prefix for prefix in columns if name.startswith(prefix)), key=len)]
             found.columns[name] = slices.slice_columns(
                 task, settings.slices, documents=known.documents, queries=known.queries
             )

@@ -108,7 +108,7 @@ def count_tokens(tokens: Tokens, texts: list[str]) -> list[int]:
 def batches(prepared: Prepared, config: RunConfig, *, everything: bool) -> tuple[BatchOrder | None, dict[str, Any]]:
     """Steps and in-batch repeats of the plan that a run would follow; {"refused": sentence} where there is none."""
     try:
-        plan = assemble_plan(prepared, config.train, config.seed, config.data)
+        plan = assemble_plan(prepared, config)
     except ValueError as error:
         return None, {"refused": str(error)}
     steps = {"steps_per_epoch": plan.steps_per_epoch, "steps": total_steps(config.train, plan)}

@@ -110,7 +110,7 @@ def _batches(facts: dict[str, Any]) -> Iterator[Finding]:
             different = found["batch_size"] - found[side]["counted_places"]
             things = f"different {'queries' if side == 'query' else 'products'} on average"
             words = f"A batch of {found['batch_size']:,} holds only {different:,.0f} {things}"
-            yield Finding("warning", f"{words}: see train.unique, loss.same_{side}.")
+            yield Finding("warning", f"{words}: see plan.unique, loss.same_{side}.")
     memory = facts.get("memory")
     if memory and memory["available"] and memory["total"] > memory["available"]:
         yield Finding("warning", f"A step needs about {memory['total'] / 2**30:.1f} GiB, {memory['device']} has "

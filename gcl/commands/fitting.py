@@ -43,7 +43,7 @@ class Fitting:
         self.encoder = assembly.assemble_encoder(config.model, config.data.schema)
         assembly.freeze_parts(self.encoder, config.optim)
         self.loss = assembly.assemble_loss(config.loss, self.encoder)
-        self.plan = assembly.assemble_plan(prepared, config.train, config.seed, config.data)
+        self.plan = assembly.assemble_plan(prepared, config)
         self.steps = assembly.total_steps(config.train, self.plan)
         self.watch = assembly.assemble_watch(config, run, prepared, self.plan, self._facts())
         self.checkpoints, self.interruption = self.watch[0], self.watch[-1]

@@ -21,6 +21,7 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from gcl.data.catalog import Download
+from gcl.data.key_table import KeyTable, text_key
 from gcl.data.locate import is_remote
 from gcl.data.quarantine import Bad
 
@@ -166,13 +167,14 @@ def _open_stored(url: str) -> bytes:
 
 
 def _distinct(urls: Iterable[str]) -> Iterator[str]:
-    seen: set[bytes] = set()
+    seen = KeyTable()  # a third of a set's memory: there may be tens of millions
     for url in urls:
         url = url.strip()
-        key = hashlib.blake2b(url.encode(), digest_size=12).digest()
-        if key not in seen and is_remote(url):
-            seen.add(key)
-            yield url
+        if is_remote(url):
+            before = len(seen)
+            seen.add(text_key(url), 0)
+            if len(seen) > before:
+                yield url
 
 
 class _Turn:

@@ -75,8 +75,8 @@ def write_card(facts: CardFacts) -> str:
         "two of them says how well they fit.", "",
         "## How good it is", "",
         *metric_table(facts.results, facts.metrics, facts.headline), "",
-        f"`base` is the model before fine-tuning, `{facts.tuned}` the one in this folder; same held-out tasks, same "
-        "code. Intervals are bootstraps over searches.", "",
+        *([f"`base` is the model before fine-tuning, `{facts.tuned}` the one in this folder; same held-out tasks, same "
+           "code. Intervals are bootstraps over searches.", ""] if facts.metrics else []),
         *(["### What it was not to forget", "", *retention_table(retention), ""] if retention else []),
         "## How to use it", "",
         *_place(facts), "",

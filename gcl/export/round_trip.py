@@ -145,7 +145,9 @@ def round_trip_table(found: Mapping[str, Mapping[str, Any]]) -> list[str]:
         if not tasks:
             lines.append(f"{cosines} not compared | | | |")
     damaged = {
-        label: about["damaged"] for label, about in found.items() if min(about["damaged"].values()) < LEAST_COSINE
+        label: about["damaged"]
+        for label, about in found.items()
+        if about["precision"] not in STATED and min(about["damaged"].values()) < LEAST_COSINE
     }
     for label, cosines in damaged.items():
         said = ", ".join(f"{name} {cosine:.2f}" for name, cosine in cosines.items())

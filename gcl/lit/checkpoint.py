@@ -16,6 +16,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.plugins.io import CheckpointIO
 
 from gcl.data.shards import synchronize
+from gcl.lit.curve import CurveLogger
 from gcl.retrieval.ranks import gather_objects
 
 
@@ -147,8 +148,10 @@ class WholeCheckpointIO(CheckpointIO):
 
 def save_together(trainer: pl.Trainer, path: Path) -> None:
     """All ranks take part, rank 0 writes. Raises OSError on every rank when that failed: none is left waiting."""
-    for logger in trainer.loggers:
-        logger.save()  # what a resumed run keeps of the curve must not be younger than the checkpoint
+    for logger in trainer.loggers:  # what a resumed run keeps of the curve must not end before the checkpoint
+        if isinstance(logger, CurveLogger) and trainer.training:
+            logger.log_ahead(trainer)
+        logger.save()
     trainer.save_checkpoint(path, weights_only=False)
     door = trainer.strategy.checkpoint_io
     error, door.error = door.error, None

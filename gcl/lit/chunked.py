@@ -107,7 +107,8 @@ class _Chunked(torch.autograd.Function):
             found = torch.autograd.grad(embedding, parameters, piece, allow_unused=True)
             for place, part in enumerate(found):
                 if part is not None:
-                    totals[place] = part if totals[place] is None else totals[place].add_(part)
+                    # Not in place: two weights that are added to each other get one tensor as their gradients.
+                    totals[place] = part if totals[place] is None else totals[place] + part
         if ctx.sharded:
             return None, None, None, *(None for _ in parameters)
         # Zeros, not None: every rank must give DistributedDataParallel every gradient.

@@ -10,6 +10,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import lightning.pytorch as pl
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
@@ -22,6 +23,7 @@ class CurveLogger(Logger):
         self.path = Path(save_dir) / file
         self._columns: list[str] = ["epoch", "step"]
         self._rows: list[dict[str, Any]] = []  # not yet on disk
+        self._ahead: tuple[int | None, set[str]] | None = None
         self._loaded = False
 
     @property
@@ -38,7 +40,23 @@ class CurveLogger(Logger):
 
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        if self._ahead == (step, set(metrics)):
+            return
         self._rows.append({**metrics, "step": step})
+
+    def log_ahead(self, trainer: pl.Trainer) -> None:
+        """Writes the row of the step that just ended, for a checkpoint of it; Lightning brings it only afterwards.
+
+        A run killed in between would otherwise never have that row: it goes on behind the step.
+        """
+        if not trainer._logger_connector.should_update_logs:
+            return
+        found = trainer._logger_connector.metrics["log"]
+        row = {name: float(value) for name, value in found.items()} | {"epoch": trainer.current_epoch}
+        step = trainer.fit_loop.epoch_loop._batches_that_stepped
+        self.log_metrics(row, step)
+        self._ahead = step, set(row)
+        self.save()
 
     @rank_zero_only
     def cut(self, first: int) -> None:

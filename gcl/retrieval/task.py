@@ -5,7 +5,7 @@ Inside, judgments are arrays of positions; dicts of ids (`Qrels`, `Run`) exist a
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -104,33 +104,34 @@ class Judgments:
 
     def gains(self, row: np.ndarray, documents: int) -> np.ndarray:
         """Relevance of what was retrieved: row[Q, K] corpus positions (-1: nothing) -> [Q, K], 0 where unjudged."""
-        queries = len(row)
-        inside = self.document >= 0
-        order = np.argsort(self.query[inside], kind="stable")
-        document, relevance = self.document[inside][order], self.relevance[inside][order]
-        end = np.cumsum(np.bincount(self.query[inside], minlength=queries))
-        # One entry a document (and a last one for -1), written and wiped query by query: no Q x M table, no hashing.
         table = np.zeros(documents + 1, dtype=np.float32)
-        gains = np.empty(row.shape, dtype=np.float32)
-        start = 0
-        for position in range(queries):
-            judged = document[start : end[position]]
-            table[judged] = relevance[start : end[position]]
-            table.take(row[position], out=gains[position], mode="wrap")
-            table[judged] = 0.0
-            start = end[position]
-        return gains
+        return self._looked_up(row, table, lambda which: self.relevance[which])
 
     def standing(self, row: np.ndarray, documents: int) -> np.ndarray:
         """What is known of each result, row[Q, K] -> int8[Q, K] (see `coverage`)."""
-        inside = self.document >= 0
-        anywhere = np.zeros(documents + 1, dtype=bool)
-        anywhere[self.document[inside]] = True
-        pairs = np.unique(self.query[inside] * documents + self.document[inside])
-        asked = np.arange(len(row))[:, None] * documents + row
-        here = np.isin(asked, pairs)
-        known = np.where(here, JUDGED, np.where(anywhere[row], JUDGED_ELSEWHERE, UNKNOWN))
-        return np.where(row < 0, NOTHING, known).astype(np.int8)
+        table = np.full(documents + 1, UNKNOWN, dtype=np.int8)
+        table[self.document[self.document >= 0]] = JUDGED_ELSEWHERE
+        table[documents] = NOTHING
+        return self._looked_up(row, table, lambda which: np.full(len(which), JUDGED, dtype=np.int8))
+
+    def _looked_up(self, row: np.ndarray, table: np.ndarray, judged: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+        """row[Q, K] looked up in table[M + 1] (the last entry is row -1's), where each query's own judgments stand
+        with the values that `judged` has for them, by their positions. No Q x M table and no hashing: the entries are
+        written and wiped query by query."""
+        inside = np.flatnonzero(self.document >= 0)
+        order = inside[np.argsort(self.query[inside], kind="stable")]
+        document, value = self.document[order], judged(order)
+        before = table[document]
+        end = np.cumsum(np.bincount(self.query[inside], minlength=len(row)))
+        found = np.empty(row.shape, dtype=table.dtype)
+        start = 0
+        for position in range(len(row)):
+            own = document[start : end[position]]
+            table[own] = value[start : end[position]]
+            table.take(row[position], out=found[position], mode="wrap")
+            table[own] = before[start : end[position]]
+            start = end[position]
+        return found
 
 
 @dataclass

@@ -8,6 +8,7 @@ import time
 from collections.abc import Collection
 from functools import lru_cache
 from importlib.resources import files
+from string import Template
 from typing import Annotated, Any
 
 from fastapi import FastAPI, File, Form, Query, Request, UploadFile
@@ -30,7 +31,7 @@ PICTURE_PIXELS = 50_000_000
 _PICTURE_SIDE = 320
 _FROM_PAGE = ("base.css", "dom.js")
 _OWN = ("search.css", "search.js", "docs.js")
-_TYPES = {"css": "text/css", "js": "text/javascript", "html": "text/html"}
+_TYPES = {"css": "text/css", "js": "text/javascript"}
 
 
 class Product(BaseModel):
@@ -154,11 +155,11 @@ def build_app(engine: Engine, *, name: str, hosts: Collection[str] | None = LOOP
 
     @app.get("/", include_in_schema=False)
     def page() -> Response:
-        return _file("search.html")
+        return _page("search", title="gcl search")
 
     @app.get("/docs", include_in_schema=False)
     def docs() -> Response:
-        return _file("docs.html")
+        return _page("docs", title="gcl search: HTTP interface")
 
     return app
 
@@ -217,9 +218,17 @@ def _picture(engine: Engine, row: int) -> bytes | None:
     return small_picture(data, _PICTURE_SIDE) if data else None
 
 
+def _page(name: str, *, title: str) -> Response:
+    head = Template(_text("head.html")).substitute(name=name, title=title)
+    return Response(head + _text(f"{name}.html"), media_type="text/html")
+
+
 def _file(name: str) -> Response:
-    text = (files("gcl.serve") / "static" / name).read_text(encoding="utf-8")
-    return Response(text, media_type=_TYPES[name.rpartition(".")[2]])
+    return Response(_text(name), media_type=_TYPES[name.rpartition(".")[2]])
+
+
+def _text(name: str) -> str:
+    return (files("gcl.serve") / "static" / name).read_text(encoding="utf-8")
 
 
 def _problem(status: int, sentence: str) -> JSONResponse:

@@ -87,7 +87,7 @@ def fitting_of(model: str, folder: Path, shards: str, batch: int, steps: int, *m
     words = [
         "data=bench", "model=tiny", f"model.name=local-dir:{model}", "model.resize=null", "loss=constant",
         "trainer=cpu", f"run_dir={folder / 'run'}", f"cache_dir={folder.parent / 'prepared'}",
-        f"train.batch_size={batch}", f"train.max_steps={steps}", "train.workers=0", "train.drop_last=true",
+        f"train.batch_size={batch}", f"train.max_steps={steps}", "train.workers=0", "plan.drop_last=true",
         f"optim.learning_rate={OPTIMISER['lr']}", f"optim.weight_decay={OPTIMISER['wd']}", "optim.clip_norm=null",
         "optim.warmup=0", "optim.schedule._target_=gcl.optim.schedule.warmup_constant", *more,
     ]  # fmt: skip

@@ -9,7 +9,7 @@ from gcl.cli import main
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("more", [[], ["train.unique=query"]], ids=["plain", "unique"])
+@pytest.mark.parametrize("more", [[], ["plan.unique=query"]], ids=["plain", "unique"])
 def test_the_doctor_s_estimates_are_a_run_s_figures(shop, train, tmp_path, more):
     words = ["train.max_steps=null", "train.epochs=3", "train.validate_every=3", *more]
     record = f"++callbacks.recorder={{_target_: recorder.Recorder, path: {tmp_path / 'record.json'}}}"

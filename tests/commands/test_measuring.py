@@ -66,7 +66,7 @@ def test_fashionclip_tasks_have_columns_and_weights_of_their_own(judged):
     assert read_run(out / "tasks/kind/run.tiny.trec") == read_run(title_only / "tasks/kind/run.tiny.trec")
 
 
-def test_a_mean_over_data_sets(judged):
+def test_a_mean_over_data_sets(judged, capsys):
     folder, _, evaluate = judged
     (folder / "conf/data/second.yaml").write_text(
         (folder / "conf/data/judged.yaml").read_text().replace("name: judged", "name: second")
@@ -81,7 +81,12 @@ def test_a_mean_over_data_sets(judged):
     found = json.loads((out / "metrics.json").read_text())["tiny"]
     assert set(found) == {"judged/kind", "judged/table", "second/kind", "second/table"}
     average = json.loads((out / "results.json").read_text())["averages"]["kind (2 sets)"]["tiny"]
-    assert average["mrr@10"] == pytest.approx((found["judged/kind"]["mrr@10"] + found["second/kind"]["mrr@10"]) / 2)
+    assert set(average) == {"mrr@10", "recall@1", "recall@10", "precision@1", "precision@10"}
+    for name, value in average.items():
+        assert value == pytest.approx((found["judged/kind"][name] + found["second/kind"][name]) / 2)
+    printed = capsys.readouterr().out.split("mean of")[1].split("\n")
+    assert printed[0].split() == ["model", "mrr@10", "recall@1", "recall@10", "precision@1", "precision@10"]
+    assert printed[2].split() == ["kind", "(2", "sets)", "tiny", *(f"{average[name]:.4f}" for name in average)]
     assert (out / "tasks/second/kind/run.tiny.trec").is_file() and "kind (2 sets)" in (out / "results.md").read_text()
     with pytest.raises(SystemExit):
         evaluate("evaluate.sets=[judged]", "models=[tiny]", "data.max_bad=0.5")

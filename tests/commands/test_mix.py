@@ -1,5 +1,6 @@
 """Two catalogs trained on at once through the commands: prepared, mixed, measured one by one, resumed, looked at."""
 
+import csv
 import json
 
 import numpy as np
@@ -63,6 +64,30 @@ def test_tasks_are_measured_catalog_by_catalog(run, shops):
     for task in SITUATIONS:
         for model in ("base", "tuned"):
             assert alone[model][task]["ndcg@10"] == pytest.approx(metrics[model][f"left/{task}"]["ndcg@10"], abs=1e-6)
+
+
+def test_slices_by_columns_of_the_catalogs_own_tables(run, shops, tmp_path, capsys):
+    """Ids of a mix begin with the catalog's name, those of its tables do not; one catalog alone has these columns."""
+    folder = shops / "left"
+    asked = "".join(f"q{n},red things {n},{'winter' if n % 3 else 'summer'}\n" for n in range(24))
+    (folder / "asked.csv").write_text("query_id,query,season\n" + asked)
+    (folder / "judged.csv").write_text("query_id,product_id,score\n" + "".join(f"q{n},p{n:03},1\n" for n in range(24)))
+    rows = (folder / "products.csv").read_text().splitlines()
+    stocked = [f"{rows[0]},stock", *(f"{row},{'plenty' if n % 4 else 'few'}" for n, row in enumerate(rows[1:]))]
+    (folder / "stocked.csv").write_text("\n".join(stocked) + "\n")
+    words = [f"run={run.path}", "data.catalogs.left.products=stocked.csv",
+             "evaluate.tasks=[left/asked,right/zero_shot]",
+             "data.catalogs.left.tasks.asked={queries: asked.csv, qrels: judged.csv, corpus: all}",
+             "evaluate.part=all"]  # fmt: skip
+    main(["evaluate", *words, "evaluate.slices=[season,stock]", f"out={tmp_path}"])
+    with open(tmp_path / "slices.csv") as file:
+        found = {(row["task"], row["column"], row["value"]): int(row["n"]) for row in csv.DictReader(file)}
+    of_left = {key[1:]: n for key, n in found.items() if key[0] == "left/asked"}
+    assert of_left == {("season", "winter"): 16, ("season", "summer"): 8, ("stock", "plenty"): 18, ("stock", "few"): 6}
+    assert {key[2] for key in found if key[0] == "right/zero_shot"} == {"none"}
+    with pytest.raises(SystemExit):
+        main(["evaluate", *words, "evaluate.slices=[saeson]", f"out={tmp_path}"])
+    assert "no column 'saeson'. Did you mean 'season'?" in capsys.readouterr().err
 
 
 class Stop(Exception):

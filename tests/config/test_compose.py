@@ -57,7 +57,11 @@ def test_every_config_says_what_it_is_for_and_how_it_is_called(group, choice):
         (["train.validate_every=often"], 'or "50 steps"'),
         (["train.validate_every=3 weeks"], 'or "50 steps"'),
         (["trainer.precision=bf17"], "Did you mean bf16?"),
-        (["train.unique=product"], "query, document or null"),
+        (["plan.unique=product"], "query, document or null"),
+        (["train.unique=query"], "There is no setting 'train.unique'. Did you mean plan.unique?"),
+        (["plan.documents_per_query=0"], "plan.documents_per_query=0: a number of at least 1"),
+        (["plan.unique=query", "plan.documents_per_query=2"], "exclude each other"),
+        (["plan.unique=query", "plan.drop_last=true"], "exclude each other"),
         (["train.max_steps=0"], "at least 1"),
         (["loss.score_to_weight._target_=gcl.loss.weight.linar"], "Did you mean linear?"),
         (["optim.optimizer._target_=torch.optim.AdamX"], "torch.optim has no 'AdamX'"),
@@ -131,6 +135,15 @@ def test_a_saved_config_comes_back_equal(tmp_path):
     run = typed(compose(["seed=3"]))
     save_config(run, tmp_path / "config.yaml")
     assert load_config(tmp_path / "config.yaml") == run
+
+
+def test_a_saved_config_with_an_unknown_word_is_told_with_its_file(tmp_path):
+    path = tmp_path / "config.yaml"
+    save_config(typed(compose([])), path)
+    path.write_text(path.read_text().replace("train:\n", "train:\n  unique: query\n"))
+    with pytest.raises(ConfigError) as caught:
+        load_config(path)
+    assert str(caught.value) == f"{path}: There is no setting 'train.unique'. Did you mean plan.unique?"
 
 
 def test_help_and_config_errors_load_nothing_heavy():

@@ -72,3 +72,13 @@ def test_gradients_accumulate_over_batches():
         net(x).square().sum(0)[0].backward()
     for p, g in zip((p for p in net.parameters() if p.requires_grad), found, strict=True):
         assert torch.allclose(p.grad, g, atol=1e-6)
+
+
+def test_weights_that_share_their_gradient():
+    """Two weights added to each other: autograd hands out one tensor for both."""
+    torch.manual_seed(0)
+    a, b, x = nn.Parameter(torch.randn(3, 4)), nn.Parameter(torch.randn(3, 4)), torch.randn(9, 3)
+    expected = torch.autograd.grad((x @ (a + b)).square().sum(), [a, b])
+    chunked = encode_chunked(lambda part: part @ (a + b), x.split(3), [a, b])
+    for found, whole in zip(torch.autograd.grad(chunked.square().sum(), [a, b]), expected, strict=True):
+        assert torch.allclose(found, whole, rtol=1e-5)
