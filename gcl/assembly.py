@@ -131,7 +131,7 @@ def choose_precision(precision: Any, accelerator: str) -> Any:
     if precision != "auto":
         return precision
     gpu = accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
-    return "bf16-mixed" if gpu and torch.cuda.is_bf16_supported() else "32-true"
+    return "bf16-mixed" if gpu and torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
 
 
 def assemble_trainer(

@@ -7,7 +7,7 @@ from typing import Any, get_args
 
 from gcl.mistakes import ConfigError, nearest, why_no_target
 from gcl.retrieval.forms import parse_form
-from gcl.retrieval.names import PARTS, Sampling, TieRule, parse_metric
+from gcl.retrieval.names import PARTS, Sampling, TieRule, depth, parse_metric
 from gcl.settings import RunConfig
 
 # Lightning's words (lightning.fabric.plugins.precision), and "auto".
@@ -124,6 +124,12 @@ def _check_measures(run: RunConfig) -> None:
     for key in ("queries", "judged", "depth", "batch_size"):
         if (number := getattr(run.evaluate, key)) is not None and number < 1:
             raise ConfigError(f"evaluate.{key}={number}: a number of at least 1.")
+    deepest = max(run.evaluate.metrics, key=lambda name: depth([name]), default="")
+    if deepest and depth([deepest]) > run.evaluate.depth:
+        raise ConfigError(
+            f"evaluate.depth={run.evaluate.depth} results a query are too few for {deepest}: give at least "
+            f"{depth([deepest])}, or other evaluate.metrics."
+        )
 
 
 def _check_beside(run: RunConfig) -> None:

@@ -16,7 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 from gcl.checks import check
 from gcl.data.catalog import Catalog
 from gcl.data.mix import check_names, complete_mix
-from gcl.mistakes import ConfigError, conf_folder, explain, nearest
+from gcl.mistakes import ConfigError, conf_folder, explain, nearest, unknown_key
 from gcl.settings import RunConfig
 
 
@@ -185,9 +185,12 @@ def with_words(run: RunConfig, words: Sequence[str]) -> RunConfig:
     try:
         for word in words:
             key, _, value = word.lstrip("+~").partition("=")
+            parent, _, last = key.rpartition(".")
+            above = OmegaConf.select(config, parent) if parent else config
+            if above is None or word.startswith("~") and last not in above:  # merging would make what is not there
+                raise unknown_key(key, _keys(config))
             if word.startswith("~"):
-                parent, _, last = key.rpartition(".")
-                del OmegaConf.select(config, parent)[last]
+                del above[last]
             else:
                 config = OmegaConf.merge(config, OmegaConf.from_dotlist([f"{key}={value}"]))
     except (OmegaConfBaseException, KeyError, TypeError) as error:

@@ -14,6 +14,7 @@ from gcl.model.dual_encoder import DualEncoder
 from gcl.model.lora import add_adapters, merge_adapters
 from gcl.model.weights import fill
 from gcl.runs import RunFolder
+from gcl.settings import Form
 
 RUN_PREFIX = "run:"
 
@@ -50,9 +51,9 @@ def begin_from(encoder: DualEncoder, run: RunFolder) -> None:
         fill(encoder.model, weights, source)
     except ValueError as error:
         raise ValueError(f"{error} It was trained with another architecture: give its model.name.") from error
-    encoder.write_scale_bias(float(state["loss.log_scale"]))
-    if learned is not None and "loss.bias" in state:
-        learned.data.fill_(float(state["loss.bias"]))
+    # A model that came without a bias has learned one in the sigmoid form; the softmax form has no use for it.
+    kept = learned is not None or load_config(run.config).loss.form is Form.sigmoid
+    encoder.write_scale_bias(float(state["loss.log_scale"]), float(state["loss.bias"]) if kept else None)
 
 
 def _merged(encoder: DualEncoder, run: RunFolder, weights: dict[str, Tensor], source: str) -> dict[str, Tensor]:

@@ -43,7 +43,7 @@ def explain(error: Exception, known: set[str], config_dir: str | os.PathLike | N
     if named and inside and inside.group(1).startswith(f"{named.group(1)}."):
         key = inside.group(1)
     if any(re.search(r"Key '[^']+' (is )?not in|does not exist|Could not override", str(item)) for item in chain):
-        return _unknown_key(key or text, known)
+        return unknown_key(key or text, known)
     return ConfigError(f"{key}: {text}" if key and key not in text else text)
 
 
@@ -62,7 +62,7 @@ def _bad_yaml(error: Any, config_dir: str | os.PathLike | None) -> ConfigError:
     return ConfigError(f"{name}, line {mark.line + 1}{line}: this is no YAML ({problem}).")
 
 
-def _unknown_key(key: str, known: set[str]) -> ConfigError:
+def unknown_key(key: str, known: set[str]) -> ConfigError:
     parent, _, last = key.rpartition(".")
     names = sorted(name.rpartition(".")[2] for name in known if name.rpartition(".")[0] == parent)
     near = difflib.get_close_matches(last, names, n=1)

@@ -13,6 +13,7 @@ from gcl.data.catalog import Catalog
 from gcl.data.columns import Columns, read_columns
 from gcl.retrieval import compress, retention, slices
 from gcl.retrieval.evaluate import TaskResult
+from gcl.retrieval.page.contest import title_of
 from gcl.retrieval.report import markdown_table
 from gcl.retrieval.retention import Kept
 from gcl.retrieval.slices import Sliced
@@ -59,7 +60,7 @@ class Beside:
         found = [table for table in self.tables if table[1] is retention.HEADER]
         if self.compressed:
             found.append((_COMPRESSED, compress.HEADER, compress.cells(self.compressed, all_metrics=False), 4))
-        return found
+        return [_with_titles(*table) for table in found]
 
     def around(self, table: str) -> str:
         """What a terminal shows: what has to be said loudly, the table of tasks, then what stands beside it."""
@@ -117,6 +118,12 @@ class Beside:
                 write_text(folder / name, out.getvalue())
 
 
+def _with_titles(title: str, header: Sequence[str], lines: list[tuple[str, ...]], words: int):
+    """The table with tasks called as everywhere on the page."""
+    at = list(header).index("task")
+    return title, header, [(*line[:at], title_of(line[at]), *line[at + 1 :]) for line in lines], words
+
+
 def found_beside(
     settings: EvaluateConfig,
     models: Models,
@@ -124,13 +131,13 @@ def found_beside(
     columns: Mapping[str, Columns],
     kept: Mapping[str, list[Kept]],
 ) -> Beside:
-    """tasks: with their full names (the key of their results is without the half's). columns: by the prefix of the
-    tasks that they belong to."""
-    headline = settings.headline
+    """tasks: with their full names (the key of their results is without the half's, if they are of one). columns: by
+    the prefix of the tasks that they belong to."""
+    headline, results = settings.headline, next(iter(models.values()))
     found = Beside(compress.of_models(models, headline), kept=dict(kept))
     if settings.slices:
         for task in tasks:
-            name = task.name.rpartition(".")[0]
+            name = task.name if task.name in results else task.name.rpartition(".")[0]
             known = columns[max((prefix for prefix in columns if name.startswith(prefix)), key=len)]
             found.columns[name] = slices.slice_columns(
                 task, settings.slices, documents=known.documents, queries=known.queries

@@ -19,6 +19,7 @@ from gcl.data.prepared import Prepared
 from gcl.mistakes import ConfigError
 from gcl.model.dual_encoder import DualEncoder
 from gcl.model.interpolate import Point, choose, interpolate
+from gcl.retrieval.report import as_record, contest_rows
 from gcl.runs import RunFolder
 from gcl.settings import RunConfig
 
@@ -29,7 +30,8 @@ STEPS = tuple(step / 10 for step in range(11))
 class Between:
     """The model at `alpha`, and what is known of it.
 
-    record: plain values for alpha.json: alpha, metric, curve (alpha=auto) and the means on the test half.
+    record: plain values for alpha.json: alpha, metric, curve (alpha=auto), the means on the test half, and results:
+        the headline metrics there with intervals, beside the base's, as in results.json.
     """
 
     encoder: DualEncoder
@@ -75,7 +77,10 @@ def between(
         record["limits"] = {name: one.limit for name, one in config.evaluate.retention.items()}
         say(f"alpha={alpha:g} it is: {config.evaluate.monitor} {chosen.dev:.4f} on the dev tasks.")
     move(tuned, *ends, alpha)
-    record |= {"alpha": alpha, "test": means_of(measurement(tuned, "test", passing=True))}
+    measured = measurement(tuned, "test", passing=True)
+    beside = {"base": measurement(base, "test", passing=True), f"alpha {alpha:g}": measured}
+    rows = [as_record(row) for row in contest_rows(beside, config.evaluate.headline)]
+    record |= {"alpha": alpha, "test": means_of(measured), "results": rows}
     return Between(tuned, float(alpha), record)
 
 

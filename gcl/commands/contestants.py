@@ -65,9 +65,11 @@ def tuned_encoder(run: RunFolder, schema: Schema | None = None, *, checkpoint: P
 def restore(encoder: DualEncoder, config: RunConfig, checkpoint: Path) -> None:
     """Puts a checkpoint's weights, scale and bias into the encoder it was trained from."""
     state = read_checkpoint(checkpoint)["state_dict"]
-    loss = assembly.assemble_loss(config.loss, encoder)
+    loss, weights = assembly.assemble_loss(config.loss, encoder), _under(state, "encoder.")
+    if encoder.model.logit_bias is None and "model.logit_bias" in weights:  # of the earlier run it began from
+        encoder.write_scale_bias(*(float(weights[f"model.logit_{name}"]) for name in ("scale", "bias")))
     try:
-        encoder.load_state_dict(_under(state, "encoder."))
+        encoder.load_state_dict(weights)
         loss.load_state_dict(_under(state, "loss."))
     except RuntimeError as error:
         raise ValueError(

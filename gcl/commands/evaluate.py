@@ -11,7 +11,7 @@ from gcl.config import compose, load_config, typed, with_words
 from gcl.data.catalog import Catalog
 from gcl.mistakes import ConfigError
 from gcl.runs import RunFolder
-from gcl.settings import RunConfig
+from gcl.settings import Forgetting, RunConfig
 
 if TYPE_CHECKING:
     from gcl.commands.results import Outcome
@@ -28,9 +28,7 @@ def evaluate_words(words: Sequence[str], config_dir: str | None) -> Path:
     embeddings:<file>.parquet]: several, each compared with the first.
     """
     speak_plainly()
-    config = typed(compose(words, config_dir=config_dir))
-    if config.run is not None:
-        config = of_run(RunFolder(Path(config.run)).check(), config, words)
+    config = config_of(words, config_dir)
     if config.evaluate.benchmark is not None:
         from gcl.commands.benchmark import run_benchmark
 
@@ -72,6 +70,9 @@ def evaluate_words(words: Sequence[str], config_dir: str | None) -> Path:
         f"\n{folder}\n  report.html   results.csv and results.md (the table)   results.json (with provenance)\n"
         "  metrics.json   queries.parquet (every query)   tasks/ (TREC runs and qrels)"
     )
+    if (forgotten := outcome.beside.warnings) and settings.forgetting is Forgetting.fail:
+        say("\n".join(["", *forgotten, "evaluate.forgetting=fail: exit status 3."]))
+        raise SystemExit(3)
     return folder
 
 
@@ -116,6 +117,16 @@ def _measure(
         outcome.contestants[entry.label] = entry.facts()
         retention.measure(entry.label, entry.encoder)
         outcome.notes += [note for note in entry.notes if note not in outcome.notes]
+
+
+def config_of(words: Sequence[str], config_dir: str | None) -> RunConfig:
+    """What the words mean: with run=… that run's own config with them on top."""
+    named = {word.partition("=")[0] for word in words}
+    # Without data=… they speak of the run's catalog, whose fields the catalog of conf/config.yaml need not have.
+    its_own = "run" in named and "data" not in named
+    given = [word for word in words if not (its_own and word.lstrip("+~").startswith("data."))]
+    config = typed(compose(given, config_dir=config_dir))
+    return config if config.run is None else of_run(RunFolder(Path(config.run)).check(), config, words)
 
 
 def of_run(run: RunFolder, given: RunConfig, words: Sequence[str]) -> RunConfig:

@@ -60,8 +60,9 @@ def export_words(words: Sequence[str]) -> Path:
         notes = {format.name: format.write(encoder, folder) for format in formats}
         notes |= data.write(encoder, folder, list(notes), found)
         more = {f"alpha {found.alpha:g}": found.means} if found else {}
+        rows = found.record["results"] if found else ()
         best = checkpoint is None or checkpoint.resolve() == run.best.resolve()
-        ending = Ending(run, config, options, out.name, lambda: data.prepared, more, data.sections, best)
+        ending = Ending(run, config, options, out.name, lambda: data.prepared, more, data.sections, best, results=rows)
         ending.finish(encoder, folder, formats, notes)
         settle(folder, str(out.resolve()))
     say(f"Exported to {out}: {', '.join(notes)}. How each is loaded stands in {out / 'README.md'}.")

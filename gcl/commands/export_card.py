@@ -43,18 +43,22 @@ class Ending:
     metrics: Mapping[str, Any] = field(default_factory=dict)
     sections: Sequence[str] = ()
     best: bool = True
+    results: Sequence[Any] = ()  # of a model at alpha, with intervals
     missing: list[str] = field(default_factory=list)  # what could not be compared or told, for the limits
 
     def finish(self, encoder: Any, folder: Path, formats: Sequence[Any], notes: Mapping[str, list[str]]) -> None:
         """Raises RoundTripError where a format is not the run's model, or a snippet does not run."""
         prepared = self._prepared()
         checked, snippets = [], []
-        if formats:
-            found = self._round_trip(encoder, folder, formats, prepared)
+        from gcl.export.embeddings_check import EmbeddingsSnippet, embedding_files
+
+        stored = bool(embedding_files(folder))
+        if formats or stored:
+            found = self._round_trip(encoder, folder, formats, prepared, stored)
             from gcl.export.round_trip import round_trip_table
 
             checked = round_trip_table(found)
-            snippets = self._snippets(encoder, folder, formats)
+            snippets = self._snippets(encoder, folder, [*formats, *([EmbeddingsSnippet(folder)] if stored else [])])
         card = self._card(encoder, formats, notes, prepared, checked, snippets)
         (folder / "README.md").write_text(card, encoding="utf-8")
 
@@ -66,7 +70,9 @@ class Ending:
             self.missing.append("The catalog was not at hand at the export: its dev tasks were not compared.")
             return None
 
-    def _round_trip(self, encoder: Any, folder: Path, formats: Sequence[Any], prepared: Any) -> dict[str, Any]:
+    def _round_trip(
+        self, encoder: Any, folder: Path, formats: Sequence[Any], prepared: Any, stored: bool
+    ) -> dict[str, Any]:
         from gcl.commands.measure import measurement_of
         from gcl.export.round_trip import round_trip
         from gcl.export.round_trip_case import make_case
@@ -80,9 +86,12 @@ class Ending:
                 self.missing.append("The catalog has no dev task that the formats could be compared on.")
         most = self.options.compare
         case = make_case(encoder, tasks, queries=max(1, most // 3), documents=most)
-        found = round_trip(encoder, folder, formats, case)
+        if stored and encoder.preprocess.decode != "exact":  # the files hold what the run reads, the case exact pixels
+            self.missing.append("Its embeddings were made with decode=scaled and not compared with exact decoding.")
+            stored = False
+        found = round_trip(encoder, folder, formats, case, embeddings=stored)
         for label, about in found.items():
-            lowest = min(about[kind]["lowest"] for kind in ("text", "image") if kind in about)
+            lowest = min((about[kind]["lowest"] for kind in ("text", "image") if kind in about), default=float("nan"))
             tops = about.get("tasks", {}).values()
             said = f", same top 10 for {sum(t['queries'] - t['different'] for t in tops)} of " if tops else ""
             said += f"{sum(t['queries'] for t in tops)} searches" if tops else ""
@@ -112,14 +121,15 @@ class Ending:
         metrics = {**(_json(self.run.metrics) if self.best else {}), **self.metrics}
         if not self.best:
             self.missing.append("It is not the best checkpoint of its run, and this one was not measured on its tests.")
-        results = [] if self.metrics or not self.best else _json(self.run.path / "results.json").get("results", [])
+        own = _json(self.run.path / "results.json").get("results", []) if self.best and not self.metrics else []
         tuned = next(iter(self.metrics), "tuned")
         fusing = execute("fusing", fuse_snippet(schema, encoder.width), self.run.path) if formats else None
         text = write_card(
             CardFacts(
                 name=self.name, base=config.model.name, license=license_of(config.model.name, self.options.license),
                 formats=[format.name for format in formats], schema=schema, catalog=config.data.name,
-                headline=config.evaluate.headline, width=encoder.width, metrics=metrics, results=results, tuned=tuned,
+                headline=config.evaluate.headline, width=encoder.width, metrics=metrics,
+                results=self.results or own, tuned=tuned,
                 counts=None if prepared is None else prepared.counts,
                 score=None if prepared is None else prepared.pairs.score, training=training_facts(config, self.run),
                 notes=[note for sentences in notes.values() for note in sentences], snippets=snippets, fusing=fusing,

@@ -11,6 +11,7 @@ from gcl.commands.beside import Beside, columns_for, found_beside
 from gcl.commands.environment import describe_environment
 from gcl.commands.measure import embedding_cache, frozen_features, measurement_of
 from gcl.commands.results import Outcome, page_metrics
+from gcl.commands.resuming import may_reorder
 from gcl.commands.retaining import Retention
 from gcl.commands.say import quiet_libraries, say
 from gcl.commands.tables import only, summary
@@ -126,6 +127,7 @@ class Fitting:
             steps=self.steps,
             workers=self.config.train.workers,
             augment=self.config.train.augment,
+            may_change=may_reorder(self.config.train),
             **readers,
         )
 

@@ -11,13 +11,21 @@ from gcl.commands.say import say
 from gcl.config import flatten, load_config
 from gcl.mistakes import ConfigError
 from gcl.runs import RunFolder
-from gcl.settings import RunConfig
+from gcl.settings import RunConfig, TrainConfig
 
 # Where and how a run is computed, kept and told, but not what it computes.
 _FREE = ("trainer", "logger", "callbacks", "run_dir", "cache_dir", "run", "models", "out", "evaluate.batch_size")
 _FREE_OF_TRAIN = ("workers", "resume", "allow_change", "checkpoint_every", "loader_patience", "nonfinite", "max_skips",
                   "spike_factor", "micro_batch", "compile")  # fmt: skip
 FREE = (*_FREE, *(f"train.{name}" for name in _FREE_OF_TRAIN))
+
+
+_ORDER = ("data", "plan", "seed", "train.batch_size")  # what the sequence of batches follows from
+
+
+def may_reorder(train: TrainConfig) -> bool:
+    """Whether train.allow_change gives leave to go on with another sequence of batches."""
+    return any(_under(key, (name,)) or _under(name, (key,)) for key in train.allow_change for name in _ORDER)
 
 
 def comparable(config: RunConfig) -> dict[str, Any]:

@@ -40,7 +40,9 @@ def search_words(words: Sequence[str]) -> None:
     settings = [word for word in words if _SETTING.match(word)]
     free = " ".join(word for word in words if not _SETTING.match(word))
     options = options_from(SearchOptions, settings, command=EXAMPLE)
-    options.text = " ".join(part for part in (options.text, free) if part) or None
+    options.text = " ".join(" ".join(part for part in (options.text, free) if part).split()) or None
+    if options.text is None and any(not word.strip() for word in words):
+        raise ConfigError(f"The search is empty: give a text, or no word at all for the page. {EXAMPLE}")
     picture = _read(options.picture) if options.picture else None
     asked = options.text is not None or picture is not None
     name, engine = open_engine(RunFolder(Path(options.run)).check(), options.cache_dir, page=not asked)
@@ -118,10 +120,18 @@ def _printable(text: str) -> str:
 
 
 def _read(path: str) -> bytes:
+    """A picture that can be searched with; said before the models are loaded."""
     try:
-        return Path(path).read_bytes()
+        data = Path(path).read_bytes()
     except OSError as error:
         raise ConfigError(f"picture={path} cannot be read: {error.strerror}.") from error
+    from gcl.data.images import check_image
+    from gcl.data.quarantine import Bad
+    from gcl.serve.limits import PICTURE_PIXELS
+
+    if isinstance(found := check_image(data, max_pixels=PICTURE_PIXELS), Bad):
+        raise ConfigError(f"picture={path} cannot be used: {found.reason}.")
+    return data
 
 
 def _need_serve() -> None:

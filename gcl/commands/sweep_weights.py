@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from gcl.commands.evaluate import config_of
 from gcl.commands.say import say, speak_plainly
-from gcl.config import compose, options_from, typed
+from gcl.config import options_from
 from gcl.mistakes import ConfigError
 from gcl.retrieval.names import parse_metric
 from gcl.runs import RunFolder, write_json
@@ -36,11 +37,7 @@ def sweep_words(words: Sequence[str], config_dir: str | None = None) -> Path:
     options = options_from(SweepOptions, [w for w in words if w.partition("=")[0] in known], command=EXAMPLE)
     words = [word for word in words if word.partition("=")[0] not in known]
     _check(options)
-    config = typed(compose(words, config_dir=config_dir))
-    if config.run is not None:
-        from gcl.commands.evaluate import of_run
-
-        config = of_run(RunFolder(Path(config.run)).check(), config, words)
+    config = config_of(words, config_dir)
     metric = options.metric or config.evaluate.monitor
     metrics = list(dict.fromkeys([metric, *config.evaluate.headline]))
 

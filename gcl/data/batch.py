@@ -232,6 +232,10 @@ class RowsDataset(Dataset):
     def __getitem__(self, block: int) -> SideBatch:
         return self.reader(self.row_blocks[block])
 
+    def place(self, block: int) -> str:
+        """Where the first record of a block lies, for messages."""
+        return self.reader.store.place(int(self.row_blocks[block][0]))
+
 
 def share(rows: np.ndarray, rank: int, world: int) -> tuple[np.ndarray, Tensor]:
     """One rank's part of the distinct rows [U / world], and each row's position among all of them [N].

@@ -57,7 +57,8 @@ class BatchOrder(ABC):
             raise ValueError(
                 f"The checkpoint was written for another sequence of batches (plan {state['fingerprint'][:12]}, now "
                 f"{self.fingerprint[:12]}): the training pairs, batch_size, seed or sampling options have changed. "
-                "Restore them, or start from the checkpoint's weights without its position."
+                "Restore them, or go on at the same step with the new ones: name what changed, for example "
+                "train.allow_change=[data] where the catalog's files did."
             )
         return state["epoch"] * self.steps_per_epoch + state["position"]
 

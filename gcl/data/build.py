@@ -5,7 +5,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from gcl.data.collect import EMPTY, Collector, Row
 from gcl.data.division import NO_PAIRS, Built, Division, write_division, write_task
 from gcl.data.download import Downloads
 from gcl.data.images import own_pixel_limit
+from gcl.data.kept import KeptWork
 from gcl.data.parts import CheckedParts
 from gcl.data.prepared import Pairs
 from gcl.data.progress import counted
@@ -105,7 +106,11 @@ class _TableBuild:
     def _collector(self, side: SideName, *, by_content: bool) -> Iterator[Collector]:
         fields, store = self.catalog.schema.side(side), self.catalog.store
         prefix = {"document": "documents", "query": "queries"}[side]
-        with ShardWriter(self.folder, prefix, side=fields, shard_bytes=store.shard_bytes) as writer:
+        keeps = self.parts is not None and store.image_side is not None
+        with (
+            KeptWork(self.parts, prefix, fields) if keeps else nullcontext() as keep,
+            ShardWriter(self.folder, prefix, side=fields, shard_bytes=store.shard_bytes) as writer,
+        ):
             yield Collector(
                 writer,
                 side=fields,
@@ -116,6 +121,7 @@ class _TableBuild:
                 image_root=self.sources.image_root,
                 download=self._downloads.read,
                 known=CheckedParts(self.parts, prefix, fields) if self.parts is not None else None,
+                keep=keep,
                 pool=self._pool,
                 threads=store.workers,
             )

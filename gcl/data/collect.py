@@ -100,17 +100,18 @@ class Collector:
         image_root: Path | None = None,
         download: Callable[[str], bytes | Bad] | None = None,
         known: Callable[[bytes], Checked | Bad | None] | None = None,
+        keep: Callable[[bytes, Checked], None] | None = None,
         pool: Executor,
         threads: int,
     ):
         """`image_root`: what relative image paths start from; None: the folder of the row's table. `by_content`:
         rows without identifier may come; what they are found by is kept in memory. `known`: what was found out about
-        a row, by its raw key, before.
+        a row, by its raw key, before. `keep`: told what was found out now.
 
         In memory a record takes about 70 bytes with an identifier and 70 without (110 where images are read)."""
         self._writer, self.what, self._by_content = writer, what, by_content
         self._image_root, self._pool, self._ahead = image_root, pool, _AHEAD * threads
-        self._known = known or (lambda raw: None)
+        self._known, self._keep = known or (lambda raw: None), keep or (lambda raw, checked: None)
         self._has_image = any(spec.modality is Modality.image for spec in side.values())
         self._check = partial(check_record, side=side, max_pixels=max_pixels, image_side=image_side, download=download)
         self.row_of = RowOf()  # of identifiers that rows brought
@@ -184,6 +185,8 @@ class Collector:
     def _settle(self, row: Row, raw: bytes, found: _Found, start: int, namespace: str) -> tuple[Row, int | Bad]:
         if isinstance(found, Future):
             found = found.result()
+            if isinstance(found, Checked):
+                self._keep(raw, found)
         if isinstance(found, Bad):
             if found is not EMPTY:
                 self._bad[raw] = found

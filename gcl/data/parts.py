@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import shutil
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import islice
@@ -91,9 +91,14 @@ def write_part(
                                     refused[raw.hex()] = found
                             else:
                                 writer.write(raw.hex() + found.key.hex(), found.record)
-        (target / _DONE).write_text(json.dumps(refused), encoding="utf-8")
-        synchronize(target)
+        finish_piece(target, refused)
     return target
+
+
+def finish_piece(folder: Path, refused: Mapping[str, Bad]) -> None:
+    """Marks a piece as whole. refused: rows that cannot be used, by raw key in hex."""
+    (folder / _DONE).write_text(json.dumps(refused), encoding="utf-8")
+    synchronize(folder)
 
 
 def _checked(catalog: Catalog, side: dict[str, Field], cache: Downloads, row: tuple) -> tuple[bytes, Checked | Bad]:

@@ -27,6 +27,7 @@ from gcl.data.parts import Part, write_part
 from gcl.data.prepared import FORMAT, INDEX, PARTS, read_index, schema_to_dict
 from gcl.data.shards import synchronize
 from gcl.data.sources import check_catalog, open_sources
+from gcl.data.verified import mark_verified
 
 logger = logging.getLogger(__name__)
 _LEFT_OUT = {
@@ -140,6 +141,7 @@ def _write(
         _replace(unfinished, target)
     else:  # a machine that does not see our lock was faster; it wrote the same
         shutil.rmtree(unfinished)
+    mark_verified(target, [shard["name"] for shard in built.shards])
     return built.counts
 
 

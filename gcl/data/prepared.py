@@ -95,9 +95,10 @@ def open_prepared(folder: str | Path, schema: Schema | None = None) -> Prepared:
     """Opens what `prepare` wrote. `schema`: today's weights and prompts, for the same fields.
 
     Raises FileNotFoundError for a folder that is not (or not completely) prepared and ValueError for one of another
-    format or with other fields than `schema` names.
+    format, with other fields than `schema` names, or with a shard whose bytes changed since.
     """
     from gcl.data.store import RecordStore
+    from gcl.data.verified import verify_changed
 
     folder = Path(folder)
     index = read_index(folder)
@@ -107,12 +108,15 @@ def open_prepared(folder: str | Path, schema: Schema | None = None) -> Prepared:
     for name in SIDES:
         _check_same_fields(folder, name, schema.side(name), stored.side(name))
     pairs = parquet.read_table(folder / "pairs.parquet")
+    stores = [RecordStore(folder, prefix, schema.side(side)) for side, prefix in
+              (("document", "documents"), ("query", "queries"))]  # fmt: skip
+    verify_changed(folder, stores)
     return Prepared(
         folder=folder,
         fingerprint=index["fingerprint"],
         schema=schema,
-        documents=RecordStore(folder, "documents", schema.document),
-        queries=RecordStore(folder, "queries", schema.query),
+        documents=stores[0],
+        queries=stores[1],
         pairs=Pairs(*(pairs[column].to_numpy() for column in ("query", "document", "score"))),
         counts=index["counts"],
     )

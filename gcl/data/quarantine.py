@@ -33,6 +33,7 @@ class Quarantine:
         self.rows: Counter[str] = Counter()
         self.reasons: dict[str, Counter[str]] = defaultdict(Counter)
         self._seen: set[tuple[str, Path, int]] = set()
+        self._first: dict[str, str] = {}
 
     def __enter__(self) -> Quarantine:
         self._file = open(self.path, "w", newline="", encoding="utf-8")
@@ -68,6 +69,8 @@ class Quarantine:
             return
         self._seen.add(key)
         self.reasons[table][bad.reason] += 1
+        named = f", {identifier!r}" if identifier else ""
+        self._first.setdefault(table, f"{file.name}, row {row}{named}: {bad.reason}")
         self._writer.writerow([file.name, row, identifier or "", bad.reason, bad.detail])
 
     def check(self, table: str, *, max_bad: float, report_at: Path) -> None:
@@ -79,6 +82,6 @@ class Quarantine:
         worst = "; ".join(f"{reason}: {count:,}" for reason, count in self.reasons[table].most_common(5))
         raise ValueError(
             f"{bad:,} of {rows:,} rows of {table} cannot be used ({bad / rows:.1%}, data.max_bad allows "
-            f"{max_bad:.1%}). Most frequent reasons: {worst}. Every such row is listed in {report_at}. "
-            "Mend the table, or set data.max_bad higher to go on without these rows."
+            f"{max_bad:.1%}). Most frequent reasons: {worst}. The first: {self._first[table]}. Every such row is "
+            f"listed in {report_at}. Mend {table}, or set data.max_bad higher to go on without these rows."
         )

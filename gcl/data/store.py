@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from gcl.data.records import Column, Subset
 from gcl.data.sample import Record
-from gcl.data.shards import FORMAT_VERSION, METADATA_KEY
+from gcl.data.shards import FORMAT_VERSION, METADATA_KEY, content_hash
 from gcl.schema import Field, Modality
 
 _OPEN_MAPS = 256  # each holds a file descriptor; a process usually may have 1,024
@@ -140,9 +140,10 @@ class RecordStore:
     def subset(self, rows: np.ndarray) -> Subset:
         return Subset(self, rows)
 
-    def verify(self) -> None:
-        """Reads every shard. Raises ValueError naming the first whose bytes are not the ones that were written."""
-        for shard in self.shards:
+    def verify(self, shards: Sequence[Mapping[str, Any]] | None = None) -> None:
+        """Reads every shard, or these. Raises ValueError naming the first whose bytes are not the ones that were
+        written, and the first record in it that differs."""
+        for shard in self.shards if shards is None else shards:
             path = self.folder / shard["name"]
             self._check_size(shard, path)
             with path.open("rb") as file:
@@ -150,8 +151,23 @@ class RecordStore:
             if found != shard["sha256"]:
                 raise ValueError(
                     f"{path} has SHA-256 {found[:16]}…, its index says {shard['sha256'][:16]}…: its bytes changed "
-                    "after it was written. Delete the folder and prepare the catalog again."
+                    f"after it was written ({self._first_changed(shard['name'])}). Delete {self.folder} and prepare "
+                    "the catalog again."
                 )
+
+    def _first_changed(self, name: str) -> str:
+        number = [shard["name"] for shard in self.shards].index(name)
+        for row in np.flatnonzero(self._shard == number).tolist():
+            for field in self.side:
+                try:
+                    value = self._value(field, row)
+                except ValueError as error:
+                    return str(error)
+                if value is not None:
+                    data = value.encode() if isinstance(value, str) else value
+                    if content_hash(data) != self.hashes(field)[row]:
+                        return f"row {row}, id {self.ids[row]!r}, field {field}"
+        return "in no record's fields"
 
     def _digest(self) -> str:
         return hashlib.sha256(json.dumps(self.shards, sort_keys=True).encode()).hexdigest()

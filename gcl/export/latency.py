@@ -15,6 +15,7 @@ import numpy as np
 from gcl.export.format import Loaded
 
 _LEAST_CALLS = 3
+_LEAST_BATCH = 2
 _MOST_CALLS = 500
 _WORDS = "red running shoes for men with a soft sole and white laces size 42 breathable light cotton blue dress".split()
 
@@ -47,11 +48,9 @@ def measure_latency(
     for tower, (encode, items) in towers.items():
         encode(items[:1])  # the first call allocates
         single = _time(name, tower, encode, [[item] for item in items], share)
-        fits = max(1, min(batch, int(share / _LEAST_CALLS / (single.p50 / 1000))))
-        found.append(single)
-        if fits > 1:
-            encode(items[:fits])
-            found.append(_time(name, tower, encode, [items[:fits]], share))
+        fits = min(batch, max(_LEAST_BATCH, int(share / _LEAST_CALLS / (single.p50 / 1000))))
+        encode(items[:fits])
+        found += [single, _time(name, tower, encode, [items[:fits]], share)]
     return found
 
 

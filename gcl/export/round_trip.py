@@ -2,8 +2,8 @@
 
 What must hold, or the export fails: every text and picture has a cosine of at least 0.9999 with the run's vector, and
 every query of the run's dev tasks the same top 10. int8 is measured and stated. Documents whose scores in the run are
-closer than `NEAR` count as tied, because two libraries' resizing rounds pixels differently: a tall photo's by up to 4
-of 255, which leaves a cosine of 0.99997.
+closer than `NEAR` count as tied, because two libraries' resizing rounds pixels differently, which
+leaves a cosine of 0.99997.
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ import torch
 import gcl
 from gcl.export.format import Format
 from gcl.export.round_trip_case import Case
+from gcl.export.round_trip_compare import K
 from gcl.export.round_trip_layers import first_difference
-from gcl.export.round_trip_process import VERDICT, K
+from gcl.export.round_trip_process import VERDICT
 from gcl.model.dual_encoder import DualEncoder
 from gcl.schema import Modality
 
@@ -38,15 +39,24 @@ class RoundTripError(ValueError):
     """An exported format is not the run's model."""
 
 
-def round_trip(encoder: DualEncoder, folder: Path, formats: Sequence[Format], case: Case) -> dict[str, dict[str, Any]]:
+def round_trip(
+    encoder: DualEncoder, folder: Path, formats: Sequence[Format], case: Case, *, embeddings: bool = False
+) -> dict[str, dict[str, Any]]:
     """{format, or format and precision: what was found}; see `round_trip_process.compare`.
+
+    embeddings: the folder's vectors of the tasks' products are read and compared, too.
 
     Raises RoundTripError naming format, input and the first place that differs.
     """
     with tempfile.TemporaryDirectory(prefix="gcl-round-trip-") as scratch:
         case.write(Path(scratch))
         names = [format.name for format in formats]
-        orders = {"formats": names, "near": NEAR, "threads": torch.get_num_threads()}
+        orders = {
+            "formats": names,
+            "near": NEAR,
+            "threads": torch.get_num_threads(),
+            "embeddings": [*encoder.schema.document] if embeddings else [],
+        }
         (Path(scratch) / "orders.json").write_text(json.dumps(orders), encoding="utf-8")
         words = [sys.executable, "-m", "gcl.export.round_trip_process", scratch, str(folder.resolve())]
         done = subprocess.run(words, cwd=scratch, env=offline(), capture_output=True, text=True)
@@ -61,8 +71,8 @@ def round_trip(encoder: DualEncoder, folder: Path, formats: Sequence[Format], ca
         if about["precision"] in STATED:
             continue
         if why := _difference(about):
-            format = by_name[label.split()[0]]
-            where = _where(encoder, folder, format, case, about) if about["precision"] == "fp32" else ""
+            known = about["precision"] == "fp32"
+            where = _where(encoder, folder, by_name[label.split()[0]], case, about) if known else ""
             raise RoundTripError(f"The export as {label} is not the run's model: {why}{where}")
     return found
 
@@ -122,6 +132,9 @@ def _where(encoder: DualEncoder, folder: Path, format: Format, case: Case, about
 
 def round_trip_table(found: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Markdown for the card: what was compared, and how near each format came."""
+    found, stored = {key: about for key, about in found.items() if key != "embeddings"}, found.get("embeddings")
+    if not found:
+        return _stored(stored)
     first = next(iter(found.values()))
     texts, images = first["text"]["count"], first.get("image", {}).get("count", 0)
     resized = _PICTURES if any("transformers" in label for label in found) else ""
@@ -152,4 +165,15 @@ def round_trip_table(found: Mapping[str, Mapping[str, Any]]) -> list[str]:
     for label, cosines in damaged.items():
         said = ", ".join(f"{name} {cosine:.2f}" for name, cosine in cosines.items())
         lines += ["", f"Not refused but measured: texts in need of a repair, as {label} reads them: cosine {said}."]
-    return lines
+    return lines + (["", *_stored(stored)] if stored else [])
+
+
+def _stored(about: Mapping[str, Any] | None) -> list[str]:
+    if not about or "text" not in about:
+        return ["The files of vectors were not compared: the catalog has no dev task."]
+    tops = about["tasks"].values()
+    same, asked = sum(task["equal"] for task in tops), sum(task["queries"] for task in tops)
+    return [
+        f"embeddings: the files' vectors of {about['text']['count']} products were read and compared with the "
+        f"model's: lowest cosine {about['text']['lowest']:.6f}, same top {K} for {same} of {asked} dev searches."
+    ]

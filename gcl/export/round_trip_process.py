@@ -17,10 +17,9 @@ import numpy as np
 
 from gcl.export.format import Loaded
 from gcl.export.round_trip_case import Case, TaskSample, in_parts, read_case
+from gcl.export.round_trip_compare import cosine, cosines, same_tops
 
 VERDICT = "verdict.json"
-K = 10
-_SHOWN = 3  # differences of a task that are written down
 
 
 def compare(case: Case, loaded: Loaded, *, near: float) -> dict[str, Any]:
@@ -34,56 +33,22 @@ def compare(case: Case, loaded: Loaded, *, near: float) -> dict[str, Any]:
     images = in_parts(loaded.images, case.images, width)
     found: dict[str, Any] = {}
     sound = np.setdiff1d(np.arange(len(texts)), case.damaged)
-    found["text"] = _cosines(texts, case.text_vectors, case.text_names, sound)
-    damaged = _cosine(texts, case.text_vectors)
+    found["text"] = cosines(texts, case.text_vectors, case.text_names, sound)
+    damaged = cosine(texts, case.text_vectors)
     found["damaged"] = {case.text_names[row]: float(damaged[row]) for row in case.damaged if len(damaged)}
     if len(case.images):
-        found["image"] = _cosines(images, case.image_vectors, case.image_names, np.arange(len(images)))
+        found["image"] = cosines(images, case.image_vectors, case.image_names, np.arange(len(images)))
     if np.isfinite(texts).all() and np.isfinite(images).all():
-        found["tasks"] = {task.name: _tops(case, task, texts, images, near=near) for task in case.tasks}
+        found["tasks"] = {task.name: _tops(case, task, texts, images, near) for task in case.tasks}
     return found
 
 
-def _cosine(found: np.ndarray, expected: np.ndarray) -> np.ndarray:
-    """[n], or [0] for vectors of another width."""
-    if found.shape != expected.shape:
-        return np.empty(0)
-    cosine = (found.astype(np.float64) * expected).sum(axis=1)
-    return cosine / (np.linalg.norm(found, axis=1) * np.linalg.norm(expected, axis=1))
-
-
-def _cosines(found: np.ndarray, expected: np.ndarray, names: list[str], rows: np.ndarray) -> dict[str, Any]:
-    """The lowest and the mean cosine among these rows, and where the lowest is."""
-    cosine = _cosine(found, expected)
-    if not len(cosine):
-        return {"lowest": float("nan"), "row": 0, "name": names[0], "count": len(rows),
-                "shape": f"vectors of width {found.shape[1]} instead of {expected.shape[1]}"}  # fmt: skip
-    row = int(rows[np.argmin(np.where(np.isfinite(cosine[rows]), cosine[rows], -2.0))])
-    return {"lowest": float(cosine[row]), "mean": float(cosine[rows].mean()), "row": row, "name": names[row],
-            "count": len(rows)}  # fmt: skip
-
-
-def _tops(case: Case, task: TaskSample, texts: np.ndarray, images: np.ndarray, *, near: float) -> dict[str, Any]:
-    """Queries by what came of them: "equal", "tied" (places changed among near-equal scores), "different"."""
-    from gcl.retrieval.order import id_ranks
-    from gcl.retrieval.search import search
-
-    rank, of_run = id_ranks(task.documents), (case.text_vectors, case.image_vectors)
-    asked, corpus = task.query.fused(*of_run), task.document.fused(*of_run)
-    score, ours = search(asked, corpus, K, rank=rank)
-    _, theirs = search(task.query.fused(texts, images), task.document.fused(texts, images), K, rank=rank)
-    gap = np.abs(score - np.take_along_axis(asked @ corpus.T, theirs, axis=1))  # [Q, K], scores of the run
-    different = (ours != theirs) & (gap >= near)
-    shown = [
-        {"query": task.queries[query], "place": int(place) + 1, "run": task.documents[ours[query, place]],
-         "export": task.documents[theirs[query, place]], "gap": float(gap[query, place])}
-        for query, place in np.argwhere(different)[:_SHOWN]
-    ]  # fmt: skip
-    equal, bad = (ours == theirs).all(axis=1), different.any(axis=1)
-    return {
-        "queries": len(ours), "documents": len(task.documents), "whole": task.whole, "equal": int(equal.sum()),
-        "tied": int((~equal & ~bad).sum()), "different": int(bad.sum()), "shown": shown,
-    }  # fmt: skip
+def _tops(case: Case, task: TaskSample, texts: np.ndarray, images: np.ndarray, near: float) -> dict[str, Any]:
+    run, export = (
+        (task.query.fused(*vectors), task.document.fused(*vectors))
+        for vectors in ((case.text_vectors, case.image_vectors), (texts, images))
+    )
+    return same_tops(task, run, export, near=near)
 
 
 def loaded_formats(folder: Path, names: list[str]) -> Iterator[tuple[str, str, Loaded]]:
@@ -110,6 +75,10 @@ def main(case_folder: Path, folder: Path) -> None:
         begun = time.process_time()
         verdict[label] = {"precision": precision, **compare(case, loaded, near=orders["near"])}
         verdict[label]["seconds"] = round(time.process_time() - begun, 2)
+    if orders["embeddings"]:
+        from gcl.export.embeddings_check import LABEL, compare_embeddings
+
+        verdict[LABEL] = compare_embeddings(case, folder, orders["embeddings"], near=orders["near"])
     (case_folder / VERDICT).write_text(json.dumps(verdict), encoding="utf-8")
 
 

@@ -223,6 +223,12 @@ class BestAndLast(Checkpoint):
         if self.patience is not None and self.since_best >= self.patience:
             trainer.should_stop = True
 
+    def on_load_checkpoint(self, trainer: pl.Trainer, module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """A run that had ended goes on where it was given more steps."""
+        progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
+        if progress["current"]["completed"] < trainer.datamodule.steps.total:
+            progress["is_last_batch"] = False
+
     def state_dict(self) -> dict[str, Any]:
         return {
             "best": self.best, "best_step": self.best_step, "since_best": self.since_best,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 from collections.abc import Iterator
 from typing import Any
@@ -12,8 +13,10 @@ from torch.utils.data import DataLoader, Sampler
 from gcl.data.batch import PairDataset, SideReader
 from gcl.data.plan import Plan
 from gcl.data.prepared import Pairs
+from gcl.data.watched import WatchedLoader
 from gcl.lit.interruption import SIGNALS
-from gcl.lit.watchdog import WatchedLoader
+
+logger = logging.getLogger(__name__)
 
 
 class Steps(Sampler[int]):
@@ -33,6 +36,8 @@ class Steps(Sampler[int]):
 class PairData(pl.LightningDataModule):
     """Feeds a run of `steps` global batches. State is the plan's: resuming continues at its position.
 
+    may_change: a checkpoint of another plan is taken, too; its run goes on at the same step with this plan's batches.
+
     To Lightning the run is one long epoch: the plan knows epochs, so world size and workers never enter the count.
     """
 
@@ -46,8 +51,10 @@ class PairData(pl.LightningDataModule):
         steps: int,
         workers: int = 0,
         augment: bool = False,
+        may_change: bool = False,
     ) -> None:
         super().__init__()
+        self.may_change = may_change
         self.pairs = pairs
         self.plan = plan
         self.query = query
@@ -102,10 +109,15 @@ class PairData(pl.LightningDataModule):
             self._loader._iterator = None
 
     def state_dict(self) -> dict[str, Any]:
-        return self.plan.state(self.trainer.fit_loop.epoch_loop.batch_progress.current.processed)
+        step = self.trainer.fit_loop.epoch_loop.batch_progress.current.processed
+        return {**self.plan.state(step), "step": step}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.steps.first = self.plan.step_of(state)
+        if self.may_change and state["fingerprint"] != self.plan.fingerprint:
+            self.steps.first = state["step"]
+            logger.info("From step %d on the batches are those of the changed settings.", state["step"])
+        else:
+            self.steps.first = self.plan.step_of(state)
 
 
 def _ignore_signals(worker: int) -> None:

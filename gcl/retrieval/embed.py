@@ -15,10 +15,10 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 import torch
 from torch import nn
-from torch.utils.data import DataLoader
 
 from gcl.data.batch import Features, RowsDataset, SideBatch, SideReader
 from gcl.data.store import Records
+from gcl.data.watched import Watch, WatchedLoader
 from gcl.model.fusion import fuse
 from gcl.retrieval import cache as cached
 from gcl.retrieval.cache import Allocate, Cache
@@ -175,14 +175,15 @@ def _embed_blocks(
     embedding = np.empty(0, dtype=np.float32)
     try:
         embedding = allocate((ends[-1], fields, int(encoder.width)))
-        loader = DataLoader(
+        loader = WatchedLoader(
             dataset, batch_size=None, sampler=list(mine), num_workers=min(workers, len(mine)), collate_fn=_as_it_is,
             pin_memory=device.type == "cuda", generator=torch.Generator(),  # or it draws from the training's randomness
         )  # fmt: skip
-        for block, batch in zip(_counted(mine, progress and rank == 0, side), loader, strict=True):
-            rows = slice(ends[block], ends[block + 1])
-            embedding[rows] = encoder.embed_fields(to_device(batch, device), side).float().cpu().numpy()
-            present[rows] = batch.present.numpy()
+        with Watch(loader, dataset.place, what="Block", rank=rank):
+            for block, batch in zip(_counted(mine, progress and rank == 0, side), loader, strict=True):
+                rows = slice(ends[block], ends[block + 1])
+                embedding[rows] = encoder.embed_fields(to_device(batch, device), side).float().cpu().numpy()
+                present[rows] = batch.present.numpy()
     except Exception as caught:
         error = caught
     agree(error)

@@ -23,11 +23,10 @@ from gcl.retrieval.page.page import asset as page_asset
 from gcl.retrieval.page.thumbnails import small_picture
 from gcl.schema import Modality
 from gcl.serve.engine import LONGEST_TEXT, MOST_RESULTS, BadRequest, Engine, Hit
-from gcl.serve.limits import Limits
+from gcl.serve.limits import PICTURE_PIXELS, Limits
 
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]", "::1")
 PICTURE_BYTES = 10_000_000
-PICTURE_PIXELS = 50_000_000
 _PICTURE_SIDE = 320
 _FROM_PAGE = ("base.css", "dom.js")
 _OWN = ("search.css", "search.js", "docs.js")

@@ -1,6 +1,8 @@
 """Smaller vectors, slices and what must not be forgotten: from words on a command line to table, files and page."""
 
+import contextlib
 import csv
+import io
 import json
 
 import numpy as np
@@ -75,6 +77,10 @@ def test_a_run_that_forgets_is_caught(train, general, forgetful, tmp_path, capsy
     with open(tmp_path / "r" / "metrics.csv") as file:
         curve = [row["retention/numbers/recall@10"] for row in csv.DictReader(file)]
     assert len([value for value in curve if value]) == 2
+    with pytest.raises(SystemExit) as stopped:  # evaluate.py has the run's sets and its word on them
+        main(["evaluate", f"run={tmp_path / 'r'}", f"out={tmp_path / 'out'}"])
+    assert stopped.value.code == 3 and "evaluate.forgetting=fail" in capsys.readouterr().out
+    assert (tmp_path / "out" / "report.html").is_file()
 
 
 def test_the_best_checkpoint_is_chosen_among_those_that_kept_what_they_must(train, general, forgetful, tmp_path):
@@ -91,15 +97,35 @@ def test_the_best_checkpoint_is_chosen_among_those_that_kept_what_they_must(trai
     assert not json.loads(run.metrics.read_text())["retention"]["tuned"]["numbers"]["exceeded"]
 
 
-def test_zero_shot_classification_is_open_clip_s(finished, general, tmp_path):
+@pytest.fixture(scope="module")
+def measured(finished, general, shop, tmp_path_factory):
+    """One evaluation with everything beside the table: its folder, and what it printed. `stock` stands in the products
+    table alone."""
+    folder = tmp_path_factory.mktemp("measured")
+    with open(shop / "products.csv") as file:
+        rows = list(csv.DictReader(file))
+    with open(folder / "products.csv", "w", newline="") as file:
+        writer = csv.DictWriter(file, [*rows[0], "stock"])
+        writer.writeheader()
+        writer.writerows({**row, "stock": "plenty" if n % 4 < 2 else "few"} for n, row in enumerate(rows))
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said):
+        main(["evaluate", f"run={finished.path}", f"out={folder}", *words(general, 1.0),
+              f"data.products={folder}/products.csv", f"data.image_root={shop}",
+              f"evaluate.retention.again={{catalog: {shop}/conf/data/shop.yaml}}",
+              "evaluate.slices=[stock,brand,query_length,head_tail,missing]",
+              "evaluate.compress=[int8,binary,64,'32 int8']"])  # fmt: skip
+    return folder, said.getvalue()
+
+
+def test_zero_shot_classification_is_open_clip_s(finished, general, measured):
     """Against the classifier as CLIP's authors build it: mean of the templates' unit vectors, normalised again."""
     import torch
     from PIL import Image
 
     from gcl.commands.contestants import tuned_encoder
 
-    main(["evaluate", f"run={finished.path}", *words(general, 1.0), f"out={tmp_path}"])
-    found = json.loads((tmp_path / "metrics.json").read_text())["retention"]["tuned"]["colours"]["tasks"]["colours"]
+    found = json.loads((measured[0] / "metrics.json").read_text())["retention"]["tuned"]["colours"]["tasks"]["colours"]
     encoder = tuned_encoder(finished)
     names, templates = ["blue", "green", "red", "white"], ["a photo of a {}.", "{}", "a picture of a {}, for sale."]
     unit, pp = torch.nn.functional.normalize, encoder.preprocess
@@ -118,23 +144,19 @@ def test_zero_shot_classification_is_open_clip_s(finished, general, tmp_path):
     assert found["hit@5"]["after"] == 1.0  # of four classes
 
 
-def test_another_catalog_as_a_general_set(finished, shop, tmp_path):
+def test_another_catalog_as_a_general_set(finished, measured):
     """The run's own catalog, given as another one, has the run's own figures."""
-    config = load_config(finished.config)
-    main(["evaluate", f"run={finished.path}", f"out={tmp_path}",
-          f"evaluate.retention.again={{catalog: {shop}/conf/data/shop.yaml}}"])  # fmt: skip
-    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    metrics = json.loads((measured[0] / "metrics.json").read_text())
     tasks = metrics["retention"]["tuned"]["again"]["tasks"]
-    assert config.evaluate.headline[0] in next(iter(tasks.values()))
+    assert load_config(finished.config).evaluate.headline[0] in next(iter(tasks.values()))
     for task, values in tasks.items():
         assert values["ndcg@10"]["after"] == pytest.approx(metrics["tuned"][task]["ndcg@10"])
 
 
-def test_smaller_vectors_stand_beside_the_full_ones(finished, tmp_path, capsys):
-    main(["evaluate", f"run={finished.path}", "evaluate.compress=[int8,binary,64,'32 int8']", f"out={tmp_path}"])
-    said = capsys.readouterr().out
+def test_smaller_vectors_stand_beside_the_full_ones(measured):
+    folder, said = measured
     assert "64 x float32" in said and "32 x int8" in said
-    metrics = json.loads((tmp_path / "metrics.json").read_text())["tuned"]
+    metrics = json.loads((folder / "metrics.json").read_text())["tuned"]
     for task in metrics.values():
         small = task["compressed"]
         assert {name: form["bytes"] for name, form in small.items()} == {
@@ -142,39 +164,30 @@ def test_smaller_vectors_stand_beside_the_full_ones(finished, tmp_path, capsys):
         }  # fmt: skip
         assert all(form["ndcg@10"]["before"] == task["ndcg@10"] for form in small.values())
         assert small["all x int8"]["ndcg@10"]["after"] == pytest.approx(task["ndcg@10"], abs=0.05)
-    with open(tmp_path / "compressed.csv") as file:
+    with open(folder / "compressed.csv") as file:
         assert {row["vectors"] for row in csv.DictReader(file)} == set(small)
     for name in ("results.md", "report.html"):
-        assert "32 x int8" in (tmp_path / name).read_text()
+        assert "32 x int8" in (folder / name).read_text()
 
 
-def test_slices_by_columns_that_are_no_fields(finished, shop, tmp_path, capsys):
+def test_slices_by_columns_that_are_no_fields(measured):
     """`stock` stands in the products table alone; brand is a field, the other names are built in."""
-    run = load_config(finished.config)
-    with open(shop / "products.csv") as file:
-        rows = list(csv.DictReader(file))
-    with open(tmp_path / "products.csv", "w", newline="") as file:
-        writer = csv.DictWriter(file, [*rows[0], "stock"])
-        writer.writeheader()
-        writer.writerows({**row, "stock": "plenty" if n % 4 < 2 else "few"} for n, row in enumerate(rows))
-    main(["evaluate", f"run={finished.path}", f"out={tmp_path / 'out'}", f"data.products={tmp_path}/products.csv",
-          f"data.image_root={shop}", f"cache_dir={run.cache_dir}",
-          "evaluate.slices=[stock,brand,query_length,head_tail,missing]"])  # fmt: skip
-    assert "too few" in capsys.readouterr().out
-    with open(tmp_path / "out" / "slices.csv") as file:
+    folder, said = measured
+    assert "too few" in said
+    with open(folder / "slices.csv") as file:
         found = list(csv.DictReader(file))
     assert {row["column"] for row in found} == {
         "stock", "brand", "query_length", "head_tail", "missing image", "missing title", "missing brand",
     }  # fmt: skip
+    metrics = json.loads((folder / "metrics.json").read_text())["tuned"]
     for task in {row["task"] for row in found}:
         for column in {row["column"] for row in found}:
             parts = [row for row in found if (row["task"], row["column"]) == (task, column)]
-            n = json.loads((tmp_path / "out" / "metrics.json").read_text())["tuned"][task]
-            assert sum(int(row["n"]) for row in parts) == n["queries"]
-            mean = sum(float(row["after"]) * int(row["n"]) for row in parts) / n["queries"]
-            assert mean == pytest.approx(n["ndcg@10"])
+            assert sum(int(row["n"]) for row in parts) == metrics[task]["queries"]
+            mean = sum(float(row["after"]) * int(row["n"]) for row in parts) / metrics[task]["queries"]
+            assert mean == pytest.approx(metrics[task]["ndcg@10"])
     assert {row["value"] for row in found if row["column"] == "stock"} <= {"plenty", "few", "several"}
-    assert "plenty" in (tmp_path / "out" / "report.html").read_text()
+    assert "plenty" in (folder / "report.html").read_text()
 
 
 @pytest.mark.parametrize(

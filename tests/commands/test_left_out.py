@@ -2,7 +2,7 @@
 
 import json
 
-from conftest import write_shop
+from small_shop import write_shop
 
 from gcl.cli import main
 

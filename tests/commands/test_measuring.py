@@ -180,6 +180,7 @@ def test_words_that_cannot_be_meant_are_refused(judged, capsys):
         (["evaluate.ties=random"], "evaluate.ties=random: it is one of"),
         (["evaluate.sample=luck"], "evaluate.sample=luck"),
         (["evaluate.queries=0"], "at least 1"),
+        (["evaluate.depth=5"], "too few for ndcg@100: give at least 100"),
         (["models=[tiny,tiny]"], "twice"),
         (["models=[tinny]"], "embeddings:<file>.parquet"),
         (["evaluate.tasks=[tabel]"], "there is no task 'tabel'"),

@@ -5,7 +5,7 @@ import json
 
 import numpy as np
 import pytest
-from conftest import write_shop
+from small_shop import write_shop
 
 from gcl.cli import main
 from gcl.config import compose, load_config, typed

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from gcl.commands.evaluate import config_of
 from gcl.config import compose, load_config, save_config, typed
 from gcl.mistakes import ConfigError, conf_folder
 
@@ -135,6 +136,20 @@ def test_a_saved_config_comes_back_equal(tmp_path):
     run = typed(compose(["seed=3"]))
     save_config(run, tmp_path / "config.yaml")
     assert load_config(tmp_path / "config.yaml") == run
+
+
+def test_words_over_a_run_speak_of_the_run_s_catalog(tmp_path):
+    """Its fields need not be those of the catalog that is the default."""
+    run = typed(compose([]))
+    run.data.document["marke"] = run.data.document.pop("brand")
+    save_config(run, tmp_path / "config.yaml")
+    words = [f"run={tmp_path}", "data.document.marke.weight=0.3", "~data.document.title", "evaluate.slices=[marke]"]
+    found = config_of(words, None)
+    assert found.data.document["marke"].weight == 0.3 and "title" not in found.data.document
+    assert found.evaluate.slices == ["marke"] and found.run == str(tmp_path)
+    for word in ("data.document.brand.weight=0.3", "~data.document.brand", "data.document.marke.wieght=1"):
+        with pytest.raises(ConfigError, match=r"There is no setting 'data\.document\."):
+            config_of([f"run={tmp_path}", word], None)
 
 
 def test_a_saved_config_with_an_unknown_word_is_told_with_its_file(tmp_path):

@@ -6,12 +6,13 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 from small_catalog import catalog, contents, drawn, image, pairs, prepared, products, text, write_table
 
-from gcl.data import build
+from gcl.data import build, collect, kept
 from gcl.data.catalog import Split, Store
 from gcl.data.prepare import prepare
 from gcl.data.prepared import open_prepared
@@ -132,6 +133,28 @@ def test_an_interruption_leaves_nothing(shop, tmp_path, monkeypatch, interruptio
     assert [path.name for path in (tmp_path / "out").iterdir()] == [folder.name]
 
 
+def test_shrinking_goes_on_where_it_was_interrupted(shop, tmp_path, monkeypatch):
+    """Every picture is decoded once, but for the few that were under way; the result is that of one run."""
+    given, decoded = shop_catalog(shop, store=Store(image_side=16)), []
+    expected = contents(open_prepared(prepare_quietly(given, tmp_path / "straight")))
+
+    def counted(data, limit, original=collect.check_image, **options):
+        decoded.append(data)
+        if len(decoded) == limit:
+            raise KeyboardInterrupt
+        return original(data, **options)
+
+    monkeypatch.setattr(kept, "_SECONDS", 0.0)
+    monkeypatch.setattr(collect, "check_image", partial(counted, limit=20))
+    with pytest.raises(KeyboardInterrupt):
+        prepare_quietly(given, tmp_path / "out")
+    before = len(decoded)
+    folder = prepare_quietly(given, tmp_path / "out")
+    assert contents(open_prepared(folder)) == expected
+    assert len(decoded) - before < 30 - 15, "what was done is not done again"
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [folder.name]
+
+
 def test_a_killed_run_is_taken_over(shop, tmp_path):
     """The process is killed before it is done; the next one removes what it left and begins anew."""
     out = tmp_path / "out"
@@ -195,3 +218,21 @@ def test_preparing_needs_no_torch():
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path(build.__file__).parents[2]
     )
     assert found.stdout.strip() == "[]"
+
+
+def test_opening_a_prepared_catalog_notices_a_changed_bit(shop, tmp_path):
+    """Also one that every decoder takes; nothing is read again while the files are as they were."""
+    folder = prepare_quietly(shop_catalog(shop), tmp_path / "out")
+    store, mark = open_prepared(folder).documents, folder / ".verified"
+    before = mark.read_bytes()
+    path = folder / store.shards[0]["name"]
+    data = path.read_bytes()
+    at = data.index(store[0]["title"].encode())
+    path.write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
+    with pytest.raises(ValueError, match=rf"{path.name} has SHA-256 .*row 0, id '.*', field title"):
+        open_prepared(folder)
+    path.write_bytes(data)
+    assert mark.read_bytes() == before
+    assert open_prepared(folder).documents[0] == store[0] and mark.read_bytes() != before
+    mark.write_text("no JSON")
+    assert open_prepared(folder).documents[0] == store[0]

@@ -71,7 +71,8 @@ def test_bad_samples_are_counted_and_listed(shop):
     assert found.counts["rows"] == {"data.shards": 300} and found.counts["bad_rows"] == {"data.shards": 1}
     (row,) = quarantined(found.folder)
     assert (row["table"], row["row"], row["id"], row["reason"]) == ("part-002.tar", "11", "000210", "unreadable image")
-    with pytest.raises(ValueError, match="1 of 300 rows of data.shards cannot be used"):
+    sentence = r"1 of 300 rows of data.shards cannot be used .*The first: part-002.tar, row 11, '000210': unreadable im"
+    with pytest.raises(ValueError, match=sentence):
         prepare(shard_catalog(shop, max_bad=0.001), shop / "out", progress=False)
 
 

@@ -157,7 +157,11 @@ def test_the_command(finished, tmp_path):
     out = tmp_path / "out"
     main(["export", f"run={finished.path}", f"out={out}", "formats=[open_clip]", "alpha=0.5"])
     record = json.loads((out / "alpha.json").read_text())
-    assert record["alpha"] == 0.5 and "alpha = 0.5" in (out / "README.md").read_text()
+    card = (out / "README.md").read_text()
+    assert record["alpha"] == 0.5 and "alpha = 0.5" in card and "The table has no intervals" not in card
+    row = next(row for row in record["results"] if row["model"] == "alpha 0.5" and row["metric"] == "ndcg@10")
+    assert row["value"] == record["test"][row["task"]]["ndcg@10"] and row["low"] <= row["value"] <= row["high"]
+    assert f"| {row['task']} | ndcg@10 | alpha 0.5 | {row['value']:.3f} ({row['low']:.3f} … {row['high']:.3f})" in card
     with pytest.raises(SystemExit):
         main(["export", f"run={finished.path}", f"out={tmp_path / 'no'}", "alpha=most"])
     assert not (tmp_path / "no").exists()

@@ -12,11 +12,13 @@ from gcl.data.vector_files import VectorWriter, about_vectors, vector_batches
 from gcl.data.vectors import read_vectors
 from gcl.export import embeddings as module
 from gcl.export.embeddings import Wanted, write_embeddings
+from gcl.export.embeddings_check import EmbeddingsSnippet, compare_embeddings, embedding_files
+from gcl.export.round_trip_case import make_case
 from gcl.export.vector_index import KINDS, OpenIndex
 from gcl.mistakes import ConfigError
 from gcl.model.load import load_model
 from gcl.retrieval.embed import embed
-from gcl.retrieval.task import ListRecords
+from gcl.retrieval.task import ListRecords, task_from_qrels
 from gcl.schema import Field, Modality, Schema
 
 SCHEMA = Schema(
@@ -87,6 +89,32 @@ def test_fused_vectors_are_those_of_evaluation(encoder, sides, tmp_path, small_c
     # They are what `models=[embeddings:…]` reads.
     files = [tmp_path / "embeddings" / f"{name}.parquet" for name in ("documents", "queries")]
     assert read_vectors(files).vector.shape == (56, encoder.width)
+
+
+@pytest.mark.parametrize("content", ["fused", "fields"])
+def test_stored_vectors_are_compared_with_the_run_s(encoder, sides, tmp_path, content):
+    task = task_from_qrels("shop.dev", sides["query"], sides["document"], {"q0": {"sku 0": 1.0}, "q3": {"sku 9": 1.0}})
+    case, names = make_case(encoder, [task]), [*SCHEMA.document]
+    write_embeddings(encoder, sides, tmp_path, Wanted(content, "float16", rows=20))
+    found = compare_embeddings(case, tmp_path, names, near=2e-3)
+    assert found["text"]["lowest"] >= 0.9999 and found["text"]["count"] == 50
+    assert found["tasks"]["shop.dev"]["different"] == 0 < found["tasks"]["shop.dev"]["equal"]
+
+    files = embedding_files(tmp_path)
+    assert len(files) == 3
+    files[1].unlink()  # products that are missing
+    assert not compare_embeddings(case, tmp_path, names, near=2e-3)["text"]["lowest"] >= 0.9999
+    torch.manual_seed(7)
+    other = load_model("gcl-tiny", schema=SCHEMA).eval()
+    write_embeddings(other, sides, tmp_path / "other", Wanted(content))
+    found = compare_embeddings(case, tmp_path / "other", names, near=2e-3)
+    assert found["text"]["lowest"] < 0.9 and found["text"]["name"].startswith("vector of sku ")
+    assert found["tasks"]["shop.dev"]["different"] > 0
+    printed = []
+    source = EmbeddingsSnippet(tmp_path / "other").snippet(encoder, str(tmp_path / "other"))
+    exec(source, {"print": lambda *words: printed.extend(words)})
+    rows = int(embed(encoder, sides["document"], "document").present[:, 0].sum()) if content == "fields" else 50
+    assert printed[0] == (rows, encoder.width) and printed[1][0][1] == pytest.approx(1, abs=1e-3)
 
 
 def test_other_weights_of_the_fields(encoder, sides, tmp_path):

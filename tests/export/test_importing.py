@@ -89,7 +89,18 @@ def test_the_learned_temperature_comes_along(finished):
     assert encoder.scale_bias[0] != pytest.approx(load_model("gcl-tiny", schema=SCHEMA).scale_bias[0], abs=1e-9)
 
 
-@pytest.mark.parametrize("layout", ["open_clip", "transformers"])
+def test_a_bias_that_was_learned_comes_along_to_a_base_that_has_none(train):
+    assert load_model("gcl-tiny", schema=SCHEMA).scale_bias[1] is None
+    run = train("loss=gcl_sigmoid", "train.max_steps=1", "loss.bias=-7")
+    learned = float(read_checkpoint(run.best)["state_dict"]["loss.bias"])
+    assert learned == pytest.approx(-7, abs=0.1) and learned != -7
+    follower = train("loss=gcl_sigmoid", f"model.pretrained=run:{run.path}", "train.max_steps=1")
+    base, tuned = base_and_tuned(follower)
+    assert base.encoder.scale_bias[1] == learned
+    assert tuned.encoder.scale_bias[1] != learned and tuned.encoder.scale_bias[1] == pytest.approx(learned, abs=0.1)
+
+
+@pytest.mark.parametrize("layout", [pytest.param("open_clip", marks=pytest.mark.slow), "transformers"])
 def test_a_run_begins_from_an_exported_folder(train, small, tmp_path, layout):
     """From a SigLIP folder: train, export, begin again from the export in either layout."""
     run = train(f"model.name=local-dir:{small('siglip-B').folder}", "model.label=small", "train.max_steps=1")

@@ -45,6 +45,11 @@ def test_a_batch_that_would_take_too_long_is_made_smaller_and_says_so():
     assert [t.tower for t in found] == ["text", "text"] and 1 < found[1].batch < 50
 
 
+def test_the_slowest_model_has_a_row_for_a_batch():
+    found = measure_latency("slow", Slow(), batch=32, seconds=0.001)
+    assert [(t.tower, t.batch) for t in found] == [("text", 1), ("text", 2), ("image", 1), ("image", 2)]
+
+
 def test_the_table_and_the_record_name_the_machine():
     found = measure_latency("slow", Slow(), batch=2, seconds=0.05, images=False)
     record = latency_record(found)

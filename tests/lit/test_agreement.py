@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
-from jobs import batches, losses
+from jobs import batches, losses, read_steps
 
 from gcl.cli import main
 from gcl.commands.resuming import check_unchanged
@@ -33,6 +33,18 @@ def test_a_changed_config_is_listed_and_needs_leave(whole, shop, tmp_path, capsy
         main(["train", *words])
     said = capsys.readouterr().err
     assert "train.batch_size was 16, is 8" in said and "train.allow_change=[" in said
+
+
+def test_with_leave_a_run_goes_on_with_other_batches(start, whole, tmp_path):
+    shutil.copytree(whole.path, tmp_path / "run")
+    words = ["train.resume=auto", "train.max_steps=9", "train.batch_size=8", "train.validate_every=3 steps"]
+    leave = "train.allow_change=[train.batch_size,train.max_steps]"
+    job = start(*words, leave, run_dir=tmp_path / "run")
+    run = job.done()
+    assert "From step 6 on the batches are those of the changed settings." in job.log()
+    fresh = start(*words[1:]).done()  # the same settings from the beginning
+    assert read_steps(run)[:6] == read_steps(whole)
+    assert batches(run)[6:] == batches(fresh)[6:] and len(batches(run)) == 9
 
 
 def test_what_may_change_freely_and_by_leave():

@@ -1,5 +1,7 @@
 """What makes a step fast is really used: fused attention, fused AdamW, channels_last where the model asks for it."""
 
+from types import SimpleNamespace
+
 import open_clip
 import pytest
 import torch
@@ -59,6 +61,17 @@ def test_convolutions_run_in_channels_last_where_the_model_asks_for_it():
 def test_cpus_compute_in_float32_unless_told_otherwise():
     assert choose_precision("auto", "cpu") == "32-true"
     assert choose_precision("bf16-mixed", "cpu") == "bf16-mixed"
+
+
+@pytest.mark.parametrize("major, expected", [(7, "32-true"), (8, "bf16-mixed")])
+def test_gpus_compute_in_bf16_where_they_have_it(monkeypatch, major, expected):
+    """A card of 2018 only emulates bf16, slowly. What CUDA would say of the card is given here; the rest is PyTorch."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.version, "cuda", "12.8")
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(major=major))
+    monkeypatch.setattr(torch.cuda, "_check_bf16_tensor_supported", lambda device: True)
+    assert choose_precision("auto", "auto") == expected
 
 
 def test_equal_images_and_texts_of_a_batch_are_encoded_once():

@@ -11,7 +11,7 @@ from gcl.retrieval.page.choose import chosen
 from gcl.retrieval.page.curve import read_curves, thinned
 from gcl.retrieval.page.figures import round_ticks
 from gcl.retrieval.page.page import write_page
-from gcl.retrieval.page.slices import query_slices
+from gcl.retrieval.page.slices import all_slices, query_slices
 from gcl.retrieval.page.thumbnails import Album, thumbnail
 from gcl.retrieval.page.words import of_hundred, outcome, verdict
 from gcl.retrieval.statistics import Comparison, compare
@@ -132,7 +132,12 @@ def test_slices_of_the_caller_come_first_and_must_fit(written, tasks):
     assert text.index(">Season<") < text.index("Words in the search")
     with pytest.raises(ValueError, match="'Season' of task 'zero_shot' has 59 values for 60"):
         written(slices={"zero_shot": {"Season": season[:-1]}})
-    assert set(query_slices(tasks[1])) >= {"Words in the search", "Relevant products’ image"}
+    own = query_slices(tasks[1])
+    assert set(own) >= {"Words in the search", "Relevant products’ image"}
+    asked = {"query_length": ["2 words"] * 60, "missing image": ["all have it"] * 60, "Season": season}
+    found = all_slices(tasks[1], asked)  # what is asked for by another name stands there once
+    assert list(found)[:3] == ["Words in the search", "Relevant products’ image", "Season"]
+    assert set(found) == {"Season", *own} and found["Words in the search"] == asked["query_length"]
 
 
 def test_few_searches_are_marked_and_not_claimed(written):

@@ -21,6 +21,8 @@ def test_words_with_an_equals_sign_are_settings_and_others_the_query():
         (["run=nowhere", "kk=5", "shoes"], ConfigError, "no option 'kk'"),
         (["run=nowhere", "k=many", "shoes"], ConfigError, "k"),
         (["run=nowhere", "picture=nothing.jpg"], ConfigError, "picture=nothing.jpg cannot be read"),
+        (["run=nowhere", " "], ConfigError, "The search is empty"),
+        (["run=nowhere", f"picture={__file__}"], ConfigError, "py cannot be used: unreadable image"),
     ],
 )
 def test_wrong_words_are_told_in_a_sentence(words, error, sentence):

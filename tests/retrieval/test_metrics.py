@@ -23,7 +23,9 @@ ASKED = {"ndcg", "map", "recip_rank", "Rprec"} | {
 }
 
 
-def random_run(seed: int, queries: int = 40, documents: int = 60, retrieved: int = 30, highest: int = 4):
+def random_run(
+    seed: int, queries: int = 40, documents: int = 60, retrieved: int = 30, highest: int = 4, lowest: int = 0
+):
     """Scores with many ties, half of them negative; unjudged documents, missed ones, short and empty results."""
     generator = np.random.default_rng(seed)
     ids = [f"d{number}" for number in generator.permutation(documents * 3)[:documents]]
@@ -35,7 +37,7 @@ def random_run(seed: int, queries: int = 40, documents: int = 60, retrieved: int
         row[q, :count] = generator.permutation(documents)[:count]
         score[q, :count] = generator.integers(-8, 8, count) / 8
         judged = generator.permutation(documents)[: generator.integers(1, 40)]
-        qrels[q] = {int(d): int(generator.integers(0, highest + 1)) for d in judged}
+        qrels[q] = {int(d): int(generator.integers(lowest, highest + 1)) for d in judged}
     return ids, score, row, qrels
 
 
@@ -48,9 +50,10 @@ def in_order(ids, score, row, qrels, ties):
 
 @pytest.mark.parametrize("seed", range(6))
 def test_equals_pytrec_eval_under_its_tie_rule(seed):
-    ids, score, row, qrels = random_run(seed)
+    ids, score, row, qrels = random_run(seed, lowest=-2 if seed > 3 else 0)
     run = {str(q): {ids[d]: float(s) for d, s in zip(row[q], score[q], strict=True) if d >= 0} for q in range(len(row))}
-    named = {str(q): {ids[d]: r for d, r in judged.items()} for q, judged in qrels.items()}
+    # Judgments below 0 count as 0; pytrec_eval dies of them (a fault in its memory), so it is given the 0.
+    named = {str(q): {ids[d]: max(r, 0) for d, r in judged.items()} for q, judged in qrels.items()}
     theirs = pytrec_eval.RelevanceEvaluator(named, ASKED).evaluate(run)
     ours = measure(list(OURS_AND_THEIRS), **in_order(ids, score, row, qrels, "descending"))
     for mine, other in OURS_AND_THEIRS.items():
@@ -109,6 +112,20 @@ def test_published_err_saturates_and_the_graded_one_does_not():
     chance = measure(["err", "err_grades"], gains=shuffled, judged=relevances)
     assert chance["err"][0] < 0.15 * best["err"][0]
     assert chance["err_grades"][0] > 0.15 * best["err_grades"][0]
+
+
+def test_what_is_judged_and_what_is_judged_for_no_query():
+    """judged@k and hole@k against loops; documents that are judged for another query only are neither."""
+    ids, score, row, qrels = random_run(2, documents=400)
+    judgments = Judgments(*(np.array(c) for c in zip(*((q, d, r) for q, j in qrels.items() for d, r in j.items()),
+                                                     strict=True)))  # fmt: skip
+    found = measure(["judged@7", "hole@7"], gains=judgments.gains(row, len(ids)), judged=judgments.by_query(len(row)),
+                    standing=judgments.standing(row, len(ids)))  # fmt: skip
+    anywhere = {document for judged in qrels.values() for document in judged}
+    for q, rows in enumerate(row[:, :7].tolist()):
+        assert found["judged@7"][q] == sum(d in qrels[q] for d in rows) / 7
+        assert found["hole@7"][q] == sum(d >= 0 and d not in anywhere for d in rows) / 7
+    assert 0 < found["judged@7"].mean() and 0 < found["hole@7"].mean()
 
 
 def test_a_query_does_not_depend_on_the_others_or_on_the_padding():

@@ -17,7 +17,7 @@ from gcl.retrieval.page.contest import Entry, common_metrics, entries_of
 from gcl.retrieval.page.curve import curves_section
 from gcl.retrieval.page.figures import hatch
 from gcl.retrieval.page.markup import Markup, join, tag
-from gcl.retrieval.page.slices import query_slices
+from gcl.retrieval.page.slices import all_slices
 from gcl.retrieval.page.words import FEW, outcome, verdict
 from gcl.retrieval.report import audit_lines, comparison_rows, single_rows
 from gcl.retrieval.task import RetrievalTask
@@ -56,7 +56,7 @@ def write_page(
     tasks, models: what was measured; the first model is the base. Results are matched by their task's full name.
     curve: the run's metrics.csv, if there is one. facts: shown at the end as they are; mappings inside are written out.
     slices: {task: {column: value of each query}} by the task's name with or without its part, added to those that any
-        catalog has (`query_slices`).
+        catalog has (`page.slices`).
     metrics: the ones a search is listed with, the first of them the page's own; by default nDCG@10.
     details: searches shown in full, with `top` results of each model and pictures of `thumbnails` pixels; fewer, if the
         file would have more than `limit_bytes` bytes.
@@ -162,7 +162,7 @@ def _groups(entries: Sequence[Entry], slices: Slices, metric: str, labels: Seque
     found = []
     for entry in entries:
         given = slices.get(entry.key) or slices.get(entry.name) or {}
-        content = tables.slices_table(entry, {**given, **query_slices(entry.task)}, metric, labels[-1], labels[0])
+        content = tables.slices_table(entry, all_slices(entry.task, given), metric, labels[-1], labels[0])
         if content is not None:
             found.append(tag("details", tag("summary", entry.title), content, open=not found))
     hint = "Many groups are compared here: a few will look good or bad by chance alone. Take them as places to look."

@@ -30,6 +30,16 @@ def query_slices(task: RetrievalTask) -> Columns:
     return {name: values for name, values in found.items() if len(set(values)) > 1}
 
 
+def all_slices(task: RetrievalTask, given: Columns) -> Columns:
+    """The given columns (built-in ones of `evaluate.slices` by the names they have here), and what else can be told."""
+    named = {"query_length": "Words in the search", "head_tail": "Head or tail"}
+    mine = {
+        named.get(name, f"Relevant products’ {name[8:]}" if name.startswith("missing ") else name): values
+        for name, values in given.items()
+    }
+    return mine | {name: values for name, values in query_slices(task).items() if name not in mine}
+
+
 def _missing(task: RetrievalTask, usable: np.ndarray) -> Columns:
     """For each field: whether some relevant product of the query lacks it."""
     query, document = task.judgments.query[usable], task.judgments.document[usable]

@@ -1,0 +1,71 @@
+"""A loader that knows what it waits for, and a thread that says so when that takes too long."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from torch.utils.data import DataLoader
+
+logger = logging.getLogger(__name__)
+PATIENCE = 60.0  # seconds without a batch
+
+
+class WatchedLoader(DataLoader):
+    """A DataLoader that knows what it is waiting for: (index, since when), and how long it has waited in all."""
+
+    waiting: tuple[int, float] | None = None
+    waited: float = 0.0
+
+    def __iter__(self) -> Iterator[Any]:
+        batches = super().__iter__()
+        for index in self.sampler:
+            begun = time.monotonic()
+            self.waiting = (index, begun)
+            try:
+                batch = next(batches)
+            except StopIteration:
+                return
+            finally:
+                self.waiting = None
+                self.waited += time.monotonic() - begun
+            yield batch
+
+
+class Watch:
+    """Until it is left: every `seconds` in which the loader gives no batch, one sentence with what it is reading.
+
+    place: `(index) -> str`, where the batch of that index begins. what: the name of such a batch ("Step").
+    """
+
+    def __init__(
+        self, loader: WatchedLoader, place: Callable[[int], str], *, what: str, rank: int = 0, seconds: float = PATIENCE
+    ) -> None:
+        self.loader, self.place, self.what, self.rank, self.seconds = loader, place, what, rank, seconds
+        self._stop = threading.Event()
+
+    def __enter__(self) -> Watch:
+        threading.Thread(target=self._run, name="loader watchdog", daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+
+    def _run(self) -> None:
+        told: tuple[int, int] | None = None
+        while not self._stop.wait(min(1.0, self.seconds / 4)):
+            if (waiting := self.loader.waiting) is None:
+                continue
+            index, since = waiting
+            periods = int((time.monotonic() - since) / self.seconds)
+            if periods and (index, periods) != told:
+                told = (index, periods)
+                # Every rank may say this: rank 1's loader can hang while rank 0 waits in a collective.
+                logger.error(
+                    "Rank %d: the data loader has given no batch for %.0f s. %s %d begins at %s. Can that file be "
+                    "read, and do the loader's workers (train.workers) still run?",
+                    self.rank, periods * self.seconds, self.what, index, self.place(index),
+                )  # fmt: skip
