@@ -61,7 +61,7 @@ def _siglip(model: nn.Module, visual: TimmModel, text: nn.Module) -> Native:
     _require(trunk.attn_pool.num_heads == trunk.blocks[0].attn.num_heads, "its attention pool has heads of its own")
     _require(text.attn_mask is None and _pooling(text) == "last", "its text tower does not pool the last token")
     _require(not getattr(text, "use_pad_mask", False), "its text tower masks padding")
-    _require(isinstance(text.text_projection, nn.Linear), "its text projection has no bias")
+    _require(isinstance(text.text_projection, nn.Linear), "its text tower has no projection with a bias")
     width = trunk.embed_dim
     config = {
         "vision_config": {

@@ -50,7 +50,8 @@ class Preprocess:
     size: (height, width) of the tensor. mean, std: the model's pixel statistics, applied on the device.
     resize: "squash" to the size; "shortest" side to the size, centre cropped; "longest" side to the size, padded.
     decode: "exact" as above; "scaled" lets libjpeg decode large photos at a smaller size, at least twice the
-        target: faster on photos above 1,000 pixels, mean difference about 0.3 of 255 there.
+        target: faster on photos above 1,000 pixels, mean difference about 0.3 of 255 there (1 to 2 where
+        fine detail fills the picture).
     crop: `augment` shows at least this share of the picture's area.
     tokens: the model's tokenizer.
     """

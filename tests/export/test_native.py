@@ -182,7 +182,8 @@ def test_parts_that_no_class_has(changes, reason):
         describe(model)
 
 
-PUBLISHED = [name for name in open_clip.list_models() if "SigLIP" in name]
+UNPROJECTED = "ViT-SO400M-16-SigLIP-i18n-256"  # open_clip's form of it has no head at the end of the text tower
+PUBLISHED = [name for name in open_clip.list_models() if "SigLIP" in name and name != UNPROJECTED]
 
 
 @pytest.mark.parametrize(
@@ -202,6 +203,14 @@ def test_published_siglips_are_all_known(name):
         twin = open_clip.model.CustomTextCLIP(**{k: v for k, v in back.items() if k != "custom_text"})
     assert {k: v.shape for k, v in twin.state_dict().items()} == {k: v.shape for k, v in model.state_dict().items()}
     assert describe(twin).config == native.config
+
+
+def test_the_one_without_a_text_head_says_so():
+    cfg = open_clip.get_model_config(UNPROJECTED)
+    with torch.device("meta"):
+        model = open_clip.model.CustomTextCLIP(**{k: v for k, v in cfg.items() if k != "custom_text"})
+    with pytest.raises(NotNative, match="no projection with a bias"):
+        describe(model)
 
 
 def test_modalities_of_the_schema_do_not_matter(small):
