@@ -167,26 +167,30 @@ class Sliced:
 
 HEADER = ("task", "model", "column", "value", "base", "tuned", "change", "95 % interval", "n")
 _MOST_LINES = 12  # of a column in a terminal
+_MOST_FEW = 3  # of these, groups that are too small to say anything stand among the first so many only
 
 
 def cells(found: Sequence[Sliced], most: int | None = None) -> list[tuple[str, ...]]:
     lines = []
     for one in found:
-        for part in one.parts[:most]:
+        shown = one.parts
+        if most is not None:
+            shown = [part for place, part in enumerate(one.parts[:most]) if place < _MOST_FEW or not part.too_few]
+        for part in shown:
             c = part.comparison
             note = "too few" if part.too_few else f"{c.low:+.4f} … {c.high:+.4f}"
             change = (
                 ("", "", "too few" if part.too_few else "") if one.one else (f"{c.after:.4f}", f"{c.change:+.4f}", note)
             )
             lines.append((one.task, one.model, one.column, part.value, f"{c.before:.4f}", *change, str(c.n)))
-        if most is not None and len(one.parts) > most:
-            rest = f"… {len(one.parts) - most} more in slices.csv"
+        if len(one.parts) > len(shown):
+            rest = f"… {len(one.parts) - len(shown)} more in slices.csv"
             lines.append((one.task, one.model, one.column, rest, "", "", "", "", ""))
     return lines
 
 
 def table_text(found: Sequence[Sliced]) -> str:
-    """A table for a terminal; values with too few queries are marked, never left out."""
+    """A table for a terminal; values with too few queries are marked, or counted where they are many."""
     return aligned(HEADER, cells(found, _MOST_LINES), words=4)
 
 
