@@ -1,9 +1,11 @@
-"""A small shop that models are trained on: products with pictures, and graded pairs."""
+"""A small shop that models are trained on: products with pictures, and graded pairs. And a training that dies."""
 
 import csv
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 COLOURS = {"red": (200, 30, 30), "green": (30, 160, 40), "blue": (30, 60, 200), "white": (240, 240, 240)}
 THINGS = ("shirt", "mug", "lamp", "shoe")
@@ -43,3 +45,24 @@ def write_shop(folder: Path, products: int = 48) -> Path:
         "split: {queries: 0.6, documents: 0.6}\n"
     )
     return folder
+
+
+class Stop(Exception):
+    """The training process dies."""
+
+
+@contextmanager
+def dies_after(batch):
+    """The training in this block ends with an exception right after the step of this batch, counted from 0."""
+    from gcl.lit.module import GCLModule
+
+    ends = GCLModule.on_train_batch_end
+
+    def dies(self, outputs, data, batch_idx):
+        ends(self, outputs, data, batch_idx)
+        if batch_idx == batch:
+            raise Stop
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Stop):
+        patch.setattr(GCLModule, "on_train_batch_end", dies)
+        yield

@@ -5,7 +5,7 @@ import json
 
 import numpy as np
 import pytest
-from small_shop import write_shop
+from small_shop import dies_after, write_shop
 
 from gcl.cli import main
 from gcl.config import compose, load_config, typed
@@ -90,25 +90,10 @@ def test_slices_by_columns_of_the_catalogs_own_tables(run, shops, tmp_path, caps
     assert "no column 'saeson'. Did you mean 'season'?" in capsys.readouterr().err
 
 
-class Stop(Exception):
-    pass
-
-
 @pytest.mark.parametrize("stopped_after", [1, 4])
-def test_resumed_at_any_step_is_uninterrupted(run, words, tmp_path, monkeypatch, stopped_after):
-    from gcl.lit.module import GCLModule
-
-    ends = GCLModule.on_train_batch_end
-
-    def dies(self, outputs, batch, batch_idx):
-        ends(self, outputs, batch, batch_idx)
-        if batch_idx == stopped_after:
-            raise Stop
-
-    monkeypatch.setattr(GCLModule, "on_train_batch_end", dies)
-    with pytest.raises(Stop):
+def test_resumed_at_any_step_is_uninterrupted(run, words, tmp_path, stopped_after):
+    with dies_after(stopped_after):
         main(["train", *words, f"run_dir={tmp_path / 'run'}"])
-    monkeypatch.undo()
     main(["train", *words, f"run_dir={tmp_path / 'run'}", "train.resume=auto"])
     assert (tmp_path / "run" / "steps.csv").read_bytes() == (run.path / "steps.csv").read_bytes()
     assert json.loads((tmp_path / "run" / "metrics.json").read_text()) == json.loads(run.metrics.read_text())

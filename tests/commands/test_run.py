@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from small_shop import dies_after
 
 from gcl.cli import main
 from gcl.config import load_config
@@ -98,26 +99,11 @@ def test_words_go_on_top_of_the_run_s_own_config(finished, tmp_path, capsys):
     assert set(json.loads((tmp_path / "metrics.json").read_text())["base"]) == SITUATIONS
 
 
-class Stop(Exception):
-    pass
-
-
-def test_resumed_is_uninterrupted(train, tmp_path, monkeypatch):
+def test_resumed_is_uninterrupted(train, tmp_path):
     """Killed after step 4 of 6 and resumed from the checkpoint of step 3: the same losses, to the bit."""
-    from gcl.lit.module import GCLModule
-
     whole = train("train.checkpoint_every=3", "train.validate_every=6 steps")
-    ends = GCLModule.on_train_batch_end
-
-    def dies(self, outputs, batch, batch_idx):
-        ends(self, outputs, batch, batch_idx)
-        if batch_idx == 3:
-            raise Stop
-
-    monkeypatch.setattr(GCLModule, "on_train_batch_end", dies)
-    with pytest.raises(Stop):
+    with dies_after(3):
         train("train.checkpoint_every=3", "train.validate_every=6 steps", run_dir=tmp_path / "run")
-    monkeypatch.undo()
     resumed = train(
         "train.checkpoint_every=3", "train.validate_every=6 steps", "train.resume=auto", run_dir=tmp_path / "run"
     )

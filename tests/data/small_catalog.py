@@ -4,6 +4,7 @@ import csv
 import gzip
 import io
 import json
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +32,18 @@ def drawn(seed: int = 0, size: tuple[int, int] = (24, 20), mode: str = "RGB", fo
     pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
     target = io.BytesIO()
     Image.fromarray(pixels).convert(mode).save(target, form, **options)
+    return target.getvalue()
+
+
+def shard(number: int, *, rows: int, queries: int) -> bytes:
+    """The tar of shard `number`: a drawn picture and one of so many queries a sample, numbered over all shards."""
+    target = io.BytesIO()
+    with tarfile.open(fileobj=target, mode="w") as tar:
+        for row in range(rows):
+            for kind, data in (("jpg", drawn(rows * number + row)), ("txt", f"query {row % queries}".encode())):
+                member = tarfile.TarInfo(f"{number}{row:03}.{kind}")
+                member.size = len(data)
+                tar.addfile(member, io.BytesIO(data))
     return target.getvalue()
 
 

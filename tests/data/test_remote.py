@@ -1,12 +1,10 @@
 """Tables, shards and pictures in an object store: a real S3 server on the loopback, prepared as if they lay here."""
 
-import io
 import os
-import tarfile
 from dataclasses import replace
 
 import pytest
-from small_catalog import catalog, contents, drawn, image, pairs, prepared, products, text, write_table
+from small_catalog import catalog, contents, drawn, image, pairs, prepared, products, shard, text, write_table
 
 from gcl.data.catalog import Download, Split
 from gcl.data.prepare import prepare
@@ -71,14 +69,7 @@ def test_what_is_not_there_is_said(store, tmp_path):
 
 def test_shards_of_a_bucket(store, tmp_path):
     for number in range(3):
-        target = io.BytesIO()
-        with tarfile.open(fileobj=target, mode="w") as tar:
-            for row in range(30):
-                for kind, data in (("jpg", drawn(30 * number + row)), ("txt", f"query {row % 20}".encode())):
-                    member = tarfile.TarInfo(f"{number}{row:03}.{kind}")
-                    member.size = len(data)
-                    tar.addfile(member, io.BytesIO(data))
-        store.pipe(f"shop/shards/{number:03}.tar", target.getvalue())
+        store.pipe(f"shop/shards/{number:03}.tar", shard(number, rows=30, queries=20))
     given = catalog(
         None,
         shards="s3://shop/shards/{000..002}.tar",

@@ -1,8 +1,6 @@
 """hf://, gs:// and az://: any scheme goes the one way of fsspec, with local copies. The file systems are registered
 here, in memory, under these names; s3:// has a real server (test_remote.py), http one of its own (below)."""
 
-import io
-import tarfile
 import threading
 from collections import Counter
 from functools import partial
@@ -11,7 +9,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 import fsspec
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
-from small_catalog import catalog, contents, drawn, image, pairs, prepared, products, text, write_table
+from small_catalog import catalog, contents, drawn, image, pairs, prepared, products, shard, text, write_table
 
 from gcl.data.catalog import Split
 from gcl.data.prepare import prepare
@@ -82,14 +80,7 @@ def test_tables_and_pictures_of_any_scheme(far, tmp_path):
 def test_shards_of_any_scheme(far, tmp_path):
     scheme, store = far
     for number in range(2):
-        target = io.BytesIO()
-        with tarfile.open(fileobj=target, mode="w") as tar:
-            for row in range(20):
-                for kind, data in (("jpg", drawn(20 * number + row)), ("txt", f"query {row % 12}".encode())):
-                    member = tarfile.TarInfo(f"{number}{row:03}.{kind}")
-                    member.size = len(data)
-                    tar.addfile(member, io.BytesIO(data))
-        store().pipe(f"/bucket/{number}.tar", target.getvalue())
+        store().pipe(f"/bucket/{number}.tar", shard(number, rows=20, queries=12))
     given = catalog(
         None,
         shards=f"{scheme}://bucket/{{0..1}}.tar",

@@ -5,8 +5,8 @@ from types import SimpleNamespace
 
 import native_models
 import pytest
-import torch
 from native_inputs import SCHEMA, embed, pictures
+from small_bert import write_bert
 
 from gcl.model import native_import
 from gcl.model.load import load_model
@@ -61,18 +61,5 @@ def exported(small, tmp_path_factory):
 @pytest.fixture(scope="session")
 def bert(tmp_path_factory):
     """A small Hugging Face text encoder with a word-piece tokenizer, as a folder."""
-    from transformers import BertConfig, BertModel
-
-    folder = tmp_path_factory.mktemp("bert")
-    words = (
-        "[PAD] [UNK] [CLS] [SEP] [MASK] red running shoes far beyond the context don ' t _ stop me 4 2 ! ##2".split()
-    )
-    (folder / "vocab.txt").write_text("\n".join(words), encoding="utf-8")
-    (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "BertTokenizer", "do_lower_case": true}')
-    torch.manual_seed(3)
-    config = BertConfig(
-        vocab_size=len(words), hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64,
-        max_position_embeddings=48,
-    )  # fmt: skip
-    BertModel(config, add_pooling_layer=False).save_pretrained(folder)
-    return folder
+    words = "red running shoes far beyond the context don ' t _ stop me 4 2 ! ##2".split()
+    return write_bert(tmp_path_factory.mktemp("bert"), words)

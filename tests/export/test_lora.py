@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 from native_models import write_family
+from small_shop import dies_after
 from torch import nn
 
 from gcl.cli import main
@@ -12,7 +13,6 @@ from gcl.commands.contestants import base_and_tuned, tuned_encoder
 from gcl.config import compose
 from gcl.export.open_clip import export_open_clip
 from gcl.lit.checkpoint import read_checkpoint
-from gcl.lit.module import GCLModule
 from gcl.mistakes import ConfigError
 from gcl.model.load import load_model
 from gcl.model.lora import OpenAttention, add_adapters, describe, merge_adapters
@@ -165,27 +165,14 @@ def test_a_run_with_adapters(adapted, shop, tmp_path):
     assert torch.allclose(vectors(again), vectors(tuned_encoder(adapted, SCHEMA)), atol=1e-6)
 
 
-class Stop(Exception):
-    pass
-
-
 @pytest.mark.slow
-def test_micro_batches_and_resume_are_exact_with_adapters(adapted, train, tmp_path, monkeypatch):
+def test_micro_batches_and_resume_are_exact_with_adapters(adapted, train, tmp_path):
     words = (LORA, "train.checkpoint_every=3", "train.validate_every=6 steps")
     whole = losses(train(*words))
     assert len(whole) == 6 and losses(adapted) == whole, "the same run twice"
     assert losses(train(LORA, "train.micro_batch=5")) == pytest.approx(whole, abs=2e-5)
-    ends = GCLModule.on_train_batch_end
-
-    def dies(self, outputs, batch, batch_idx):
-        ends(self, outputs, batch, batch_idx)
-        if batch_idx == 3:
-            raise Stop
-
-    monkeypatch.setattr(GCLModule, "on_train_batch_end", dies)
-    with pytest.raises(Stop):
+    with dies_after(3):
         train(*words, run_dir=tmp_path / "run")
-    monkeypatch.undo()
     resumed = train(*words, "train.resume=auto", run_dir=tmp_path / "run")
     assert losses(resumed)[-3:] == whole[-3:], "resumed from step 3, to the bit"
     ends = [
