@@ -60,7 +60,7 @@ def _run(command: str, words: list[str]) -> None:
         search_words(words)
         return
     if command == "export":
-        from gcl.commands.export import export_words
+        from gcl.commands.export.command import export_words
 
         export_words(words)
         return
@@ -74,7 +74,7 @@ def _run(command: str, words: list[str]) -> None:
 
         index_words(words)
         return
-    from gcl.config import compose, typed
+    from gcl.config.compose import compose, typed
 
     if any(word.split("=")[0] in _HYDRA_FLAGS for word in words):
         return _run_in_hydra(command, words)
@@ -95,7 +95,7 @@ def _run(command: str, words: list[str]) -> None:
         prepare_words(words, config_dir)
         return
     if command == "doctor":
-        from gcl.commands.doctor import doctor_words
+        from gcl.commands.doctor.command import doctor_words
 
         doctor_words(words, config_dir)
         return
@@ -119,8 +119,8 @@ def _run_in_hydra(command: str, words: list[str]) -> None:
     """Sweeps, launchers and Hydra's own information flags go through hydra.main."""
     import hydra
 
-    from gcl.config import register, typed, with_catalogs
-    from gcl.mistakes import conf_folder
+    from gcl.config.compose import register, typed, with_catalogs
+    from gcl.errors import conf_folder
 
     register()
     sys.argv = [sys.argv[0], *words]
@@ -170,7 +170,7 @@ def _overview() -> str:
 
 
 def _help(command: str) -> str:
-    from gcl.mistakes import conf_folder
+    from gcl.errors import conf_folder
 
     lines = [f"gcl {command}: {COMMANDS[command]}", "", "Choices (key=choice):"]
     for group in _GROUPS:

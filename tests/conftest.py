@@ -21,7 +21,7 @@ def shop(tmp_path_factory) -> Path:
 def train(shop, tmp_path_factory):
     """train(*words, run_dir=…): a training run on the shop in this process, on one CPU core; returns its folder."""
     from gcl.cli import main
-    from gcl.runs import RunFolder
+    from gcl.run.folder import RunFolder
 
     cache = tmp_path_factory.mktemp("cache")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from gcl.cli import COMMANDS
-from gcl.config import compose, typed
+from gcl.config.compose import compose, typed
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 LINES = [line.strip().partition("  #")[0].strip() for line in README.splitlines() if line.startswith("    ")]

@@ -14,25 +14,25 @@ from typing import Any
 
 import numpy as np
 
-from gcl.commands.contestants import Contestant, contestants
-from gcl.commands.measure import rules_of
-from gcl.commands.results import Outcome
-from gcl.commands.say import say
-from gcl.commands.tables import summary
-from gcl.data.published_set import PublishedSet, files_of, grouped
-from gcl.data.records import Column
-from gcl.mistakes import ConfigError, nearest
-from gcl.retrieval.embed import embed
+from gcl.config.schema import BenchmarkConfig, RunConfig
+from gcl.data.importers.benchmark_set import PublishedSet, files_of, grouped
+from gcl.data.store.records import Column
+from gcl.errors import ConfigError, nearest
+from gcl.retrieval.embedding.embed import embed
+from gcl.retrieval.embedding.precomputed import GivenEmbeddings
+from gcl.retrieval.embedding.run_files import GivenRuns
+from gcl.retrieval.embedding.stream import embed_pictures
 from gcl.retrieval.evaluate import result_of
-from gcl.retrieval.given import GivenEmbeddings
-from gcl.retrieval.given_runs import GivenRuns
 from gcl.retrieval.page.words import spelled
-from gcl.retrieval.presets import BETWEEN, Rules, draw
 from gcl.retrieval.report import aligned, markdown_table
-from gcl.retrieval.stream import embed_pictures
-from gcl.retrieval.task import Judgments, ListRecords, RetrievalTask
+from gcl.retrieval.tasks.protocol import BETWEEN, Rules, draw
+from gcl.retrieval.tasks.task import Judgments, ListRecords, RetrievalTask
+from gcl.run.console import say
+from gcl.run.contestants import Contestant, contestants
+from gcl.run.measurement import rules_of
+from gcl.run.outcome import Outcome
+from gcl.run.tables import summary
 from gcl.schema import Field, Modality, Schema
-from gcl.settings import BenchmarkConfig, RunConfig
 
 SCHEMA = Schema(query={"text": Field(Modality.text)}, document={"image": Field(Modality.image)})
 Tables = dict[str, tuple[list[str], list[list[str]]]]  # task -> (header, lines)
@@ -137,7 +137,7 @@ def _measured(config: RunConfig, entry: Contestant, one: _Set, outcome: Outcome)
     settings, encoder = config.evaluate, entry.encoder
     corpus = one.tasks[0].corpus
     if isinstance(encoder, GivenEmbeddings):
-        from gcl.retrieval.stream import Streamed
+        from gcl.retrieval.embedding.stream import Streamed
 
         found = Streamed(encoder.embed_records(corpus, "document").fused(), np.empty(0, np.int64))
     else:

@@ -6,16 +6,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gcl.commands.say import say, speak_plainly
-from gcl.config import compose, load_config, typed, with_words
+from gcl.config.compose import compose, load_config, typed, with_words
+from gcl.config.schema import Forgetting, RunConfig
 from gcl.data.catalog import Catalog
-from gcl.mistakes import ConfigError
-from gcl.runs import RunFolder
-from gcl.settings import Forgetting, RunConfig
+from gcl.errors import ConfigError
+from gcl.run.console import say, speak_plainly
+from gcl.run.folder import RunFolder
 
 if TYPE_CHECKING:
-    from gcl.commands.results import Outcome
-    from gcl.commands.retaining import Retention
+    from gcl.run.outcome import Outcome
+    from gcl.run.retention import Retention
 
 _DEV = "evaluate.part={part}: the dev half chose the run's checkpoint, so its figures are a little too good."
 
@@ -35,12 +35,12 @@ def evaluate_words(words: Sequence[str], config_dir: str | None) -> Path:
         return run_benchmark(config, config_dir)
     catalogs = _catalogs(config, words, config_dir)
 
-    from gcl.commands.beside import columns_for, found_beside
-    from gcl.commands.measure import embedding_cache
-    from gcl.commands.results import Outcome, page_metrics
-    from gcl.commands.retaining import Retention
-    from gcl.commands.tables import only, summary
     from gcl.retrieval.page.page import write_page
+    from gcl.run.extras import columns_for, found_beside
+    from gcl.run.measurement import embedding_cache
+    from gcl.run.outcome import Outcome, page_metrics
+    from gcl.run.retention import Retention
+    from gcl.run.tables import only, summary
 
     settings = config.evaluate
     outcome = Outcome(settings, settings.part, title="", seed=config.seed)
@@ -93,10 +93,10 @@ def _measure(
     retention: Retention,
 ) -> None:  # fmt: skip
     """Every contestant on one catalog, into `outcome`, and on the general sets, into `retention`."""
-    from gcl.commands.contestants import contestants
-    from gcl.commands.measure import embedding_cache, frozen_features, measurement_of
-    from gcl.data.joined import open_catalog
-    from gcl.retrieval.compress import forms_of
+    from gcl.data.prepare.mixed import open_catalog
+    from gcl.retrieval.analysis.compression import forms_of
+    from gcl.run.contestants import contestants
+    from gcl.run.measurement import embedding_cache, frozen_features, measurement_of
 
     settings = config.evaluate
     prepared = open_catalog(catalog, config.cache_dir)

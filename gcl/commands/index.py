@@ -8,9 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gcl.commands.say import say, speak_plainly
-from gcl.config import options_from
-from gcl.mistakes import ConfigError
+from gcl.config.compose import options_from
+from gcl.errors import ConfigError
+from gcl.run.console import say, speak_plainly
 from gcl.schema import Field, Modality, Schema
 
 EXAMPLE = "gcl index shards='laion/{00000..00127}.tar' out=laion-index"
@@ -50,11 +50,11 @@ def index_words(words: Sequence[str]) -> Path:
     if out.exists() and any(out.iterdir()):
         raise ConfigError(f"out={out} is not empty: name a new folder, or empty this one.")
 
-    from gcl.data.foreign import index_shards
-    from gcl.data.images import own_pixel_limit
-    from gcl.data.locate import locate_shards
-    from gcl.data.pairs_file import write_pairs
-    from gcl.data.progress import counted
+    from gcl.data.importers.webdataset import index_shards
+    from gcl.data.prepare.write_pairs import write_pairs
+    from gcl.data.tables.images import own_pixel_limit
+    from gcl.data.tables.remote import locate_shards
+    from gcl.files.progress import counted
 
     paths = locate_shards(options.shards, root=Path.cwd(), copies=out.parent / "shards")
     with own_pixel_limit(), ThreadPoolExecutor(options.workers) as pool:

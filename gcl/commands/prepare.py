@@ -8,15 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gcl.commands.say import say, speak_plainly
-from gcl.config import compose, typed
-from gcl.mistakes import ConfigError
-from gcl.settings import RunConfig
+from gcl.config.compose import compose, typed
+from gcl.config.schema import RunConfig
+from gcl.errors import ConfigError
+from gcl.run.console import say, speak_plainly
 
 
 def prepare_command(config: RunConfig) -> None:
     speak_plainly()
-    from gcl.data.prepare import prepare
+    from gcl.data.prepare.prepare import prepare
 
     for catalog in config.data.catalogs.values() if config.data.mix else [config.data]:
         say(f"Prepared: {prepare(catalog, config.cache_dir)}")
@@ -31,8 +31,8 @@ def prepare_words(words: Sequence[str], config_dir: str | None) -> None:
     if config.data.mix:
         raise ConfigError(f"part= divides one catalog: prepare each of {', '.join(config.data.mix)} by itself.")
     speak_plainly()
-    from gcl.data.parts import parse_part
-    from gcl.data.prepare import prepare_part
+    from gcl.data.prepare.parts import parse_part
+    from gcl.data.prepare.prepare import prepare_part
 
     folder = prepare_part(config.data, config.cache_dir, parse_part(parts[-1]))
     say(f"Part {parts[-1]} checked: {folder}. When all are, gcl prepare puts them together.")

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gcl.commands.say import say, speak_plainly
-from gcl.config import options_from
+from gcl.config.compose import options_from
+from gcl.run.console import say, speak_plainly
 
 
 @dataclass

@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gcl.commands.say import say, speak_plainly
-from gcl.config import load_config, options_from
-from gcl.mistakes import ConfigError
-from gcl.runs import RunFolder
+from gcl.config.compose import load_config, options_from
+from gcl.errors import ConfigError
+from gcl.run.console import say, speak_plainly
+from gcl.run.folder import RunFolder
 
 EXAMPLE = 'gcl search run=outputs/… "red running shoes" k=5'
 _SETTING = re.compile(r"[A-Za-z_][\w.-]*=")
@@ -59,9 +59,9 @@ def open_engine(run: RunFolder, cache_dir: str | None = None, *, page: bool = Fa
     if page:
         _need_serve()
 
-    from gcl.commands.contestants import base_and_tuned
-    from gcl.commands.measure import embedding_cache, frozen_features
-    from gcl.data.joined import open_catalog
+    from gcl.data.prepare.mixed import open_catalog
+    from gcl.run.contestants import base_and_tuned
+    from gcl.run.measurement import embedding_cache, frozen_features
     from gcl.serve.engine import Engine
 
     config = load_config(run.config)
@@ -125,8 +125,8 @@ def _read(path: str) -> bytes:
         data = Path(path).read_bytes()
     except OSError as error:
         raise ConfigError(f"picture={path} cannot be read: {error.strerror}.") from error
-    from gcl.data.images import check_image
-    from gcl.data.quarantine import Bad
+    from gcl.data.tables.images import check_image
+    from gcl.data.tables.quarantine import Bad
     from gcl.serve.limits import PICTURE_PIXELS
 
     if isinstance(found := check_image(data, max_pixels=PICTURE_PIXELS), Bad):

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gcl.commands.evaluate import config_of
-from gcl.commands.say import say, speak_plainly
-from gcl.config import options_from
-from gcl.mistakes import ConfigError
-from gcl.retrieval.names import parse_metric
-from gcl.runs import RunFolder, write_json
-from gcl.settings import RunConfig
+from gcl.config.compose import options_from
+from gcl.config.schema import RunConfig
+from gcl.errors import ConfigError
+from gcl.retrieval.metrics.names import parse_metric
+from gcl.run.console import say, speak_plainly
+from gcl.run.folder import RunFolder, write_json
 
 EXAMPLE = "gcl sweep-weights run=outputs/…"
 
@@ -45,12 +45,12 @@ def sweep_words(words: Sequence[str], config_dir: str | None = None) -> Path:
     if not sides:
         raise ConfigError(f"{config.data.name} has one field on each side: there are no weights to find.")
 
-    from gcl.data.joined import open_catalog
+    from gcl.data.prepare.mixed import open_catalog
 
     prepared = open_catalog(config.data, config.cache_dir)
-    from gcl.commands.measure import Measurement, embedding_cache, frozen_features
+    from gcl.retrieval.analysis.weight_sweep import as_text, normalised, sweep_weights, usable
     from gcl.retrieval.report import comparison_rows
-    from gcl.retrieval.sweep import as_text, normalised, sweep_weights, usable
+    from gcl.run.measurement import Measurement, embedding_cache, frozen_features
 
     label, encoder = _encoder(config, options.checkpoint)
     measurement = Measurement(
@@ -116,8 +116,8 @@ def _check_halves(measurement, config: RunConfig) -> None:
 
 def _encoder(config: RunConfig, checkpoint: str):
     """(name for the tables, model): a run's checkpoint, or the model as it comes."""
-    from gcl import assembly
-    from gcl.commands.contestants import base_and_tuned
+    from gcl.run import build as assembly
+    from gcl.run.contestants import base_and_tuned
 
     if config.run is not None:
         found = next(
@@ -129,7 +129,7 @@ def _encoder(config: RunConfig, checkpoint: str):
 
 
 def _depth(metrics: Sequence[str]) -> int:
-    from gcl.retrieval.names import depth
+    from gcl.retrieval.metrics.names import depth
 
     return depth(metrics) or 1000
 
@@ -161,8 +161,8 @@ def _advice(rows, metric: str, now, best, sides: Sequence[str]) -> str:
 
 
 def _write(folder: Path, config: RunConfig, label: str, metric: str, now, best, tried, rows) -> None:
-    from gcl.commands.environment import describe_environment
     from gcl.retrieval.report import as_record
+    from gcl.run.environment import describe_environment
 
     content = {
         "model": label,

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 
-from gcl.commands.resuming import fit_or_stop, resume_path
-from gcl.commands.say import say, speak_plainly
-from gcl.config import save_config
-from gcl.mistakes import ConfigError
-from gcl.runs import RunFolder, new_run_folder, write_json
-from gcl.settings import Forgetting, RunConfig
+from gcl.config.compose import save_config
+from gcl.config.schema import Forgetting, RunConfig
+from gcl.errors import ConfigError
+from gcl.run.console import say, speak_plainly
+from gcl.run.folder import RunFolder, new_run_folder, write_json
+from gcl.run.resume import fit_or_stop, resume_path
 
 
 def train(config: RunConfig) -> RunFolder:
@@ -35,13 +35,13 @@ def _train(config: RunConfig) -> tuple[RunFolder, float]:
     resume = resume_path(config, run)
     config.run_dir = str(run.path)
 
-    from gcl.data.joined import open_catalog
+    from gcl.data.prepare.mixed import open_catalog
 
     prepared = open_catalog(config.data, config.cache_dir)
 
     _check_pairs(config, prepared)
 
-    from gcl.commands.fitting import Fitting  # torch, Lightning and open_clip load here
+    from gcl.run.training import Fitting  # torch, Lightning and open_clip load here
 
     fitting = Fitting(config, run, prepared)
     if fitting.is_first:
@@ -79,7 +79,7 @@ def _check_pairs(config: RunConfig, prepared) -> None:
 
 
 def _write_beginnings(config: RunConfig, run: RunFolder, fitting) -> None:
-    from gcl.commands.environment import describe_environment
+    from gcl.run.environment import describe_environment
 
     run.path.mkdir(parents=True, exist_ok=True)
     save_config(config, run.config)

@@ -97,7 +97,7 @@ class Download:
 
 @dataclass
 class Clicks:
-    """data.pairs is a log of what was shown: graded pairs are made of it (how: gcl/data/clicks.py).
+    """data.pairs is a log of what was shown: graded pairs are made of it (how: gcl/data/prepare/clicks.py).
 
     position, clicks, impressions, purchases: columns. Without `impressions` every row is one; without `purchases`
     clicks alone count. power: a place is looked at with probability position^-power; null: fitted to the log.

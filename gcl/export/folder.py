@@ -10,7 +10,7 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
-from gcl.data.lock import locked
+from gcl.files.lock import locked
 
 _KEPT = "embeddings"
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gcl.export.format import Loaded
+from gcl.export.formats.base import Loaded
 
 _LEAST_CALLS = 3
 _LEAST_BATCH = 2

@@ -24,8 +24,8 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.utils import disable_progress_bars
 
+from gcl.errors import ConfigError
 from gcl.export.folder import settled
-from gcl.mistakes import ConfigError
 
 _OPEN_CLIP = "open_clip_config.json"
 _NAME = re.compile(r"[\w.-]+/[\w.-]+")

@@ -15,9 +15,9 @@ import torch
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.plugins.io import CheckpointIO
 
-from gcl.data.shards import synchronize
+from gcl.data.store.shard_writer import synchronize
+from gcl.distributed.ranks import gather_objects
 from gcl.lit.curve import CurveLogger
-from gcl.retrieval.ranks import gather_objects
 
 
 class _HashingFile:

@@ -10,11 +10,11 @@ from typing import Any
 import lightning.pytorch as pl
 from torch.utils.data import DataLoader, Sampler
 
-from gcl.data.batch import PairDataset, SideReader
-from gcl.data.plan import Plan
-from gcl.data.prepared import Pairs
-from gcl.data.watched import WatchedLoader
-from gcl.lit.interruption import SIGNALS
+from gcl.data.batches.batch import PairDataset, SideReader
+from gcl.data.batches.loader import WatchedLoader
+from gcl.data.batches.plan import Plan
+from gcl.data.store.prepared import Pairs
+from gcl.lit.signals import SIGNALS
 
 logger = logging.getLogger(__name__)
 

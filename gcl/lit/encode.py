@@ -6,8 +6,8 @@ from collections.abc import Collection
 
 from torch import Tensor
 
-from gcl.data.batch import Features, SideBatch
-from gcl.lit.chunked import encode_chunked
+from gcl.data.batches.batch import Features, SideBatch
+from gcl.lit.grad_cache import encode_chunked
 from gcl.lit.sharded import is_sharded
 from gcl.loss.gcl import Part
 from gcl.model.dual_encoder import DualEncoder

@@ -10,7 +10,7 @@ import lightning.pytorch as pl
 import torch
 from torch import Tensor, nn
 
-from gcl.data.batch import PairBatch, SideBatch
+from gcl.data.batches.batch import PairBatch, SideBatch
 from gcl.lit.encode import encode_parts
 from gcl.lit.sharded import ShardedStrategy, average_gradients, gathered, is_sharded, shard
 from gcl.loss.gather import gather_rows

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback
 
-from gcl.data.watched import PATIENCE, Watch, WatchedLoader
+from gcl.data.batches.loader import PATIENCE, Watch, WatchedLoader
 
 
 class Watchdog(Callback):

@@ -10,11 +10,11 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from gcl.loss.reference import Form, whole_loss
 from gcl.loss.targets import RULES, Rule, count_ignored
 from gcl.loss.terms import Direction, Normalizer, Options, Part, Problem, SigmoidWeight, Term, pose
 from gcl.loss.tiled import tiled_loss
 from gcl.loss.weight import constant
-from gcl.loss.whole import Form, whole_loss
 
 
 class LossOutput(NamedTuple):

@@ -11,16 +11,16 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from gcl.loss.blocks import Buffers, Gradients, blank, log1p_exp, row_products, split, wide
 from gcl.loss.gather import own_rows
 from gcl.loss.targets import Relations, Weights
 from gcl.loss.terms import Problem
-from gcl.loss.tiles import Buffers, Gradients, blank, log1p_exp, row_products, split, wide
 
 
 def sigmoid_share(
     problem: Problem, scale: Tensor, bias: Tensor, buffers: Buffers, gradients: Gradients | None
 ) -> Tensor:
-    """This rank's share of the sum in gcl.loss.whole.whole_sigmoid, a scalar; the ranks' shares add up to it.
+    """This rank's share of the sum in gcl.loss.reference.whole_sigmoid, a scalar; the ranks' shares add up to it.
 
     Adds coefficient times the gradient of its share to `gradients`.
     """

@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from gcl.loss.blocks import Buffers, Gradients, choose_tile, wide
 from gcl.loss.gather import sum_over_ranks, world
+from gcl.loss.reference import Form
 from gcl.loss.sigmoid import sigmoid_share
 from gcl.loss.softmax import softmax_share
 from gcl.loss.terms import Problem
-from gcl.loss.tiles import Buffers, Gradients, choose_tile, wide
-from gcl.loss.whole import Form
 
 
 @torch.compiler.disable

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gcl.data.batch import Features, SideBatch
+from gcl.data.batches.batch import Features, SideBatch
 from gcl.model.fusion import fuse
 from gcl.model.preprocess import Preprocess
 from gcl.model.towers import Tower, embedding_width, tower

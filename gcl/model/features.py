@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from gcl.data.batch import RowsDataset, SideReader
-from gcl.data.store import Records
+from gcl.data.batches.batch import RowsDataset, SideReader
+from gcl.data.store.records import Records
 from gcl.model.dual_encoder import DualEncoder
 from gcl.model.preprocess import Preprocess
 from gcl.model.towers import Tower

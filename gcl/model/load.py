@@ -16,12 +16,12 @@ from torch import nn
 
 from gcl.model import lite
 from gcl.model.dual_encoder import DualEncoder, Origin
-from gcl.model.folders import hugging_face_tokenizer, read_native
-from gcl.model.foreign_errors import HF_TEXT_PREFIX, in_a_sentence, quiet, reaching
+from gcl.model.errors import HF_TEXT_PREFIX, in_a_sentence, quiet, reaching
 from gcl.model.preprocess import Preprocess
 from gcl.model.text_only import TextOnly
 from gcl.model.tokens import Tokens
 from gcl.model.towers import tower
+from gcl.model.transformers.folder import hugging_face_tokenizer, read_native
 from gcl.model.trusted import check_links, check_model_cfg, check_no_code, check_repository, check_tokenizer, read_json
 from gcl.schema import Modality, Schema
 

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from open_clip.transformer import ResidualAttentionBlock
 from torch import Tensor, nn
 
-from gcl.mistakes import ConfigError
+from gcl.errors import ConfigError
 from gcl.model.dual_encoder import DualEncoder
 from gcl.schema import Modality
 

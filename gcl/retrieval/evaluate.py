@@ -11,15 +11,15 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from torch import nn
 
-from gcl.data.store import Records
-from gcl.retrieval.audit import Audit, audit
-from gcl.retrieval.embed import FieldEmbeddings, embed
-from gcl.retrieval.forms import Form, compress
-from gcl.retrieval.metrics import measure
-from gcl.retrieval.names import COVERAGE, TieRule, depth, parse_metric
-from gcl.retrieval.order import with_ties
-from gcl.retrieval.search import search
-from gcl.retrieval.task import RetrievalTask, Run
+from gcl.data.store.records import Records
+from gcl.retrieval.embedding.embed import FieldEmbeddings, embed
+from gcl.retrieval.embedding.quantize import Form, compress
+from gcl.retrieval.metrics.metrics import measure
+from gcl.retrieval.metrics.names import COVERAGE, TieRule, depth, parse_metric
+from gcl.retrieval.search.search import search
+from gcl.retrieval.search.ties import with_ties
+from gcl.retrieval.tasks.audit import Audit, audit
+from gcl.retrieval.tasks.task import RetrievalTask, Run
 from gcl.schema import SideName
 
 _BY_TREC_EVAL = ("ndcg", "map", "recall", "precision")

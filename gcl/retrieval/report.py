@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from gcl.retrieval.evaluate import TaskResult
-from gcl.retrieval.statistics import Comparison, Interval, bootstrap, bootstrap_together, compare, holm
+from gcl.retrieval.metrics.statistics import Comparison, Interval, bootstrap, bootstrap_together, compare, holm
 
 HEADER = ("task", "metric", "base", "tuned", "change", "95 % interval", "p (Holm)", "n", "better/same/worse")
 CONTEST_HEADER = (

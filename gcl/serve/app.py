@@ -16,8 +16,8 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, Field
 
-from gcl.data.images import check_image
-from gcl.data.quarantine import Bad
+from gcl.data.tables.images import check_image
+from gcl.data.tables.quarantine import Bad
 from gcl.retrieval.page.details import Side
 from gcl.retrieval.page.page import asset as page_asset
 from gcl.retrieval.page.thumbnails import small_picture

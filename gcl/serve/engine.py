@@ -13,13 +13,12 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from gcl.data.sample import Record
-from gcl.data.store import Records
-from gcl.retrieval.cache import Cache
-from gcl.retrieval.embed import FieldEmbeddings, embed
-from gcl.retrieval.order import id_ranks
-from gcl.retrieval.search import search
-from gcl.retrieval.task import ListRecords
+from gcl.data.store.records import Record, Records
+from gcl.retrieval.embedding.cache import Cache
+from gcl.retrieval.embedding.embed import FieldEmbeddings, embed
+from gcl.retrieval.search.search import search
+from gcl.retrieval.search.ties import id_ranks
+from gcl.retrieval.tasks.task import ListRecords
 from gcl.schema import Field, Modality, Schema
 
 LONGEST_TEXT = 1000

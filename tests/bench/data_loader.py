@@ -17,11 +17,11 @@ import torch
 from inputs import photo
 from torch.utils.data import DataLoader
 
-from gcl.data.batch import PairDataset, SideReader
-from gcl.data.plan import Plan
-from gcl.data.prepared import Pairs
-from gcl.data.shards import ShardWriter
-from gcl.data.store import RecordStore
+from gcl.data.batches.batch import PairDataset, SideReader
+from gcl.data.batches.plan import Plan
+from gcl.data.store.prepared import Pairs
+from gcl.data.store.shard_writer import ShardWriter
+from gcl.data.store.store import RecordStore
 from gcl.model.preprocess import Preprocess
 from gcl.schema import Field, Modality
 

@@ -16,7 +16,7 @@ SIZES = (200_000, 600_000)
 _CHILD = """
 import sys
 from gcl.data.catalog import Catalog
-from gcl.data.prepare import prepare
+from gcl.data.prepare.prepare import prepare
 from gcl.schema import Field
 given = Catalog(name="text", root=sys.argv[1], products="products.csv", pairs="pairs.csv", query={"query": Field()},
                 document={"title": Field()}, score="score")

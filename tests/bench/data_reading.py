@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 import webdataset
 
-from gcl.data.shards import ShardWriter
-from gcl.data.store import RecordStore
+from gcl.data.store.shard_writer import ShardWriter
+from gcl.data.store.store import RecordStore
 from gcl.schema import Field, Modality
 
 GOAL = 8.0

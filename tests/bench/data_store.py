@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 from gcl.data.catalog import Catalog, Split, Store
-from gcl.data.prepare import prepare
+from gcl.data.prepare.prepare import prepare
 from gcl.schema import Field, Modality
 
 GOAL, SIDE = 0.8, 512

@@ -21,11 +21,11 @@ import torch
 import webdataset
 from inputs import WORDS
 
-from gcl.data.batch import PairDataset, SideReader
+from gcl.data.batches.batch import PairDataset, SideReader
+from gcl.data.batches.plan import Plan
 from gcl.data.catalog import Catalog, Split
-from gcl.data.plan import Plan
-from gcl.data.prepare import prepare
-from gcl.data.prepared import open_prepared
+from gcl.data.prepare.prepare import prepare
+from gcl.data.store.prepared import open_prepared
 from gcl.model.preprocess import Preprocess
 from gcl.model.tokens import Tokens
 from gcl.schema import Field

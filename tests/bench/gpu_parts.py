@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from gcl.data.batch import PairBatch, SideBatch, SideReader
-from gcl.lit.compiled import compile_towers
+from gcl.data.batches.batch import PairBatch, SideBatch, SideReader
+from gcl.lit.compile import compile_towers
 from gcl.lit.data import PairData
 from gcl.lit.module import GCLModule
+from gcl.loss.blocks import choose_tile
 from gcl.loss.gcl import GCLLoss
-from gcl.loss.tiles import choose_tile
 from gcl.model.dual_encoder import DualEncoder
 from gcl.model.load import load_model  # noqa: F401  registers gcl-tiny with open_clip
 from gcl.model.preprocess import Preprocess
@@ -233,10 +233,10 @@ class Ours:
 
     def fed(self, folder: Path, pattern: str, batch: int, steps: int, workers: int) -> float:
         """From photos in shards: read, decode, tokenize, move, train."""
+        from gcl.data.batches.plan import Plan
         from gcl.data.catalog import Catalog, Split
-        from gcl.data.plan import Plan
-        from gcl.data.prepare import prepare
-        from gcl.data.prepared import open_prepared
+        from gcl.data.prepare.prepare import prepare
+        from gcl.data.store.prepared import open_prepared
 
         catalog = Catalog(
             name="bench", shards=pattern, query=SCHEMA.query, document=SCHEMA.document, split=Split(1.0, 1.0)

@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 
-from gcl.data.batch import SideBatch
+from gcl.data.batches.batch import SideBatch
 from gcl.model.load import load_model
 from gcl.model.preprocess import Preprocess
 from gcl.model.tokens import Tokens

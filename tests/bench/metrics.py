@@ -21,9 +21,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import pytrec_eval
 
-from gcl.retrieval.metrics import measure
-from gcl.retrieval.order import id_ranks, with_ties
-from gcl.retrieval.task import Judgments
+from gcl.retrieval.metrics.metrics import measure
+from gcl.retrieval.search.ties import id_ranks, with_ties
+from gcl.retrieval.tasks.task import Judgments
 
 CUTOFFS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 20, 30, 40, 50, 60, 70, 80, 90, 100, 200, 500, 1000)
 FAMILIES = {"ndcg": "ndcg_cut", "map": "map_cut", "recall": "recall", "precision": "P"}

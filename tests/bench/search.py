@@ -24,7 +24,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 
-from gcl.retrieval.search import search
+from gcl.retrieval.search.search import search
 
 try:
     import faiss

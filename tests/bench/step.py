@@ -13,11 +13,11 @@ from pathlib import Path
 
 import lightning.pytorch as pl
 
-from gcl.commands.fitting import Fitting
-from gcl.config import compose, typed
-from gcl.data.prepare import prepare
-from gcl.data.prepared import open_prepared
-from gcl.runs import RunFolder
+from gcl.config.compose import compose, typed
+from gcl.data.prepare.prepare import prepare
+from gcl.data.store.prepared import open_prepared
+from gcl.run.folder import RunFolder
+from gcl.run.training import Fitting
 
 
 class StepTimes(pl.Callback):

@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from train_inputs import titles
 
-from gcl.data.batch import SideBatch
+from gcl.data.batches.batch import SideBatch
 from gcl.model.load import load_model
 from gcl.schema import Field, Schema
 

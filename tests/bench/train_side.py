@@ -71,11 +71,11 @@ def record_run(program, words: list[str], path: Path) -> dict[str, Any]:
 
 
 def fitting_of(model: str, folder: Path, shards: str, batch: int, steps: int, *more: str):
-    from gcl.commands.fitting import Fitting
-    from gcl.config import compose, typed
-    from gcl.data.prepare import prepare
-    from gcl.data.prepared import open_prepared
-    from gcl.runs import RunFolder
+    from gcl.config.compose import compose, typed
+    from gcl.data.prepare.prepare import prepare
+    from gcl.data.store.prepared import open_prepared
+    from gcl.run.folder import RunFolder
+    from gcl.run.training import Fitting
 
     catalog = folder / "conf" / "data" / "bench.yaml"
     catalog.parent.mkdir(parents=True)
@@ -114,7 +114,7 @@ def replay_run(fitting, path: str) -> dict[str, Any]:
     import torch
     from torch.utils.data import DataLoader
 
-    from gcl.data.batch import PairBatch, share
+    from gcl.data.batches.batch import PairBatch, share
 
     recorded = torch.load(path)
     pairs, query, document = fitting.prepared.pairs, fitting.data.query, fitting.data.document

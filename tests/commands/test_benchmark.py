@@ -13,11 +13,11 @@ from published import figures
 
 from gcl.cli import main
 from gcl.commands.benchmark import SCHEMA
-from gcl.commands.contestants import contestant
-from gcl.retrieval.embed import embed
+from gcl.retrieval.embedding.embed import embed
 from gcl.retrieval.evaluate import evaluate
-from gcl.retrieval.task import ListRecords, task_from_qrels
-from gcl.retrieval.trec import read_run
+from gcl.retrieval.tasks.task import ListRecords, task_from_qrels
+from gcl.retrieval.tasks.trec import read_run
+from gcl.run.contestants import contestant
 
 CATEGORIES = ("shoes", "mugs", "lamps")
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from gcl.cli import main
-from gcl.config import load_config
+from gcl.config.compose import load_config
 from gcl.model.dual_encoder import DualEncoder
 
 
@@ -123,7 +123,7 @@ def test_zero_shot_classification_is_open_clip_s(finished, general, measured):
     import torch
     from PIL import Image
 
-    from gcl.commands.contestants import tuned_encoder
+    from gcl.run.contestants import tuned_encoder
 
     found = json.loads((measured[0] / "metrics.json").read_text())["retention"]["tuned"]["colours"]["tasks"]["colours"]
     encoder = tuned_encoder(finished)
@@ -213,7 +213,7 @@ def test_mistakes_are_named_before_anything_is_measured(finished, monkeypatch, t
 
 
 def test_compressed_vectors_are_what_their_names_say():
-    from gcl.retrieval.forms import Form, compress
+    from gcl.retrieval.embedding.quantize import Form, compress
 
     generator = np.random.default_rng(0)
     query, corpus = (generator.standard_normal((n, 16)).astype(np.float32) for n in (5, 9000))

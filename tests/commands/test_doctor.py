@@ -7,8 +7,8 @@ import shutil
 import pytest
 
 from gcl.cli import main
-from gcl.commands.doctor_page import page
-from gcl.commands.doctor_verdict import judge
+from gcl.commands.doctor.findings import judge
+from gcl.commands.doctor.page import page
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from gcl.cli import main
-from gcl.data.store import RecordStore
+from gcl.data.store.store import RecordStore
 from gcl.schema import Field, Modality
 
 

@@ -8,7 +8,7 @@ from measured_shop import COLOURS, THINGS, means, texts_of
 from published import figures, ground_truth
 
 from gcl.cli import main
-from gcl.retrieval.trec import read_qrels, read_run
+from gcl.retrieval.tasks.trec import read_qrels, read_run
 
 
 def check_figures(found, expected):

@@ -8,10 +8,10 @@ import pytest
 from small_shop import dies_after, write_shop
 
 from gcl.cli import main
-from gcl.config import compose, load_config, typed
-from gcl.data.joined import open_catalog
-from gcl.mistakes import ConfigError
-from gcl.runs import RunFolder
+from gcl.config.compose import compose, load_config, typed
+from gcl.data.prepare.mixed import open_catalog
+from gcl.errors import ConfigError
+from gcl.run.folder import RunFolder
 
 SITUATIONS = {"in_domain", "novel_query", "novel_document", "zero_shot"}
 

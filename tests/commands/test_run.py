@@ -9,9 +9,9 @@ import torch
 from small_shop import dies_after
 
 from gcl.cli import main
-from gcl.config import load_config
+from gcl.config.compose import load_config
 from gcl.lit.checkpoint import checkpoint_step
-from gcl.retrieval.trec import read_qrels, read_run
+from gcl.retrieval.tasks.trec import read_qrels, read_run
 
 SITUATIONS = {"in_domain", "novel_query", "novel_document", "zero_shot"}
 
@@ -58,8 +58,8 @@ def test_a_model_as_it_comes_and_several_models(finished, shop, tmp_path):
 def test_the_export_is_the_model_in_open_clip(finished, tmp_path):
     import open_clip
 
-    from gcl.commands.contestants import tuned_encoder
-    from gcl.data.prepared import open_prepared
+    from gcl.data.store.prepared import open_prepared
+    from gcl.run.contestants import tuned_encoder
 
     out = tmp_path / "model"
     main(["export", f"run={finished.path}", f"out={out}"])

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from gcl.cli import main
-from gcl.config import load_config
+from gcl.config.compose import load_config
 from gcl.model.dual_encoder import DualEncoder
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from gcl.commands.evaluate import config_of
-from gcl.config import compose, load_config, save_config, typed
-from gcl.mistakes import ConfigError, conf_folder
+from gcl.config.compose import compose, load_config, save_config, typed
+from gcl.errors import ConfigError, conf_folder
 
 ROOT = Path(__file__).parents[2]
 CHOICES = [(path.parent.name, path.stem) for path in sorted(conf_folder().glob("*/*.yaml"))]

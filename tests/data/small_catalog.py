@@ -13,8 +13,8 @@ import pyarrow.parquet as parquet
 from PIL import Image
 
 from gcl.data.catalog import Catalog, Split, Store
-from gcl.data.prepare import prepare
-from gcl.data.prepared import PARTS, open_prepared
+from gcl.data.prepare.prepare import prepare
+from gcl.data.store.prepared import PARTS, open_prepared
 from gcl.schema import Field, Modality
 
 EVERYTHING = Split(queries=1.0, documents=1.0, dev=0.0)

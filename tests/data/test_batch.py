@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from gcl.data.batch import Features, PairDataset, RowsDataset, SideReader, TextCache, share
-from gcl.data.plan import Plan
-from gcl.data.prepared import Pairs
-from gcl.data.shards import ShardWriter
-from gcl.data.store import RecordStore
+from gcl.data.batches.batch import Features, PairDataset, RowsDataset, SideReader, TextCache, share
+from gcl.data.batches.plan import Plan
+from gcl.data.store.prepared import Pairs
+from gcl.data.store.shard_writer import ShardWriter
+from gcl.data.store.store import RecordStore
 from gcl.schema import Field, Modality
 
 QUERY = {"query": Field(prompt="search for {}")}

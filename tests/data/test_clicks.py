@@ -9,8 +9,8 @@ import pytest
 from small_catalog import catalog, prepared, products, write_table
 
 from gcl.data.catalog import Clicks
-from gcl.data.clicks import fit_power, grade
-from gcl.data.prepare import prepare
+from gcl.data.prepare.clicks import fit_power, grade
+from gcl.data.prepare.prepare import prepare
 
 QUERIES, DOCUMENTS, SHOWN, POWER = 30, 12, 400, 1.0
 

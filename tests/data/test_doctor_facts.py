@@ -8,12 +8,12 @@ import pytest
 from PIL import Image
 from small_catalog import catalog, drawn, image, pairs, prepared, text, write_table
 
+from gcl.data.batches.plan import Plan
 from gcl.data.catalog import Split, Task
-from gcl.data.doctor import distribution, examine, expected_repeats, repeats, sample_rows
-from gcl.data.doctor_copies import fold
-from gcl.data.doctor_images import Seen, close_hashes, look_at, near_pairs
-from gcl.data.plan import Plan
-from gcl.data.prepared import Pairs
+from gcl.data.doctor.duplicates import fold
+from gcl.data.doctor.facts import distribution, examine, expected_repeats, repeats, sample_rows
+from gcl.data.doctor.images import Seen, close_hashes, look_at, near_pairs
+from gcl.data.store.prepared import Pairs
 
 HALVES = Split(queries=0.6, documents=0.5, dev=0.5, seed=1)
 

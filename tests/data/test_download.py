@@ -10,8 +10,8 @@ import pytest
 from small_catalog import catalog, drawn, image, pairs, prepared, quarantined, text, write_table
 
 from gcl.data.catalog import Download
-from gcl.data.download import Downloads, check_download
-from gcl.data.prepare import prepare
+from gcl.data.prepare.prepare import prepare
+from gcl.data.tables.download import Downloads, check_download
 
 PICTURE = drawn(7, size=(40, 30))
 

@@ -11,11 +11,11 @@ import pytest
 import webdataset
 from PIL import Image
 
-from gcl.data.foreign import index_shards
-from gcl.data.locate import expand_braces, locate_shards
-from gcl.data.shards import ShardWriter
-from gcl.data.store import RecordStore
-from gcl.data.tar import TarDamage, members
+from gcl.data.importers.webdataset import index_shards
+from gcl.data.store.shard_writer import ShardWriter
+from gcl.data.store.store import RecordStore
+from gcl.data.store.tar import TarDamage, members
+from gcl.data.tables.remote import expand_braces, locate_shards
 from gcl.schema import Field, Modality, Schema
 
 SCHEMA = Schema(
@@ -412,7 +412,7 @@ def test_shards_that_are_not_read(tmp_path, shards, words):
 def test_remote_shards_are_copied_once_and_whole(tmp_path, monkeypatch):
     import fsspec
 
-    from gcl.data import locate
+    from gcl.data.tables import remote as locate
 
     monkeypatch.setattr(locate, "REMOTE", ("memory",))
     files = fsspec.filesystem("memory")

@@ -7,11 +7,11 @@ import pytest
 from PIL import Image
 from small_catalog import drawn
 
-from gcl.data.batch import SideReader
-from gcl.data.images import check_image, is_url, own_pixel_limit, read_image, to_rgb
-from gcl.data.quarantine import Bad
-from gcl.data.shards import ShardWriter
-from gcl.data.store import RecordStore
+from gcl.data.batches.batch import SideReader
+from gcl.data.store.shard_writer import ShardWriter
+from gcl.data.store.store import RecordStore
+from gcl.data.tables.images import check_image, is_url, own_pixel_limit, read_image, to_rgb
+from gcl.data.tables.quarantine import Bad
 from gcl.model.preprocess import Preprocess
 from gcl.schema import Field, Modality
 

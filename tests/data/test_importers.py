@@ -14,12 +14,12 @@ import pyarrow.parquet as parquet
 import pytest
 from small_catalog import catalog, drawn, pairs, prepared, text, write_table
 
-from gcl.config import compose, typed
+from gcl.config.compose import compose, typed
 from gcl.data.catalog import Task
 from gcl.data.importers import marqo_gs
 from gcl.data.importers.marqo_gs import entries
 from gcl.data.importers.marqtune import catalog_of, write_catalog
-from gcl.data.prepare import prepare
+from gcl.data.prepare.prepare import prepare
 
 ROOT = Path(__file__).parents[2]
 

@@ -9,7 +9,7 @@ sys.path.append(str(Path(__file__).parents[1] / "bench"))
 
 from data_memory import slope
 
-from gcl.data.key_table import KeyTable, RowOf, text_key
+from gcl.data.store.key_table import KeyTable, RowOf, text_key
 
 
 @pytest.mark.slow

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gcl.data.batches.mixed_plan import MixedPlan
 from gcl.data.catalog import Batches
-from gcl.data.mixed_plan import MixedPlan
-from gcl.data.prepared import Pairs
+from gcl.data.store.prepared import Pairs
 
 
 def pairs_of(*sizes, seed=0):

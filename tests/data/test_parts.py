@@ -8,10 +8,10 @@ import time
 import pytest
 from small_catalog import catalog, drawn, image, pairs, prepared, products, quarantined, text, write_table
 
-from gcl.data import collect
 from gcl.data.catalog import Split, Store
-from gcl.data.parts import Part, parse_part
-from gcl.data.prepare import prepare, prepare_part
+from gcl.data.prepare import distinct as collect
+from gcl.data.prepare.parts import Part, parse_part
+from gcl.data.prepare.prepare import prepare, prepare_part
 
 SPLIT = Split(queries=0.7, documents=0.6, dev=0.4, seed=1)
 
@@ -98,7 +98,7 @@ def test_a_killed_piece_is_done_again(shop, tmp_path):
         "from gcl.data import collect\nimport time, pickle\nfrom pathlib import Path\n"
         "real = collect.check_image\n"
         "collect.check_image = lambda *a, **o: time.sleep(0.05) or real(*a, **o)\n"
-        "from gcl.data.prepare import prepare_part\nfrom gcl.data.parts import Part\n"
+        "from gcl.data.prepare.prepare import prepare_part\nfrom gcl.data.prepare.parts import Part\n"
         f"given = pickle.loads(Path({str(tmp_path / 'given')!r}).read_bytes())\n"
         f"prepare_part(given, {str(tmp_path / 'out')!r}, Part(1, 2), progress=False)\n"
     )

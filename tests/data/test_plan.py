@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gcl.data.plan import Plan
-from gcl.data.prepared import Pairs
+from gcl.data.batches.plan import Plan
+from gcl.data.store.prepared import Pairs
 
 
 def pairs_of(query, document):

@@ -21,8 +21,8 @@ from small_catalog import (
 )
 
 from gcl.data.catalog import Split, Store
-from gcl.data.prepare import prepare
-from gcl.data.prepared import open_prepared
+from gcl.data.prepare.prepare import prepare
+from gcl.data.store.prepared import open_prepared
 
 SPLIT = Split(queries=0.7, documents=0.6)
 
@@ -81,7 +81,7 @@ def test_all_formats_prepare_the_same(shop, tmp_path, suffix):
 
 
 def _as_parquet(path):
-    from gcl.data.tables import open_table
+    from gcl.data.tables.table import open_table
 
     table = open_table(path.name, root=path.parent, setting="")
     blocks = [block.columns for block in table.blocks(table.columns)]

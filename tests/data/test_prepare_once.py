@@ -12,10 +12,12 @@ from pathlib import Path
 import pytest
 from small_catalog import catalog, contents, drawn, image, pairs, prepared, products, text, write_table
 
-from gcl.data import build, collect, kept
 from gcl.data.catalog import Split, Store
-from gcl.data.prepare import prepare
-from gcl.data.prepared import open_prepared
+from gcl.data.prepare import distinct as collect
+from gcl.data.prepare import from_tables as build
+from gcl.data.prepare import resume as kept
+from gcl.data.prepare.prepare import prepare
+from gcl.data.store.prepared import open_prepared
 
 SPLIT = Split(queries=0.7, documents=0.6)
 
@@ -213,9 +215,12 @@ def test_a_generator_draws_the_tables_once(tmp_path, monkeypatch):
 
 
 def test_preparing_needs_no_torch():
-    code = "import sys, gcl.data.prepare; print([n for n in ('torch', 'webdataset', 'fsspec') if n in sys.modules])"
+    code = (
+        "import sys, gcl.data.prepare.prepare; "
+        "print([n for n in ('torch', 'webdataset', 'fsspec') if n in sys.modules])"
+    )
     found = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path(build.__file__).parents[2]
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path(build.__file__).parents[3]
     )
     assert found.stdout.strip() == "[]"
 

@@ -8,7 +8,7 @@ import pytest
 from small_catalog import catalog, contents, drawn, image, prepared, quarantined, text
 
 from gcl.data.catalog import Split, Store, Task
-from gcl.data.prepare import prepare
+from gcl.data.prepare.prepare import prepare
 
 SPLIT = Split(queries=0.7, documents=0.6)
 

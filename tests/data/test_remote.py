@@ -7,7 +7,7 @@ import pytest
 from small_catalog import catalog, contents, drawn, image, pairs, prepared, products, shard, text, write_table
 
 from gcl.data.catalog import Download, Split
-from gcl.data.prepare import prepare
+from gcl.data.prepare.prepare import prepare
 
 pytest.importorskip("s3fs")
 server = pytest.importorskip("moto.server")

@@ -12,7 +12,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 from small_catalog import catalog, contents, drawn, image, pairs, prepared, products, shard, text, write_table
 
 from gcl.data.catalog import Split
-from gcl.data.prepare import prepare
+from gcl.data.prepare.prepare import prepare
 
 
 def registered(scheme):

@@ -9,9 +9,9 @@ import webdataset
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gcl.data.shards import BLOCK, RECORD, ShardWriter, content_hash, image_extension
-from gcl.data.store import RecordStore
-from gcl.data.tar import pack_header
+from gcl.data.store.shard_writer import BLOCK, RECORD, ShardWriter, content_hash, image_extension
+from gcl.data.store.store import RecordStore
+from gcl.data.store.tar import pack_header
 from gcl.schema import Field, Modality
 
 SIDE = {"image": Field(Modality.image), "title": Field(), "long_text": Field()}

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from gcl.data.catalog import Split
-from gcl.data.prepared import SITUATIONS, Pairs
-from gcl.data.split import check_split, divide, judgments, situations, training_pairs, uniform
+from gcl.data.prepare.split import check_split, divide, judgments, situations, training_pairs, uniform
+from gcl.data.store.prepared import SITUATIONS, Pairs
 
 QUERIES = [f"query {number}".encode() for number in range(4000)]
 DOCUMENTS = [f"document {number}" for number in range(3000)]

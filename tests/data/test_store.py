@@ -9,9 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from gcl.data import store as store_module
-from gcl.data.shards import ShardWriter, content_hash
-from gcl.data.store import RecordStore
+from gcl.data.store import store as store_module
+from gcl.data.store.shard_writer import ShardWriter, content_hash
+from gcl.data.store.store import RecordStore
 from gcl.schema import Field, Modality
 
 SIDE = {"image": Field(Modality.image), "title": Field()}

@@ -8,8 +8,8 @@ import pyarrow.parquet as parquet
 import pytest
 from small_catalog import write_table
 
-from gcl.data import block as limits
-from gcl.data.tables import open_table
+from gcl.data.tables import block as limits
+from gcl.data.tables.table import open_table
 
 ROWS = [
     {"product_id": "007", "title": 'a "quoted", title', "note": None},

@@ -5,7 +5,7 @@ import time
 import pytest
 from torch.utils.data import DataLoader, Dataset
 
-from gcl.data.watched import Watch, WatchedLoader
+from gcl.data.batches.loader import Watch, WatchedLoader
 
 
 class Slow(Dataset):

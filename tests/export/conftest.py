@@ -8,8 +8,8 @@ import pytest
 from native_inputs import SCHEMA, embed, pictures
 from small_bert import write_bert
 
-from gcl.model import native_import
 from gcl.model.load import load_model
+from gcl.model.transformers import read as native_import
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -47,7 +47,7 @@ def small(tmp_path_factory, small_towers):
 @pytest.fixture(scope="session")
 def exported(small, tmp_path_factory):
     """exported(family): the folder of its open_clip, transformers and sentence_transformers export, and the notes."""
-    from gcl.export.formats import FORMATS
+    from gcl.export.formats.registry import FORMATS
 
     @lru_cache
     def one(family):

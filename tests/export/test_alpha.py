@@ -6,14 +6,14 @@ import pytest
 import torch
 
 from gcl.cli import main
-from gcl.commands.between import alpha_lines, between, move, parse_alpha
-from gcl.commands.contestants import base_and_tuned
-from gcl.config import load_config
-from gcl.data.prepare import prepare
-from gcl.data.prepared import open_prepared
-from gcl.mistakes import ConfigError
+from gcl.config.compose import load_config
+from gcl.config.schema import RetentionConfig
+from gcl.data.prepare.prepare import prepare
+from gcl.data.store.prepared import open_prepared
+from gcl.errors import ConfigError
 from gcl.model.interpolate import Point, choose, interpolate
-from gcl.settings import RetentionConfig
+from gcl.run.contestants import base_and_tuned
+from gcl.run.interpolation import alpha_lines, between, move, parse_alpha
 
 
 def state(seed):

@@ -16,12 +16,12 @@ from safetensors.torch import load_file, save_file
 
 import gcl
 from gcl.cli import main
-from gcl.export.card import CardFacts, check_card, license_of, write_card
-from gcl.export.card_snippets import execute, fuse_snippet
-from gcl.export.card_tables import metric_table
-from gcl.export.formats import FORMATS
-from gcl.export.round_trip import RoundTripError
-from gcl.mistakes import ConfigError
+from gcl.errors import ConfigError
+from gcl.export.card.card import CardFacts, check_card, license_of, write_card
+from gcl.export.card.snippets import execute, fuse_snippet
+from gcl.export.card.tables import metric_table
+from gcl.export.formats.registry import FORMATS
+from gcl.export.verify.round_trip import RoundTripError
 from gcl.model.fusion import fuse
 from gcl.schema import Field, Modality, Schema
 

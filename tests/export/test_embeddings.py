@@ -8,17 +8,17 @@ import pyarrow.parquet as parquet
 import pytest
 import torch
 
-from gcl.data.vector_files import VectorWriter, about_vectors, vector_batches
-from gcl.data.vectors import read_vectors
-from gcl.export import embeddings as module
-from gcl.export.embeddings import Wanted, write_embeddings
-from gcl.export.embeddings_check import EmbeddingsSnippet, compare_embeddings, embedding_files
-from gcl.export.round_trip_case import make_case
-from gcl.export.vector_index import KINDS, OpenIndex
-from gcl.mistakes import ConfigError
+from gcl.data.importers.vectors import read_vectors
+from gcl.data.store.vector_files import VectorWriter, about_vectors, vector_batches
+from gcl.errors import ConfigError
+from gcl.export.vectors import write as module
+from gcl.export.vectors.index import KINDS, OpenIndex
+from gcl.export.vectors.write import Wanted, write_embeddings
+from gcl.export.verify.case import make_case
+from gcl.export.verify.embeddings import EmbeddingsSnippet, compare_embeddings, embedding_files
 from gcl.model.load import load_model
-from gcl.retrieval.embed import embed
-from gcl.retrieval.task import ListRecords, task_from_qrels
+from gcl.retrieval.embedding.embed import embed
+from gcl.retrieval.tasks.task import ListRecords, task_from_qrels
 from gcl.schema import Field, Modality, Schema
 
 SCHEMA = Schema(
@@ -224,7 +224,7 @@ def test_a_file_that_fails_while_it_is_written_is_not_there(tmp_path):
 def test_the_command_and_evaluation_of_what_it_wrote(finished, shop, tmp_path):
     """Fused embeddings of a run, measured as somebody's embeddings, are the run's own figures."""
     from gcl.cli import main
-    from gcl.config import load_config
+    from gcl.config.compose import load_config
 
     out = tmp_path / "out"
     words = ["formats=[onnx,embeddings]", "onnx=[fp32,int8]", "index=usearch", "queries=true", "latency=0.2"]

@@ -10,16 +10,16 @@ import torch
 from native_inputs import SCHEMA, TEXTS, embed, pictures
 from safetensors.torch import load_file, save_file
 
-from gcl.assembly import assemble_encoder
 from gcl.cli import main
-from gcl.commands.contestants import base_and_tuned, tuned_encoder
-from gcl.config import load_config
-from gcl.export.formats import FORMATS
+from gcl.config.compose import load_config
+from gcl.errors import ConfigError
+from gcl.export.formats.registry import FORMATS
 from gcl.lit.checkpoint import read_checkpoint
-from gcl.mistakes import ConfigError
-from gcl.model.folders import MARQO
 from gcl.model.load import load_model
 from gcl.model.settings import ModelConfig
+from gcl.model.transformers.folder import MARQO
+from gcl.run.build import assemble_encoder
+from gcl.run.contestants import base_and_tuned, tuned_encoder
 
 
 def same(ours, theirs):

@@ -9,13 +9,13 @@ from small_shop import dies_after
 from torch import nn
 
 from gcl.cli import main
-from gcl.commands.contestants import base_and_tuned, tuned_encoder
-from gcl.config import compose
-from gcl.export.open_clip import export_open_clip
+from gcl.config.compose import compose
+from gcl.errors import ConfigError
+from gcl.export.formats.open_clip import export_open_clip
 from gcl.lit.checkpoint import read_checkpoint
-from gcl.mistakes import ConfigError
 from gcl.model.load import load_model
 from gcl.model.lora import OpenAttention, add_adapters, describe, merge_adapters
+from gcl.run.contestants import base_and_tuned, tuned_encoder
 from gcl.schema import Field, Modality, Schema
 
 SCHEMA = Schema(query={"query": Field(Modality.text)}, document={"image": Field(Modality.image)})

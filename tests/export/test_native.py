@@ -12,11 +12,11 @@ import torch
 from native_inputs import SCHEMA, TEXTS, embed, pictures
 from transformers import AutoConfig, AutoModel, AutoProcessor
 
-from gcl.export.formats import FORMATS, choose, left_out, supported
-from gcl.mistakes import ConfigError
+from gcl.errors import ConfigError
+from gcl.export.formats.registry import FORMATS, choose, left_out, supported
 from gcl.model.load import load_model
-from gcl.model.native_config import NotNative, describe
-from gcl.model.native_import import to_open_clip
+from gcl.model.transformers.describe import NotNative, describe
+from gcl.model.transformers.read import to_open_clip
 from gcl.schema import Field, Modality, Schema
 
 FAMILIES = list(native_models.FAMILIES)

@@ -10,8 +10,8 @@ from open_clip.tokenizer import HFTokenizer, get_clean_fn
 from tokenizers import normalizers
 from transformers import AutoTokenizer
 
-from gcl.export.tokenizer_cleaning import BEYOND, cleaning
-from gcl.export.tokenizer_native import native_tokenizer
+from gcl.export.formats.tokenizer import native_tokenizer
+from gcl.export.formats.tokenizer_cleaning import BEYOND, cleaning
 from gcl.model.tokens import Tokens
 
 WORDS = [

@@ -16,14 +16,14 @@ from native_models import write_family
 from PIL import Image
 from transformers import BertConfig, BertModel
 
-from gcl.export.onnx import ONNX, export_onnx
-from gcl.export.onnx_model import LoadedOnnx, open_graph
-from gcl.export.onnx_precision import OnnxEncoder, add_precisions, measure_precisions, quality_table
-from gcl.export.onnx_trace import OPSET, OnnxTower, export_tower
-from gcl.mistakes import ConfigError
+from gcl.errors import ConfigError
+from gcl.export.formats.onnx import ONNX, export_onnx
+from gcl.export.formats.onnx_precision import OnnxEncoder, add_precisions, measure_precisions, quality_table
+from gcl.export.formats.onnx_session import LoadedOnnx, open_graph
+from gcl.export.formats.onnx_trace import OPSET, OnnxTower, export_tower
 from gcl.model.load import load_model
 from gcl.retrieval.evaluate import evaluate
-from gcl.retrieval.task import ListRecords, task_from_qrels
+from gcl.retrieval.tasks.task import ListRecords, task_from_qrels
 from gcl.schema import Field, Modality, Schema
 
 TEXTS = ["red shoes", "RED Shoes!", "", "  café   naïve ", "👟 size 42", "红色 运动鞋", "long " * 300]

@@ -10,14 +10,14 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from gcl.export.formats import FORMATS
-from gcl.export.golden import damaged_texts, golden_images, golden_texts
-from gcl.export.round_trip import LEAST_COSINE, NEAR, RoundTripError, round_trip, round_trip_table
-from gcl.export.round_trip_case import make_case, read_case
-from gcl.export.round_trip_layers import first_difference
-from gcl.export.round_trip_process import compare
+from gcl.export.formats.registry import FORMATS
+from gcl.export.verify.case import make_case, read_case
+from gcl.export.verify.diagnose import first_difference
+from gcl.export.verify.golden import damaged_texts, golden_images, golden_texts
+from gcl.export.verify.round_trip import LEAST_COSINE, NEAR, RoundTripError, round_trip, round_trip_table
+from gcl.export.verify.worker import compare
 from gcl.model.load import load_model
-from gcl.retrieval.task import ListRecords, task_from_qrels
+from gcl.retrieval.tasks.task import ListRecords, task_from_qrels
 from gcl.schema import Field, Modality, Schema
 
 SCHEMA = Schema(
@@ -100,7 +100,7 @@ def test_a_drawn_task_keeps_the_judged_documents(models, task):
 
 def test_the_case_searches_as_the_run_does(models, task):
     """Vectors fused from the case's unique values are those of the run's own evaluation."""
-    from gcl.retrieval.embed import embed
+    from gcl.retrieval.embedding.embed import embed
 
     encoder, _, case = models("clip")
     sample = case.tasks[0]

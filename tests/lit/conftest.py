@@ -3,7 +3,7 @@
 import pytest
 from jobs import Job, Zygote
 
-from gcl.runs import RunFolder
+from gcl.run.folder import RunFolder
 
 
 @pytest.fixture(scope="session")

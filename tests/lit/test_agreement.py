@@ -10,8 +10,8 @@ import pytest
 from jobs import batches, losses, read_steps
 
 from gcl.cli import main
-from gcl.commands.resuming import check_unchanged
-from gcl.config import compose, load_config, typed
+from gcl.config.compose import compose, load_config, typed
+from gcl.run.resume import check_unchanged
 
 
 def test_a_rank_with_another_config_is_named(start):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from gcl.lit.chunked import encode_chunked
+from gcl.lit.grad_cache import encode_chunked
 
 
 class Net(nn.Module):

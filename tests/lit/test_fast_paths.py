@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from gcl.assembly import choose_precision
-from gcl.config import build, compose, typed
-from gcl.data.batch import SideBatch
+from gcl.config.compose import build, compose, typed
+from gcl.data.batches.batch import SideBatch
 from gcl.lit.encode import rows_of
 from gcl.model.load import load_model
+from gcl.run.build import choose_precision
 from gcl.schema import Field, Modality, Schema
 
 

@@ -7,8 +7,8 @@ import torch
 from jobs import losses
 from torch import nn
 
+from gcl.lit.auto_micro_batch import saved_bytes
 from gcl.lit.checkpoint import read_checkpoint
-from gcl.lit.microbatch import saved_bytes
 
 
 def test_saved_bytes_are_what_autograd_keeps():
@@ -25,7 +25,7 @@ def test_auto_is_the_whole_batch_where_it_fits_and_smaller_where_not(start, whol
     assert losses(plenty.done()) == losses(whole)
     assert "Micro-batches of all" in plenty.log()
     scarce = start(
-        "train.micro_batch=auto", "callbacks.fit={_target_: gcl.lit.microbatch.FitMicroBatch, budget: 4000000}",
+        "train.micro_batch=auto", "callbacks.fit={_target_: gcl.lit.auto_micro_batch.FitMicroBatch, budget: 4000000}",
         "train.validate_every=3 steps",
     )  # fmt: skip
     assert losses(scarce.done()) == pytest.approx(losses(whole), abs=2e-5)

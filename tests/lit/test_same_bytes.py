@@ -13,7 +13,7 @@ import torch
 from jobs import batches, read_steps
 
 from gcl.lit.checkpoint import checkpoint_step, read_checkpoint
-from gcl.runs import RunFolder
+from gcl.run.folder import RunFolder
 
 ROOT = Path(__file__).parents[2]
 WORDS = ["train.max_steps=8", "train.checkpoint_every=3", "train.validate_every=4 steps", "evaluate.batch_size=4"]

@@ -14,7 +14,7 @@ import pytest
 from jobs import batches, read_steps
 
 from gcl.lit.checkpoint import checkpoint_step
-from gcl.runs import RunFolder
+from gcl.run.folder import RunFolder
 
 ROOT = Path(__file__).parents[2]
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_dir
 
-from gcl.config import register
-from gcl.mistakes import conf_folder
+from gcl.config.compose import register
+from gcl.errors import conf_folder
 
 ROOT = Path(__file__).parents[2]
 

@@ -15,9 +15,9 @@ import traceback
 def main():
     import torch
 
-    import gcl.commands.fitting
-    import gcl.data.prepare
+    import gcl.data.prepare.prepare
     import gcl.retrieval.page.page
+    import gcl.run.training
     from gcl.cli import main as gcl
 
     torch.set_num_threads(1)

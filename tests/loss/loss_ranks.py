@@ -33,7 +33,7 @@ from loss_cases import (
 )
 from torch import Tensor, nn
 
-from gcl.lit.chunked import encode_chunked
+from gcl.lit.grad_cache import encode_chunked
 from gcl.loss.gather import gather_rows, own_rows, world
 from gcl.loss.gcl import GCLLoss, Part, Term
 

@@ -160,8 +160,8 @@ def test_positive_of_identical_queries_is_negative_along_rows():
 
 
 def test_the_config_says_what_a_weight_counts_for():
-    from gcl.config import compose, typed
-    from gcl.mistakes import ConfigError
+    from gcl.config.compose import compose, typed
+    from gcl.errors import ConfigError
 
     def given(*words):
         return typed(compose(["loss=gcl_sigmoid", *words])).loss.sigmoid_weight.value

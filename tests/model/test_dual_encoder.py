@@ -5,7 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from gcl.data.batch import Features, SideBatch
+from gcl.data.batches.batch import Features, SideBatch
 from gcl.model.load import load_model
 from gcl.schema import Field, Modality, Schema
 

@@ -5,9 +5,9 @@ import pytest
 import torch
 from PIL import Image
 
-from gcl.data.batch import SideReader
-from gcl.data.shards import ShardWriter
-from gcl.data.store import RecordStore
+from gcl.data.batches.batch import SideReader
+from gcl.data.store.shard_writer import ShardWriter
+from gcl.data.store.store import RecordStore
 from gcl.model.features import cached_features
 from gcl.model.load import load_model
 from gcl.schema import Field, Modality

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from gcl.data.batch import SideBatch
+from gcl.data.batches.batch import SideBatch
 from gcl.model import lite
 from gcl.model.load import load_model
 from gcl.schema import Field, Modality, Schema

@@ -8,7 +8,7 @@ import open_clip
 import pytest
 import torch
 
-from gcl.data.batch import SideBatch
+from gcl.data.batches.batch import SideBatch
 from gcl.model.load import load_model
 from gcl.schema import Field, Modality, Schema
 

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from gcl.retrieval.evaluate import result_of
-from gcl.retrieval.task import ListRecords, task_from_qrels
+from gcl.retrieval.tasks.task import ListRecords, task_from_qrels
 from gcl.schema import Field, Modality, Schema
 
 ATTACK = "</script><script>window.hacked = 1</script><img src=x onerror='window.hacked = 2'>\u202e{{7*7}} & \"co\""

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from page_shop import ATTACK, answers, picture, shop, shop_task
 
+from gcl.retrieval.metrics.statistics import Comparison, compare
 from gcl.retrieval.page.choose import chosen
 from gcl.retrieval.page.curve import read_curves, thinned
 from gcl.retrieval.page.figures import round_ticks
@@ -14,7 +15,6 @@ from gcl.retrieval.page.page import write_page
 from gcl.retrieval.page.slices import all_slices, query_slices
 from gcl.retrieval.page.thumbnails import Album, thumbnail
 from gcl.retrieval.page.words import of_hundred, outcome, verdict
-from gcl.retrieval.statistics import Comparison, compare
 
 
 def data_of(path) -> dict:

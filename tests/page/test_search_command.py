@@ -4,8 +4,8 @@ import pytest
 from page_shop import shop
 
 from gcl.commands.search import _SETTING, search_words, table
-from gcl.mistakes import ConfigError
-from gcl.retrieval.task import ListRecords
+from gcl.errors import ConfigError
+from gcl.retrieval.tasks.task import ListRecords
 
 
 def test_words_with_an_equals_sign_are_settings_and_others_the_query():

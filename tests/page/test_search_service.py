@@ -14,8 +14,8 @@ pytest.importorskip("python_multipart", reason="the search page needs the extra:
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from gcl.retrieval.embed import embed
-from gcl.retrieval.task import ListRecords
+from gcl.retrieval.embedding.embed import embed
+from gcl.retrieval.tasks.task import ListRecords
 from gcl.schema import Field, Modality, Schema
 from gcl.serve.app import PICTURE_BYTES, build_app
 from gcl.serve.engine import BadRequest, Engine

@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 from gcl.model.load import load_model
-from gcl.retrieval.task import ListRecords
+from gcl.retrieval.tasks.task import ListRecords
 from gcl.schema import Field, Modality, Schema
 
 SCHEMA = Schema(

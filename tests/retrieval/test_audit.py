@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from gcl.retrieval.audit import audit
-from gcl.retrieval.task import ListRecords, task_from_qrels
+from gcl.retrieval.tasks.audit import audit
+from gcl.retrieval.tasks.task import ListRecords, task_from_qrels
 from gcl.schema import Field
 
 QUERY, DOCUMENT = {"query": Field()}, {"title": Field(), "brand": Field()}

@@ -13,12 +13,12 @@ import torch
 import torch.distributed as distributed
 from small_models import SCHEMA, documents, picture, tiny_encoder
 
-from gcl.data.batch import SideReader
-from gcl.data.shards import ShardWriter
-from gcl.data.store import RecordStore
-from gcl.retrieval.cache import Cache, embedding_key
-from gcl.retrieval.embed import embed
-from gcl.retrieval.task import ListRecords
+from gcl.data.batches.batch import SideReader
+from gcl.data.store.shard_writer import ShardWriter
+from gcl.data.store.store import RecordStore
+from gcl.retrieval.embedding.cache import Cache, embedding_key
+from gcl.retrieval.embedding.embed import embed
+from gcl.retrieval.tasks.task import ListRecords
 from gcl.schema import Field, Schema
 
 
@@ -160,9 +160,9 @@ def test_a_large_corpus_is_never_in_memory_as_a_whole(tmp_path):
     """Growth of this process's own memory while 180 MiB of embeddings are made, fused and searched."""
     code = """
 import sys, numpy as np, torch
-from gcl.retrieval.embed import embed
-from gcl.retrieval.task import ListRecords
-from gcl.retrieval.search import search
+from gcl.retrieval.embedding.embed import embed
+from gcl.retrieval.tasks.task import ListRecords
+from gcl.retrieval.search.search import search
 from gcl.schema import Field, Schema
 
 class Pieces:

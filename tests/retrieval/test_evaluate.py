@@ -5,15 +5,15 @@ import pytest
 import torch
 from small_models import SCHEMA, documents, queries, tiny_encoder
 
-from gcl.data.shards import ShardWriter
-from gcl.data.store import RecordStore
+from gcl.data.store.shard_writer import ShardWriter
+from gcl.data.store.store import RecordStore
 from gcl.retrieval import evaluate as module
-from gcl.retrieval.embed import embed
+from gcl.retrieval.embedding.embed import embed
 from gcl.retrieval.evaluate import evaluate, result_of
-from gcl.retrieval.metrics import measure
-from gcl.retrieval.search import search
-from gcl.retrieval.task import from_prepared, task_from_qrels
-from gcl.retrieval.torchmetric import RetrievalMetrics
+from gcl.retrieval.metrics.metrics import measure
+from gcl.retrieval.metrics.torchmetric import RetrievalMetrics
+from gcl.retrieval.search.search import search
+from gcl.retrieval.tasks.task import from_prepared, task_from_qrels
 
 METRICS = ["ndcg@10", "mrr@10", "recall@20", "err_grades@10"]
 

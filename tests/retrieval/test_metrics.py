@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import pytrec_eval
 
-from gcl.retrieval.metrics import Hits, measure
-from gcl.retrieval.names import parse_metric
-from gcl.retrieval.order import id_ranks, with_ties
-from gcl.retrieval.task import Judgments
+from gcl.retrieval.metrics.metrics import Hits, measure
+from gcl.retrieval.metrics.names import parse_metric
+from gcl.retrieval.search.ties import id_ranks, with_ties
+from gcl.retrieval.tasks.task import Judgments
 
 CUTOFFS = (1, 3, 10, 25)
 OURS_AND_THEIRS = {

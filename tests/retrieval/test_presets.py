@@ -4,13 +4,15 @@ import numpy as np
 import pytest
 from small_models import SCHEMA, documents, queries
 
-from gcl.retrieval import compress, slices, sweep
-from gcl.retrieval.compress import Form, compression_table
-from gcl.retrieval.embed import FieldEmbeddings
+from gcl.retrieval.analysis import compression as compress
+from gcl.retrieval.analysis import slices
+from gcl.retrieval.analysis import weight_sweep as sweep
+from gcl.retrieval.analysis.compression import Form, compression_table
+from gcl.retrieval.embedding.embed import FieldEmbeddings
 from gcl.retrieval.evaluate import result_of
-from gcl.retrieval.presets import Rules, rescale, sample, sorting_keys, under, with_queries
-from gcl.retrieval.search import search
-from gcl.retrieval.task import ListRecords, task_from_qrels
+from gcl.retrieval.search.search import search
+from gcl.retrieval.tasks.protocol import Rules, rescale, sample, sorting_keys, under, with_queries
+from gcl.retrieval.tasks.task import ListRecords, task_from_qrels
 
 
 def small_task(seed=0, asked=30, corpus=80, relevance=lambda g: float(g.random())):

@@ -20,8 +20,8 @@ from gcl.retrieval.report import (
     single_rows,
     write_metrics,
 )
-from gcl.retrieval.task import task_from_qrels
-from gcl.retrieval.trec import read_qrels, read_run, write_qrels, write_run
+from gcl.retrieval.tasks.task import task_from_qrels
+from gcl.retrieval.tasks.trec import read_qrels, read_run, write_qrels, write_run
 
 METRICS = ["ndcg@10", "map", "recall@5"]
 

@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 
+from gcl.retrieval.analysis.retention import as_dict, as_text, retained
 from gcl.retrieval.evaluate import TaskResult
-from gcl.retrieval.general import General, classification, read_folder
-from gcl.retrieval.retention import as_dict, as_text, retained
+from gcl.retrieval.tasks.general import General, classification, read_folder
 from gcl.schema import Field, Schema
 
 

@@ -10,12 +10,12 @@ import torch
 import torch.distributed as distributed
 from hypothesis import given, settings, strategies
 
-from gcl.retrieval import search as module
-from gcl.retrieval.candidates import capacity
-from gcl.retrieval.exact import exact_scores
-from gcl.retrieval.int8 import Int8Scan
-from gcl.retrieval.order import id_ranks, pack, unpack
-from gcl.retrieval.search import search
+from gcl.retrieval.search import search as module
+from gcl.retrieval.search.candidates import capacity
+from gcl.retrieval.search.exact import exact_scores
+from gcl.retrieval.search.int8 import Int8Scan
+from gcl.retrieval.search.search import search
+from gcl.retrieval.search.ties import id_ranks, pack, unpack
 
 
 def vectors(rows: int, width: int, seed: int, *, repeats: float = 0.0) -> np.ndarray:

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from gcl.data.catalog import Catalog, Task
-from gcl.data.columns import read_columns
-from gcl.retrieval.slices import MOST_VALUES, needed_columns, slice_columns, slices
-from gcl.retrieval.task import ListRecords, task_from_qrels
+from gcl.data.prepare.columns import read_columns
+from gcl.retrieval.analysis.slices import MOST_VALUES, needed_columns, slice_columns, slices
+from gcl.retrieval.tasks.task import ListRecords, task_from_qrels
 from gcl.schema import Field, Modality, Schema
 
 SCHEMA = Schema({"query": Field()}, {"image": Field(Modality.image), "brand": Field()})

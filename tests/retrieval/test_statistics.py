@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from gcl.retrieval.statistics import bootstrap, compare, holm, randomization_test
+from gcl.retrieval.metrics.statistics import bootstrap, compare, holm, randomization_test
 
 
 def enumerated(difference):
@@ -77,7 +77,7 @@ def test_what_cannot_be_compared_is_refused():
 
 
 def test_bootstrap_of_several_metrics_at_once_is_that_of_each(monkeypatch):
-    from gcl.retrieval import statistics
+    from gcl.retrieval.metrics import statistics
 
     values = np.random.default_rng(0).random((57, 5))
     monkeypatch.setattr(statistics, "_VALUES", 57 * 300)  # several blocks of draws

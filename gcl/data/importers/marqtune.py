@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from gcl.data.catalog import Catalog, Download, Split, Task
-from gcl.data.tables import open_table
+from gcl.data.tables.table import open_table
 from gcl.schema import Field, Modality
 
 _KINDS = {"text": Modality.text, "image_pointer": Modality.image}

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gcl.retrieval.evaluate import TaskResult
-from gcl.retrieval.task import RetrievalTask
+from gcl.retrieval.tasks.task import RetrievalTask
 
 DESCRIPTIONS = {
     "zero_shot": ("New searches, new products", "neither was in the training data"),

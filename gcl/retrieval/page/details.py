@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from gcl.data.store import Records
+from gcl.data.store.records import Records
 from gcl.retrieval.page.contest import Entry
 from gcl.retrieval.page.thumbnails import Album
 from gcl.schema import Modality

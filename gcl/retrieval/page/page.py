@@ -20,7 +20,7 @@ from gcl.retrieval.page.markup import Markup, join, tag
 from gcl.retrieval.page.slices import all_slices
 from gcl.retrieval.page.words import FEW, outcome, verdict
 from gcl.retrieval.report import audit_lines, comparison_rows, single_rows
-from gcl.retrieval.task import RetrievalTask
+from gcl.retrieval.tasks.task import RetrievalTask
 
 _STYLES = ("base.css", "report.css")
 _SCRIPTS = ("dom.js", "tables.js", "results.js", "queries.js")

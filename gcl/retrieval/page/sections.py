@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from gcl.retrieval.metrics.statistics import Comparison
 from gcl.retrieval.page.contest import Entry
 from gcl.retrieval.page.figures import share_bar
 from gcl.retrieval.page.markup import Markup, join, tag, untrusted
 from gcl.retrieval.page.words import FEW, explained, interval, outcome, signed, spelled, verdict
-from gcl.retrieval.statistics import Comparison
 
 
 def head(entry: Entry, comparison: Comparison, metric: str, label: str, base: str) -> Markup:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from gcl.retrieval.task import RetrievalTask
+from gcl.retrieval.tasks.task import RetrievalTask
 from gcl.schema import Modality
 
 Columns = dict[str, list[str]]

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from gcl.retrieval.metrics.statistics import Comparison, compare
 from gcl.retrieval.page.contest import Entry
 from gcl.retrieval.page.figures import share_bar, whisker
 from gcl.retrieval.page.markup import Markup, join, tag, untrusted
 from gcl.retrieval.page.words import FEW, interval, signed, spelled
 from gcl.retrieval.report import Row, SingleRow
-from gcl.retrieval.statistics import Comparison, compare
 
 _SLICE_SAMPLES = 2000
 

@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 from PIL import Image, ImageOps
 
-from gcl.data.images import to_rgb
-from gcl.data.shards import content_hash
+from gcl.data.store.shard_writer import content_hash
+from gcl.data.tables.images import to_rgb
 
 _QUALITY = 62
 _FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF")

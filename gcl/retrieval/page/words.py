@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gcl.retrieval.names import parse_metric
-from gcl.retrieval.statistics import Comparison
+from gcl.retrieval.metrics.names import parse_metric
+from gcl.retrieval.metrics.statistics import Comparison
 
 FEW = 20
 

@@ -1,0 +1,155 @@
+"""What an export makes with the run's catalog: a model between base and tuned, ONNX in fewer bits, embeddings."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from gcl.config.schema import RunConfig
+from gcl.errors import ConfigError
+from gcl.run.console import say
+from gcl.run.folder import RunFolder
+
+EMBEDDINGS = "embeddings"
+_PICTURES = 64  # that int8 convolutions are calibrated with
+
+
+@dataclass
+class DataOptions:
+    """alpha: a number from 0 (the base) to 1 (the tuned model), or auto: chosen on the dev tasks; null: the tuned one.
+
+    onnx: fp32, and fp16 or int8 beside it, with what they lose on the dev tasks. embeddings: fused or fields, the
+    catalog's vectors (formats=[embeddings] means fused); dtype: float32 or float16; queries: theirs, too; index:
+    faiss-flat, faiss-hnsw or usearch beside them. latency: seconds to time each format for; 0: not at all.
+    """
+
+    alpha: Any = None
+    onnx: list[str] = field(default_factory=lambda: ["fp32"])
+    embeddings: str | None = None
+    dtype: str = "float32"
+    queries: bool = False
+    index: str | None = None
+    latency: float = 3.0
+
+
+class ExportData:
+    """The options, checked, and what they ask for; the catalog is opened when it is needed for the first time."""
+
+    def __init__(self, options: DataOptions, formats: list[str] | None, run: RunFolder, config: RunConfig) -> None:
+        from gcl.export.formats.onnx_precision import check_precisions
+        from gcl.export.vectors.write import Wanted
+        from gcl.run.interpolation import parse_alpha
+
+        self.run, self.config = run, config
+        self.sections: list[str] = []  # of the card, in Markdown: what was measured on the way
+        self.seconds = options.latency
+        self.alpha = parse_alpha(options.alpha)
+        check_precisions(options.onnx)
+        self.precisions = options.onnx
+        if len(options.onnx) > 1 and formats is not None and "onnx" not in formats:
+            raise ConfigError(f"onnx=[{','.join(options.onnx)}] needs onnx among the formats.")
+        content = options.embeddings or ("fused" if EMBEDDINGS in (formats or ()) else None)
+        self.wanted = None
+        if content is not None:
+            self.wanted = Wanted(content, options.dtype, options.queries, options.index).check()
+        elif options.queries or options.index or options.dtype != "float32":
+            raise ConfigError("dtype, queries and index belong to the embeddings: give embeddings=fused, too.")
+
+    @cached_property
+    def prepared(self):
+        from gcl.data.prepare.mixed import open_catalog
+
+        return open_catalog(self.config.data, self.config.cache_dir)
+
+    def between(self, checkpoint: Path | None):
+        """The model at alpha (see `gcl.run.interpolation.Between`); None where no alpha is asked for."""
+        if self.alpha is None:
+            return None
+        from gcl.run.interpolation import between
+
+        return between(self.run, self.config, self.prepared, self.alpha, checkpoint=checkpoint)
+
+    def write(self, encoder: Any, folder: Path, formats: list[str], found: Any = None) -> dict[str, list[str]]:
+        """Adds alpha.json, ONNX precisions and embeddings to a folder of written formats; {format: notes}."""
+        notes: dict[str, list[str]] = {}
+        if found is not None:
+            from gcl.run.interpolation import alpha_lines
+
+            (folder / "alpha.json").write_text(json.dumps(found.record, indent=2) + "\n", encoding="utf-8")
+            self.sections += ["## Between base and tuned", "", *alpha_lines(found.record), ""]
+        if "onnx" in formats and len(self.precisions) > 1:
+            notes["onnx precisions"] = self._precisions(encoder, folder)
+        if self.wanted is not None:
+            notes[EMBEDDINGS] = self._embeddings(encoder, folder)
+        if self.seconds > 0:
+            self._time(encoder, folder, formats)
+        return notes
+
+    def _precisions(self, encoder: Any, folder: Path) -> list[str]:
+        from gcl.export.formats.onnx_precision import add_precisions, measure_precisions, quality_table
+        from gcl.run.measurement import measurement_of
+
+        notes = add_precisions(encoder, folder, self.precisions, pictures=self._pictures(encoder))
+        evaluate = self.config.evaluate
+        measurement = measurement_of(evaluate, self.config.data, self.prepared)
+        quality = measure_precisions(
+            folder, encoder, lambda model: measurement(model, "dev", [evaluate.monitor], passing=True),
+            metric=evaluate.monitor,
+        )  # fmt: skip
+        self.sections += ["## ONNX in fewer bits", "", *quality_table(quality), ""]
+        for task, rows in quality["tasks"].items():
+            for precision, row in rows.items():
+                if precision != "torch":
+                    told = f"{row['change']:+.4f} ({row['low']:+.4f} … {row['high']:+.4f})"
+                    say(f"{task}, {precision}: {evaluate.monitor} {row['mean']:.4f}, {told}")
+        return notes
+
+    def _pictures(self, encoder: Any) -> list[bytes]:
+        """Pictures from all over the catalog."""
+        import numpy as np
+
+        from gcl.schema import Modality
+
+        documents, found = self.prepared.documents, []
+        names = [name for name, spec in encoder.schema.document.items() if spec.modality is Modality.image]
+        rows = np.unique(np.linspace(0, max(len(documents) - 1, 0), 4 * _PICTURES).astype(np.int64))
+        for name in names:
+            found += [data for data in documents.column(name, rows) if data is not None]
+        return found[:: max(1, len(found) // _PICTURES)][:_PICTURES]
+
+    def _embeddings(self, encoder: Any, folder: Path) -> list[str]:
+        from gcl.export.vectors.write import write_embeddings
+        from gcl.run.measurement import frozen_features
+
+        config, prepared = self.config, self.prepared
+        return write_embeddings(
+            encoder, {"document": prepared.documents, "query": prepared.queries}, folder, self.wanted,
+            data=prepared.fingerprint, batch_size=config.evaluate.batch_size, workers=config.train.workers,
+            features=frozen_features(encoder, prepared, config.cache_dir, workers=config.train.workers), progress=True,
+        )  # fmt: skip
+
+    def _time(self, encoder: Any, folder: Path, formats: list[str]) -> None:
+        """latency.json and the card's table: each format as a user loads it, on this machine."""
+        from gcl.export.formats.registry import FORMATS
+        from gcl.export.latency import latency_record, latency_table, measure_latency
+        from gcl.schema import Modality
+
+        images, timings = encoder.tower(Modality.image) is not None, []
+        for name in formats:
+            timings += measure_latency(name, FORMATS[name].load(folder), images=images, seconds=self.seconds)
+        if self.precisions != ["fp32"] and "onnx" in formats:
+            from gcl.export.formats.onnx_session import LoadedOnnx
+
+            for precision in (name for name in self.precisions if name != "fp32"):
+                loaded = LoadedOnnx(folder, precision)
+                timings += measure_latency(f"onnx {precision}", loaded, images=images, seconds=self.seconds)
+        if not timings:
+            return
+        record = latency_record(timings)
+        (folder / "latency.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        self.sections += [
+            "## How fast it is", "", f"On {record['machine']}, {record['measured']}.", "", *latency_table(timings), "",
+        ]  # fmt: skip

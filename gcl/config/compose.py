@@ -1,0 +1,263 @@
+"""The typed config of a run, how it is composed from conf/, and build(), which turns a node into an object.
+
+Everything here is checked before torch is imported: a typo, a wrong type or an unknown choice is refused by name.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
+
+from gcl.config.checks import check
+from gcl.config.schema import RunConfig
+from gcl.data.catalog import Catalog
+from gcl.data.mix import check_names, complete_mix
+from gcl.errors import ConfigError, conf_folder, explain, nearest, unknown_key
+
+
+def register() -> None:
+    """Makes RunConfig the ground that conf/config.yaml is composed on."""
+    from hydra.core.config_store import ConfigStore
+
+    ConfigStore.instance().store(name="run_schema", node=RunConfig)
+
+
+def compose(overrides: Sequence[str] = (), *, config_dir: str | os.PathLike | None = None) -> DictConfig:
+    """The config that these command line words mean, unresolved. Raises ConfigError.
+
+    config_dir: a folder of one's own (with data/my_catalog.yaml, say) searched after conf/.
+    """
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+
+    register()
+    words = [_opened(word) for word in overrides]
+    if config_dir is not None:
+        if not Path(config_dir).is_dir():
+            raise ConfigError(f"--config-dir {config_dir}: there is no such folder.")
+        words.append(f"hydra.searchpath=[{Path(config_dir).resolve().as_uri()}]")
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(conf_folder().resolve()), version_base="1.3"):
+        try:
+            config = hydra_compose("config", overrides=words)
+            with_catalogs(config, words)
+            typed(config)
+            return config
+        except ConfigError:
+            raise
+        except Exception as error:  # Hydra and OmegaConf raise a dozen kinds for what is one thing: a word they refuse
+            raise explain(error, _known_keys(words), config_dir) from error
+
+
+_MAPPINGS = (
+    "data.query", "data.document", "data.tasks", "data.own_queries", "optim.rules", "callbacks", "evaluate.retention",
+)  # fmt: skip
+_PATHS = (
+    "run",
+    "run_dir",
+    "out",
+    "cache_dir",
+    "train.resume",
+    "model.name",
+    "data.root",
+    "data.products",
+    "data.pairs",
+)
+_NODES = (
+    "data.mix",
+    "data.catalogs",
+    "trainer.options",
+    "optim.optimizer",
+    "optim.schedule",
+    "loss.score_to_weight",
+    "logger",
+    "callbacks",
+)
+
+
+def _opened(word: str) -> str:
+    """Hydra wants "++" before a key that is new; here, where new keys belong, it is understood.
+
+    >>> _opened("optim.rules={visual.*: {rate: 0.1}}"), _opened("loss.score_to_weight.floor=0.1")
+    ('++optim.rules={visual.*: {rate: 0.1}}', '++loss.score_to_weight.floor=0.1')
+    >>> _opened("train.epochs=3")
+    'train.epochs=3'
+    """
+    key, _, value = word.partition("=")
+    if key in _PATHS and value and value != "null" and value[0] not in "'\"$":
+        return f"{key}='" + value.replace("'", "\\'") + "'"  # any character may stand in a path
+    mapping, _, name = key.rpartition(".")
+    if value.startswith("{") and mapping in _MAPPINGS:
+        return f"++{mapping}={{{name}: {value}}}"
+    if value.startswith("{") and key in _MAPPINGS or key.startswith(tuple(f"{node}." for node in _NODES)):
+        return f"++{word}"
+    return word
+
+
+def _known_keys(words: Sequence[str]) -> set[str]:
+    """Every key that could have been meant: those of the chosen YAMLs, if they compose, and the groups."""
+    from hydra import compose as hydra_compose
+
+    choices = [word for word in words if "." not in word.partition("=")[0].replace("hydra.searchpath", "hydra")]
+    groups = {path.name for path in conf_folder().iterdir() if path.is_dir()}
+    for tried in (choices, []):
+        try:
+            return _keys(hydra_compose("config", overrides=tried)) | groups
+        except Exception:  # one of the choices is what is being explained
+            continue
+    return _keys(OmegaConf.structured(RunConfig)) | groups
+
+
+def with_catalogs(config: DictConfig, words: Sequence[str] = ()) -> None:
+    """Puts the YAML of each catalog that data.mix names below data.catalogs; what stood there goes on top of it."""
+    from hydra import compose as hydra_compose
+
+    where = [word for word in words if word.startswith("hydra.searchpath=")]
+    for name in config.data.mix:
+        whole = OmegaConf.to_container(hydra_compose("config", overrides=[f"data={name}", *where]).data)
+        on_top = config.data.catalogs.get(name) or {}
+        with open_dict(config.data.catalogs):
+            merged = OmegaConf.merge(OmegaConf.structured(Catalog), whole, on_top)
+            config.data.catalogs[name] = OmegaConf.to_container(merged)
+
+
+def typed(config: DictConfig) -> RunConfig:
+    """The config as dataclasses, everything resolved. Raises ConfigError for a value that is missing or impossible."""
+    try:
+        missing = sorted(OmegaConf.missing_keys(config))
+        if missing:
+            raise ConfigError(
+                f"No value for {', '.join(missing)}: set it in a YAML or as {missing[0]}=… on the command line."
+            )
+        # Merged once more so that keys added with "+" are refused like any other unknown one.
+        strict = OmegaConf.merge(OmegaConf.structured(RunConfig), OmegaConf.to_container(config, resolve=True))
+        run: RunConfig = OmegaConf.to_object(strict)  # type: ignore[assignment]
+        run.data = _with_whole_catalogs(run.data)
+    except OmegaConfBaseException as error:
+        raise explain(error, _keys(OmegaConf.structured(RunConfig))) from error
+    check(run)
+    return run
+
+
+def _with_whole_catalogs(data: Catalog) -> Catalog:
+    try:
+        check_names(data)
+        for name, catalog in data.catalogs.items():
+            data.catalogs[name] = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Catalog), catalog))
+        return complete_mix(data) if data.mix else data
+    except ValueError as error:
+        if isinstance(error, OmegaConfBaseException):  # which may be ValueErrors, too
+            raise
+        raise ConfigError(str(error)) from error
+
+
+def catalog_of(word: str) -> Catalog:
+    """The catalog of a name in conf/data, or of a YAML's path. Raises ConfigError."""
+    if not word.endswith((".yaml", ".yml")):
+        return typed(compose([f"data={word}"])).data
+    if not Path(word).is_file():
+        raise ConfigError(f"There is no file {word}: give a name of conf/data or the path of a catalog's YAML.")
+    try:
+        return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Catalog), OmegaConf.load(word)))
+    except OmegaConfBaseException as error:
+        raise explain(error, _keys(OmegaConf.structured(Catalog))) from error
+
+
+def load_config(path: str | os.PathLike) -> RunConfig:
+    """A run folder's config.yaml, typed. Raises ConfigError, also for a word that gcl once had."""
+    structure = OmegaConf.structured(RunConfig)
+    try:
+        merged = OmegaConf.merge(structure, OmegaConf.load(path))
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"{path}: {explain(error, _keys(structure))}") from error
+    return typed(merged)
+
+
+def with_words(run: RunConfig, words: Sequence[str]) -> RunConfig:
+    """A run's config with words like `data.document.title.weight=0` or `~data.document.image` on top."""
+    config = OmegaConf.structured(run)
+    try:
+        for word in words:
+            key, _, value = word.lstrip("+~").partition("=")
+            parent, _, last = key.rpartition(".")
+            above = OmegaConf.select(config, parent) if parent else config
+            if above is None or word.startswith("~") and last not in above:  # merging would make what is not there
+                raise unknown_key(key, _keys(config))
+            if word.startswith("~"):
+                del above[last]
+            else:
+                config = OmegaConf.merge(config, OmegaConf.from_dotlist([f"{key}={value}"]))
+    except (OmegaConfBaseException, KeyError, TypeError) as error:
+        raise explain(error, _keys(config)) from error
+    return typed(config)
+
+
+def save_config(run: RunConfig, path: str | os.PathLike) -> None:
+    beside = Path(f"{path}.new")
+    beside.write_text(OmegaConf.to_yaml(OmegaConf.structured(run), resolve=True), encoding="utf-8")
+    os.replace(beside, path)
+
+
+def flatten(run: RunConfig) -> dict[str, Any]:
+    """{dotted key: plain value} of a whole config; lists count as values."""
+    found: dict[str, Any] = {}
+
+    def add(prefix: str, value: Any) -> None:
+        if isinstance(value, dict) and value:
+            for key, below in value.items():
+                add(f"{prefix}.{key}" if prefix else str(key), below)
+        else:
+            found[prefix] = value
+
+    add("", OmegaConf.to_container(OmegaConf.structured(run), resolve=True, enum_to_str=True))
+    return found
+
+
+def options_from(kind: type, words: Sequence[str], *, command: str) -> Any:
+    """A dataclass of options from words key=value, typed. `command` is an example for the error."""
+    known = list(kind.__dataclass_fields__)
+    for word in words:
+        key, equals, _ = word.partition("=")
+        if not equals:
+            raise ConfigError(f"{word!r} is no setting: {command}")
+        if key.split(".")[0] not in known:
+            raise ConfigError(f"There is no option {key!r} here.{nearest(key, known)} For example: {command}")
+    try:
+        options = OmegaConf.merge(OmegaConf.structured(kind), OmegaConf.from_dotlist(list(words)))
+        if missing := sorted(OmegaConf.missing_keys(options)):
+            raise ConfigError(f"{missing[0]}= is needed: {command}")
+        return OmegaConf.to_object(options)
+    except OmegaConfBaseException as error:
+        raise explain(error, set(known)) from error
+
+
+def build(node: Any, *args: Any, **extra: Any) -> Any:
+    """The object a `_target_` node names; None stays None."""
+    if node is None:
+        return None
+    from hydra.errors import InstantiationException
+    from hydra.utils import instantiate
+
+    try:
+        return instantiate(OmegaConf.create(node) if isinstance(node, dict) else node, *args, **extra)
+    except InstantiationException as error:
+        raise ConfigError(
+            f"{node.get('_target_')} cannot be built: {' '.join(str(error.__cause__ or error).split())}"
+        ) from error
+
+
+def _keys(config: Any, prefix: str = "") -> set[str]:
+    """All dotted keys of a structured config."""
+    found: set[str] = set()
+    for key in config:
+        name = f"{prefix}{key}"
+        found.add(name)
+        if not OmegaConf.is_missing(config, key) and isinstance(config[key], DictConfig):
+            found |= _keys(config[key], name + ".")
+    return found

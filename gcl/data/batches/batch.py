@@ -1,0 +1,250 @@
+"""Rows -> tensors: the one path that training, validation and search take from stored records to model input."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from gcl.data.batches.plan import Plan
+from gcl.data.store.prepared import Pairs
+from gcl.data.store.records import Records, Subset
+from gcl.schema import Field, Modality
+
+
+class Features(NamedTuple):
+    """A frozen trunk's cached output in the place of the raw input."""
+
+    value: Tensor  # [B, …]
+
+
+class SideBatch(NamedTuple):
+    """One side of B records."""
+
+    fields: dict[str, Tensor | Features]  # image: uint8 [B, 3, S, S]; text: int64 [B, L]
+    present: Tensor  # bool [B, F], F in the order of the schema
+
+
+class PairBatch(NamedTuple):
+    """One rank's share of a global batch of N pairs over W ranks.
+
+    `query` and `document` hold this rank's contiguous share of the batch's distinct records, equally many on every
+    rank. Once all ranks' embeddings are gathered in rank order, `query_row` and `document_row` say which of them
+    belongs to which pair. The rest is the same on every rank.
+    """
+
+    query: SideBatch
+    document: SideBatch
+    query_row: Tensor  # int64 [N]
+    document_row: Tensor  # int64 [N]
+    score: Tensor  # float32 [N]
+    query_id: Tensor  # int64 [N], row in the store
+    document_id: Tensor  # int64 [N]
+    step: int
+
+
+class Preprocess(Protocol):
+    """What a model asks of its input. It may also have `augment(bytes, rng) -> uint8 [3, S, S]` for training images."""
+
+    def image(self, data: bytes) -> Tensor: ...  # uint8 [3, S, S]
+    def text(self, texts: list[str]) -> Tensor: ...  # int64 [n, L]
+
+
+class TextCache:
+    """text -> token ids, for the last `capacity` different strings: each is tokenized once while it stays.
+
+    The ids lie in one table, so a batch is one fancy index. Pickling leaves the contents behind.
+    """
+
+    def __init__(self, preprocess: Preprocess, capacity: int = 1 << 15) -> None:
+        self.preprocess, self.capacity = preprocess, capacity
+        self._slot: OrderedDict[str, int] = OrderedDict()
+        self._table: Tensor | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_slot": OrderedDict(), "_table": None}
+
+    def __call__(self, texts: Sequence[str]) -> Tensor:
+        """Token ids int64 [n, L]."""
+        distinct = dict.fromkeys(texts)
+        if len(distinct) > self.capacity:
+            return self.preprocess.text(list(texts))
+        new = []
+        for text in distinct:
+            if text in self._slot:
+                self._slot.move_to_end(text)  # what this batch uses is never what makes room for its new strings
+            else:
+                new.append(text)
+        if new:
+            tokens = self.preprocess.text(new)
+            if self._table is None:
+                self._table = torch.zeros(self.capacity, *tokens.shape[1:], dtype=tokens.dtype)
+            used = len(self._slot)
+            slots = list(range(used, min(used + len(new), self.capacity)))
+            slots += [self._slot.popitem(last=False)[1] for _ in range(len(new) - len(slots))]
+            self._table[slots] = tokens
+            self._slot.update(zip(new, slots, strict=True))
+        return self._table[[self._slot[text] for text in texts]]
+
+
+class SideReader:
+    """Rows of one side's records -> SideBatch.
+
+    Prompts are applied by replacing "{}". A missing image is zeros, a missing text is encoded as ""; `present` is
+    False there. `features` replaces reading: {field: array [rows, …]} (a memory map will do), a row for each record of
+    the store, also where `store` is only some rows of one.
+    Raises ValueError naming shard, row and id when a stored image cannot be decoded.
+    """
+
+    def __init__(
+        self,
+        store: Records,
+        side: Mapping[str, Field],
+        preprocess: Preprocess,
+        features: Mapping[str, np.ndarray] | None = None,
+    ) -> None:
+        self.store, self.side, self.preprocess = store, dict(side), preprocess
+        self.features = dict(features or {})
+        if unknown := self.features.keys() - self.side.keys():
+            raise KeyError(f"Features are given for {min(unknown)!r}, but the fields are {', '.join(self.side)}.")
+        if missing := self.side.keys() - store.side.keys():
+            raise KeyError(f"The records have no field {min(missing)!r}; they have {', '.join(store.side)}.")
+        whole = store.store if isinstance(store, Subset) else store
+        for name, value in self.features.items():
+            if len(value) != len(whole):
+                raise ValueError(f"Features of {name} have {len(value):,} rows, the records {len(whole):,}.")
+        self._feature_row = store.rows if self.features else None
+        self._columns = [list(store.side).index(name) for name in self.side]
+        self._tokens = TextCache(preprocess)
+        self._image_shape: tuple[int, ...] | None = None
+
+    def __call__(self, rows: np.ndarray, *, augment_seed: tuple[int, ...] | None = None) -> SideBatch:
+        """rows: int64 [B]. augment_seed: draw training images with `preprocess.augment`, each from (seed, its row)."""
+        rows = np.asarray(rows, dtype=np.int64)
+        present = self.store.present(rows)[:, self._columns]
+        fields: dict[str, Tensor | Features] = {}
+        for name, field in self.side.items():
+            if name in self.features:
+                fields[name] = Features(torch.from_numpy(np.array(self.features[name][self._feature_row[rows]])))
+            elif field.modality is Modality.text:
+                fields[name] = self._texts(name, field, rows)
+            else:
+                fields[name] = self._images(name, rows, augment_seed)
+        return SideBatch(fields, torch.from_numpy(present))
+
+    def _texts(self, name: str, field: Field, rows: np.ndarray) -> Tensor:
+        values = self.store.column(name, rows)
+        if field.prompt == "{}":
+            return self._tokens([value or "" for value in values])
+        return self._tokens([field.prompt.replace("{}", value) if value else "" for value in values])
+
+    def _images(self, name: str, rows: np.ndarray, augment_seed: tuple[int, ...] | None) -> Tensor:
+        batch: Tensor | None = None
+        for position, data in enumerate(self.store.column(name, rows)):
+            if data is None:
+                continue
+            image = self._image(name, data, int(rows[position]), augment_seed)
+            if batch is None:
+                self._image_shape = tuple(image.shape)
+                batch = torch.zeros(len(rows), *image.shape, dtype=image.dtype)
+            batch[position] = image
+        return self._blank(len(rows)) if batch is None else batch
+
+    def _image(self, name: str, data: bytes, row: int, augment_seed: tuple[int, ...] | None) -> Tensor:
+        try:
+            if augment_seed is None:
+                return self.preprocess.image(data)
+            seed = [*augment_seed, row, list(self.side).index(name)]
+            return self.preprocess.augment(data, np.random.Generator(np.random.Philox(seed=seed)))
+        except (ValueError, OSError, RuntimeError) as error:
+            raise ValueError(f"{self.store.place(row)}: image field {name} cannot be decoded ({error}).") from error
+
+    def _blank(self, count: int) -> Tensor:
+        """Nobody in this batch has an image: zeros, in the preprocess's `size` (height, width) if it tells one."""
+        shape = self._image_shape or (3, *getattr(self.preprocess, "size", (1, 1)))
+        return torch.zeros(count, *shape, dtype=torch.uint8)
+
+
+class PairDataset(Dataset):
+    """Global steps of a Plan as one rank sees them: `dataset[step]` -> PairBatch.
+
+    For a DataLoader with `batch_size=None, sampler=range(first_step, last_step)`: neither the number of workers nor
+    of ranks changes which pairs a step holds. Images are augmented when the preprocess has `augment` and `augment`
+    is True, from (seed, epoch, position, row): the same after a resume and on any number of ranks.
+    """
+
+    def __init__(
+        self,
+        pairs: Pairs,
+        plan: Plan,
+        *,
+        query: SideReader,
+        document: SideReader,
+        rank: int = 0,
+        world: int = 1,
+        augment: bool = False,
+    ) -> None:
+        if not 0 <= rank < world:
+            raise ValueError(f"rank is {rank}, world is {world}: a rank lies between 0 and world - 1.")
+        if pairs is not plan.pairs:
+            raise ValueError("The plan orders other pairs than the ones given here: build it from these.")
+        if augment and not hasattr(document.preprocess, "augment"):
+            raise ValueError(f"{type(document.preprocess).__name__} has no `augment`: images cannot be augmented.")
+        self.pairs, self.plan, self.query, self.document = pairs, plan, query, document
+        self.rank, self.world, self.augment = rank, world, augment
+
+    def __len__(self) -> int:
+        return self.plan.steps_per_epoch
+
+    def __getitem__(self, step: int) -> PairBatch:
+        pairs, rows = self.pairs, self.plan.batch(step)
+        query_id, document_id = pairs.query[rows], pairs.document[rows]
+        query, query_row = share(query_id, self.rank, self.world)
+        document, document_row = share(document_id, self.rank, self.world)
+        seed = (self.plan.seed, self.plan.epoch_of(step), self.plan.position_of(step)) if self.augment else None
+        return PairBatch(
+            self.query(query, augment_seed=seed and (*seed, 0)),
+            self.document(document, augment_seed=seed and (*seed, 1)),
+            query_row,
+            document_row,
+            torch.from_numpy(np.asarray(pairs.score[rows], dtype=np.float32)),
+            torch.from_numpy(query_id),
+            torch.from_numpy(document_id),
+            step,
+        )
+
+
+class RowsDataset(Dataset):
+    """Blocks of rows of one side, in order: `dataset[i]` -> SideBatch. For embedding a corpus."""
+
+    def __init__(self, reader: SideReader, row_blocks: Sequence[np.ndarray]) -> None:
+        self.reader, self.row_blocks = reader, row_blocks
+
+    def __len__(self) -> int:
+        return len(self.row_blocks)
+
+    def __getitem__(self, block: int) -> SideBatch:
+        return self.reader(self.row_blocks[block])
+
+    def place(self, block: int) -> str:
+        """Where the first record of a block lies, for messages."""
+        return self.reader.store.place(int(self.row_blocks[block][0]))
+
+
+def share(rows: np.ndarray, rank: int, world: int) -> tuple[np.ndarray, Tensor]:
+    """One rank's part of the distinct rows [U / world], and each row's position among all of them [N].
+
+    The distinct rows are padded to a multiple of `world` by repeating the last; no position points at the padding.
+
+    >>> share(np.array([7, 3, 7, 9]), 1, 2)
+    (array([9, 9]), tensor([1, 0, 1, 2]))
+    """
+    distinct, position = np.unique(rows, return_inverse=True)
+    each = -(-len(distinct) // world)
+    padded = np.pad(distinct, (0, each * world - len(distinct)), mode="edge")
+    return padded[rank * each : (rank + 1) * each], torch.from_numpy(position.reshape(-1))

@@ -1,0 +1,144 @@
+"""A published data set of Parquet files, read where it lies: its texts in one pass, its pictures in another, streamed.
+
+root/<name>/data/*.parquet or root/<name>/*.parquet      a local copy
+hf://datasets/<owner>/<name>/data/*.parquet              the hub, by range requests
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as compute
+import pyarrow.parquet as parquet
+
+from gcl.data.store.records import Column
+from gcl.data.tables.remote import is_remote
+
+
+@dataclass(frozen=True)
+class RowGroup:
+    """Rows first … first + count of a set: the row group `group` of a file."""
+
+    file: str
+    group: int
+    first: int
+    count: int
+
+
+@dataclass(frozen=True)
+class Grouped:
+    """Rows of one text: text number `code[row]` (-1: none) of `texts`, which stand in sorted order with `suffix`."""
+
+    texts: pa.Array
+    code: np.ndarray
+
+
+class PublishedSet:
+    """The first `limit` rows (None: all) of the files. Raises FileNotFoundError or ValueError, in sentences, for files
+    that are not there or lack a column."""
+
+    def __init__(self, files: list[str], *, columns: list[str], limit: int | None = None) -> None:
+        self.files, self.groups, self.bytes, self.whole = files, [], 0, 0
+        for file in files:
+            with _open(file) as source:
+                about = source.metadata
+                names = source.schema_arrow.names
+                if missing := [name for name in columns if name not in names]:
+                    raise ValueError(f"{file} has no column {missing[0]!r}; its columns: {', '.join(names)}.")
+                for group in range(about.num_row_groups):
+                    count = about.row_group(group).num_rows
+                    left = count if limit is None else min(count, limit - self.whole)
+                    if left > 0:
+                        self.groups.append(RowGroup(file, group, self.whole, left))
+                        self.bytes += about.row_group(group).total_byte_size * left // max(count, 1)
+                    self.whole += count
+        self.rows = sum(group.count for group in self.groups)
+        if not self.rows:
+            raise ValueError(f"There is no row in {', '.join(files[:3])}.")
+
+    def column(self, name: str) -> pa.Array:
+        """A column of all rows as text."""
+        parts = []
+        for group in self.groups:
+            with _open(group.file) as source:
+                values = source.read_row_group(group.group, columns=[name])[name].slice(0, group.count)
+                parts += values.cast(pa.large_string()).chunks
+        return pa.concat_arrays(parts) if parts else pa.array([], pa.large_string())
+
+    def ids(self, name: str) -> Column:
+        found = self.column(name)
+        if found.null_count:
+            raise ValueError(f"{found.null_count} rows of {self.files[0]} … have no {name}.")
+        return Column(found)
+
+    def pictures(self, group: RowGroup, name: str) -> Iterator[tuple[int, bytes | None]]:
+        """(row, bytes) of one row group; None where there are none."""
+        with _open(group.file) as source:
+            values = source.read_row_group(group.group, columns=[name])[name].slice(0, group.count).to_pylist()
+        for place, value in enumerate(values):
+            yield group.first + place, value.get("bytes") if isinstance(value, dict) else value
+
+
+def grouped(texts: pa.Array, suffix: str) -> Grouped:
+    """Rows by their text; texts sorted by code points with `suffix` behind each, without it in the result."""
+    encoded = texts.dictionary_encode()
+    keys = encoded.dictionary
+    end, nothing = (pa.scalar(text, pa.large_string()) for text in (suffix, ""))
+    order = compute.sort_indices(compute.binary_join_element_wise(keys, end, nothing)).to_numpy()
+    place = np.empty(len(order), dtype=np.int64)
+    place[order] = np.arange(len(order))
+    code = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
+    return Grouped(keys.take(pa.array(order)), np.where(code >= 0, place[code], -1) if len(order) else code)
+
+
+def files_of(tables: str, root: str | None) -> list[str]:
+    """The files of a set: a local copy in `root` by the set's name on the hub, or `tables` itself."""
+    if root is not None:
+        name = tables.rsplit("/data/", 1)[0].rsplit("/", 1)[-1]
+        folder = Path(root).expanduser() / name
+        found = sorted([*folder.glob("data/*.parquet"), *folder.glob("*.parquet")])
+        if not found:
+            raise FileNotFoundError(f"There is no *.parquet in {folder / 'data'} or {folder}: the copy of {tables}.")
+        return [str(path) for path in found]
+    if not is_remote(tables):
+        raise ValueError(f"{tables} is no URL of a data set; a local copy is named by evaluate.benchmark.root.")
+    import fsspec
+
+    try:
+        system, path = fsspec.core.url_to_fs(tables)
+        found = sorted(system.glob(path))
+    except Exception as error:  # the hub's client has a dozen kinds for "not reachable"
+        raise OSError(
+            f"{tables} cannot be reached ({type(error).__name__}). Download the data set and name the folder above it: "
+            "evaluate.benchmark.root=…"
+        ) from error
+    if not found:
+        raise FileNotFoundError(f"There is nothing at {tables}.")
+    return [system.unstrip_protocol(name) for name in found]
+
+
+class _open:
+    """A Parquet file, local or remote, closed at the end."""
+
+    def __init__(self, file: str) -> None:
+        self.file = file
+
+    def __enter__(self) -> parquet.ParquetFile:
+        source: Any = self.file
+        if is_remote(self.file):
+            import fsspec
+
+            source = fsspec.open(self.file, "rb").open()
+        try:
+            self._source = parquet.ParquetFile(source)
+        except pa.ArrowException as error:
+            raise ValueError(f"{self.file} is no Parquet file, or cut off ({error}).") from error
+        return self._source
+
+    def __exit__(self, *_) -> None:
+        self._source.close()

@@ -1,0 +1,209 @@
+"""A log of what was shown, clicked and bought -> graded pairs (query, product, score 1 to 100).
+
+What stands on top is looked at more, so raw click rates repeat the ranking that made them. The model here is position
+based (Joachims, Swaminathan and Schnabel 2017, https://arxiv.org/abs/1608.04468): a click needs a look at the place and
+a relevant product, P(click) = examination(position) * relevance, with the power law examination = position^-power.
+Each impression then counts as the look it is worth:
+
+    relevance(query, product) = sum of clicks / sum of examination(position) over its impressions,
+
+which is inverse propensity weighting in its ratio form: equal to mean(click / examination) in expectation, without the
+huge terms a single click far down would add. A purchase adds `purchase_weight` clicks. Estimates of few looks are drawn
+towards their query's mean, that of a query towards the log's: `prior` looks' worth each.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as parquet
+
+from gcl.data.catalog import Catalog, Clicks
+from gcl.data.prepare.rows import Line, read_rows
+from gcl.data.prepare.sources import column
+from gcl.data.tables.quarantine import Bad, Quarantine
+from gcl.data.tables.table import Table, open_table
+from gcl.schema import Modality
+
+SCORE = "score"
+_POWERS = (0.0, 3.0)  # between which an unknown power is looked for
+
+
+def catalog_of_clicks(catalog: Catalog, root: Path, folder: Path) -> Catalog:
+    """The catalog whose pairs are made of the log that data.pairs names: written once below `folder`, by content."""
+    _check(catalog)
+    table = open_table(catalog.pairs, root=root, setting="data.pairs", copies=folder / "tables")
+    settings = json.dumps([1, asdict(catalog.clicks), _keys(catalog), catalog.max_bad], sort_keys=True)
+    digest = hashlib.sha256(settings.encode())
+    for file in table.files:
+        with open(file, "rb") as source:
+            while block := source.read(1 << 20):
+                digest.update(block)
+    target = folder / f"{catalog.name}-clicks-{digest.hexdigest()[:12]}"
+    if not target.is_dir():
+        unfinished = folder / f".{target.name}.{os.getpid()}"
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir(parents=True)
+        try:
+            _write(catalog, table, unfinished, report_at=folder / f"{target.name}.quarantine.csv")
+            if not target.is_dir():
+                os.rename(unfinished, target)
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
+    return replace(catalog, pairs=str(target / "pairs.parquet"), score=SCORE, clicks=None)
+
+
+def _check(catalog: Catalog) -> None:
+    clicks = catalog.clicks
+    if not (catalog.pairs and catalog.products):
+        raise ValueError("data.clicks needs the log as data.pairs and the products as data.products.")
+    if any(spec.modality is Modality.image for spec in catalog.query.values()):
+        raise ValueError("data.clicks: queries of a log are texts; it has no place for query images.")
+    if clicks.power is not None and clicks.power < 0:
+        raise ValueError(f"data.clicks.power is {clicks.power}: examination falls with the position, so at least 0.")
+    if clicks.scale not in ("query", "log"):
+        raise ValueError(f"data.clicks.scale is {clicks.scale!r}; expected 'query' or 'log'.")
+    if not clicks.prior > 0:
+        raise ValueError(f"data.clicks.prior is {clicks.prior}: give a number of looks above 0.")
+
+
+def _keys(catalog: Catalog) -> list[str]:
+    """Columns that tell one (query, product) from another; the product's is the last."""
+    names = [column(name, spec) for name, spec in catalog.query.items()]
+    return list(dict.fromkeys([*names, *([catalog.query_id] if catalog.query_id else []), catalog.document_id]))
+
+
+def _write(catalog: Catalog, table: Table, folder: Path, *, report_at: Path) -> None:
+    keys = _keys(catalog)
+    wanted = {name: setting for name, setting in _counts(catalog.clicks).items() if name}
+    table.check_columns([*((name, "data.query, data.document_id") for name in keys), *wanted.items()])
+    with Quarantine(folder / "quarantine.csv") as quarantine:
+        pairs, position, counts = _gather(catalog, table, keys, quarantine)
+        quarantine.check(table.name, max_bad=catalog.max_bad, report_at=report_at)
+    pair = np.array(position["pair"], np.int64)
+    place = np.array(position["position"], np.float64)
+    shown, clicks, bought = (np.array(counts[name]) for name in ("shown", "clicks", "bought"))
+    query_of: dict[tuple, int] = {}
+    query = np.array([query_of.setdefault(key[:-1], len(query_of)) for key in pairs], np.int64)
+    power = catalog.clicks.power if catalog.clicks.power is not None else fit_power(pair, place, shown, clicks)
+    looks = np.bincount(pair, shown * place**-power, len(pairs))
+    gain = np.bincount(pair, clicks + catalog.clicks.purchase_weight * bought, len(pairs))
+    relevance = shrunken_rates(gain, looks, query, prior=catalog.clicks.prior)
+    kept = np.flatnonzero(np.bincount(pair, shown, len(pairs)) >= catalog.clicks.least_shown)
+    if catalog.clicks.scale == "log":
+        query = np.zeros_like(query)
+    score = grade(relevance[kept], query[kept])
+    columns = {name: [pairs_key[number] for pairs_key in pairs] for number, name in enumerate(keys)}
+    found = pa.table({**columns, "relevance": relevance, "looks": looks}).take(pa.array(kept))
+    found = found.append_column(SCORE, pa.array(score.astype(np.float32)))
+    parquet.write_table(found, folder / "pairs.parquet", compression="zstd")
+    about = {"power": power, "fitted": catalog.clicks.power is None, "pairs": len(kept), "queries": len(query_of)}
+    (folder / "about.json").write_text(json.dumps(about, indent=1), encoding="utf-8")
+
+
+def _counts(clicks: Clicks) -> dict[str | None, str]:
+    return {getattr(clicks, name): f"data.clicks.{name}" for name in ("position", "impressions", "clicks", "purchases")}
+
+
+def _gather(catalog: Catalog, table: Table, keys: list[str], quarantine: Quarantine):
+    """Sums by (pair, position): the distinct pairs, and parallel columns."""
+    pairs: dict[tuple, int] = {}
+    cells: dict[tuple[int, float], int] = {}
+    where: dict[str, list] = {"pair": [], "position": []}
+    counts: dict[str, list[float]] = {"shown": [], "clicks": [], "bought": []}
+    for line, values in _rows(catalog, table, keys, quarantine):
+        pair = pairs.setdefault(tuple(line.columns[name] for name in keys), len(pairs))
+        cell = cells.setdefault((pair, values[0]), len(cells))
+        if cell == len(where["pair"]):
+            where["pair"].append(pair)
+            where["position"].append(values[0])
+            for column_ in counts.values():
+                column_.append(0.0)
+        for column_, value in zip(counts.values(), values[1:], strict=True):
+            column_[cell] += value
+    return list(pairs), where, counts
+
+
+def _rows(
+    catalog: Catalog, table: Table, keys: list[str], quarantine: Quarantine
+) -> Iterator[tuple[Line, tuple[float, float, float, float]]]:
+    """Usable rows with (position, impressions, clicks, purchases)."""
+    clicks = catalog.clicks
+    others = [*keys, clicks.position, clicks.impressions, clicks.clicks, clicks.purchases]
+    for line in read_rows(table, {}, others, quarantine=quarantine):
+        values = _numbers(line, clicks)
+        if not isinstance(values, Bad) and any(line.columns[name] is None for name in keys):
+            values = Bad("no query or product", ", ".join(name for name in keys if line.columns[name] is None))
+        if isinstance(values, Bad):
+            quarantine.add(table.name, line.file, line.number, line.columns[catalog.document_id], values)
+        else:
+            yield line, values
+
+
+def _numbers(line: Line, clicks: Clicks) -> tuple[float, float, float, float] | Bad:
+    def number(name: str | None, default: float) -> float:
+        return default if name is None else float({"true": 1, "false": 0}.get(text := line.columns[name] or "0", text))
+
+    try:
+        position, shown = number(clicks.position, 1.0), number(clicks.impressions, 1.0)
+        clicked, bought = number(clicks.clicks, 0.0), number(clicks.purchases, 0.0)
+    except ValueError as error:
+        return Bad("a count is not a number", str(error))
+    if not (position >= 1 and position < float("inf")):
+        return Bad("position is not 1 or more", f"{position:g}")
+    if not 0 <= clicked <= shown < float("inf") or not 0 <= bought < float("inf"):
+        return Bad("more clicks than impressions", f"{clicked:g} of {shown:g}, {bought:g} bought")
+    return position, shown, clicked, bought
+
+
+def fit_power(pair: np.ndarray, position: np.ndarray, shown: np.ndarray, clicks: np.ndarray) -> float:
+    """The power that makes the clicks most likely, each pair having a relevance of its own (Poisson): it is learned
+    from pairs that were shown at several places. 1.0 where there is none."""
+    log = np.log(position)
+    count = int(pair.max()) + 1 if len(pair) else 0
+    total = np.bincount(pair, clicks, count)
+    spread = np.bincount(pair, log, count) / np.maximum(np.bincount(pair, minlength=count), 1)
+    if not ((np.abs(log - spread[pair]) > 1e-9) & (total[pair] > 0)).any():
+        return 1.0
+
+    def likelihood(power: float) -> float:
+        looks = np.bincount(pair, shown * np.exp(-power * log), count)
+        clicked = total > 0
+        return float(-(total[clicked] * np.log(looks[clicked])).sum() - power * (clicks * log).sum())
+
+    low, high = _POWERS
+    ratio = (5**0.5 - 1) / 2
+    for _ in range(40):  # golden section: the likelihood is concave in the power
+        left, right = high - ratio * (high - low), low + ratio * (high - low)
+        low, high = (left, high) if likelihood(left) < likelihood(right) else (low, right)
+    return round((low + high) / 2, 4)
+
+
+def shrunken_rates(gain: np.ndarray, looks: np.ndarray, query: np.ndarray, *, prior: float) -> np.ndarray:
+    """gain / looks [P], drawn towards the query's rate, and that towards the log's, by `prior` looks.
+
+    >>> shrunken_rates(np.array([8.0, 0.0]), np.array([10.0, 10.0]), np.array([0, 0]), prior=10).round(2).tolist()
+    [0.6, 0.2]
+    """
+    whole = gain.sum() / max(looks.sum(), 1e-12)
+    own = (np.bincount(query, gain) + prior * whole) / (np.bincount(query, looks) + prior)
+    return (gain + prior * own[query]) / (looks + prior)
+
+
+def grade(relevance: np.ndarray, group: np.ndarray) -> np.ndarray:
+    """Scores of 1 to 100, straight in the relevance: the best of each group has 100, a relevance of 0 would have 1.
+
+    >>> grade(np.array([0.4, 0.2, 0.0, 0.1]), np.array([0, 0, 0, 1])).tolist()
+    [100.0, 50.5, 1.0, 100.0]
+    """
+    best = np.zeros(int(group.max(initial=-1)) + 1)
+    np.maximum.at(best, group, relevance)
+    return 1 + 99 * np.divide(relevance, best[group], out=np.zeros_like(relevance), where=best[group] > 0)

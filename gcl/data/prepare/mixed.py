@@ -1,0 +1,187 @@
+"""Several prepared catalogs behind the interface of one: stores row after row, tasks and ids with a catalog's name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as compute
+
+from gcl.data.catalog import Catalog
+from gcl.data.prepare.prepare import prepare
+from gcl.data.store.prepared import Pairs, Prepared, PreparedTask, open_prepared
+from gcl.data.store.records import Column, Record, Subset
+from gcl.data.store.store import RecordStore
+from gcl.schema import SIDES, Field, Schema
+
+
+class JoinedStore:
+    """The records of several stores, one store after the other; rows count through. A field that a store does not have
+    is absent from its records. ids are `<name>/<id>`."""
+
+    def __init__(self, prefix: str, stores: Mapping[str, RecordStore], side: Mapping[str, Field]) -> None:
+        self.prefix, self.names, self.stores, self.side = prefix, list(stores), list(stores.values()), dict(side)
+        self.start = np.cumsum([0, *map(len, self.stores)])
+
+    def __len__(self) -> int:
+        return int(self.start[-1])
+
+    def __getitem__(self, row: int) -> Record:
+        number, own = self._find(row)
+        record = self.stores[number][own]
+        return {name: record.get(name) for name in self.side}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "ids"}
+
+    @property
+    def rows(self) -> np.ndarray:
+        return np.arange(len(self))
+
+    @cached_property
+    def ids(self) -> Column:
+        slash = pa.scalar("/", pa.large_string())
+        named = [
+            compute.binary_join_element_wise(pa.scalar(name, pa.large_string()), store.ids.values, slash)
+            for name, store in zip(self.names, self.stores, strict=True)
+        ]
+        return Column(pa.concat_arrays(named))
+
+    def hashes(self, field: str) -> Column:
+        if field not in self.side:
+            raise KeyError(f"{self.prefix} has no field {field!r}; fields: {', '.join(self.side)}.")
+        return Column(
+            pa.concat_arrays([
+                store.hashes(field).values if field in store.side else pa.nulls(len(store), pa.binary(16))
+                for store in self.stores
+            ])
+        )  # fmt: skip
+
+    def present(self, rows: np.ndarray) -> np.ndarray:
+        rows = np.asarray(rows)
+        found = np.zeros((len(rows), len(self.side)), dtype=bool)
+        for store, places, own in self._shares(rows):
+            here = store.present(own)
+            for column, name in enumerate(self.side):
+                if name in store.side:
+                    found[places, column] = here[:, list(store.side).index(name)]
+        return found
+
+    def column(self, field: str, rows: np.ndarray) -> list[str | bytes | None]:
+        rows = np.asarray(rows)
+        value: list[str | bytes | None] = [None] * len(rows)
+        for store, places, own in self._shares(rows):
+            if field in store.side:
+                for place, cell in zip(places.tolist(), store.column(field, own), strict=True):
+                    value[place] = cell
+        return value
+
+    def place(self, row: int) -> str:
+        number, own = self._find(row)
+        return f"catalog {self.names[number]}, {self.stores[number].place(own)}"
+
+    def subset(self, rows: np.ndarray) -> Subset:
+        return Subset(self, rows)
+
+    def _find(self, row: int) -> tuple[int, int]:
+        if not 0 <= row < len(self):
+            raise IndexError(f"Row {row} of {self.prefix}, which has {len(self)}.")
+        number = int(np.searchsorted(self.start, row, side="right")) - 1
+        return number, int(row - self.start[number])
+
+    def _shares(self, rows: np.ndarray) -> list[tuple[RecordStore, np.ndarray, np.ndarray]]:
+        """(store, positions in `rows`, rows of the store) of each store that is asked."""
+        if len(rows) and not 0 <= rows.min() <= rows.max() < len(self):
+            raise IndexError(f"Rows {rows.min()} to {rows.max()} are asked of {self.prefix}, which has {len(self)}.")
+        owner = np.searchsorted(self.start, rows, side="right") - 1
+        found = []
+        for number in np.unique(owner):
+            places = np.flatnonzero(owner == number)
+            found.append((self.stores[number], places, rows[places] - self.start[number]))
+        return found
+
+
+@dataclass
+class Joined(Prepared):
+    """A mix, prepared. Pairs and tasks count rows of the joined stores; `parts` are the catalogs by name."""
+
+    parts: dict[str, Prepared] = field(default_factory=dict)
+
+    def task(self, name: str, part: str = "test") -> PreparedTask:
+        """One half of the task `<catalog>/<task>`; raises KeyError for a task or a half that is not there."""
+        catalog, _, own = name.partition("/")
+        if catalog not in self.parts:
+            known = ", ".join(self.task_names) or "none"
+            raise KeyError(f"There is no task {name!r}; the tasks: {known}.")
+        number = self.documents.names.index(catalog)
+        query, document = int(self.queries.start[number]), int(self.documents.start[number])
+        found = self.parts[catalog].task(own, part)
+        return replace(
+            found,
+            name=name,
+            corpus=found.corpus + document,
+            query=found.query + query,
+            document=found.document + document,
+        )
+
+
+def join(parts: Mapping[str, Prepared], schema: Schema) -> Joined:
+    """Prepared catalogs as one, read through `schema`. Raises ValueError for records that have none of its fields."""
+    stores = {
+        "query": JoinedStore("queries", {name: part.queries for name, part in parts.items()}, schema.query),
+        "document": JoinedStore("documents", {name: part.documents for name, part in parts.items()}, schema.document),
+    }
+    for side in SIDES:
+        _check_not_empty(side, stores[side])
+    columns = {
+        side: np.concatenate([
+            getattr(part.pairs, side) + first for part, first in zip(parts.values(), stores[side].start, strict=False)
+        ])
+        for side in SIDES
+    }  # fmt: skip
+    score = np.concatenate([part.pairs.score for part in parts.values()])
+    return Joined(
+        folder=next(iter(parts.values())).folder.parent,
+        fingerprint="+".join(f"{name}:{part.fingerprint}" for name, part in parts.items()),
+        schema=schema,
+        documents=stores["document"],
+        queries=stores["query"],
+        pairs=Pairs(columns["query"], columns["document"], score),
+        counts=_counts(parts),
+        parts=dict(parts),
+    )
+
+
+def _check_not_empty(side: str, store: JoinedStore) -> None:
+    for start in range(0, len(store), 1 << 16):
+        rows = np.arange(start, min(start + (1 << 16), len(store)))
+        empty = rows[~store.present(rows).any(axis=1)]
+        if len(empty):
+            raise ValueError(
+                f"data.{side} names {', '.join(store.side)}, and {store.place(int(empty[0]))} has none of them: name "
+                "a field that it has, or leave the fields beside data.mix out to take all."
+            )
+
+
+def _counts(parts: Mapping[str, Prepared]) -> dict[str, Any]:
+    names = ("products", "products_of_training", "queries", "queries_of_training", "pairs", "training_pairs")
+    counts: dict[str, Any] = {name: sum(part.counts[name] for part in parts.values()) for name in names}
+    tasks = {f"{name}/{task}": about for name, part in parts.items() for task, about in part.counts["tasks"].items()}
+    return counts | {"tasks": tasks}
+
+
+def open_catalog(catalog: Catalog, folder: str | Path, *, report: Callable[[str], None] | None = None) -> Prepared:
+    """A catalog prepared below `folder` (which does nothing where it is) and opened; of a mix each of its catalogs."""
+    options = {} if report is None else {"report": report}
+    if not catalog.mix:
+        return open_prepared(prepare(catalog, folder, **options), catalog.schema)
+    parts = {}
+    for name in catalog.mix:
+        own = catalog.catalogs[name]
+        parts[name] = open_prepared(prepare(own, folder, **options), own.schema)
+    return join(parts, catalog.schema)

@@ -1,0 +1,206 @@
+"""Tables in, a prepared folder out: once for the same inputs, all of it or nothing.
+
+The folder is written under another name beside its place, index.json last, then renamed: whatever interrupts it,
+nothing that looks finished is left behind.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import socket
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from gcl.data.catalog import Catalog
+from gcl.data.importers.generated import generated
+from gcl.data.prepare.fingerprint import file_digest, fingerprint, fingerprint_shards
+from gcl.data.prepare.from_tables import build_tables
+from gcl.data.prepare.parts import Part, write_part
+from gcl.data.prepare.sources import check_catalog, open_sources
+from gcl.data.prepare.write_split import Built
+from gcl.data.store.prepared import FORMAT, INDEX, PARTS, read_index, schema_to_dict
+from gcl.data.store.shard_writer import synchronize
+from gcl.data.store.verify import mark_verified
+from gcl.files.lock import locked
+
+logger = logging.getLogger(__name__)
+_LEFT_OUT = {
+    "queries_without_relevant": "queries without a relevant product",
+    "judgments_outside_corpus": "judgments outside the corpus",
+    "dangling_judgments": "judgments of products the catalog lacks",
+}
+
+
+def prepare(
+    catalog: Catalog,
+    folder: str | Path,
+    *,
+    progress: bool = True,
+    report: Callable[[str], None] = logger.info,
+    most_shards: int | None = None,
+) -> Path:
+    """Prepares `catalog` into `<folder>/<name>-<first 12 digits of its fingerprint>` and returns that path; does
+    nothing when it is there already. `report` receives a summary, line by line. `most_shards`: of ready shards take
+    only so many, evenly spread.
+
+    Several processes may call it at once: one works, the others wait for it. Raises FileNotFoundError, KeyError or
+    ValueError, in sentences, for whatever is wrong with the catalog, before or while it is read.
+    """
+    catalog, root, folder = opened_catalog(catalog, folder)
+    digest, build = _plan(catalog, root, folder, most_shards)
+    target = folder / f"{catalog.name}-{digest[:12]}"
+    if is_prepared(target, digest):
+        return target
+    with locked(folder / f".{target.name}.lock", waiting_for=f"{target} to be prepared"):
+        if not is_prepared(target, digest):
+            counts = _write(catalog, build, digest, target, progress=progress)
+            shutil.rmtree(_parts(folder, catalog, digest), ignore_errors=True)
+            for line in summary(counts, target):
+                report(line)
+    return target
+
+
+def prepare_part(catalog: Catalog, folder: str | Path, part: Part, *, progress: bool = True) -> Path:
+    """Does one piece of the heavy work of `prepare`, which afterwards finds it done (see parts.py). Returns the
+    piece's folder."""
+    catalog, root, folder = opened_catalog(catalog, folder)
+    if catalog.shards:
+        raise ValueError("part= divides the checking of tables; ready shards are read where they lie.")
+    sources = open_sources(catalog, root, copies=folder / "tables")
+    place = _parts(folder, catalog, fingerprint(catalog, sources))
+    return write_part(catalog, sources, place, part, downloads=folder / "downloads", progress=progress)
+
+
+def _parts(folder: Path, catalog: Catalog, digest: str) -> Path:
+    return folder / f"{catalog.name}-parts-{digest[:12]}"
+
+
+def opened_catalog(catalog: Catalog, folder: str | Path) -> tuple[Catalog, Path, Path]:
+    """The catalog as it is prepared (generated or translated, scored from its clicks), its root, and `folder`."""
+    check_catalog(catalog)
+    folder = Path(folder).expanduser().absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    root = Path(catalog.root or ".").expanduser().absolute()
+    if catalog.generator:
+        if catalog.root:  # pictures stay where they are
+            catalog = replace(catalog, image_root=str(root / Path(catalog.image_root or "").expanduser()))
+        root = generated(catalog.name, catalog.generator, folder, root if catalog.root else None)
+    if catalog.clicks is not None:
+        from gcl.data.prepare.clicks import catalog_of_clicks
+
+        catalog = catalog_of_clicks(catalog, root, folder)
+    return catalog, root, folder
+
+
+def _plan(catalog: Catalog, root: Path, folder: Path, most_shards: int | None) -> tuple[str, Callable[..., Built]]:
+    """The fingerprint of what the catalog names, and the function that prepares it."""
+    if catalog.shards:
+        from gcl.data.prepare.from_shards import build_shards  # here: tables need no fsspec
+        from gcl.data.tables.remote import locate_shards
+
+        shards = locate_shards(catalog.shards, root=root, copies=folder / "shards", most=most_shards)
+        return fingerprint_shards(catalog, shards), partial(build_shards, catalog, shards)
+    sources = open_sources(catalog, root, copies=folder / "tables")
+    digest = fingerprint(catalog, sources)
+    return digest, partial(build_tables, catalog, sources, parts=_parts(folder, catalog, digest))
+
+
+def is_prepared(folder: Path, digest: str) -> bool:
+    """Whether a folder is complete and was made from what `digest` stands for."""
+    try:
+        return read_index(folder)["fingerprint"] == digest
+    except (FileNotFoundError, ValueError):
+        return False
+
+
+def _write(
+    catalog: Catalog, build: Callable[..., Built], digest: str, target: Path, *, progress: bool
+) -> dict[str, Any]:
+    host = socket.gethostname()
+    for left in target.parent.glob(f".{target.name}.{host}.*.partial"):  # of a run that was killed: we hold the lock
+        shutil.rmtree(left, ignore_errors=True)
+    unfinished = target.parent / f".{target.name}.{host}.{os.getpid()}.partial"
+    report_at = target.parent / f"{target.name}.quarantine.csv"
+    unfinished.mkdir()
+    try:
+        built = build(unfinished, report_at=report_at, progress=progress)
+        _commit(catalog, built, digest, unfinished)
+    except BaseException:
+        if (unfinished / "quarantine.csv").exists():
+            os.replace(unfinished / "quarantine.csv", report_at)
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise
+    report_at.unlink(missing_ok=True)
+    if not is_prepared(target, digest):
+        _replace(unfinished, target)
+    else:  # a machine that does not see our lock was faster; it wrote the same
+        shutil.rmtree(unfinished)
+    mark_verified(target, [shard["name"] for shard in built.shards])
+    return built.counts
+
+
+def _commit(catalog: Catalog, built: Built, digest: str, folder: Path) -> None:
+    files = sorted(path for path in folder.rglob("*") if path.suffix in (".parquet", ".npy"))
+    index = {
+        "format": FORMAT,
+        "name": catalog.name,
+        "fingerprint": digest,
+        "schema": schema_to_dict(catalog.schema),
+        "counts": built.counts,
+        "shards": built.shards,
+        "tables": {
+            path.relative_to(folder).as_posix(): {"size": path.stat().st_size, "sha256": file_digest(path)}
+            for path in files
+        },
+    }
+    with open(folder / INDEX, "w", encoding="utf-8") as target:
+        json.dump(index, target, indent=1, ensure_ascii=False)
+        target.flush()
+        os.fsync(target.fileno())
+    synchronize(folder)
+
+
+def _replace(unfinished: Path, target: Path) -> None:
+    if target.exists():  # half of a copy, or of another format: nothing that can be used
+        shutil.rmtree(target)
+    try:
+        os.rename(unfinished, target)
+    except OSError:  # another machine put its own there meanwhile
+        read_index(target)
+        shutil.rmtree(unfinished)
+    synchronize(target.parent)
+
+
+def summary(counts: dict[str, Any], folder: Path) -> list[str]:
+    """What was prepared, in lines for people."""
+    lines = [
+        f"products {counts['products']:,} ({counts['products_of_training']:,} in the training half), "
+        f"queries {counts['queries']:,} ({counts['queries_of_training']:,} in the training half)",
+        f"pairs {counts['pairs']:,}, of them for training {counts['training_pairs']:,}",
+    ]
+    left_out = [
+        f"{bad:,} of {counts['rows'][table]:,} rows of {table}" for table, bad in counts["bad_rows"].items() if bad
+    ]
+    if left_out:
+        lines.append(f"bad rows: {', '.join(left_out)}; see {folder / 'quarantine.csv'}")
+        for table, reasons in counts.get("bad_reasons", {}).items():
+            lines.append(f"  {table}: {', '.join(f'{reason} {count:,}' for reason, count in reasons.items())}")
+    if counts.get("pairs_of_quarantined_products"):
+        lines.append(f"pairs left out with a quarantined product: {counts['pairs_of_quarantined_products']:,}")
+    if counts.get("merged_product_rows"):
+        lines.append(f"product rows that repeat an earlier one: {counts['merged_product_rows']:,}")
+    width = max(map(len, counts["tasks"]), default=4)
+    lines.append(f"{'task':<{width}} {'dev':>9} {'test':>9} {'judgments':>11} {'corpus':>11}   (dev, test: queries)")
+    for name, task in counts["tasks"].items():
+        dev, test = (task[part]["queries"] for part in PARTS)
+        judged = sum(task[part]["judgments"] for part in PARTS)
+        line = f"{name:<{width}} {dev:>9,} {test:>9,} {judged:>11,} {task['corpus']:>11,}"
+        left_out = [f"{task[key]:,} {words}" for key, words in _LEFT_OUT.items() if task.get(key)]
+        lines.append(line + (f"   left out: {', '.join(left_out)}" if left_out else ""))
+    return [*lines, f"prepared in {folder}"]

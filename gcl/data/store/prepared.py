@@ -1,0 +1,176 @@
+"""A prepared catalog, opened: the two stores, the training pairs and the retrieval tasks of one folder.
+
+`index.json` is the folder's commit mark: `prepare` writes it last, so a folder without it is not prepared.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow.parquet as parquet
+
+from gcl.schema import SIDES, Field, Modality, Schema
+
+if TYPE_CHECKING:
+    from gcl.data.store.store import RecordStore
+
+FORMAT = 1  # raised whenever a folder written before can no longer be read
+INDEX = "index.json"
+PARTS = ("dev", "test")
+SITUATIONS = ("in_domain", "novel_query", "novel_document", "zero_shot")
+
+
+@dataclass
+class Pairs:
+    """Training pairs as row numbers of the two stores: query int64[P], document int64[P], score float32[P]."""
+
+    query: np.ndarray
+    document: np.ndarray
+    score: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.query)
+
+
+@dataclass
+class PreparedTask:
+    """One half of a retrieval task, in rows of the stores: corpus int64[M], then one judgment a position of
+    query int64[J], document int64[J] and relevance float32[J]. Every query has a judgment above 0 and every judged
+    document lies in the corpus; a relevance of 0 says "judged, not relevant"."""
+
+    name: str
+    part: str
+    corpus: np.ndarray
+    query: np.ndarray
+    document: np.ndarray
+    relevance: np.ndarray
+
+
+@dataclass
+class Prepared:
+    """A prepared folder. `schema` carries the weights and prompts it was prepared with unless others were given on
+    opening: they are no part of what is stored, so changing them prepares nothing anew."""
+
+    folder: Path
+    fingerprint: str
+    schema: Schema
+    documents: RecordStore
+    queries: RecordStore
+    pairs: Pairs
+    counts: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def task_names(self) -> list[str]:
+        """The four situations that exist, then the explicit tasks."""
+        return list(self.counts["tasks"])
+
+    def task(self, name: str, part: str = "test") -> PreparedTask:
+        """One half of a task; raises KeyError for a task or a half that is not there."""
+        if part not in PARTS:
+            raise KeyError(f"A task's part is 'dev' or 'test', not {part!r}.")
+        if name not in self.counts["tasks"]:
+            known = ", ".join(self.task_names) or "none"
+            raise KeyError(f"{self.folder} has no task {name!r}; its tasks: {known}.")
+        path = self.folder / "tasks" / f"{name}.{part}.parquet"
+        if not self.counts["tasks"][name][part]["queries"]:
+            raise KeyError(
+                f"The task {name!r} of {self.folder} has no query in its {part} half; data.split.dev sets the halves."
+            )
+        table = parquet.read_table(path)
+        return PreparedTask(
+            name=name,
+            part=part,
+            corpus=np.load(self.folder / "tasks" / f"{name}.corpus.npy"),
+            query=table["query"].to_numpy(),
+            document=table["document"].to_numpy(),
+            relevance=table["relevance"].to_numpy(),
+        )
+
+
+def open_prepared(folder: str | Path, schema: Schema | None = None) -> Prepared:
+    """Opens what `prepare` wrote. `schema`: today's weights and prompts, for the same fields.
+
+    Raises FileNotFoundError for a folder that is not (or not completely) prepared and ValueError for one of another
+    format, with other fields than `schema` names, or with a shard whose bytes changed since.
+    """
+    from gcl.data.store.store import RecordStore
+    from gcl.data.store.verify import verify_changed
+
+    folder = Path(folder)
+    index = read_index(folder)
+    stored = schema_from_dict(index["schema"])
+    if schema is None:
+        schema = stored
+    for name in SIDES:
+        _check_same_fields(folder, name, schema.side(name), stored.side(name))
+    pairs = parquet.read_table(folder / "pairs.parquet")
+    stores = [RecordStore(folder, prefix, schema.side(side)) for side, prefix in
+              (("document", "documents"), ("query", "queries"))]  # fmt: skip
+    verify_changed(folder, stores)
+    return Prepared(
+        folder=folder,
+        fingerprint=index["fingerprint"],
+        schema=schema,
+        documents=stores[0],
+        queries=stores[1],
+        pairs=Pairs(*(pairs[column].to_numpy() for column in ("query", "document", "score"))),
+        counts=index["counts"],
+    )
+
+
+def read_index(folder: Path) -> dict[str, Any]:
+    """The commit mark of a prepared folder, checked: every file it names is there with its size."""
+    path = folder / INDEX
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{folder} is not a prepared catalog: {INDEX}, which is written last, is not there. Prepare it again."
+        )
+    try:
+        index = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error}); delete {folder} and prepare again.") from error
+    if index.get("format") != FORMAT:
+        raise ValueError(
+            f"{folder} has format {index.get('format')}, this gcl reads format {FORMAT}: prepare it again."
+        )
+    for shard in index["shards"]:
+        _check_size(folder / shard["name"], shard["size"])
+    for name, table in index["tables"].items():
+        _check_size(folder / name, table["size"])
+    return index
+
+
+def _check_size(path: Path, size: int) -> None:
+    found = path.stat().st_size if path.is_file() else None
+    if found != size:
+        have = "is not there" if found is None else f"has {found} bytes"
+        raise FileNotFoundError(f"{path} {have}, {size} bytes were written: delete {path.parent} and prepare again.")
+
+
+def _check_same_fields(folder: Path, side: str, given: dict[str, Field], stored: dict[str, Field]) -> None:
+    def named(fields: dict[str, Field]) -> dict[str, str]:
+        return {name: spec.modality.value for name, spec in fields.items()}
+
+    if named(given) != named(stored):
+        raise ValueError(
+            f"{folder} was prepared with the {side} fields {named(stored)}, not {named(given)}: prepare it again."
+        )
+
+
+def schema_to_dict(schema: Schema) -> dict[str, Any]:
+    """Plain values, for JSON."""
+    return {
+        side: {name: asdict(spec) | {"modality": spec.modality.value} for name, spec in schema.side(side).items()}
+        for side in SIDES
+    }
+
+
+def schema_from_dict(values: dict[str, Any]) -> Schema:
+    def fields(side: dict[str, Any]) -> dict[str, Field]:
+        return {name: Field(**spec | {"modality": Modality(spec["modality"])}) for name, spec in side.items()}
+
+    return Schema(query=fields(values["query"]), document=fields(values["document"]))

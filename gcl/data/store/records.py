@@ -1,0 +1,98 @@
+"""One record, any sequence of them, and some rows of one: what training, evaluation and search read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from typing import Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+
+from gcl.schema import Field
+
+Record = dict[str, str | bytes | None]
+"""One side of one sample by field name: str for a text, the file's bytes for an image, None for an absent value."""
+
+MOST_TEXT = 1_000_000
+"""Characters (of a shard's member: bytes) of the longest text: a file that slipped into a cell is no description."""
+
+
+class Records(Protocol):
+    """A store, a part of one, or a list in memory."""
+
+    side: dict[str, Field]
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, row: int) -> Record: ...
+    @property
+    def ids(self) -> Sequence[str]: ...
+    @property
+    def rows(self) -> np.ndarray: ...
+    def hashes(self, field: str) -> Sequence[bytes | None]: ...
+    def present(self, rows: np.ndarray) -> np.ndarray: ...
+    def column(self, field: str, rows: np.ndarray) -> list[str | bytes | None]: ...
+    def place(self, row: int) -> str: ...
+    def subset(self, rows: np.ndarray) -> Records: ...
+
+
+class Column(Sequence):
+    """A column of an index table as a sequence of str (ids) or bytes (hashes); the values stay packed in Arrow."""
+
+    def __init__(self, values: pa.Array) -> None:
+        self.values = values
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __getitem__(self, item: Any) -> Any:
+        """One value for an int; a Column for a slice or an array of positions."""
+        if isinstance(item, slice):
+            return Column(self.values[item])
+        if isinstance(item, np.ndarray):
+            return Column(self.values.take(pa.array(item)))
+        return self.values[int(item)].as_py()
+
+    def __iter__(self) -> Iterator[Any]:
+        for start in range(0, len(self.values), 1 << 14):
+            yield from self.values.slice(start, 1 << 14).to_pylist()
+
+
+class Subset:
+    """Some rows of a store, in the given order, behind the same interface; rows count from 0 again."""
+
+    def __init__(self, store: Records, rows: np.ndarray) -> None:
+        rows = np.asarray(rows, dtype=np.int64)
+        if len(rows) and not 0 <= rows.min() <= rows.max() < len(store):
+            raise IndexError(f"Rows {rows.min()} to {rows.max()} are asked of {len(store)} records.")
+        self.store, self.rows, self.side = store, rows, store.side
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, row: int) -> Record:
+        if not 0 <= row < len(self):
+            raise IndexError(f"Row {row} of a subset that has {len(self)}.")
+        return self.store[int(self.rows[row])]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "ids"}
+
+    @cached_property
+    def ids(self) -> Column:
+        return self.store.ids[self.rows]
+
+    def hashes(self, field: str) -> Column:
+        return self.store.hashes(field)[self.rows]
+
+    def present(self, rows: np.ndarray) -> np.ndarray:
+        return self.store.present(self.rows[rows])
+
+    def column(self, field: str, rows: np.ndarray) -> list[str | bytes | None]:
+        return self.store.column(field, self.rows[rows])
+
+    def place(self, row: int) -> str:
+        return self.store.place(int(self.rows[row]))
+
+    def subset(self, rows: np.ndarray) -> Subset:
+        return Subset(self.store, self.rows[rows])

@@ -1,0 +1,247 @@
+"""Records -> ordinary WebDataset tars and an index table that says where each value lies.
+
+A record is stored once, as adjacent members `{row:09d}.{field}.{extension}` and `{row:09d}.json` = {"id": ...}. The
+index table `<prefix>.parquet` has a row a record: id, shard, and per field `offset`, `length` (-1: absent) and `hash`
+(first 16 bytes of the value's SHA-256); its metadata lists the shards with size, SHA-256 and count. Any WebDataset
+reader can read the tars; our own (`store.py`) needs no walk over them. Same records, same bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from array import array
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from gcl.data.store.records import Record
+from gcl.data.store.tar import pack_header
+from gcl.schema import Field, Modality
+
+BLOCK = 512
+RECORD = 20 * BLOCK  # what a tar's length is a multiple of (POSIX ustar)
+FORMAT_VERSION = 1
+METADATA_KEY = b"gcl"
+_MAGIC = ((b"\xff\xd8\xff", "jpg"), (b"\x89PNG\r\n\x1a\n", "png"), (b"GIF87a", "gif"), (b"GIF89a", "gif"),
+          (b"BM", "bmp"), (b"II*\0", "tif"), (b"MM\0*", "tif"), (b"\0\0\0\x0cjP  ", "jp2"))  # fmt: skip
+
+
+def image_extension(data: bytes) -> str:
+    """The usual file extension of an image, from its first bytes; "bin" for anything unknown.
+
+    >>> image_extension(b"RIFF....WEBPVP8 "), image_extension(b"<html>")
+    ('webp', 'bin')
+    """
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return "webp"
+    if data[4:12] in (b"ftypavif", b"ftypavis"):
+        return "avif"
+    return next((extension for magic, extension in _MAGIC if data.startswith(magic)), "bin")
+
+
+def content_hash(value: bytes) -> bytes:
+    """The 16 bytes by which equal values are recognised: the front half of SHA-256."""
+    return hashlib.sha256(value).digest()[:16]
+
+
+def index_columns(fields: Mapping[str, Field]) -> pa.Schema:
+    """Columns of an index table whose side has these fields."""
+    columns = [pa.field("id", pa.string(), nullable=False), pa.field("shard", pa.int32(), nullable=False)]
+    for name in fields:
+        columns += [
+            pa.field(f"{name}.offset", pa.int64(), nullable=False),
+            pa.field(f"{name}.length", pa.int64(), nullable=False),
+            pa.field(f"{name}.hash", pa.binary(16)),
+        ]
+    return pa.schema(columns)
+
+
+class IndexWriter:
+    """Writes one index table in blocks of rows, so that millions of records never lie in memory at once."""
+
+    def __init__(self, path: str | Path, side: Mapping[str, Field]) -> None:
+        self.path, self._side = Path(path), dict(side)
+        self._partial = self.path.with_name(self.path.name + ".partial")
+        self._columns = index_columns(self._side)
+        self._file = pq.ParquetWriter(self._partial, self._columns, compression="zstd")
+        self._rows = 0
+        self._clear()
+
+    def _clear(self) -> None:
+        self._id: list[str] = []
+        self._shard = array("i")
+        self._place = {name: (array("q"), array("q"), []) for name in self._side}
+
+    def append(self, identifier: str, shard: int, places: Mapping[str, tuple[int, int, bytes]]) -> int:
+        """One record: (offset, length, hash) of each field it has. Returns its row."""
+        self._id.append(identifier)
+        self._shard.append(shard)
+        for name, (offsets, lengths, hashes) in self._place.items():
+            offset, length, digest = places.get(name, (0, -1, None))
+            offsets.append(offset)
+            lengths.append(length)
+            hashes.append(digest)
+        self._rows += 1
+        if len(self._id) >= 1 << 16:
+            self._flush()
+        return self._rows - 1
+
+    def _flush(self) -> None:
+        columns: list[Any] = [pa.array(self._id, pa.string()), pa.array(self._shard, pa.int32())]
+        for offsets, lengths, hashes in self._place.values():
+            columns += [pa.array(offsets, pa.int64()), pa.array(lengths, pa.int64()), pa.array(hashes, pa.binary(16))]
+        self._file.write_table(pa.table(columns, schema=self._columns))
+        self._clear()
+
+    def close(self, shards: list[dict[str, Any]], json_keys: Mapping[str, str] | None = None) -> None:
+        """Commits the table. `json_keys`: fields whose place is a JSON member's, with the key that holds the value."""
+        if self._id or not self._rows:
+            self._flush()
+        about = {
+            "version": FORMAT_VERSION,
+            "rows": self._rows,
+            "fields": {name: spec.modality.value for name, spec in self._side.items()},
+            "json_keys": dict(json_keys or {}),
+            "shards": shards,
+        }
+        self._file.add_key_value_metadata({METADATA_KEY: json.dumps(about, sort_keys=True).encode()})
+        self._file.close()
+        synchronize(self._partial)
+        os.replace(self._partial, self.path)
+        synchronize(self.path.parent)
+
+    def abandon(self) -> None:
+        self._file.close()
+        self._partial.unlink(missing_ok=True)
+
+
+class ShardWriter:
+    """Writes the records of one side into `<folder>/<prefix>-00000.tar`, ... and `<folder>/<prefix>.parquet`.
+
+    A context manager: the index table, without which nothing reads the shards, appears only when the block ends
+    without an exception. The caller sees to it that identifiers are distinct.
+    """
+
+    def __init__(
+        self, folder: str | Path, prefix: str, *, side: Mapping[str, Field], shard_bytes: int = 256 << 20
+    ) -> None:
+        if shard_bytes <= 0:
+            raise ValueError(f"shard_bytes is {shard_bytes}: a shard needs a positive number of bytes.")
+        if len({name.lower() for name in side}) < len(side):
+            raise ValueError(
+                f"The fields {', '.join(side)} differ only in upper and lower case, which WebDataset readers do not "
+                "tell apart: rename one and give the table's column as <field>.column."
+            )
+        self.folder, self.prefix, self.side, self.shard_bytes = Path(folder), prefix, dict(side), shard_bytes
+        self.shards: list[dict[str, Any]] = []
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._index = IndexWriter(self.folder / f"{prefix}.parquet", self.side)
+        self._file: BinaryIO | None = None
+        self._size, self._records, self._row = 0, 0, 0
+
+    def __enter__(self) -> ShardWriter:
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        if kind is None:
+            self.close()
+            return
+        if self._file is not None:
+            self._file.close()
+        self._index.abandon()
+        for number in range(len(self.shards) + 1):
+            self._path(number).unlink(missing_ok=True)
+
+    def write(self, identifier: str, record: Record) -> int:
+        """Stores one record and returns its row. None, "" and b"" are absent values; a record of nothing is refused."""
+        if unknown := record.keys() - self.side.keys():
+            known = ", ".join(self.side)
+            raise ValueError(f"Record {identifier!r} has a field {min(unknown)!r} the schema lacks; fields: {known}.")
+        values = [(name, *self._encoded(name, identifier, record[name])) for name in self.side if record.get(name)]
+        if not values:
+            raise ValueError(f"Record {identifier!r} has no value in any of its fields ({', '.join(self.side)}).")
+        key = f"{self._row:09d}"
+        about = _utf8(json.dumps({"id": identifier}, ensure_ascii=False), "id", identifier)
+        members = [(f"{key}.{name}.{extension}", data) for name, data, extension in values] + [(f"{key}.json", about)]
+        needed = sum(BLOCK + _padded(len(data)) for _, data in members)
+        if self._file is not None and self._size + needed + 2 * BLOCK > self.shard_bytes:
+            self._finish()
+        if self._file is None:
+            self._file, self._hash = self._path(len(self.shards)).open("wb"), hashlib.sha256()
+        parts, starts, end = [], [], self._size
+        for label, data in members:
+            starts.append(end + BLOCK)
+            parts += (pack_header(label, len(data)), data, bytes(-len(data) % BLOCK))
+            end += BLOCK + _padded(len(data))
+        self._put(b"".join(parts))
+        places = {
+            name: (start, len(data), content_hash(data))
+            for (name, data, _), start in zip(values, starts, strict=False)  # the last start is the id's
+        }
+        self._index.append(identifier, len(self.shards), places)
+        self._records += 1
+        self._row += 1
+        return self._row - 1
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._finish()
+        self._index.close(self.shards)
+
+    def _path(self, number: int) -> Path:
+        return self.folder / f"{self.prefix}-{number:05d}.tar"
+
+    def _encoded(self, name: str, identifier: str, value: object) -> tuple[bytes, str]:
+        if self.side[name].modality is Modality.image:
+            if not isinstance(value, bytes):
+                raise ValueError(f"Record {identifier!r}, field {name}: an image is bytes, not {type(value).__name__}.")
+            return value, image_extension(value)
+        if not isinstance(value, str):
+            raise ValueError(f"Record {identifier!r}, field {name}: a text is str, not {type(value).__name__}.")
+        return _utf8(value, name, identifier), "txt"
+
+    def _put(self, data: bytes) -> None:
+        self._file.write(data)
+        self._hash.update(data)
+        self._size += len(data)
+
+    def _finish(self) -> None:
+        self._put(bytes(2 * BLOCK))  # the end-of-archive mark, then up to a whole number of records
+        self._put(bytes(-self._size % RECORD))
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+        self.shards.append(
+            {
+                "name": self._path(len(self.shards)).name,
+                "size": self._size,
+                "sha256": self._hash.hexdigest(),
+                "records": self._records,
+            }
+        )
+        self._file, self._size, self._records = None, 0, 0
+
+
+def synchronize(path: Path) -> None:
+    """Waits until a file or folder has reached the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _padded(size: int) -> int:
+    return -(-size // BLOCK) * BLOCK
+
+
+def _utf8(text: str, name: str, identifier: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"Record {identifier!r}, {name}: the text is not valid Unicode ({error}).") from None

@@ -1,0 +1,228 @@
+"""Shards + index -> records by row number, through memory maps: no walk over the tar, no copy but the value itself."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import mmap
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from gcl.data.store.records import Column, Record, Subset
+from gcl.data.store.shard_writer import FORMAT_VERSION, METADATA_KEY, content_hash
+from gcl.schema import Field, Modality
+
+_OPEN_MAPS = 256  # each holds a file descriptor; a process usually may have 1,024
+
+
+class RecordStore:
+    """The records of one side in a prepared folder. Shards must not change while a store is open.
+
+    side: the fields to read, all or some of those that were written.
+    Raises ValueError when the index is missing or foreign, lacks a field, or a shard's size is not the index's.
+    A pickled store carries its paths only: a worker process opens its own maps and reads its own index.
+    """
+
+    def __init__(self, folder: str | Path, prefix: str, side: Mapping[str, Field]) -> None:
+        self.folder, self.prefix, self.side = Path(folder), prefix, dict(side)
+        self._open()
+
+    def _open(self) -> None:
+        self._index = self.folder / f"{self.prefix}.parquet"
+        about = _index_metadata(self._index)
+        self.shards: list[dict[str, Any]] = about["shards"]
+        self._json_keys: dict[str, str] = about["json_keys"]
+        for name, field in self.side.items():
+            if about["fields"].get(name) != field.modality.value:
+                stored = ", ".join(f"{key} ({kind})" for key, kind in about["fields"].items())
+                raise ValueError(
+                    f"{self._index} has no {field.modality.value} field {name!r}; it was written with {stored}. "
+                    "Prepare the catalog again with this schema."
+                )
+        for shard in self.shards:
+            self._check_size(shard, self.folder / shard["name"])
+        names = [f"{name}.{part}" for name in self.side for part in ("offset", "length")]
+        table = pq.read_table(self._index, columns=["shard", *names])
+        self._shard = table["shard"].to_numpy()
+        self._offset = {name: table[f"{name}.offset"].to_numpy() for name in self.side}
+        self._length = {name: table[f"{name}.length"].to_numpy() for name in self.side}
+        self._check_places(about["rows"])
+        self._maps: dict[int, mmap.mmap] = {}
+        self._columns: dict[str, Column] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"folder": self.folder, "prefix": self.prefix, "side": self.side, "digest": self._digest()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.folder, self.prefix, self.side = state["folder"], state["prefix"], state["side"]
+        self._open()
+        if self._digest() != state["digest"]:
+            raise ValueError(f"{self._index} was written anew while it was in use: start the run again.")
+
+    def __len__(self) -> int:
+        return len(self._shard)
+
+    def __getitem__(self, row: int) -> Record:
+        if not 0 <= row < len(self):
+            raise IndexError(f"Row {row} of {self._index}, which has {len(self)}.")
+        return {name: self._value(name, row) for name in self.side}
+
+    @property
+    def ids(self) -> Column:
+        return self._column("id")
+
+    @property
+    def rows(self) -> np.ndarray:
+        """Own row numbers [len(self)]: a store is the subset of itself that has every row."""
+        return np.arange(len(self))
+
+    @property
+    def shard(self) -> np.ndarray:
+        """Number of the shard each row lies in, int32 [len(self)]: what a Plan orders its reading by."""
+        return self._shard
+
+    def hashes(self, field: str) -> Column:
+        """Content hash (16 bytes) of each row's value, None where absent."""
+        if field not in self.side:
+            raise KeyError(f"{self.prefix} has no field {field!r}; fields: {', '.join(self.side)}.")
+        return self._column(f"{field}.hash")
+
+    def present(self, rows: np.ndarray) -> np.ndarray:
+        """Which fields each row has, bool [n, F]."""
+        return np.stack([self._length[name][rows] >= 0 for name in self.side], axis=-1)
+
+    def column(self, field: str, rows: np.ndarray) -> list[str | bytes | None]:
+        """The values of one field, one per row."""
+        rows = np.asarray(rows)
+        if len(rows) and rows.min() < 0:
+            raise IndexError(f"Row {rows.min()} of {self._index}: rows count from 0.")
+        places = zip(self._shard[rows].tolist(), self._offset[field][rows].tolist(), self._length[field][rows].tolist(),
+                     strict=True)  # fmt: skip
+        maps, value = self._maps, [None] * len(rows)
+        for position, (shard, start, length) in enumerate(places):
+            if length >= 0:
+                data = maps.get(shard) or self._map(shard)
+                value[position] = data[start : start + length]
+        if self.side[field].modality is Modality.text:
+            for position, data in enumerate(value):
+                if data is not None:
+                    value[position] = self._text(field, data, int(rows[position]))
+        return value
+
+    def place(self, row: int) -> str:
+        """Where a record lies, for messages: shard, row and id."""
+        return f"shard {self.shards[self._shard[row]]['name']}, row {row}, id {self.ids[row]!r}"
+
+    def subset(self, rows: np.ndarray) -> Subset:
+        return Subset(self, rows)
+
+    def verify(self, shards: Sequence[Mapping[str, Any]] | None = None) -> None:
+        """Reads every shard, or these. Raises ValueError naming the first whose bytes are not the ones that were
+        written, and the first record in it that differs."""
+        for shard in self.shards if shards is None else shards:
+            path = self.folder / shard["name"]
+            self._check_size(shard, path)
+            with path.open("rb") as file:
+                found = _sha256(file)
+            if found != shard["sha256"]:
+                raise ValueError(
+                    f"{path} has SHA-256 {found[:16]}…, its index says {shard['sha256'][:16]}…: its bytes changed "
+                    f"after it was written ({self._first_changed(shard['name'])}). Delete {self.folder} and prepare "
+                    "the catalog again."
+                )
+
+    def _first_changed(self, name: str) -> str:
+        number = [shard["name"] for shard in self.shards].index(name)
+        for row in np.flatnonzero(self._shard == number).tolist():
+            for field in self.side:
+                try:
+                    value = self._value(field, row)
+                except ValueError as error:
+                    return str(error)
+                if value is not None:
+                    data = value.encode() if isinstance(value, str) else value
+                    if content_hash(data) != self.hashes(field)[row]:
+                        return f"row {row}, id {self.ids[row]!r}, field {field}"
+        return "in no record's fields"
+
+    def _digest(self) -> str:
+        return hashlib.sha256(json.dumps(self.shards, sort_keys=True).encode()).hexdigest()
+
+    def _column(self, name: str) -> Column:
+        if name not in self._columns:
+            values = pq.read_table(self._index, columns=[name])[name]
+            if name == "id":
+                values = values.cast(pa.large_string())  # all ids together may pass 2 GiB
+            self._columns[name] = Column(values.combine_chunks())
+        return self._columns[name]
+
+    def _value(self, field: str, row: int) -> str | bytes | None:
+        length = int(self._length[field][row])
+        if length < 0:
+            return None
+        shard, start = int(self._shard[row]), int(self._offset[field][row])
+        data = (self._maps.get(shard) or self._map(shard))[start : start + length]
+        return data if self.side[field].modality is Modality.image else self._text(field, data, row)
+
+    def _text(self, field: str, data: bytes, row: int) -> str:
+        try:
+            if (key := self._json_keys.get(field)) is not None:
+                return str(json.loads(data)[key])
+            return data.decode()
+        except (ValueError, LookupError, TypeError) as error:
+            raise ValueError(f"{self.place(row)}: field {field} cannot be read as text ({error}).") from None
+
+    def _map(self, number: int) -> mmap.mmap:
+        shard = self.shards[number]
+        path = self.folder / shard["name"]
+        self._check_size(shard, path)
+        if len(self._maps) >= _OPEN_MAPS:
+            self._maps.pop(next(iter(self._maps)))
+        with path.open("rb") as file:
+            self._maps[number] = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        return self._maps[number]
+
+    def _check_places(self, rows: int) -> None:
+        if len(self) != rows:
+            raise ValueError(f"{self._index} has {len(self):,} rows, {rows:,} were written. Prepare the catalog again.")
+        size = np.array([shard["size"] for shard in self.shards], dtype=np.int64)
+        for name in self.side:
+            end = self._offset[name] + self._length[name]
+            if rows and (self._shard.min() < 0 or (self._offset[name] < 0).any() or (end > size[self._shard]).any()):
+                raise ValueError(f"{self._index} points outside of its shards ({name}). Prepare the catalog again.")
+
+    def _check_size(self, shard: Mapping[str, Any], path: Path) -> None:
+        try:
+            size = path.stat().st_size
+        except FileNotFoundError:
+            raise ValueError(f"Shard {path} is missing; {self._index.name} lists it. Prepare again.") from None
+        if size != shard["size"]:
+            raise ValueError(
+                f"Shard {path} has {size:,} bytes, {self._index.name} says {shard['size']:,}: it was cut, or written "
+                "by another run. Delete the folder and prepare the catalog again."
+            )
+
+
+def _index_metadata(path: Path) -> dict[str, Any]:
+    try:
+        metadata = pq.read_metadata(path).metadata or {}
+    except FileNotFoundError:
+        raise ValueError(f"{path} is missing: the folder holds no finished shards. Prepare again.") from None
+    except pa.ArrowInvalid as error:
+        raise ValueError(f"{path} is not a Parquet file ({error}). Prepare the catalog again.") from None
+    about = json.loads(metadata.get(METADATA_KEY, b"{}"))
+    if about.get("version") != FORMAT_VERSION:
+        raise ValueError(f"{path} is no index of format {FORMAT_VERSION} ({about.get('version')}). Prepare again.")
+    return about
+
+
+def _sha256(file: BinaryIO) -> str:
+    digest = hashlib.sha256()
+    while chunk := file.read(1 << 20):
+        digest.update(chunk)
+    return digest.hexdigest()

@@ -1,0 +1,87 @@
+"""Rows that cannot be used: written down with their reason, counted, and too many of them stop everything."""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from pathlib import Path
+from types import TracebackType
+from typing import NamedTuple
+
+from gcl.data.store.records import MOST_TEXT
+
+
+class Bad(NamedTuple):
+    """Why a row cannot be used. `reason` is one of few, so that they can be counted; `detail` says which."""
+
+    reason: str
+    detail: str = ""
+
+
+def too_long(length: int, name: str) -> Bad:
+    return Bad("text is too long", f"{name}: {length:,} characters, at most {MOST_TEXT:,} are kept")
+
+
+class Quarantine:
+    """quarantine.csv, a context manager: table, 1-based data row, id, reason, detail. One line a bad row."""
+
+    columns = ("table", "row", "id", "reason", "detail")
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.rows: Counter[str] = Counter()
+        self.reasons: dict[str, Counter[str]] = defaultdict(Counter)
+        self._seen: set[tuple[str, Path, int]] = set()
+        self._first: dict[str, str] = {}
+
+    def __enter__(self) -> Quarantine:
+        self._file = open(self.path, "w", newline="", encoding="utf-8")
+        self._writer = csv.writer(self._file)
+        self._writer.writerow(self.columns)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+    def bad(self, table: str) -> int:
+        return self.reasons[table].total()
+
+    @property
+    def total(self) -> int:
+        return len(self._seen)
+
+    def counts(self, tables: Iterable[str]) -> dict[str, dict]:
+        """{"rows": {table: n}, "bad_rows": {table: n}, "bad_reasons": {table: {reason: n}}}."""
+        tables = list(tables)
+        return {
+            "rows": {name: self.rows[name] for name in tables},
+            "bad_rows": {name: self.bad(name) for name in tables},
+            "bad_reasons": {name: dict(self.reasons[name].most_common()) for name in tables if self.reasons[name]},
+        }
+
+    def add(self, table: str, file: Path, row: int, identifier: str | None, bad: Bad) -> None:
+        """A row that is bad on both of its sides counts, and is written, once."""
+        key = (table, file, row)
+        if key in self._seen:
+            return
+        self._seen.add(key)
+        self.reasons[table][bad.reason] += 1
+        named = f", {identifier!r}" if identifier else ""
+        self._first.setdefault(table, f"{file.name}, row {row}{named}: {bad.reason}")
+        self._writer.writerow([file.name, row, identifier or "", bad.reason, bad.detail])
+
+    def check(self, table: str, *, max_bad: float, report_at: Path) -> None:
+        """Raises ValueError when more than `max_bad` of a table's rows are bad. `report_at`: where the file will be."""
+        bad, rows = self.bad(table), self.rows[table]
+        if bad <= max_bad * rows:
+            return
+        self._file.flush()
+        worst = "; ".join(f"{reason}: {count:,}" for reason, count in self.reasons[table].most_common(5))
+        raise ValueError(
+            f"{bad:,} of {rows:,} rows of {table} cannot be used ({bad / rows:.1%}, data.max_bad allows "
+            f"{max_bad:.1%}). Most frequent reasons: {worst}. The first: {self._first[table]}. Every such row is "
+            f"listed in {report_at}. Mend {table}, or set data.max_bad higher to go on without these rows."
+        )

@@ -1,0 +1,106 @@
+"""Snippets of a card: run before they are printed, each in a fresh offline process, with what they really said."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from gcl.export.formats.base import Format
+from gcl.export.verify.round_trip import RoundTripError, last_line, offline
+from gcl.model.dual_encoder import DualEncoder
+from gcl.schema import Schema
+
+_LINES = 20  # of an output that are shown
+
+
+@dataclass(frozen=True)
+class Executed:
+    """Python source and what it printed."""
+
+    name: str
+    code: str
+    output: str
+
+    def markdown(self) -> list[str]:
+        return [
+            f"### {self.name}", "", "```python", self.code.rstrip(), "```", "", "prints", "", "```", self.output, "```",
+            "",
+        ]  # fmt: skip
+
+
+def run_snippets(
+    encoder: DualEncoder, folder: Path, formats: Sequence[Format], *, name: str, repo: str | None = None
+) -> list[Executed]:
+    """Every format's snippet, executed. The code names the model as its reader does: the folder's name, or owner/name.
+
+    For a repository that is not there yet, the process finds the folder where the Hub's own cache would keep it.
+    Raises RoundTripError for a snippet that fails.
+    """
+    with tempfile.TemporaryDirectory(prefix="gcl-snippets-") as scratch:
+        place, variables = _place(Path(scratch), folder.resolve(), name, repo)
+        codes = {format.name: format.snippet(encoder, str(folder.resolve())) for format in formats}
+        if repo:
+            codes = {format.name: format.snippet(encoder, repo) for format in formats}
+        codes = {key: code.replace(str(folder.resolve()), place) for key, code in codes.items()}
+        with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+            jobs = [pool.submit(execute, key, code, Path(scratch), variables) for key, code in codes.items()]
+            return [job.result() for job in jobs]
+
+
+def execute(name: str, code: str, folder: Path, variables: Mapping[str, str] | None = None) -> Executed:
+    """Runs the code as a file's content would run in this folder. Raises RoundTripError with its last line."""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code], cwd=folder, env=offline(**(variables or {})), capture_output=True,
+        text=True, encoding="utf-8",
+    )  # fmt: skip
+    if done.returncode:
+        raise RoundTripError(f"The card's snippet for {name} fails: {last_line(done.stderr, done.returncode)}")
+    lines = done.stdout.rstrip().splitlines()
+    return Executed(name, code, "\n".join(lines[:_LINES] + (["…"] if len(lines) > _LINES else [])))
+
+
+def _place(scratch: Path, folder: Path, name: str, repo: str | None) -> tuple[str, dict[str, str]]:
+    if repo is None:
+        (scratch / name).symlink_to(folder, target_is_directory=True)
+        return name, {}
+    kept, revision = scratch / "hub" / f"models--{repo.replace('/', '--')}", "0" * 40
+    (kept / "snapshots").mkdir(parents=True)
+    (kept / "refs").mkdir()
+    (kept / "refs" / "main").write_text(revision)
+    (kept / "snapshots" / revision).symlink_to(folder, target_is_directory=True)
+    return repo, {"HF_HUB_CACHE": str(scratch / "hub"), "HF_HOME": str(scratch / "home")}
+
+
+def fuse_snippet(schema: Schema, width: int) -> str:
+    """Python source that puts one product's field vectors together in NumPy."""
+    weights = ", ".join(f'"{name}": {spec.weight:g}' for name, spec in schema.document.items())
+    first, *_ = schema.document
+    return f"""\
+import numpy as np
+
+weights = {{{weights}}}  # of a product's fields
+
+
+def fuse(vectors):
+    \"\"\"Unit vectors by field, of the fields that a product has -> its vector.\"\"\"
+    total = sum(weights[name] for name in vectors)
+    mean = sum(weights[name] / total * vector for name, vector in vectors.items())
+    return mean / np.linalg.norm(mean)
+
+
+# yours: vectors of the snippets above, each divided by its length
+random = np.random.default_rng(0)
+fields = {{name: random.normal(size={width}) for name in weights}}
+fields = {{name: vector / np.linalg.norm(vector) for name, vector in fields.items()}}
+product = fuse(fields)
+print(product.shape, round(float(np.linalg.norm(product)), 6))
+print({{name: round(float(product @ vector), 3) for name, vector in fields.items()}})
+alone = fuse({{"{first}": fields["{first}"]}})  # a product with one field is that field's vector
+print(round(float(alone @ fields["{first}"]), 6))
+"""

@@ -1,0 +1,152 @@
+"""An open_clip folder: what `open_clip.create_model_and_transforms("local-dir:…")` and a hub repository hold."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import open_clip
+import torch
+from safetensors.torch import save_file
+
+from gcl.export.folder import settled
+from gcl.export.formats.base import Format, unit
+from gcl.export.formats.images import upright
+from gcl.export.formats.weights import exported_config, exported_state, resized_tower
+from gcl.model.dual_encoder import DualEncoder
+
+CONFIG = "open_clip_config.json"
+WEIGHTS = "open_clip_model.safetensors"
+
+
+def refuses(encoder: DualEncoder) -> str | None:
+    if getattr(encoder.model, "visual", None) is None:
+        return f"{encoder.origin.name} has no image tower, and open_clip has no class for a text encoder alone."
+    try:
+        resized_tower(encoder)
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+def export_open_clip(encoder: DualEncoder, folder: Path) -> list[str]:
+    """Writes config, weights (safetensors only) and the tokenizer's files; returns notes for the card.
+
+    Raises ValueError for a model that open_clip has no class for (a text encoder alone).
+    """
+    if why := refuses(encoder):
+        raise ValueError(why)
+    folder.mkdir(parents=True, exist_ok=True)
+    model_cfg = exported_config(encoder)
+    tokenizer = getattr(encoder.origin.tokenizer, "tokenizer", None)
+    if hasattr(tokenizer, "save_pretrained"):
+        save_tokenizer(tokenizer, folder)
+    transformer = getattr(getattr(encoder.model, "text", None), "transformer", None)
+    foreign_text = bool(model_cfg["text_cfg"].get("hf_model_name")) and hasattr(transformer, "config")
+    if foreign_text:  # open_clip builds this text tower from a transformers config: the folder brings it
+        transformer.config.save_pretrained(folder)
+        model_cfg["text_cfg"] = {**model_cfg["text_cfg"], "hf_model_pretrained": False}
+    model_cfg |= _temperature(encoder)
+    _write(folder / CONFIG, {"model_cfg": model_cfg, "preprocess_cfg": _preprocess(encoder)})
+    save_file(exported_state(encoder), folder / WEIGHTS)
+    settle(folder, str(folder.resolve()))
+    return _notes(foreign_text, bool(tokenizer))
+
+
+def settle(folder: Path, place: str) -> None:
+    """Writes where the folder will stand (a path, or owner/name on the Hub) into an open_clip_config.json.
+
+    open_clip looks there for the config of a Hugging Face text tower, and on the Hub for any Hugging Face tokenizer. In
+    a local folder it finds the tokenizer by itself.
+    """
+    path = folder / CONFIG
+    if not path.is_file():
+        return
+    _write(path, settled(json.loads(path.read_text("utf-8")), place))
+
+
+def save_tokenizer(tokenizer: Any, folder: Path) -> None:
+    """A Hugging Face tokenizer's files, without the path of this machine that it was loaded from."""
+    tokenizer.save_pretrained(folder)
+    path = folder / "tokenizer_config.json"
+    config = json.loads(path.read_text("utf-8"))
+    for key in ("name_or_path", "local_files_only", "is_local", "cache_dir"):
+        config.pop(key, None)
+    _write(path, config)
+
+
+class LoadedOpenClip:
+    """The folder through open_clip alone."""
+
+    def __init__(self, folder: Path):
+        name = f"local-dir:{folder}"
+        self.model, _, self.transform = open_clip.create_model_and_transforms(name, **_tower_here(folder))
+        self.model.eval()
+        self.tokenizer = open_clip.get_tokenizer(name)
+
+    @torch.inference_mode()
+    def texts(self, texts: Sequence[str]) -> np.ndarray:
+        return unit(self.model.encode_text(self.tokenizer(list(texts))).numpy())
+
+    @torch.inference_mode()
+    def images(self, images: Sequence[bytes]) -> np.ndarray:
+        pixels = torch.stack([self.transform(upright(data)) for data in images])
+        return unit(self.model.encode_image(pixels).numpy())
+
+
+def _tower_here(folder: Path) -> dict[str, Any]:
+    """Overrides by which a moved folder's Hugging Face text tower is found."""
+    text_cfg = json.loads((folder / CONFIG).read_text("utf-8"))["model_cfg"]["text_cfg"]
+    return {"text_cfg": {**text_cfg, "hf_model_name": str(folder)}} if text_cfg.get("hf_model_name") else {}
+
+
+def _snippet(encoder: DualEncoder, place: str) -> str:
+    name = f"local-dir:{place}" if Path(place).is_dir() else f"hf-hub:{place}"
+    return f"""\
+import open_clip
+import torch
+from PIL import Image, ImageOps
+
+model, _, preprocess = open_clip.create_model_and_transforms("{name}")
+tokenizer = open_clip.get_tokenizer("{name}")
+model.eval()
+image = ImageOps.exif_transpose(Image.new("RGB", (640, 480), "red"))  # yours: Image.open("shoe.jpg")
+with torch.inference_mode():
+    texts = model.encode_text(tokenizer(["something red", "something blue"]), normalize=True)
+    images = model.encode_image(preprocess(image)[None], normalize=True)
+print(images @ texts.T)
+"""
+
+
+def _notes(foreign_text: bool, tokenizer: bool) -> list[str]:
+    if foreign_text:
+        return [
+            "open_clip looks for the text tower's config where `hf_model_name` of open_clip_config.json says: after "
+            "moving the folder, set it to its new path (and `hf_tokenizer_name` with it)."
+        ]
+    return ["The tokenizer's files are in this folder." if tokenizer else "open_clip brings this model's tokenizer."]
+
+
+def _temperature(encoder: DualEncoder) -> dict[str, float]:
+    """The initial values that open_clip builds with; without a bias here a saved one would not be loaded."""
+    log_scale, bias = encoder.scale_bias
+    return {"init_logit_scale": log_scale} | ({} if bias is None else {"init_logit_bias": bias})
+
+
+def _preprocess(encoder: DualEncoder) -> dict[str, Any]:
+    cfg = dict(encoder.origin.preprocess_cfg)
+    return {
+        key: cfg[key]
+        for key in ("size", "mode", "mean", "std", "interpolation", "resize_mode", "fill_color")
+        if key in cfg
+    }
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+OPEN_CLIP = Format("open_clip", export_open_clip, LoadedOpenClip, _snippet, refuses)

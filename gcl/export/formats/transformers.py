@@ -1,0 +1,169 @@
+"""The native classes of transformers: SiglipModel and CLIPModel with processor, loaded without remote code."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+from transformers import AutoModel, AutoProcessor, CLIPConfig, CLIPModel, SiglipConfig, SiglipModel
+from transformers.utils import logging
+
+from gcl.export.formats.base import Format, unit
+from gcl.export.formats.images import for_processor
+from gcl.export.formats.open_clip import save_tokenizer
+from gcl.export.formats.tokenizer import native_tokenizer
+from gcl.export.formats.tokenizer_cleaning import BEYOND
+from gcl.export.formats.weights import exported_state
+from gcl.model.dual_encoder import DualEncoder
+from gcl.model.transformers.describe import Native, NotNative, describe
+from gcl.model.transformers.tensors import to_native
+
+CLASSES = {"siglip": (SiglipConfig, SiglipModel), "clip": (CLIPConfig, CLIPModel)}
+_RESAMPLE = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+PICTURES = (
+    "transformers reads two kinds of pictures a little differently from the training: those that are neither RGB nor "
+    "grey become RGB before they are resized (the training: afterwards, which shows in palettes and transparency), and "
+    "where an odd number of pixels is cut off, it cuts one pixel further left or up. Resize and cut those yourself for "
+    "the very same vectors."
+)
+
+
+def refuses(encoder: DualEncoder) -> str | None:
+    name = encoder.origin.name
+    try:
+        describe(encoder.model)
+    except NotNative as reason:
+        return f"transformers has no native class for {name}: {reason}."
+    if encoder.preprocess.resize == "longest":
+        return f"{name} reads pictures with resize=longest, and the processors of transformers pad them elsewhere."
+    return None
+
+
+def export_transformers(encoder: DualEncoder, folder: Path) -> list[str]:
+    """Writes config.json, model.safetensors, preprocessor_config.json and the tokenizer's files.
+
+    Raises ValueError for an architecture without a native class.
+    """
+    if why := refuses(encoder):
+        raise ValueError(why)
+    native, state = describe(encoder.model), exported_state(encoder)
+    tokenizer = native_tokenizer(encoder.preprocess.tokens, native.kind)
+    config = native_config(native, tokenizer)
+    with torch.device("meta"):
+        model = CLASSES[native.kind][1](config)
+    notes = [BEYOND, PICTURES]
+    if native.kind == "siglip":
+        state.setdefault("logit_bias", torch.zeros(1))
+        notes.append("A SigLIP text tower reads its padding: the processor pads to the context length by itself; a "
+                     "tokenizer called without it needs padding='max_length'.")  # fmt: skip
+    elif "logit_bias" in state:
+        notes.append("CLIPModel has no logit bias; the one of this model stands in the open_clip files only.")
+    shapes = {name: value.shape for name, value in model.state_dict().items()}
+    save_file(to_native(state, native.table, shapes), folder / "model.safetensors", metadata={"format": "pt"})
+    config.architectures = [native.architecture]
+    config.dtype = "float32"
+    config.save_pretrained(folder)
+    save_tokenizer(tokenizer, folder)
+    _write(folder / "preprocessor_config.json", image_processor(encoder, native))
+    return notes
+
+
+def native_config(native: Native, tokenizer: Any) -> SiglipConfig | CLIPConfig:
+    """The config of the class, cut to the tokenizer's length, with the tokenizer's special ids."""
+    content = json.loads(json.dumps(native.config))
+    text = content["text_config"]
+    text["max_position_embeddings"] = tokenizer.model_max_length
+    for name in ("bos", "eos", "pad"):
+        text.setdefault(f"{name}_token_id", getattr(tokenizer, f"{name}_token_id"))
+    return CLASSES[native.kind][0](**content)
+
+
+def image_processor(encoder: DualEncoder, native: Native) -> dict[str, Any]:
+    """preprocessor_config.json: how a picture becomes pixels, and which processor reads the folder."""
+    own = encoder.preprocess
+    height, width = own.size
+    squash = own.resize == "squash"
+    crop = {} if squash else {"do_center_crop": True, "crop_size": {"height": height, "width": width}}
+    return {
+        "image_processor_type": "SiglipImageProcessor" if native.kind == "siglip" and squash else "CLIPImageProcessor",
+        "processor_class": {"siglip": "SiglipProcessor", "clip": "CLIPProcessor"}[native.kind],
+        "do_convert_rgb": True,
+        "do_resize": True,
+        "size": {"height": height, "width": width} if squash else {"shortest_edge": height},
+        "resample": int(_RESAMPLE[own.interpolation]),
+        "do_center_crop": False,
+        **crop,
+        "do_rescale": True,
+        "rescale_factor": 1 / 255,
+        "do_normalize": True,
+        "image_mean": list(own.mean),
+        "image_std": list(own.std),
+    }
+
+
+class LoadedTransformers:
+    """The folder through AutoModel and AutoProcessor."""
+
+    def __init__(self, folder: Path):
+        with without_bars():
+            self.model = AutoModel.from_pretrained(folder, trust_remote_code=False).eval()
+        self.processor = AutoProcessor.from_pretrained(folder, trust_remote_code=False)
+
+    @torch.inference_mode()
+    def texts(self, texts: Sequence[str]) -> np.ndarray:
+        inputs = self.processor(text=list(texts), return_tensors="pt")
+        return unit(vectors(self.model.get_text_features(**inputs)).numpy())
+
+    @torch.inference_mode()
+    def images(self, images: Sequence[bytes]) -> np.ndarray:
+        pictures = [for_processor(self.processor.image_processor, data) for data in images]
+        return unit(
+            vectors(self.model.get_image_features(**self.processor(images=pictures, return_tensors="pt"))).numpy()
+        )
+
+
+@contextmanager
+def without_bars() -> Iterator[None]:
+    """transformers shows a progress bar for every model that it loads, however small."""
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
+def vectors(output: Any) -> torch.Tensor:
+    """transformers 5 returns an output with the projected vectors in `pooler_output`, transformers 4 the vectors."""
+    return output if isinstance(output, torch.Tensor) else output.pooler_output
+
+
+def _snippet(encoder: DualEncoder, place: str) -> str:
+    return f"""\
+import torch
+from PIL import Image
+from transformers import AutoModel, AutoProcessor
+
+model = AutoModel.from_pretrained("{place}")
+processor = AutoProcessor.from_pretrained("{place}")
+image = Image.new("RGB", (640, 480), "red")  # yours: transformers.image_utils.load_image("shoe.jpg")
+inputs = processor(text=["something red", "something blue"], images=image, return_tensors="pt")
+with torch.inference_mode():
+    outputs = model(**inputs)
+print(outputs.image_embeds @ outputs.text_embeds.T)
+"""
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+TRANSFORMERS = Format("transformers", export_transformers, LoadedTransformers, _snippet, refuses)

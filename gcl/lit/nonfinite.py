@@ -1,0 +1,145 @@
+"""Watches loss and gradient norm: what is not finite never reaches the weights, what jumps is written down."""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.callbacks import Callback
+
+from gcl.lit.signals import Interruption
+from gcl.lit.step_log import keep_before
+
+Policy = Literal["stop", "skip", "rollback"]
+_WARM = 8  # a median of fewer steps says little
+
+
+class NonFinite(ValueError):
+    """A loss or gradient that is no number; training stopped before it reached the weights."""
+
+
+class RollBack(Exception):
+    """Training has to go back to the last checkpoint and pass over the batches of `steps`."""
+
+    def __init__(self, steps: list[int]) -> None:
+        self.steps = steps
+        super().__init__(f"back to the last checkpoint, without step {steps[0]}")
+
+
+class Guard(Callback):
+    """Before each optimiser step the ranks agree whether any of them found a loss or gradient norm that is not finite.
+
+    policy: "stop" ends the run with NonFinite; "skip" leaves the weights as they are and goes on; "rollback" raises
+        RollBack, for the caller to go on from the last checkpoint (before the first one it is "skip"). More than
+        `max_skips` of either end the run.
+    describe: `(step) -> dict` of a global batch for people: the ids of its queries and documents.
+    spike_factor: a loss or norm above this many times its running median is recorded in spikes.jsonl; None: never.
+    Each bad step leaves <folder>/nonfinite-step-N.json. The same collective carries the interruption's signal.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        describe: Callable[[int], dict[str, Any]],
+        interruption: Interruption,
+        *,
+        policy: Policy = "stop",
+        max_skips: int = 10,
+        can_roll_back: Callable[[], bool] = lambda: True,
+        spike_factor: float | None = 5.0,
+        window: int = 128,
+    ) -> None:
+        self.folder, self.describe, self.interruption = folder, describe, interruption
+        self.policy, self.max_skips, self.spike_factor = policy, max_skips, spike_factor
+        self.can_roll_back = can_roll_back
+        self.recent = {name: deque(maxlen=window) for name in ("loss", "gradient norm")}
+        self.skipped: list[int] = []  # first step of each bad batch so far
+        self.avoided: set[int] = set()  # what a rollback passes over
+        self._steps: list[int] = []  # of the batches since the last optimiser step
+
+    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        self._steps = []
+        if trainer.is_global_zero:
+            first = trainer.datamodule.steps.first
+            keep_before(self.folder / "spikes.jsonl", lambda line: json.loads(line)["step"] < first)
+
+    def on_train_batch_start(self, trainer: pl.Trainer, module: pl.LightningModule, batch: Any, idx: int) -> None:
+        self._steps.append(batch.step)
+
+    def on_before_optimizer_step(self, trainer: pl.Trainer, module: pl.LightningModule, optimizer: Any) -> None:
+        steps, self._steps = self._steps, []
+        values = dict(zip(self.recent, module.loss_and_norm(), strict=True))
+        if getattr(trainer.precision_plugin, "scaler", None) is not None:
+            values.pop("gradient norm")  # float16's scaler looks for infinities itself and expects some
+        bad = not all(map(math.isfinite, values.values()))
+        (anywhere,) = self.interruption.agree(int(bad), device=module.device)
+        if anywhere:
+            self._refuse(trainer, module, steps, values)
+        elif self.avoided.intersection(steps):
+            module.forget_gradients()
+        else:
+            self._look_for_spikes(trainer, steps, values)
+
+    def _refuse(
+        self, trainer: pl.Trainer, module: pl.LightningModule, steps: list[int], values: dict[str, float]
+    ) -> None:
+        path = self.folder / f"nonfinite-step-{steps[0]}.json"
+        if steps[0] not in self.skipped:
+            self.skipped.append(steps[0])
+        if trainer.is_global_zero:
+            found = {name: repr(value) for name, value in values.items()}
+            content = {"policy": self.policy, **found, "parameters": _not_finite(module)}
+            content["batches"] = [self.describe(step) for step in steps]
+            path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        told = ", ".join(f"{name} {value:g}" for name, value in values.items())
+        where = f"Step {steps[0]} gave {told} on some rank; its batch is in {path}."
+        if self.policy == "stop":
+            raise NonFinite(
+                f"{where} The weights were not touched. Look at those records, lower optim.learning_rate, or set "
+                "train.nonfinite=skip (pass over such batches) or rollback (also go back to the last checkpoint)."
+            )
+        if len(self.skipped) > self.max_skips:
+            raise NonFinite(f"{where} That makes {len(self.skipped)} such steps; train.max_skips={self.max_skips}.")
+        if self.policy == "rollback" and not self.avoided.intersection(steps) and self.can_roll_back():
+            self.avoided.update(steps)
+            raise RollBack(steps)
+        module.forget_gradients()
+
+    def _look_for_spikes(self, trainer: pl.Trainer, steps: list[int], values: dict[str, float]) -> None:
+        for name, value in values.items():
+            recent = self.recent[name]
+            usual = statistics.median(recent) if len(recent) >= _WARM and self.spike_factor else math.inf
+            if value > (self.spike_factor or 0) * usual and trainer.is_global_zero:
+                line = {"step": steps[0], "what": name, "value": value, "median": usual}
+                line["batches"] = [self.describe(step) for step in steps]
+                with open(self.folder / "spikes.jsonl", "a", encoding="utf-8") as file:
+                    file.write(json.dumps(line, ensure_ascii=False) + "\n")
+            recent.append(value)
+
+    def state_dict(self) -> dict[str, Any]:
+        recent = {name: list(values) for name, values in self.recent.items()}
+        return {"recent": recent, "skipped": self.skipped, "avoided": sorted(self.avoided)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        for name, values in state_dict["recent"].items():
+            self.recent[name].clear()
+            self.recent[name].extend(values)
+        # What was learnt since the checkpoint must survive going back to it.
+        self.skipped = sorted({*self.skipped, *state_dict["skipped"]})
+        self.avoided.update(state_dict["avoided"])
+
+
+def _not_finite(module: torch.nn.Module) -> list[str]:
+    """Parameters whose gradient on this rank holds something that is no number."""
+    return [
+        name
+        for name, parameter in module.named_parameters()
+        if parameter.grad is not None and not bool(torch.isfinite(parameter.grad).all())
+    ]

@@ -1,0 +1,75 @@
+"""<run>/steps.csv: what each step was made of and what came out, exact enough to compare two runs bit for bit."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TextIO
+
+import lightning.pytorch as pl
+from lightning.pytorch.callbacks import Callback
+
+from gcl.data.batches.batch import PairBatch
+from gcl.lit.curve import CurveLogger
+
+HEADER = "step,epoch,pairs,loss\n"
+
+
+class StepLog(Callback):
+    """One line a global batch, by rank 0, flushed at once: step, epoch, a digest of its pairs, the loss as a hex float.
+
+    A resumed run cuts what was logged after its checkpoint and goes on, so the file of a run that was killed ends up
+    equal to that of one that was not.
+    """
+
+    def __init__(self, path: Path, epoch_of: Callable[[int], int]) -> None:
+        self.path, self.epoch_of = path, epoch_of
+        self._file: TextIO | None = None
+
+    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        if not trainer.is_global_zero:
+            return
+        for logger in trainer.loggers:
+            if isinstance(logger, CurveLogger):
+                logger.cut(trainer.global_step)
+        first = trainer.datamodule.steps.first
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        keep_before(self.path, lambda line: line == HEADER or int(line.partition(",")[0]) < first)
+        self._file = open(self.path, "a", encoding="utf-8")
+        if self._file.tell() == 0:
+            self._file.write(HEADER)
+        self._file.flush()
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: PairBatch, idx: int
+    ) -> None:
+        if self._file is not None:
+            loss = float(module.last_loss).hex()
+            self._file.write(f"{batch.step},{self.epoch_of(batch.step)},{digest_of(batch)},{loss}\n")
+            self._file.flush()
+
+    def teardown(self, trainer: pl.Trainer, module: pl.LightningModule, stage: str) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+
+def digest_of(batch: PairBatch) -> str:
+    """16 hex digits of a global batch's (query, document, score), in order; the same on every rank."""
+    digest = hashlib.sha256()
+    for values in (batch.query_id, batch.document_id, batch.score):
+        digest.update(values.cpu().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def keep_before(path: Path, belongs: Callable[[str], bool]) -> None:
+    """Keeps a log's whole lines that belong to what a run goes on from; the file is replaced, never half written."""
+    if not path.is_file():
+        return
+    with open(path, encoding="utf-8") as file:
+        lines = [line for line in file if line.endswith("\n") and belongs(line)]
+    beside = path.with_name(path.name + ".new")
+    beside.write_text("".join(lines), encoding="utf-8")
+    os.replace(beside, path)

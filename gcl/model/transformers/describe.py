@@ -1,0 +1,153 @@
+"""Which open_clip models are a SiglipModel or CLIPModel of transformers, and with which config."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from open_clip.timm_model import TimmModel
+from open_clip.transformer import TextTransformer, VisionTransformer
+from timm.models.vision_transformer import VisionTransformer as TimmViT
+from torch import Tensor, nn
+
+from gcl.model.transformers.tensors import Kind, Link, links
+
+CLIP_VOCABULARY, CLIP_START, CLIP_END = 49408, 49406, 49407
+
+
+@dataclass(frozen=True)
+class Native:
+    """kind: which class. config: its config.json. table: the links of its tensors with open_clip's."""
+
+    kind: Kind
+    config: dict[str, Any]
+    table: list[Link]
+
+    @property
+    def architecture(self) -> str:
+        return {"siglip": "SiglipModel", "clip": "CLIPModel"}[self.kind]
+
+
+class NotNative(ValueError):
+    """Why a model has no class in transformers."""
+
+
+def describe(model: nn.Module) -> Native:
+    """The native class of an open_clip model, read off its modules. Raises NotNative with the reason."""
+    visual = getattr(model, "visual", None)
+    if visual is None:
+        raise NotNative("it is a text encoder alone")
+    text = getattr(model, "text", model)
+    if text is not model and not isinstance(text, TextTransformer):
+        raise NotNative("its text tower is a Hugging Face encoder with a head of its own")
+    if isinstance(visual, TimmModel):
+        native = _siglip(model, visual, text)
+    elif isinstance(visual, VisionTransformer):
+        native = _clip(model, visual, text)
+    else:
+        raise NotNative(f"its image tower is a {type(visual).__name__}")
+    extra = set(model.state_dict()) - {name for link in native.table for name in link.ours} - {"logit_bias"}
+    if extra:
+        raise NotNative(f"{native.architecture} has no place for its {min(extra)}")
+    return native
+
+
+def _siglip(model: nn.Module, visual: TimmModel, text: nn.Module) -> Native:
+    trunk = visual.trunk
+    if not isinstance(trunk, TimmViT):
+        raise NotNative(f"its image tower is timm's {type(trunk).__name__}")
+    if getattr(trunk, "attn_pool", None) is None or trunk.cls_token is not None or len(visual.head):
+        raise NotNative("its image tower does not end in attention pooling, as SigLIP's does")
+    _require(trunk.attn_pool.num_heads == trunk.blocks[0].attn.num_heads, "its attention pool has heads of its own")
+    _require(text.attn_mask is None and _pooling(text) == "last", "its text tower does not pool the last token")
+    _require(not getattr(text, "use_pad_mask", False), "its text tower masks padding")
+    _require(isinstance(text.text_projection, nn.Linear), "its text tower has no projection with a bias")
+    width = trunk.embed_dim
+    config = {
+        "vision_config": {
+            **_tower(trunk.blocks, trunk.norm, trunk.attn_pool, heads=trunk.blocks[0].attn.num_heads, width=width),
+            "intermediate_size": trunk.blocks[0].mlp.fc1.out_features,
+            **_patches(visual.image_size, trunk.patch_embed.patch_size),
+        },
+        "text_config": {**_text(text), "projection_size": text.text_projection.out_features},
+    }
+    table = links("siglip", vision_layers=len(trunk.blocks), text_layers=len(text.transformer.resblocks))
+    return Native("siglip", config, table)
+
+
+def _clip(model: nn.Module, visual: VisionTransformer, text: nn.Module) -> Native:
+    _require(visual.attn_pool is None and visual.pool_type == "tok", "its image tower does not pool the class token")
+    _require(not isinstance(visual.ln_pre, nn.Identity), "its image tower has no norm before its layers")
+    _require(visual.proj is not None, "its image tower has no projection")
+    _require(isinstance(text.text_projection, Tensor), "its text projection is missing or has a bias")
+    _require(text.attn_mask is not None, "its text tower is not causal")
+    end = CLIP_END if _pooling(text) == "argmax" else getattr(text, "text_eos_id", getattr(text, "eos_id", None))
+    _require(_pooling(text) in ("argmax", "eos"), f"its text tower pools by {_pooling(text)!r}")
+    _require(text.token_embedding.num_embeddings == CLIP_VOCABULARY, "its tokenizer is not CLIP's")
+    blocks = visual.transformer.resblocks
+    width = visual.conv1.out_channels
+    config = {
+        "projection_dim": visual.proj.shape[1],
+        "logit_scale_init_value": model.logit_scale.item(),
+        "vision_config": {
+            **_tower(blocks, visual.ln_pre, visual.ln_post, heads=blocks[0].attn.num_heads, width=width),
+            "intermediate_size": blocks[0].mlp.c_fc.out_features,
+            "projection_dim": visual.proj.shape[1],
+            **_patches(visual.image_size, visual.patch_size),
+        },
+        "text_config": {
+            **_text(text), "projection_dim": text.text_projection.shape[1], "bos_token_id": CLIP_START,
+            "eos_token_id": end, "pad_token_id": CLIP_END,
+        },
+    }  # fmt: skip
+    prefix = "" if text is model else "text."
+    table = links("clip", vision_layers=len(blocks), text_layers=len(text.transformer.resblocks), text_prefix=prefix)
+    return Native("clip", config, table)
+
+
+def _text(text: nn.Module) -> dict[str, Any]:
+    blocks, embedding = text.transformer.resblocks, text.token_embedding
+    _require(getattr(text, "cls_emb", None) is None, "its text tower has a class token")
+    return {
+        **_tower(blocks, text.ln_final, heads=blocks[0].attn.num_heads, width=embedding.embedding_dim),
+        "intermediate_size": blocks[0].mlp.c_fc.out_features,
+        "vocab_size": embedding.num_embeddings,
+        "max_position_embeddings": text.positional_embedding.shape[0],
+    }
+
+
+def _tower(*parts: nn.Module, heads: int, width: int) -> dict[str, Any]:
+    epsilon = {module.eps for part in parts for module in part.modules() if isinstance(module, nn.LayerNorm)}
+    activation = {name for part in parts for module in part.modules() if (name := _activation(module))}
+    _require(len(epsilon) == 1, f"its layer norms have different epsilons: {sorted(epsilon)}")
+    _require(len(activation) == 1, f"its activations are no GELU known to transformers, or mixed: {activation or ''}")
+    return {
+        "hidden_size": width,
+        "num_hidden_layers": len(parts[0]),
+        "num_attention_heads": heads,
+        "hidden_act": activation.pop(),
+        "layer_norm_eps": epsilon.pop(),
+    }
+
+
+def _activation(module: nn.Module) -> str | None:
+    kind = type(module).__name__
+    if kind == "QuickGELU":
+        return "quick_gelu"
+    if kind == "GELUTanh" or (isinstance(module, nn.GELU) and module.approximate == "tanh"):
+        return "gelu_pytorch_tanh"
+    return "gelu" if isinstance(module, nn.GELU) or kind == "GELU" else None
+
+
+def _patches(image: tuple[int, int], patch: tuple[int, int]) -> dict[str, int]:
+    _require(image[0] == image[1] and patch[0] == patch[1], "its images or patches are not square")
+    return {"image_size": image[0], "patch_size": patch[0]}
+
+
+def _pooling(text: nn.Module) -> str:
+    return getattr(text, "text_pool_type", None) or text.pool_type
+
+
+def _require(condition: bool, otherwise: str) -> None:
+    if not condition:
+        raise NotNative(otherwise)

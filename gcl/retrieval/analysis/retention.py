@@ -1,0 +1,132 @@
+"""What a model must not forget while it learns a catalog: general sets, measured before and after, with a limit."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from gcl.retrieval.evaluate import TaskResult
+from gcl.retrieval.metrics.statistics import Comparison, compare
+from gcl.retrieval.report import aligned
+from gcl.retrieval.tasks.general import General
+
+Results = Mapping[str, Mapping[str, TaskResult]]  # set -> task -> result
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What became of one set: {task: {metric: comparison}}, and how much of its metric was lost, on the mean."""
+
+    name: str
+    metric: str
+    limit: float
+    comparisons: Mapping[str, Mapping[str, Comparison]]
+    who: str = "The model"
+
+    @property
+    def title(self) -> str:
+        return self.name if self.who == "The model" else f"{self.name}: {self.who.split(', against')[0]}"
+
+    @property
+    def before(self) -> float:
+        return _mean([found[self.metric].before for found in self.comparisons.values()])
+
+    @property
+    def after(self) -> float:
+        return _mean([found[self.metric].after for found in self.comparisons.values()])
+
+    @property
+    def loss(self) -> float:
+        return self.before - self.after
+
+    @property
+    def exceeded(self) -> bool:
+        return exceeds(self.loss, self.limit)
+
+    @property
+    def warning(self) -> str | None:
+        """What has to be said loudly, or None."""
+        if not self.exceeded:
+            return None
+        return (
+            f"{self.who} has forgotten: {self.name} lost {self.loss:.4f} of {self.metric} "
+            f"({self.before:.4f} before, {self.after:.4f} after); the limit is {self.limit:g}."
+        )
+
+
+def exceeds(loss: float, limit: float) -> bool:
+    """Beyond the limit, not by rounding.
+
+    >>> exceeds(0.3 - 0.28, 0.02), exceeds(0.021, 0.02)
+    (False, True)
+    """
+    return not loss <= limit + 1e-9
+
+
+def retained(
+    sets: Sequence[General], base: Results, tuned: Results, *, who: str = "The model", seed: int = 0
+) -> list[Kept]:
+    """Both models on every set. who: what a warning calls the second."""
+    found = []
+    for one in sets:
+        comparisons = {
+            task: {
+                metric: compare(result.values[metric], tuned[one.name][task].values[metric], seed=seed)
+                for metric in one.metrics
+            }
+            for task, result in base[one.name].items()
+        }
+        found.append(Kept(one.name, one.metric, one.limit, comparisons, who))
+    return found
+
+
+HEADER = ("retention", "task", "metric", "base", "tuned", "change", "95 % interval", "n", "limit", "verdict")
+
+
+def cells(found: Sequence[Kept]) -> list[tuple[str, ...]]:
+    lines = []
+    for one in found:
+        for task, by_metric in one.comparisons.items():
+            for metric, c in by_metric.items():
+                watched = metric == one.metric
+                mark = ("FORGOTTEN" if one.exceeded else "kept") if watched else ""
+                # fmt: off
+                lines.append((one.title, task, metric, f"{c.before:.4f}", f"{c.after:.4f}", f"{c.change:+.4f}",
+                              f"{c.low:+.4f} … {c.high:+.4f}", str(c.n), f"-{one.limit:g}" if watched else "", mark))
+                # fmt: on
+    return lines
+
+
+def as_text(found: Sequence[Kept]) -> str:
+    return aligned(HEADER, cells(found), words=3)
+
+
+def as_dict(found: Sequence[Kept]) -> dict[str, Any]:
+    """Plain values, for metrics.json."""
+    return {
+        one.name: {
+            "metric": one.metric, "base": one.before, "tuned": one.after, "loss": one.loss, "limit": one.limit,
+            "exceeded": one.exceeded,
+            "tasks": {task: {m: asdict(c) for m, c in values.items()} for task, values in one.comparisons.items()},
+        }
+        for one in found
+    }  # fmt: skip
+
+
+def _mean(values: Sequence[float]) -> float:
+    return math.fsum(values) / len(values)
+
+
+def drawn(count: int, sample: int | None, seed: int = 0) -> np.ndarray:
+    """Positions of the queries that a validation asks, the same every time.
+
+    >>> drawn(3, None).tolist(), len(drawn(100, 10))
+    ([0, 1, 2], 10)
+    """
+    if sample is None or sample >= count:
+        return np.arange(count)
+    return np.sort(np.random.default_rng(seed).permutation(count)[:sample])

@@ -1,0 +1,214 @@
+"""Where does a model get better or worse? One metric by the values of a column: kind, category, length, …"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from gcl.retrieval.metrics.statistics import Comparison, compare
+from gcl.retrieval.report import aligned
+from gcl.retrieval.tasks.task import RetrievalTask
+from gcl.schema import Modality, Schema
+
+FEWEST = 20  # queries; with fewer, an interval says more about the queries than about the models
+BUILT_IN = ("query_length", "head_tail", "missing")
+MOST_VALUES = 40  # of a column; the rarer ones are one group
+
+Lookup = Mapping[str, Mapping[str, str]]  # column -> id -> value
+
+
+@dataclass(frozen=True)
+class Slice:
+    """Two models on the queries that have one value in a column."""
+
+    value: str
+    comparison: Comparison
+
+    @property
+    def too_few(self) -> bool:
+        return self.comparison.n < FEWEST
+
+
+def slices(column: Sequence[Any], before: np.ndarray, after: np.ndarray, *, seed: int = 0) -> list[Slice]:
+    """One entry a value of the column (None counts as a value), most queries first. before[Q], after[Q]: a metric."""
+    if not len(column) == len(before) == len(after):
+        raise ValueError(f"{len(column)} values for {len(before)} and {len(after)} queries: give one value a query.")
+    names = np.array(["none" if value is None else str(value) for value in column], dtype=object)
+    found = [
+        Slice(name, compare(before[names == name], after[names == name], samples=2000, seed=seed))
+        for name in sorted(set(names))
+    ]
+    return sorted(found, key=lambda slice: -slice.comparison.n)
+
+
+def slice_columns(
+    task: RetrievalTask, names: Sequence[str], *, documents: Lookup | None = None, queries: Lookup | None = None
+) -> dict[str, list[str]]:
+    """{column: the value of each query} for the names of a config.
+
+    query_length: words. head_tail: "head" are the searches with most relevant products that have half of all of them.
+    missing: a column for each field, whether a relevant product lacks it. A text field of the queries: its value. Any
+    other name is a column of the products (a text field, or looked up by id in `documents`): the value that most of a
+    query's relevant products have, weighted by relevance, "several" where no value has half of it; or one of the
+    queries (looked up in `queries`).
+    """
+    found: dict[str, list[str]] = {}
+    for name in names:
+        if name == "query_length":
+            found[name] = _lengths(task)
+        elif name == "head_tail":
+            found[name] = _head_or_tail(task)
+        elif name == "missing":
+            found |= _missing(task)
+        else:
+            found[name] = _rare_together(_column(task, name, documents or {}, queries or {}))
+    return found
+
+
+def needed_columns(schema: Schema, names: Sequence[str]) -> list[str]:
+    """The names that only the catalog's tables can know."""
+    fields = {n for side in (schema.query, schema.document) for n, f in side.items() if f.modality is Modality.text}
+    return [name for name in names if name not in BUILT_IN and name not in fields]
+
+
+def _column(task: RetrievalTask, name: str, documents: Lookup, queries: Lookup) -> list[str]:
+    if name in task.queries.side:
+        return [value or "none" for value in task.queries.column(name, np.arange(len(task.queries)))]
+    asked = queries.get(name, {})
+    if any(str(key) in asked for key in task.queries.ids):
+        return [asked.get(str(key), "none") for key in task.queries.ids]
+    if name in task.corpus.side:
+
+        def value_of(rows: np.ndarray) -> list[str | None]:
+            return task.corpus.column(name, rows)
+    else:
+        known, ids = documents.get(name, {}), task.corpus.ids
+
+        def value_of(rows: np.ndarray) -> list[str | None]:
+            return [known.get(str(ids[row])) for row in rows]
+
+    return _majority(task, value_of)
+
+
+def _majority(task: RetrievalTask, value_of: Callable[[np.ndarray], list[str | None]]) -> list[str]:
+    judged = task.judgments
+    usable = np.flatnonzero((judged.relevance > 0) & (judged.document >= 0))
+    rows, place = np.unique(judged.document[usable], return_inverse=True)
+    values = value_of(rows)
+    weights: list[Counter[str]] = [Counter() for _ in range(len(task.queries))]
+    for query, at, relevance in zip(
+        judged.query[usable], place.reshape(-1), judged.relevance[usable].tolist(), strict=True
+    ):
+        weights[query][values[at] or "none"] += relevance
+    found = []
+    for counted in weights:
+        value, weight = counted.most_common(1)[0] if counted else ("none", 1.0)
+        found.append(value if weight >= 0.5 * sum(counted.values()) else "several")
+    return found
+
+
+def _rare_together(values: list[str]) -> list[str]:
+    counted = Counter(values)
+    if len(counted) <= MOST_VALUES:
+        return values
+    kept = {value for value, _ in counted.most_common(MOST_VALUES - 1)}
+    others = f"{len(counted) - len(kept)} others"
+    return [value if value in kept else others for value in values]
+
+
+def _lengths(task: RetrievalTask) -> list[str]:
+    rows = np.arange(len(task.queries))
+    texts = [name for name, field in task.queries.side.items() if field.modality is Modality.text]
+    columns = [task.queries.column(name, rows) for name in texts]
+    words = [sum(len((column[row] or "").split()) for column in columns) for row in rows]
+    return [
+        "no words" if n == 0 else "1 word" if n == 1 else f"{n} words" if n < 5 else "5 words or more" for n in words
+    ]
+
+
+def _head_or_tail(task: RetrievalTask) -> list[str]:
+    judged = task.judgments
+    count = np.bincount(judged.query[judged.relevance > 0], minlength=len(task.queries))
+    order = np.argsort(-count, kind="stable")
+    before = np.cumsum(count[order]) - count[order]
+    head = np.zeros(len(count), dtype=bool)
+    head[order[before < count.sum() / 2]] = True
+    return np.where(head, "head", "tail").tolist()
+
+
+def _missing(task: RetrievalTask) -> dict[str, list[str]]:
+    judged = task.judgments
+    usable = (judged.relevance > 0) & (judged.document >= 0)
+    query, document = judged.query[usable], judged.document[usable]
+    present = task.corpus.present(document) if len(document) else np.ones((0, len(task.corpus.side)), dtype=bool)
+    found = {}
+    for number, name in enumerate(task.corpus.side):
+        lacking = np.zeros(len(task.queries), dtype=bool)
+        lacking[query[~present[:, number]]] = True
+        found[f"missing {name}"] = np.where(lacking, "some lack it", "all have it").tolist()
+    return found
+
+
+@dataclass(frozen=True)
+class Sliced:
+    """One task, model (against the first) and column. one: there is one model only, compared with itself."""
+
+    task: str
+    model: str
+    column: str
+    metric: str
+    parts: list[Slice]
+    one: bool = False
+
+
+HEADER = ("task", "model", "column", "value", "base", "tuned", "change", "95 % interval", "n")
+_MOST_LINES = 12  # of a column in a terminal
+_MOST_FEW = 3  # of these, groups that are too small to say anything stand among the first so many only
+
+
+def cells(found: Sequence[Sliced], most: int | None = None) -> list[tuple[str, ...]]:
+    lines = []
+    for one in found:
+        shown = one.parts
+        if most is not None:
+            shown = [part for place, part in enumerate(one.parts[:most]) if place < _MOST_FEW or not part.too_few]
+        for part in shown:
+            c = part.comparison
+            note = "too few" if part.too_few else f"{c.low:+.4f} … {c.high:+.4f}"
+            change = (
+                ("", "", "too few" if part.too_few else "") if one.one else (f"{c.after:.4f}", f"{c.change:+.4f}", note)
+            )
+            lines.append((one.task, one.model, one.column, part.value, f"{c.before:.4f}", *change, str(c.n)))
+        if len(one.parts) > len(shown):
+            rest = f"… {len(one.parts) - len(shown)} more in slices.csv"
+            lines.append((one.task, one.model, one.column, rest, "", "", "", "", ""))
+    return lines
+
+
+def table_text(found: Sequence[Sliced]) -> str:
+    """A table for a terminal; values with too few queries are marked, or counted where they are many."""
+    return aligned(HEADER, cells(found, _MOST_LINES), words=4)
+
+
+def records(found: Sequence[Sliced]) -> list[dict[str, Any]]:
+    """Plain values, for JSON and CSV."""
+    return [
+        {"task": one.task, "model": one.model, "column": one.column, "value": part.value, "metric": one.metric,
+         **asdict(part.comparison), "too_few": part.too_few}
+        for one in found
+        for part in one.parts
+    ]  # fmt: skip
+
+
+def as_text(title: str, found: Sequence[Slice]) -> str:
+    """One column's table for a terminal."""
+    body = []
+    for part in found:
+        c = part.comparison
+        note = "too few" if part.too_few else f"{c.low:+.4f} … {c.high:+.4f}"
+        body.append((part.value, f"{c.before:.4f}", f"{c.after:.4f}", f"{c.change:+.4f}", note, str(c.n)))
+    return aligned((title, "base", "tuned", "change", "95 % interval", "n"), body, words=1)

@@ -1,0 +1,219 @@
+"""What is evaluated: queries, a corpus, and judgments that join them.
+
+Inside, judgments are arrays of positions; dicts of ids (`Qrels`, `Run`) exist at the edges only: files and people.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from gcl.data.store.records import Record, Records
+from gcl.data.store.shard_writer import content_hash
+from gcl.retrieval.metrics.coverage import JUDGED, JUDGED_ELSEWHERE, NOTHING, UNKNOWN
+from gcl.retrieval.search.ties import id_ranks
+from gcl.schema import Field
+
+Qrels = dict[str, dict[str, float]]
+Run = dict[str, list[tuple[str, float]]]
+
+
+@dataclass
+class ListRecords:
+    """Records that are already in memory (what a caller typed, a small table), behind the interface of a store."""
+
+    ids: Sequence[str]
+    records: Sequence[Record]
+    side: dict[str, Field]
+
+    def __post_init__(self) -> None:
+        if len(self.ids) != len(self.records):
+            raise ValueError(f"{len(self.ids)} ids for {len(self.records)} records: give one id a record.")
+        for name, record in zip(self.ids, self.records, strict=True):
+            if unknown := record.keys() - self.side.keys():
+                raise ValueError(f"Record {name!r} has no field {sorted(unknown)}; fields: {', '.join(self.side)}.")
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, row: int) -> Record:
+        return {name: self.records[row].get(name) or None for name in self.side}
+
+    @property
+    def rows(self) -> np.ndarray:
+        return np.arange(len(self))
+
+    def hashes(self, field: str) -> list[bytes | None]:
+        """Front half of SHA-256 of each value, as a store keeps it."""
+        values = (record.get(field) or None for record in self.records)
+        return [None if v is None else content_hash(v.encode() if isinstance(v, str) else v) for v in values]
+
+    def present(self, rows: np.ndarray) -> np.ndarray:
+        return np.array([[bool(self.records[row].get(name)) for name in self.side] for row in rows]).reshape(
+            len(rows), -1
+        )
+
+    def column(self, field: str, rows: np.ndarray) -> list[str | bytes | None]:
+        return [self.records[row].get(field) or None for row in rows]
+
+    def place(self, row: int) -> str:
+        return f"record {row}, id {self.ids[row]!r}"
+
+    def subset(self, rows: np.ndarray) -> ListRecords:
+        return ListRecords([self.ids[row] for row in rows], [self.records[row] for row in rows], self.side)
+
+
+@dataclass(frozen=True)
+class Judgments:
+    """J judged pairs.
+
+    query[J]: positions in the task's queries. document[J]: positions in its corpus, -1 for a document that is not
+    there (kept, so that nothing disappears from a denominator; `outside` names those, in order). relevance[J].
+    """
+
+    query: np.ndarray
+    document: np.ndarray
+    relevance: np.ndarray
+    outside: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "query", np.ascontiguousarray(self.query, dtype=np.int64))
+        object.__setattr__(self, "document", np.ascontiguousarray(self.document, dtype=np.int64))
+        object.__setattr__(self, "relevance", np.ascontiguousarray(self.relevance, dtype=np.float32))
+        if not len(self.query) == len(self.document) == len(self.relevance):
+            raise ValueError("Judgments need one query, one document and one relevance a pair.")
+        if not np.isfinite(self.relevance).all():
+            raise ValueError("A relevance is a finite number; some judgments have NaN or infinity.")
+
+    def __len__(self) -> int:
+        return len(self.query)
+
+    def by_query(self, queries: int) -> np.ndarray:
+        """All judged relevances of each query, [Q, J], padded with 0 (which no metric counts)."""
+        order = np.argsort(self.query, kind="stable")
+        query, relevance = self.query[order], self.relevance[order]
+        count = np.bincount(query, minlength=queries)
+        column = np.arange(len(query)) - np.repeat(np.cumsum(count) - count, count)
+        padded = np.zeros((queries, int(count.max(initial=0))), dtype=np.float32)
+        padded[query, column] = relevance
+        return padded
+
+    def gains(self, row: np.ndarray, documents: int) -> np.ndarray:
+        """Relevance of what was retrieved: row[Q, K] corpus positions (-1: nothing) -> [Q, K], 0 where unjudged."""
+        table = np.zeros(documents + 1, dtype=np.float32)
+        return self._looked_up(row, table, lambda which: self.relevance[which])
+
+    def standing(self, row: np.ndarray, documents: int) -> np.ndarray:
+        """What is known of each result, row[Q, K] -> int8[Q, K] (see `coverage`)."""
+        table = np.full(documents + 1, UNKNOWN, dtype=np.int8)
+        table[self.document[self.document >= 0]] = JUDGED_ELSEWHERE
+        table[documents] = NOTHING
+        return self._looked_up(row, table, lambda which: np.full(len(which), JUDGED, dtype=np.int8))
+
+    def _looked_up(self, row: np.ndarray, table: np.ndarray, judged: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+        """row[Q, K] looked up in table[M + 1] (the last entry is row -1's), where each query's own judgments stand
+        with the values that `judged` has for them, by their positions. No Q x M table and no hashing: the entries are
+        written and wiped query by query."""
+        inside = np.flatnonzero(self.document >= 0)
+        order = inside[np.argsort(self.query[inside], kind="stable")]
+        document, value = self.document[order], judged(order)
+        before = table[document]
+        end = np.cumsum(np.bincount(self.query[inside], minlength=len(row)))
+        found = np.empty(row.shape, dtype=table.dtype)
+        start = 0
+        for position in range(len(row)):
+            own = document[start : end[position]]
+            table[own] = value[start : end[position]]
+            table.take(row[position], out=found[position], mode="wrap")
+            table[own] = before[start : end[position]]
+            start = end[position]
+        return found
+
+
+@dataclass
+class RetrievalTask:
+    """Queries to be answered from a corpus, and what is known about the right answers."""
+
+    name: str
+    queries: Records
+    corpus: Records
+    judgments: Judgments
+    document_weights: Mapping[str, float] | None = None  # of this task alone; None: the schema's
+    dangling: int = 0  # judgments of products that do not exist, which were left out before
+    unanswered: int = 0  # queries without a relevant document, which were left out before
+    asked_before: int = 0  # queries and judgments that were not left out, over all parts: what these two compare with
+    judged_before: int = 0
+
+    @cached_property
+    def id_ranks(self) -> np.ndarray:
+        """How ties between documents are broken, int32[M]; sorted once a task."""
+        return id_ranks(self.corpus.ids)
+
+    @property
+    def qrels(self) -> Qrels:
+        """The judgments as `{query id: {document id: relevance}}`; documents outside the corpus keep their ids."""
+        qrels: Qrels = {str(name): {} for name in self.queries.ids}
+        query_ids, document_ids, outside = list(self.queries.ids), self.corpus.ids, iter(self.judgments.outside)
+        judgments = self.judgments
+        for number, (query, document, relevance) in enumerate(
+            zip(judgments.query, judgments.document, judgments.relevance, strict=True)
+        ):
+            name = document_ids[document] if document >= 0 else next(outside, f"outside-{number}")
+            qrels[str(query_ids[query])][str(name)] = float(relevance)
+        return qrels
+
+
+def task_from_qrels(
+    name: str, queries: Records, corpus: Records, qrels: Mapping[str, Mapping[str, float]]
+) -> RetrievalTask:
+    """A task from ids. Judgments of unknown queries raise; documents outside the corpus are kept (see `audit`)."""
+    query_at = {str(key): position for position, key in enumerate(queries.ids)}
+    document_at = {str(key): position for position, key in enumerate(corpus.ids)}
+    unknown = [key for key in qrels if str(key) not in query_at]
+    if unknown:
+        raise ValueError(
+            f"Task {name!r}: {len(unknown)} judged queries are not among its queries, for example {unknown[0]!r}."
+        )
+    triples = [(query_at[str(q)], str(d), r) for q, judged in qrels.items() for d, r in judged.items()]
+    return RetrievalTask(
+        name,
+        queries,
+        corpus,
+        Judgments(
+            np.array([q for q, _, _ in triples], dtype=np.int64),
+            np.array([document_at.get(d, -1) for _, d, _ in triples], dtype=np.int64),
+            np.array([r for _, _, r in triples], dtype=np.float32),
+            tuple(d for _, d, _ in triples if d not in document_at),
+        ),
+    )
+
+
+def from_prepared(prepared, name: str, part: str, *, prefix: str = "") -> RetrievalTask:
+    """The task `name` of a prepared catalog, its "dev" or "test" part, or "all" of it. Its queries are those with a
+    judgment; what preparing left out is counted (`dangling`, `unanswered`). prefix: put before its name."""
+    counts = prepared.counts["tasks"][name]
+    parts = [half for half in ("dev", "test") if counts[half]["queries"]] if part == "all" else [part]
+    halves = [prepared.task(name, half) for half in parts]
+    query, wanted, relevance = (
+        np.concatenate([getattr(half, key) for half in halves]) for key in ("query", "document", "relevance")
+    )
+    query_rows, query = np.unique(query, return_inverse=True)
+    corpus_rows = np.asarray(halves[0].corpus, dtype=np.int64)
+    order = np.argsort(corpus_rows, kind="stable")
+    slot = np.searchsorted(corpus_rows, wanted, sorter=order).clip(max=max(len(corpus_rows) - 1, 0))
+    document = order[slot] if len(corpus_rows) else np.full(len(wanted), -1)
+    found = corpus_rows[document] == wanted if len(corpus_rows) else np.zeros(len(wanted), dtype=bool)
+    outside = tuple(str(prepared.documents.ids[row]) for row in wanted[~found])
+    return RetrievalTask(
+        prefix + (name if part == "all" else f"{name}.{part}"),
+        prepared.queries.subset(query_rows),
+        prepared.documents.subset(corpus_rows),
+        Judgments(query.reshape(-1), np.where(found, document, -1), relevance, outside),
+        dangling=counts.get("dangling_judgments", 0),
+        unanswered=counts.get("queries_without_relevant", 0) if "dangling_judgments" in counts else 0,
+        asked_before=sum(counts[half]["queries"] for half in ("dev", "test")),
+        judged_before=sum(counts[half]["judgments"] for half in ("dev", "test")),
+    )

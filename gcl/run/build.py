@@ -1,0 +1,240 @@
+"""From a typed config to the objects of a run. Each function builds one thing from what it needs of the config."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.profilers import AdvancedProfiler, SimpleProfiler
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from torch import nn
+
+from gcl.config.compose import build
+from gcl.config.schema import LossConfig, OptimConfig, RunConfig, TrainConfig, TrainerConfig
+from gcl.data.batches.mixed_plan import MixedPlan
+from gcl.data.batches.order import BatchOrder
+from gcl.data.batches.plan import Plan
+from gcl.data.prepare.mixed import Joined
+from gcl.data.store.prepared import Prepared
+from gcl.errors import ConfigError
+from gcl.lit.auto_micro_batch import FitMicroBatch
+from gcl.lit.checkpoint import BestAndLast, WholeCheckpointIO
+from gcl.lit.nonfinite import Guard
+from gcl.lit.rank_check import Agreement
+from gcl.lit.signals import Interruption, NoSignals
+from gcl.lit.step_log import StepLog
+from gcl.lit.throughput import Meter
+from gcl.lit.watchdog import Watchdog
+from gcl.loss.gcl import GCLLoss, Term
+from gcl.model.dual_encoder import DualEncoder
+from gcl.model.load import load_model
+from gcl.model.lora import add_adapters
+from gcl.model.settings import ModelConfig
+from gcl.optim.groups import Rule, freeze
+from gcl.run.folder import RunFolder
+from gcl.run.start_from import RUN_PREFIX, begin_from, earlier_run
+from gcl.schema import Schema
+
+_PROFILERS = {"simple": SimpleProfiler, "advanced": AdvancedProfiler}
+
+
+def assemble_encoder(model: ModelConfig, schema: Schema, *, begun: bool = True) -> DualEncoder:
+    """begun: with the weights of an earlier run that model.pretrained names; not needed where a checkpoint follows."""
+    arguments = {key: value for key, value in asdict(model).items() if key not in ("label", "recipe", "name", "lora")}
+    names_run = (model.pretrained or "").startswith(RUN_PREFIX)
+    encoder = load_model(model.name, schema=schema, **arguments | ({"pretrained": None} if names_run else {}))
+    if names_run and begun:
+        begin_from(encoder, earlier_run(model.pretrained))
+    if model.lora.rank is not None:
+        add_adapters(encoder, **vars(model.lora))
+    return encoder
+
+
+def assemble_loss(loss: LossConfig, encoder: DualEncoder) -> GCLLoss:
+    """Scale and bias come from the checkpoint unless the config sets them."""
+    log_scale, bias = encoder.scale_bias
+    if loss.bias is not None:
+        bias = loss.bias
+    return GCLLoss(
+        form=loss.form.value,
+        score_to_weight=build(loss.score_to_weight),
+        direction=loss.direction.value,
+        normalizer=loss.normalizer.value,
+        same_query=loss.same_query.value,
+        same_document=loss.same_document.value,
+        sigmoid_weight=loss.sigmoid_weight.value,
+        terms=[Term(term.query, term.document, term.weight) for term in loss.terms],
+        scale=loss.scale if loss.scale is not None else math.exp(log_scale),
+        bias=bias,
+        learn_scale=loss.learn_scale,
+        learn_bias=loss.learn_bias,
+        max_scale=loss.max_scale,
+        tile=loss.tile,
+    )
+
+
+def freeze_parts(encoder: DualEncoder, optim: OptimConfig) -> None:
+    """Freezes what the config names and every tower that no field uses. Raises ConfigError if no adapter is left."""
+    freeze(encoder.model, optim.freeze)
+    for parameter in encoder.unused_parameters():
+        parameter.requires_grad_(False)
+    if encoder.adapters is not None and not any(
+        parameter.requires_grad for name, parameter in encoder.named_parameters() if "lora_" in name
+    ):
+        raise ConfigError(
+            f"model.lora: optim.freeze=[{','.join(optim.freeze)}] freezes every adapter, too. The model's own weights "
+            "are frozen by model.lora already: give optim.freeze=[]."
+        )
+
+
+def assemble_plan(prepared: Prepared, config: RunConfig) -> BatchOrder:
+    options: dict[str, Any] = {"batch_size": config.train.batch_size, "seed": config.seed, **vars(config.plan)}
+    if not isinstance(prepared, Joined):
+        return Plan(prepared.pairs, shard_of_document=prepared.documents.shard, **options)
+    return MixedPlan(
+        prepared.pairs,
+        shares=config.data.mix,
+        sizes=[len(part.pairs) for part in prepared.parts.values()],
+        batches=config.data.batches,
+        shard_of_document=[part.documents.shard for part in prepared.parts.values()],
+        first_document=prepared.documents.start.tolist(),
+        **options,
+    )
+
+
+def total_steps(train: TrainConfig, plan: BatchOrder) -> int:
+    """Global batches of the whole run."""
+    if train.max_steps is not None:
+        return train.max_steps * train.accumulate
+    return max(1, round(train.epochs * plan.steps_per_epoch))
+
+
+def validation_interval(train: TrainConfig, plan: BatchOrder, steps: int) -> int:
+    """train.validate_every as a number of batches: epochs as a number, or "50 steps"."""
+    every = train.validate_every
+    if isinstance(every, str):
+        count, _, unit = every.partition(" ")
+        if unit.strip() not in ("step", "steps", "epoch", "epochs"):
+            raise ConfigError(f'train.validate_every={every!r}: give a number of epochs (0.5) or "50 steps".')
+        batches = float(count) * (plan.steps_per_epoch if unit.startswith("epoch") else train.accumulate)
+    else:
+        batches = float(every) * plan.steps_per_epoch
+    return min(max(1, round(batches)), steps)
+
+
+def choose_precision(precision: Any, accelerator: str) -> Any:
+    """ "auto": bf16 on GPUs that have it, else float32 (on CPUs bf16 is slower, not faster)."""
+    if precision != "auto":
+        return precision
+    gpu = accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+    return "bf16-mixed" if gpu and torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
+
+
+def assemble_trainer(
+    trainer: TrainerConfig, *, steps: int, validate_every: int, run_dir: Path, logger: Any, callbacks: list[Any],
+    clip_norm: float | None, accumulate: int,
+) -> pl.Trainer:  # fmt: skip
+    """One Lightning epoch of `steps` batches; optimiser steps are steps / accumulate."""
+    limit = trainer.options.get("limit_train_batches")
+    arguments: dict[str, Any] = {
+        "accelerator": trainer.accelerator,
+        "devices": trainer.devices,
+        "num_nodes": trainer.num_nodes,
+        "strategy": trainer.strategy if isinstance(trainer.strategy, str) else build(trainer.strategy),
+        "precision": choose_precision(trainer.precision, trainer.accelerator),
+        "log_every_n_steps": trainer.log_every_n_steps,
+        "max_epochs": 1,
+        "val_check_interval": min(validate_every, limit) if isinstance(limit, int) else validate_every,
+        "num_sanity_val_steps": 0,
+        "use_distributed_sampler": False,
+        "accumulate_grad_batches": accumulate,
+        "gradient_clip_val": clip_norm,
+        "default_root_dir": str(run_dir),
+        "logger": logger,
+        "callbacks": callbacks,
+        "plugins": [WholeCheckpointIO()],
+        "enable_model_summary": False,
+        "enable_checkpointing": True,
+    }
+    options = dict(trainer.options)
+    if profiler := _PROFILERS.get(options.get("profiler")):
+        options["profiler"] = profiler(dirpath=run_dir, filename="profile")  # by itself it only logs
+    try:
+        built = pl.Trainer(**(arguments | options))
+    except (MisconfigurationException, TypeError) as error:
+        raise ConfigError(f"trainer: {' '.join(str(error).split())}") from error
+    built._signal_connector = NoSignals()
+    return built
+
+
+def assemble_watch(
+    config: RunConfig, run: RunFolder, prepared: Prepared, plan: BatchOrder, facts: dict[str, Any]
+) -> list[Any]:
+    """The callbacks that keep a run safe, in the order they must act; BestAndLast comes first."""
+    train = config.train
+
+    def describe(step: int) -> dict[str, Any]:
+        rows, pairs = plan.batch(step), prepared.pairs
+        named = zip(pairs.query[rows], pairs.document[rows], pairs.score[rows], strict=True)
+        queries, documents = prepared.queries.ids, prepared.documents.ids
+        return {
+            "step": step,
+            "epoch": plan.epoch_of(step),
+            "pairs": [{"query": queries[q], "document": documents[d], "score": float(s)} for q, d, s in named],
+        }
+
+    def place(step: int) -> str:
+        return prepared.documents.place(int(prepared.pairs.document[plan.batch(step)[0]]))
+
+    checkpoints = BestAndLast(
+        run.checkpoints,
+        monitor=f"dev/{config.evaluate.monitor}",
+        every=train.checkpoint_every,
+        patience=train.patience,
+    )
+    interruption = Interruption(run.last)
+    guard = Guard(
+        run.path,
+        describe,
+        interruption,
+        policy=train.nonfinite.value,
+        max_skips=train.max_skips,
+        can_roll_back=run.last.is_file,
+        spike_factor=train.spike_factor,
+    )
+    steps = StepLog(run.path / "steps.csv", plan.epoch_of)
+    watchdog = Watchdog(place, seconds=train.loader_patience)
+    fit = [FitMicroBatch()] if train.micro_batch == "auto" else []
+    return [checkpoints, Agreement(facts), guard, steps, watchdog, Meter(), *fit, interruption]
+
+
+def micro_batch_of(train: TrainConfig) -> int | None:
+    """train.micro_batch as a number of rows; "auto" is found when training begins."""
+    size = train.micro_batch
+    if size is None or size == "auto":
+        return None
+    if not isinstance(size, int) or size < 1:
+        raise ConfigError(f'train.micro_batch={size!r}: a number of rows (32), "auto", or null for the whole batch.')
+    return size
+
+
+def rules_of(optim: OptimConfig) -> dict[str, Rule]:
+    return {pattern: Rule(rule.rate, rule.weight_decay) for pattern, rule in optim.rules.items()}
+
+
+def write_scale_back(encoder: DualEncoder, loss: nn.Module) -> None:
+    """The trained temperature and bias into the model they came from, where export finds them."""
+    with torch.no_grad():
+        encoder.model.logit_scale.copy_(loss.log_scale.detach())
+        if encoder.model.logit_bias is not None:
+            encoder.model.logit_bias.copy_(loss.bias.detach())
+        elif loss.form == "sigmoid":  # a model that came without a bias has learned one
+            encoder.model.logit_bias = nn.Parameter(loss.bias.detach().clone(), requires_grad=False)
+
+
+def seed_everything(config: RunConfig) -> None:
+    pl.seed_everything(config.seed, workers=True, verbose=False)

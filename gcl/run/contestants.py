@@ -1,0 +1,157 @@
+"""What can be measured: a model as it comes, a run's checkpoint, what it began with, somebody else's embeddings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gcl.config.compose import compose, load_config, typed
+from gcl.config.schema import RunConfig
+from gcl.errors import ConfigError
+from gcl.lit.checkpoint import read_checkpoint
+from gcl.model.dual_encoder import DualEncoder
+from gcl.model.lora import merge_adapters
+from gcl.retrieval.embedding.cache import model_hash
+from gcl.retrieval.embedding.precomputed import Embedder, GivenEmbeddings
+from gcl.retrieval.embedding.run_files import GivenRuns
+from gcl.run import build as assembly
+from gcl.run.folder import RunFolder
+from gcl.schema import Schema
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """A name for tables and an encoder to measure: a model, or embeddings that are there already."""
+
+    label: str
+    encoder: Embedder
+    checkpoint: Path | None = None
+
+    @property
+    def notes(self) -> list[str]:
+        """What a reader of its figures has to know."""
+        return [] if isinstance(self.encoder, DualEncoder) else self.encoder.notes
+
+    def facts(self) -> dict[str, Any]:
+        """Where its figures come from: SHA-256 of the weights (or of the files of embeddings), width, parameters."""
+        if isinstance(self.encoder, GivenRuns):
+            return {"runs": self.encoder.digest()}
+        if isinstance(self.encoder, GivenEmbeddings):
+            files = [str(file) for file in self.encoder.files]
+            return {"embeddings": files, "sha256": self.encoder.digest(), "width": self.encoder.width,
+                    "normalised_as_given": self.encoder.normalised}  # fmt: skip
+        return {
+            "model": self.encoder.origin.name if self.encoder.origin else None,
+            "checkpoint": str(self.checkpoint) if self.checkpoint else None,
+            "weights_sha256": model_hash(self.encoder),
+            "width": self.encoder.width,
+            "parameters": sum(p.numel() for p in self.encoder.parameters()),
+        }
+
+
+def tuned_encoder(run: RunFolder, schema: Schema | None = None, *, checkpoint: Path | None = None) -> DualEncoder:
+    """A run's model with its best checkpoint's weights, scale and bias; read through `schema`, or the run's own."""
+    config = load_config(run.check().config)
+    encoder = assembly.assemble_encoder(config.model, schema or config.data.schema, begun=False)
+    restore(encoder, config, checkpoint or run.best)
+    assembly.freeze_parts(encoder, config.optim)  # what was frozen in the run has cached features
+    return merge_adapters(encoder.eval())
+
+
+def restore(encoder: DualEncoder, config: RunConfig, checkpoint: Path) -> None:
+    """Puts a checkpoint's weights, scale and bias into the encoder it was trained from."""
+    state = read_checkpoint(checkpoint)["state_dict"]
+    loss, weights = assembly.assemble_loss(config.loss, encoder), _under(state, "encoder.")
+    if encoder.model.logit_bias is None and "model.logit_bias" in weights:  # of the earlier run it began from
+        encoder.write_scale_bias(*(float(weights[f"model.logit_{name}"]) for name in ("scale", "bias")))
+    try:
+        encoder.load_state_dict(weights)
+        loss.load_state_dict(_under(state, "loss."))
+    except RuntimeError as error:
+        raise ValueError(
+            f"{checkpoint} does not fit the model {config.model.name}: it was trained with another version of that "
+            f"architecture or another config. ({str(error).splitlines()[0]})"
+        ) from error
+    assembly.write_scale_back(encoder, loss)
+
+
+def _under(state: dict, prefix: str) -> dict:
+    return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+
+
+def base_and_tuned(run: RunFolder, schema: Schema | None = None) -> list[Contestant]:
+    config = load_config(run.check().config)
+    schema = schema or config.data.schema
+    assembly.seed_everything(config)  # a model from scratch begins where its run began
+    base = assembly.assemble_encoder(config.model, schema).eval()
+    assembly.freeze_parts(base, config.optim)
+    return [Contestant("base", merge_adapters(base)), Contestant("tuned", tuned_encoder(run, schema), run.best)]
+
+
+def contestant(word: str, schema: Schema, *, config_dir: str | None = None) -> Contestant:
+    """`run:<folder>` (best checkpoint), `embeddings:<file.parquet>` (or two files with + between them),
+    `trec:<run file>` ("{task}" stands for the task), a name in conf/model, `open_clip:<architecture>/<weights>`, or
+    anything load_model takes (local-dir:, hf-hub:, …)."""
+    if word.startswith("run:"):
+        run = RunFolder(Path(word.removeprefix("run:")))
+        return Contestant(str(run.path), tuned_encoder(run, schema), run.best)
+    if word.startswith("embeddings:"):
+        files = word.removeprefix("embeddings:").split("+")
+        return Contestant("+".join(Path(file).stem for file in files), GivenEmbeddings(files))
+    if word.startswith("trec:"):
+        pattern = word.removeprefix("trec:")
+        return Contestant(Path(pattern).stem.replace("{task}", "").strip(".-_ ") or word, GivenRuns(pattern))
+    if ":" in word:
+        from gcl.model.load import load_model
+
+        name, _, weights = word.removeprefix("open_clip:").partition("/")
+        if word.startswith("open_clip:"):
+            model = load_model(name, schema=schema, pretrained=weights or None)
+            return Contestant(f"{name} {weights}".strip(), model.eval())
+        return Contestant(word, load_model(word, schema=schema).eval())
+    try:
+        model = typed(compose([f"model={word}"], config_dir=config_dir)).model
+    except ConfigError as error:
+        raise ConfigError(
+            f"models: {error} A run is written run:<folder>, an exported folder local-dir:<folder>, a model of "
+            "open_clip open_clip:<architecture>/<weights>, precomputed embeddings embeddings:<file>.parquet."
+        ) from error
+    return Contestant(word, assembly.assemble_encoder(model, schema).eval())
+
+
+def contestants(config: RunConfig, schema: Schema, *, config_dir: str | None = None) -> Iterator[Contestant]:
+    """What a command line names, one after the other, each with a name of its own: run=, models=[…], or model=."""
+    for found in _named(config, schema, config_dir):
+        if isinstance(found.encoder, DualEncoder):
+            found.encoder.to(_device(config))
+        yield found
+
+
+def _device(config: RunConfig) -> str:
+    """Where models are measured: on the first GPU, if there is one and trainer.accelerator allows it."""
+    allowed = config.trainer.accelerator in ("auto", "gpu", "cuda")
+    return "cuda" if allowed and torch.cuda.is_available() else "cpu"
+
+
+def _named(config: RunConfig, schema: Schema, config_dir: str | None) -> Iterator[Contestant]:
+    if config.run is not None:
+        yield from base_and_tuned(RunFolder(Path(config.run)), schema)
+        return
+    if not config.models:
+        assembly.seed_everything(config)
+        yield Contestant(config.model.label, assembly.assemble_encoder(config.model, schema).eval())
+        return
+    if len(set(config.models)) < len(config.models):
+        raise ConfigError(f"models={config.models}: one of them stands there twice.")
+    taken: set[str] = set()
+    for word in config.models:
+        assembly.seed_everything(config)  # a model from scratch is the same wherever it stands in the list
+        found = contestant(word, schema, config_dir=config_dir)
+        if found.label in taken:
+            found = replace(found, label=word)
+        taken.add(found.label)
+        yield found

@@ -1,0 +1,164 @@
+"""What stands beside the table of tasks: smaller vectors, slices of the searches, and what must not be forgotten."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from gcl.config.schema import EvaluateConfig
+from gcl.data.catalog import Catalog
+from gcl.data.prepare.columns import Columns, read_columns
+from gcl.retrieval.analysis import compression as compress
+from gcl.retrieval.analysis import retention, slices
+from gcl.retrieval.analysis.retention import Kept
+from gcl.retrieval.analysis.slices import Sliced
+from gcl.retrieval.evaluate import TaskResult
+from gcl.retrieval.page.contest import title_of
+from gcl.retrieval.report import markdown_table
+from gcl.retrieval.tasks.task import RetrievalTask
+from gcl.run.folder import write_text
+
+Models = Mapping[str, Mapping[str, TaskResult]]
+_COMPRESSED = "Smaller vectors: bytes a product, and the change against the full ones"
+_SLICED = "{metric} by group of searches (many groups: some look good or bad by chance)"
+_KEPT = "What must not be forgotten"
+
+
+@dataclass
+class Beside:
+    """Any of the three may be empty."""
+
+    compressed: compress.Table = field(default_factory=dict)
+    sliced: list[Sliced] = field(default_factory=list)
+    kept: dict[str, list[Kept]] = field(default_factory=dict)  # by model
+    columns: dict[str, dict[str, list[str]]] = field(default_factory=dict)  # task -> column -> value of each query
+
+    @property
+    def warnings(self) -> list[str]:
+        """What stands above everything else."""
+        return [one.warning for found in self.kept.values() for one in found if one.warning is not None]
+
+    @property
+    def tables(self) -> list[tuple[str, Sequence[str], list[tuple[str, ...]], int]]:
+        """(title, header, lines, columns of words) of what there is."""
+        found = []
+        if kept := [one for by_model in self.kept.values() for one in by_model]:
+            found.append((_KEPT, retention.HEADER, retention.cells(kept), 3))
+        if self.compressed:
+            found.append((_COMPRESSED, compress.HEADER, compress.cells(self.compressed), 4))
+        if self.sliced:
+            title = _SLICED.format(metric=self.sliced[0].metric)
+            found.append((title, slices.HEADER, slices.cells(self.sliced), 4))
+        return found
+
+    @property
+    def page_tables(self) -> list[tuple[str, Sequence[str], list[tuple[str, ...]], int]]:
+        """Those that the page does not draw itself; of smaller vectors one metric, the files have all."""
+        found = [table for table in self.tables if table[1] is retention.HEADER]
+        if self.compressed:
+            found.append((_COMPRESSED, compress.HEADER, compress.cells(self.compressed, all_metrics=False), 4))
+        return [_with_titles(*table) for table in found]
+
+    def around(self, table: str) -> str:
+        """What a terminal shows: what has to be said loudly, the table of tasks, then what stands beside it."""
+        loud = [f"{'!' * 8} {warning}" for warning in self.warnings]
+        return "\n".join([*loud, *([""] if loud else []), table, *([text] if (text := self._text()) else [])])
+
+    def _text(self) -> str:
+        parts = []
+        if kept := [one for by_model in self.kept.values() for one in by_model]:
+            parts.append(f"\n{_KEPT}:\n{retention.as_text(kept)}")
+        if self.compressed:
+            parts.append(f"\n{_COMPRESSED}:\n{compress.table_text(self.compressed)}")
+        if self.sliced:
+            parts.append(f"\n{_SLICED.format(metric=self.sliced[0].metric)}:\n{slices.table_text(self.sliced)}")
+        return "\n".join(parts)
+
+    def markdown(self) -> str:
+        lines = [f"> **{warning}**" for warning in self.warnings]
+        for title, header, body, words in self.tables:
+            lines += ["", f"## {title}", "", markdown_table(list(header), [list(line) for line in body], words=words)]
+        return "\n".join(lines)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For results.json; what is empty is left out."""
+        found = {
+            "retention": {label: retention.as_dict(kept) for label, kept in self.kept.items()},
+            "compressed": compress.table_records(self.compressed),
+            "slices": slices.records(self.sliced),
+        }
+        return {name: value for name, value in found.items() if value}
+
+    def add_to(self, metrics: dict[str, Any]) -> dict[str, Any]:
+        """metrics.json with the smaller vectors below their task and the general sets beside the models."""
+        for label, by_task in self.compressed.items():
+            for task, rows in by_task.items():
+                metrics[label][task]["compressed"] = {
+                    str(row.form): {"bytes": row.bytes} | {m: asdict(c) for m, c in row.comparisons.items()}
+                    for row in rows
+                }
+        return metrics | (
+            {"retention": {label: retention.as_dict(kept) for label, kept in self.kept.items()}} if self.kept else {}
+        )
+
+    def write(self, folder: Path) -> None:
+        """compressed.csv and slices.csv, full precision."""
+        for name, rows in (
+            ("compressed.csv", compress.table_records(self.compressed)),
+            ("slices.csv", slices.records(self.sliced)),
+        ):
+            if rows:
+                out = io.StringIO()
+                writer = csv.DictWriter(out, list(rows[0]), lineterminator="\n")
+                writer.writeheader()
+                writer.writerows(rows)
+                write_text(folder / name, out.getvalue())
+
+
+def _with_titles(title: str, header: Sequence[str], lines: list[tuple[str, ...]], words: int):
+    """The table with tasks called as everywhere on the page."""
+    at = list(header).index("task")
+    return title, header, [(*line[:at], title_of(line[at]), *line[at + 1 :]) for line in lines], words
+
+
+def found_beside(
+    settings: EvaluateConfig,
+    models: Models,
+    tasks: Sequence[RetrievalTask],
+    columns: Mapping[str, Columns],
+    kept: Mapping[str, list[Kept]],
+) -> Beside:
+    """tasks: with their full names (the key of their results is without the half's, if they are of one). columns: by
+    the prefix of the tasks that they belong to."""
+    headline, results = settings.headline, next(iter(models.values()))
+    found = Beside(compress.of_models(models, headline), kept=dict(kept))
+    if settings.slices:
+        for task in tasks:
+            name = task.name if task.name in results else task.name.rpartition(".")[0]
+            known = columns[max((prefix for prefix in columns if name.startswith(prefix)), key=len)]
+            found.columns[name] = slices.slice_columns(
+                task, settings.slices, documents=known.documents, queries=known.queries
+            )
+        found.sliced = _sliced(found.columns, models, headline[0])
+    return found
+
+
+def _sliced(columns: Mapping[str, Mapping[str, Sequence[str]]], models: Models, metric: str) -> list[Sliced]:
+    base, *others = models
+    found = []
+    for label in others or [base]:
+        for task, by_column in columns.items():
+            before, after = models[base][task].values[metric], models[label][task].values[metric]
+            for column, values in by_column.items():
+                parts = slices.slices(values, before, after)
+                found.append(Sliced(task, label, column, metric, parts, one=not others))
+    return found
+
+
+def columns_for(settings: EvaluateConfig, catalog: Catalog, folder: str | Path) -> Columns:
+    """The columns of a catalog's tables that evaluate.slices names and no field holds. Raises KeyError for others."""
+    return read_columns(catalog, folder, slices.needed_columns(catalog.schema, settings.slices))

@@ -1,0 +1,150 @@
+"""`gcl export … alpha=`: a model between the one a run began with and the one it ended with, measured like both."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from gcl.config.schema import RunConfig
+from gcl.data.store.prepared import Prepared
+from gcl.errors import ConfigError
+from gcl.model.dual_encoder import DualEncoder
+from gcl.model.interpolate import Point, choose, interpolate
+from gcl.retrieval.report import as_record, contest_rows
+from gcl.run.console import say
+from gcl.run.contestants import base_and_tuned, tuned_encoder
+from gcl.run.folder import RunFolder
+from gcl.run.measurement import Measurement, embedding_cache, frozen_features, measurement_of
+from gcl.run.outcome import means_of
+from gcl.run.retention import Retention
+
+STEPS = tuple(step / 10 for step in range(11))
+
+
+@dataclass(frozen=True)
+class Between:
+    """The model at `alpha`, and what is known of it.
+
+    record: plain values for alpha.json: alpha, metric, curve (alpha=auto), the means on the test half, and results:
+        the headline metrics there with intervals, beside the base's, as in results.json.
+    """
+
+    encoder: DualEncoder
+    alpha: float
+    record: dict[str, Any]
+
+    @property
+    def means(self) -> dict[str, Any]:
+        """{task: {metric: mean}} on the test half, as in metrics.json."""
+        return self.record["test"]
+
+
+def parse_alpha(word: Any) -> float | str | None:
+    """None, "auto", or a number from 0 to 1; ConfigError for anything else."""
+    if word is None or word == "auto":
+        return word
+    try:
+        number = float(word)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not 0 <= number <= 1 or isinstance(word, bool):
+        raise ConfigError(f"alpha={word}: it is auto, or a number from 0 (the base) to 1 (the tuned model).")
+    return number
+
+
+def between(
+    run: RunFolder, config: RunConfig, prepared: Prepared, alpha: float | str, *, checkpoint: Path | None = None
+) -> Between:
+    """Interpolates a run's base and tuned weights; "auto" chooses on the dev tasks, within the retention's limits."""
+    base, tuned = (entry.encoder for entry in base_and_tuned(run))
+    if checkpoint is not None:
+        tuned = tuned_encoder(run, checkpoint=checkpoint)
+    ends = _weights(base), _weights(tuned)
+    features = frozen_features(tuned, prepared, config.cache_dir, workers=config.train.workers)
+    # No cache: the models of a sweep are measured once.
+    measurement = measurement_of(config.evaluate, config.data, prepared, features=features)
+    record: dict[str, Any] = {"metric": config.evaluate.monitor}
+    if alpha == "auto":
+        curve = _sweep(tuned, ends, config, measurement)
+        chosen = choose(curve)
+        alpha = chosen.alpha
+        record["curve"] = [asdict(point) for point in curve]
+        record["limits"] = {name: one.limit for name, one in config.evaluate.retention.items()}
+        say(f"alpha={alpha:g} it is: {config.evaluate.monitor} {chosen.dev:.4f} on the dev tasks.")
+    move(tuned, *ends, alpha)
+    measured = measurement(tuned, "test", passing=True)
+    beside = {"base": measurement(base, "test", passing=True), f"alpha {alpha:g}": measured}
+    rows = [as_record(row) for row in contest_rows(beside, config.evaluate.headline)]
+    record |= {"alpha": alpha, "test": means_of(measured), "results": rows}
+    return Between(tuned, float(alpha), record)
+
+
+def _sweep(
+    encoder: DualEncoder, ends: tuple[dict[str, Tensor], dict[str, Tensor]], config: RunConfig, measurement: Measurement
+) -> list[Point]:
+    retention = Retention(config, embedding_cache(config))
+    if not retention:
+        say("The run has no retention set (evaluate.retention): alpha is chosen by the dev tasks alone.")
+    curve = []
+    for alpha in STEPS:
+        move(encoder, *ends, alpha)
+        if retention and not curve:
+            retention.remember(encoder)  # alpha 0: the base
+        dev = _dev_mean(encoder, config, measurement)
+        values = retention.quick(encoder) if retention else {}
+        change = {name: value - retention.base[name] for name, value in values.items()}
+        curve.append(Point(alpha, dev, change, retention.within(values) if retention else True))
+        told = "".join(f", {name} {lost:+.4f}" for name, lost in change.items())
+        say(f"alpha={alpha:g}: {config.evaluate.monitor} {dev:.4f}{told}{'' if curve[-1].within else ' (beyond)'}")
+    return curve
+
+
+def _dev_mean(encoder: DualEncoder, config: RunConfig, measurement: Measurement) -> float:
+    """The value that chose the run's best checkpoint: the mean of evaluate.monitor over the watched dev tasks."""
+    watched = config.evaluate.monitor_tasks
+    results = measurement(encoder, "dev", [config.evaluate.monitor], passing=True)
+    values = [r.means[config.evaluate.monitor] for task, r in results.items() if watched is None or task in watched]
+    return math.fsum(values) / len(values)
+
+
+def move(encoder: DualEncoder, base: Mapping[str, Tensor], tuned: Mapping[str, Tensor], alpha: float) -> None:
+    """Gives the encoder the weights at `alpha`, temperature and bias included, in place."""
+    state = interpolate(base, tuned, alpha)
+    model = encoder.model
+    if "logit_bias" not in state:
+        model.logit_bias = None
+    elif model.logit_bias is None:
+        encoder.write_scale_bias(float(state["logit_scale"]), float(state["logit_bias"]))
+    model.load_state_dict(state)
+
+
+def _weights(encoder: DualEncoder) -> dict[str, Tensor]:
+    return {name: value.detach().cpu().clone() for name, value in encoder.model.state_dict().items()}
+
+
+def alpha_lines(record: Mapping[str, Any]) -> list[str]:
+    """Markdown for the card: which alpha, and the curve it was chosen from."""
+    lines = [
+        f"The weights lie between the base's and the tuned model's (WiSE-FT, Wortsman et al. 2022): "
+        f"alpha = {record['alpha']:g}; 0 is the base, 1 the tuned model."
+    ]
+    if curve := record.get("curve"):
+        sets = list(curve[0]["retention"])
+        limits = ", ".join(f"{name} may lose {limit:g}" for name, limit in record["limits"].items())
+        lines += [
+            f"It was chosen on the dev tasks{f', where {limits}' if limits else ', without a retention set'}.",
+            "",
+            f"| alpha | {record['metric']} (dev) | "
+            + " | ".join([*(f"{name}, change" for name in sets), ""]).strip(" "),
+            "|---:|---:|" + "---:|" * len(sets),
+        ]
+        for point in curve:
+            changes = "".join(f" {point['retention'][name]:+.4f} |" for name in sets)
+            mark = " ←" if point["alpha"] == record["alpha"] else "" if point["within"] else " beyond the limit"
+            lines.append(f"| {point['alpha']:g}{mark} | {point['dev']:.4f} |{changes}")
+    return lines

@@ -1,0 +1,150 @@
+"""Measuring a model on a prepared catalog: the one call behind validation, train.py's tables and evaluate.py."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gcl.config.schema import EvaluateConfig, RunConfig
+from gcl.data.catalog import Catalog
+from gcl.data.prepare.judged_tasks import file_name
+from gcl.data.store.prepared import Prepared
+from gcl.files.lock import locked
+from gcl.model.dual_encoder import DualEncoder
+from gcl.model.features import cached_features
+from gcl.retrieval.analysis.weight_sweep import Embedded
+from gcl.retrieval.embedding.cache import Cache
+from gcl.retrieval.embedding.precomputed import Embedder
+from gcl.retrieval.embedding.quantize import Form
+from gcl.retrieval.embedding.run_files import GivenRuns
+from gcl.retrieval.evaluate import TaskResult, embed_shared, evaluate, result_of
+from gcl.retrieval.metrics.names import depth
+from gcl.retrieval.tasks.audit import audit
+from gcl.retrieval.tasks.protocol import Rules, under
+from gcl.retrieval.tasks.task import RetrievalTask, from_prepared
+
+Features = Mapping[str, Mapping[str, np.ndarray]]  # side -> field -> one row a record
+
+
+@dataclass
+class Measurement:
+    """Which tasks, metrics and settings measure a model on a prepared catalog. Tasks are opened once and kept."""
+
+    prepared: Prepared
+    metrics: Sequence[str]
+    tasks: Sequence[str] | None = None
+    rules: Rules = field(default_factory=Rules)
+    weights: Mapping[str, Mapping[str, float]] = field(default_factory=dict)  # task -> its own document weights
+    prefix: str = ""  # of the tasks' names, where several catalogs are measured
+    batch_size: int = 256
+    workers: int = 0
+    features: Features = field(default_factory=dict)
+    cache: Cache | None = None
+    forms: Sequence[Form] = ()  # smaller vectors to measure beside the full ones
+    _opened: dict[str, list[RetrievalTask]] = field(default_factory=dict, repr=False)
+
+    def opened(self, part: str) -> list[RetrievalTask]:
+        """The tasks that have a query in this part."""
+        if part not in self._opened:
+            counts = self.prepared.counts["tasks"]
+            unknown = [name for name in self.tasks or () if name not in counts]
+            if unknown:
+                raise ValueError(f"evaluate.tasks: there is no task {unknown[0]!r}; there is {', '.join(counts)}.")
+            halves = ("dev", "test") if part == "all" else (part,)
+            names = [name for name in self.tasks or counts if any(counts[name][half]["queries"] for half in halves)]
+            if not names:
+                raise ValueError(f"No task has a query in its {part} part.")
+            self._opened[part] = [self._open(name, part) for name in names]
+        return self._opened[part]
+
+    def _open(self, name: str, part: str) -> RetrievalTask:
+        task = from_prepared(self.prepared, name, part, prefix=self.prefix)
+        return under(replace(task, document_weights=self.weights.get(name)), self.rules)
+
+    def __call__(
+        self,
+        encoder: Embedder,
+        part: str,
+        metrics: Sequence[str] | None = None,
+        *,
+        k: int | None = None,
+        passing: bool = False,
+    ) -> dict[str, TaskResult]:
+        """{task: TaskResult} of one part, names without the part. passing: a model that no one will measure again,
+        whose embeddings are not kept."""
+        if isinstance(encoder, GivenRuns):
+            return self._of_runs(encoder, part, metrics or self.metrics, k=k)
+        results = evaluate(
+            encoder, self.opened(part), metrics or self.metrics, k=k, ties=self.rules.ties, features=self.features,
+            forms=() if passing else self.forms, batch_size=self.batch_size, workers=self.workers,
+            cache=None if passing else self.cache, scratch=self.cache and self.cache.folder,
+        )  # fmt: skip
+        return {name.removesuffix(f".{part}"): result for name, result in results.items()}
+
+    def _of_runs(self, runs: GivenRuns, part: str, metrics: Sequence[str], *, k: int | None) -> dict[str, TaskResult]:
+        results = {}
+        for task in self.opened(part):
+            name, audited = task.name.removesuffix(f".{part}"), audit(task).check()
+            score, row = runs.results(task, name, k or depth(metrics) or 1000)
+            results[name] = result_of(task, score, row, metrics, ties=self.rules.ties, audited=audited)
+        return results
+
+    def embedded(self, encoder: Embedder, part: str) -> list[Embedded]:
+        """The tasks of one part with both sides embedded field by field, to be measured with any field weights."""
+        tasks = self.opened(part)
+        options = {"batch_size": self.batch_size, "workers": self.workers, "cache": self.cache}
+        query, document = (
+            embed_shared(encoder, [getattr(t, name) for t in tasks], side, features=self.features.get(side), **options)
+            for name, side in (("queries", "query"), ("corpus", "document"))
+        )
+        return [Embedded(*one) for one in zip(tasks, query, document, strict=True)]
+
+
+def embedding_cache(config: RunConfig) -> Cache | None:
+    """Where a run's embeddings are kept; None for evaluate.cache_gb=0."""
+    limit = int(config.evaluate.cache_gb * 1e9)
+    return Cache(Path(config.cache_dir) / "embeddings", limit) if limit > 0 else None
+
+
+def measurement_of(evaluate: EvaluateConfig, data: Catalog, prepared: Prepared, **options: Any) -> Measurement:
+    """What a config's evaluate asks of a prepared catalog; `options` are the other fields of Measurement."""
+    return Measurement(
+        prepared, evaluate.metrics, evaluate.tasks, rules=rules_of(evaluate), weights=task_weights(data),
+        batch_size=evaluate.batch_size, **options,
+    )  # fmt: skip
+
+
+def rules_of(evaluate: EvaluateConfig) -> Rules:
+    return Rules(**{name: getattr(evaluate, name) for name in Rules.__dataclass_fields__})
+
+
+def task_weights(data: Catalog) -> dict[str, dict[str, float]]:
+    """The document weights that tasks of a catalog (or of a kind of them) have for themselves."""
+    return {
+        file_name(kind): dict(task.document)
+        for name, task in data.tasks.items()
+        for kind in (task.kinds or [name])
+        if task.document
+    }
+
+
+def frozen_features(encoder: Embedder, prepared: Prepared, cache_dir: str | Path, *, workers: int = 0) -> Features:
+    """Outputs of the encoder's frozen trunks, run once over the catalog and kept: training and evaluation read them."""
+    if not isinstance(encoder, DualEncoder):
+        return {}
+    folder = Path(cache_dir) / "features"
+    folder.mkdir(parents=True, exist_ok=True)
+    stores = {"query": prepared.queries, "document": prepared.documents}
+    with locked(folder / ".lock", waiting_for="the features of the frozen trunks"):
+        return {
+            side: {
+                name: cached_features(encoder, store, name, field, folder, workers=workers)
+                for name, field in encoder.schema.side(side).items()
+                if encoder.frozen_trunk(field.modality)
+            }
+            for side, store in stores.items()
+        }

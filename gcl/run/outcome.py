@@ -1,0 +1,163 @@
+"""What a measurement leaves in a folder, the same after train.py and evaluate.py:
+
+metrics.json     {model: {task: {metric: mean}}}
+results.csv      a line for every task, metric and model: value, interval, change against the first model, p
+results.md       the printed table with its notes, for people
+results.json     the same with provenance: versions, fingerprints of data and weights, seeds, settings, command
+queries.parquet  every query's value of every metric, a row for every task, query and model
+tasks/<task>/    run.<model>.trec and qrels.trec
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gcl.config.schema import EvaluateConfig
+from gcl.data.importers.vectors import write_columns
+from gcl.retrieval.report import as_csv, as_markdown, as_record, contest_rows, markdown_table
+from gcl.retrieval.tasks.task import RetrievalTask
+from gcl.retrieval.tasks.trec import write_qrels, write_run
+from gcl.run.environment import describe_environment
+from gcl.run.extras import Beside
+from gcl.run.folder import write_json
+from gcl.run.tables import TIES, Results, averages_of, averages_table, reading_notes, table_rows
+
+_STATISTICS = (
+    "intervals: 95 %, percentile bootstrap over queries, 2,000 samples, seed 0; p: two-sided paired randomisation "
+    "test, 10,000 samples, seed 0, Holm-corrected over headline metrics x tasks x models"
+)
+
+
+@dataclass
+class Outcome:
+    """Everything that was measured. models: {label: {task: result}}, the first is what the others are compared with.
+    sources: fingerprints of the data by catalog; contestants: where each model's figures come from."""
+
+    settings: EvaluateConfig
+    part: str
+    title: str
+    tasks: list[RetrievalTask] = field(default_factory=list)
+    models: dict[str, dict[str, Any]] = field(default_factory=dict)
+    sources: dict[str, Any] = field(default_factory=dict)
+    contestants: dict[str, Any] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    seed: int = 0
+    beside: Beside = field(default_factory=Beside)
+
+    def name_of(self, task: RetrievalTask) -> str:
+        return task.name.removesuffix(f".{self.part}")
+
+    @property
+    def audits(self) -> dict[str, Any]:
+        first = next(iter(self.models.values()))
+        return {task: result.audit.as_dict() for task, result in first.items() if result.audit is not None}
+
+    def provenance(self) -> dict[str, Any]:
+        return {
+            **describe_environment(),
+            "data": self.sources,
+            "models": self.contestants,
+            "settings": asdict(self.settings, dict_factory=_plain),
+            "part": self.part,
+            "ties": TIES[self.settings.ties],
+            "seeds": {"run": self.seed, "queries": self.settings.seed, "statistics": 0},
+            "statistics": _STATISTICS,
+        }
+
+    def write(self, folder: Path) -> None:
+        """All files; whole ones only, each under its name when it is complete."""
+        self._write_trec(folder / "tasks")  # first: what cannot be written is a note of the others
+        headline = self.settings.headline
+        rows = contest_rows(self.models, headline)
+        averages = averages_of(self.models, headline)
+        means = {label: means_of(results) for label, results in self.models.items()}
+        write_json(folder / "metrics.json", self.beside.add_to(means))
+        self.beside.write(folder)
+        _write_text(folder / "results.csv", as_csv(rows))
+        _write_text(folder / "results.md", self._markdown(averages))
+        write_json(
+            folder / "results.json",
+            {
+                "title": self.title,
+                "provenance": self.provenance(),
+                "notes": [*reading_notes(self.models), *self.notes],
+                "audits": self.audits,
+                "averages": averages,
+                **self.beside.as_dict(),
+                "results": [as_record(row) for row in rows],
+            },
+        )
+        self._write_queries(folder / "queries.parquet")
+
+    def _markdown(self, averages: Mapping[str, Any]) -> str:
+        parts = [f"# {self.title}", "", as_markdown(table_rows(self.models, self.settings.headline))]
+        if averages:
+            parts += ["", markdown_table(*averages_table(averages), words=2)]
+        parts += [self.beside.markdown()]
+        parts += ["", *(f"- {line}" for line in [*reading_notes(self.models), *self.notes])]
+        packages = describe_environment()["packages"]
+        named = ("gcl", "torch", "open_clip_torch", "numpy")
+        versions = ", ".join(f"{name} {packages[name]}" for name in named if packages[name])
+        return "\n".join([*parts, f"- {TIES[self.settings.ties]}", f"- {_STATISTICS}", f"- {versions}", ""])
+
+    def _write_queries(self, path: Path) -> None:
+        """One row a task, query and model."""
+        columns: dict[str, list] = {"task": [], "query_id": [], "model": []}
+        metrics: dict[str, list[np.ndarray]] = {}
+        for label, results in self.models.items():
+            for task, result in results.items():
+                columns["task"] += [task] * result.queries
+                columns["query_id"] += [str(name) for name in result.query_ids]
+                columns["model"] += [label] * result.queries
+                for metric, values in result.values.items():
+                    metrics.setdefault(metric, []).append(values)
+        write_columns(path, columns | {metric: np.concatenate(parts) for metric, parts in metrics.items()})
+
+    def _write_trec(self, folder: Path) -> None:
+        for task in self.tasks:
+            name = self.name_of(task)
+            try:
+                write_qrels(folder / name / "qrels.trec", task.qrels)
+                for label, results in self.models.items():
+                    tag = file_name(label)
+                    write_run(folder / name / f"run.{tag}.trec", results[name].run, tag=tag)
+            except ValueError as error:  # after hours of measuring, an id with a space is no reason to lose the rest
+                note = f"{name}: no TREC files. {error}"
+                self.notes += [note] if note not in self.notes else []
+
+
+def means_of(results: Results) -> dict[str, dict[str, Any]]:
+    """{task: {metric: mean, "queries": n}} for metrics.json."""
+    return {task: {**result.means, "queries": result.queries} for task, result in results.items()}
+
+
+def file_name(label: str) -> str:
+    """A contestant's label as part of a file's name and as a TREC tag.
+
+    >>> file_name("run:outputs/demo/tiny/1")
+    'run-outputs-demo-tiny-1'
+    """
+    return re.sub(r"[^\w.-]+", "-", label).strip("-")
+
+
+def _plain(items: list[tuple[str, Any]]) -> dict[str, Any]:
+    return {key: value.value if isinstance(value, Enum) else value for key, value in items}
+
+
+def _write_text(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(path.name + ".new")
+    beside.write_text(text, encoding="utf-8")
+    beside.replace(path)
+
+
+def page_metrics(settings: EvaluateConfig, most: int = 20) -> Sequence[str]:
+    """What the page lists: all metrics, or of a hundred the headline's alone."""
+    return settings.metrics if len(settings.metrics) <= most else settings.headline

@@ -1,0 +1,96 @@
+"""Going on with a run: from which checkpoint, and whether it is still the run that was begun."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+from gcl.config.compose import flatten, load_config
+from gcl.config.schema import RunConfig, TrainConfig
+from gcl.errors import ConfigError
+from gcl.run.console import say
+from gcl.run.folder import RunFolder
+
+# Where and how a run is computed, kept and told, but not what it computes.
+_FREE = ("trainer", "logger", "callbacks", "run_dir", "cache_dir", "run", "models", "out", "evaluate.batch_size")
+_FREE_OF_TRAIN = ("workers", "resume", "allow_change", "checkpoint_every", "loader_patience", "nonfinite", "max_skips",
+                  "spike_factor", "micro_batch", "compile")  # fmt: skip
+FREE = (*_FREE, *(f"train.{name}" for name in _FREE_OF_TRAIN))
+
+
+_ORDER = ("data", "plan", "seed", "train.batch_size")  # what the sequence of batches follows from
+
+
+def may_reorder(train: TrainConfig) -> bool:
+    """Whether train.allow_change gives leave to go on with another sequence of batches."""
+    return any(_under(key, (name,)) or _under(name, (key,)) for key in train.allow_change for name in _ORDER)
+
+
+def comparable(config: RunConfig) -> dict[str, Any]:
+    """{dotted key: value} of everything that says what is computed."""
+    return {key: value for key, value in flatten(config).items() if not _under(key, FREE)}
+
+
+def resume_path(config: RunConfig, run: RunFolder) -> Path | None:
+    """The checkpoint to go on from: train.resume=auto (the run's own last one) or a path. None: from the start.
+
+    Raises ConfigError for a folder that holds a run already, an incomplete checkpoint, and a config that changed.
+    """
+    resume = config.train.resume
+    if resume is None:
+        if run.last.is_file():
+            raise ConfigError(
+                f"{run.path} already holds a run. Continue it with train.resume=auto, or choose another run_dir."
+            )
+        return None
+    from gcl.lit.checkpoint import checkpoint_step
+
+    path = run.last if resume == "auto" else Path(resume)
+    step = checkpoint_step(path)
+    if step is None:
+        if resume == "auto" and not path.exists():
+            return None
+        raise ConfigError(
+            f"train.resume={resume}: {path} is no complete checkpoint (missing, or its DONE file does not fit)."
+        )
+    if run.config.is_file():
+        check_unchanged(load_config(run.config), config)
+    say(f"Resuming from {path}, step {step}.")
+    return path
+
+
+def check_unchanged(begun: RunConfig, now: RunConfig) -> None:
+    """Raises ConfigError listing what a run began with and has otherwise now, unless train.allow_change names it."""
+    old, new = comparable(begun), comparable(now)
+    changed = [key for key in dict.fromkeys([*old, *new]) if old.get(key) != new.get(key)]
+    refused = [key for key in changed if not _under(key, tuple(now.train.allow_change))]
+    if refused:
+        listed = "; ".join(f"{key} was {old.get(key)!r}, is {new.get(key)!r}" for key in refused)
+        raise ConfigError(
+            f"This run was begun with other settings: {listed}. Give it the old ones, or, to go on with the new ones, "
+            f"train.allow_change=[{','.join(refused)}]."
+        )
+
+
+def _under(key: str, names: tuple[str, ...]) -> bool:
+    return any(key == name or key.startswith(f"{name}.") for name in names)
+
+
+def fit_or_stop(fitting: Any, resume: Path | None) -> None:
+    """Trains. A run that is asked to stop saves itself and exits with 143, or 0 once SLURM will start it again."""
+    from gcl.lit.signals import Interrupted, requeue
+
+    fitting.interruption.listen()
+    try:
+        fitting.fit(resume)
+    except Interrupted as stopped:
+        say(f"\n{stopped}")
+        wanted = stopped.signum == getattr(signal, "SIGUSR1", None) and "SLURM_JOB_ID" in os.environ
+        requeued = wanted and (not fitting.is_first or requeue() is not None)
+        if requeued:
+            say("SLURM has this job in its queue again; it goes on from there.")
+        raise SystemExit(0 if requeued else stopped.status) from None
+    finally:
+        fitting.interruption.ignore()

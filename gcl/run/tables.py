@@ -1,0 +1,98 @@
+"""The tables a command prints, and what a reader has to know beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from gcl.retrieval.evaluate import TaskResult
+from gcl.retrieval.metrics.names import COVERAGE, parse_metric
+from gcl.retrieval.report import AnyRow, aligned, as_text, audit_lines, comparison_rows, contest_rows, single_rows
+
+Results = Mapping[str, TaskResult]
+TIES = {
+    "ascending": "equal scores by document id ascending",
+    "descending": "equal scores by document id descending, as trec_eval orders them",
+    "listed": "equal scores in the order in which they were found",
+    "published": "nDCG, MAP, recall and precision with equal scores by document id descending, the others in the order "
+    "of the list, as the published GCL evaluator mixes them",
+}
+
+
+def summary(models: Mapping[str, Results], metrics: Sequence[str], notes: Sequence[str] = ()) -> str:
+    """base / tuned / change for a run, values for one model, one line a model for any others; then what the reader must
+    know about tasks and models."""
+    lines = [as_text(table_rows(models, metrics))]
+    if averages := averages_of(models, metrics):
+        lines += ["", averages_text(averages)]
+    return "\n".join([*lines, *(f"note: {line}" for line in [*reading_notes(models), *notes])])
+
+
+def table_rows(models: Mapping[str, Results], metrics: Sequence[str]) -> Sequence[AnyRow]:
+    chosen = {label: only(results, metrics) for label, results in models.items()}
+    if len(chosen) == 1:
+        return single_rows(*chosen.values())
+    if list(chosen) == ["base", "tuned"]:
+        return comparison_rows(*chosen.values())
+    return contest_rows(chosen)
+
+
+def reading_notes(models: Mapping[str, Results]) -> list[str]:
+    """What the audits found, and how much of the results nobody judged."""
+    first = next(iter(models.values()))
+    return [*audit_lines(first.values()), *_unjudged(models)]
+
+
+def _unjudged(models: Mapping[str, Results]) -> list[str]:
+    lines = []
+    for task in next(iter(models.values())):
+        name = next((name for name in next(iter(models.values()))[task].values if name.startswith("judged@")), None)
+        if name is None:
+            continue
+        shares = {label: 1 - float(np.mean(results[task].values[name])) for label, results in models.items()}
+        shown = ", ".join(f"{label} {share:.0%}" for label, share in shares.items())
+        top = parse_metric(name).cutoff
+        lines.append(f"{task}: unjudged in the top {top}: {shown}; what nobody judged counts as irrelevant.")
+    return lines
+
+
+def averages_of(models: Mapping[str, Results], metrics: Sequence[str]) -> dict[str, dict[str, dict[str, float]]]:
+    """{task: {model: {metric: mean over the data sets that have this task}}} where several sets were measured."""
+    sets: dict[str, list[str]] = {}
+    for key in next(iter(models.values())):
+        if "/" in key:
+            sets.setdefault(key.rpartition("/")[2], []).append(key)
+    return {
+        f"{task} ({len(keys)} sets)": {
+            label: {metric: float(np.mean([results[key].means[metric] for key in keys])) for metric in metrics}
+            for label, results in models.items()
+        }
+        for task, keys in sets.items()
+        if len(keys) > 1
+    }
+
+
+def averages_text(averages: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
+    header, body = averages_table(averages)
+    return aligned(header, body, words=2)
+
+
+def averages_table(averages: Mapping[str, Mapping[str, Mapping[str, float]]]) -> tuple[list[str], list[list[str]]]:
+    metrics = list(next(iter(next(iter(averages.values())).values())))
+    body = [
+        [task, label, *(f"{values[metric]:.4f}" for metric in metrics)]
+        for task, models in averages.items()
+        for label, values in models.items()
+    ]
+    return ["mean of", "model", *metrics], body
+
+
+def only(results: Results, metrics: Sequence[str]) -> dict[str, TaskResult]:
+    return {task: replace(r, values={m: v for m, v in r.values.items() if m in metrics}) for task, r in results.items()}
+
+
+def quality(metrics: Sequence[str]) -> list[str]:
+    """Those that say how good results are, not how well they are judged."""
+    return [name for name in metrics if parse_metric(name).family not in COVERAGE]

@@ -1,0 +1,257 @@
+"""A run's objects and the four things done with them: measure the base, fit, measure the best, report."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from gcl.config.compose import build, flatten
+from gcl.config.schema import Forgetting, RunConfig
+from gcl.data.batches.batch import SideReader
+from gcl.data.store.prepared import Prepared
+from gcl.lit.checkpoint import read_checkpoint
+from gcl.lit.compile import compile_towers
+from gcl.lit.data import PairData
+from gcl.lit.module import GCLModule
+from gcl.lit.nonfinite import RollBack
+from gcl.lit.progress import RunProgress
+from gcl.lit.sharded import is_sharded, load_weights
+from gcl.model.lora import describe as describe_adapters
+from gcl.model.lora import merge_adapters
+from gcl.retrieval.analysis.compression import forms_of
+from gcl.run import build as assembly
+from gcl.run.console import quiet_libraries, say
+from gcl.run.environment import describe_environment
+from gcl.run.extras import Beside, columns_for, found_beside
+from gcl.run.folder import RunFolder
+from gcl.run.measurement import embedding_cache, frozen_features, measurement_of
+from gcl.run.outcome import Outcome, page_metrics
+from gcl.run.resume import may_reorder
+from gcl.run.retention import Retention
+from gcl.run.tables import only, summary
+
+Results = dict[str, Any]
+
+
+class Fitting:
+    """Everything a training run is made of, built from its config."""
+
+    def __init__(self, config: RunConfig, run: RunFolder, prepared: Prepared) -> None:
+        self.config, self.run, self.prepared = config, run, prepared
+        quiet_libraries()
+        assembly.seed_everything(config)
+        self.encoder = assembly.assemble_encoder(config.model, config.data.schema)
+        assembly.freeze_parts(self.encoder, config.optim)
+        self.loss = assembly.assemble_loss(config.loss, self.encoder)
+        self.plan = assembly.assemble_plan(prepared, config)
+        self.steps = assembly.total_steps(config.train, self.plan)
+        self.watch = assembly.assemble_watch(config, run, prepared, self.plan, self._facts())
+        self.checkpoints, self.interruption = self.watch[0], self.watch[-1]
+        self.features = {}
+        if config.train.cache_features and not config.train.augment:
+            self.features = frozen_features(self.encoder, prepared, config.cache_dir, workers=config.train.workers)
+        self.measurement = measurement_of(
+            config.evaluate, config.data, prepared, features=self.features, cache=embedding_cache(config),
+            forms=forms_of(config.evaluate.compress),
+        )  # fmt: skip
+        self.columns = columns_for(config.evaluate, config.data, config.cache_dir)
+        self.retention = Retention(config, embedding_cache(config))
+        if config.train.compile:
+            compile_towers(self.encoder, config.train.compile)
+        self.module = self._module()
+        self.data = self._data()
+        self.trainer = self._trainer()
+
+    @property
+    def is_first(self) -> bool:
+        return self.trainer.is_global_zero
+
+    def describe(self) -> dict[str, Any]:
+        trained = sum(p.numel() for p in self.encoder.parameters() if p.requires_grad)
+        return {
+            "world_size": self.trainer.world_size,
+            "precision": str(self.trainer.precision),
+            **self.describe_plan(),
+            "parameters": sum(p.numel() for p in self.encoder.parameters()),
+            "trained_parameters": trained,
+        }
+
+    def _facts(self) -> dict[str, Any]:
+        """What every rank must have alike before they exchange anything."""
+        here = ("cache_dir", "data.root", *(f"data.catalogs.{name}.root" for name in self.config.data.mix))
+        config = {key: value for key, value in flatten(self.config).items() if key not in here}  # each machine's own
+        return {**config, **self.describe_plan(), **describe_environment()["packages"]}
+
+    def describe_plan(self) -> dict[str, Any]:
+        return {
+            "data_fingerprint": self.prepared.fingerprint,
+            "plan_fingerprint": self.plan.fingerprint,
+            "steps": self.steps,
+        }
+
+    def _module(self) -> GCLModule:
+        optim, evaluate = self.config.optim, self.config.evaluate
+        watched = list(dict.fromkeys([evaluate.monitor, *evaluate.headline]))
+        return GCLModule(
+            self.encoder,
+            self.loss,
+            optimizer=build(optim.optimizer),
+            schedule=build(optim.schedule),
+            learning_rate=optim.learning_rate,
+            weight_decay=optim.weight_decay,
+            warmup=optim.warmup,
+            total_steps=-(-self.steps // self.config.train.accumulate),
+            layer_decay=optim.layer_decay,
+            rules=assembly.rules_of(optim),
+            micro_batch=assembly.micro_batch_of(self.config.train),
+            validate=lambda encoder: {
+                task: r.means for task, r in self.measurement(encoder, "dev", watched, passing=True).items()
+            },
+            measure=self._measured,
+            retain=self._retain if self.retention else None,
+            monitor=evaluate.monitor,
+            monitor_tasks=evaluate.monitor_tasks,
+            seed=self.config.seed,
+        )
+
+    def _data(self) -> PairData:
+        schema = self.config.data.schema
+        readers = {
+            side: SideReader(store, schema.side(side), self.encoder.preprocess, self.features.get(side))
+            for side, store in (("query", self.prepared.queries), ("document", self.prepared.documents))
+        }
+        return PairData(
+            self.prepared.pairs,
+            self.plan,
+            steps=self.steps,
+            workers=self.config.train.workers,
+            augment=self.config.train.augment,
+            may_change=may_reorder(self.config.train),
+            **readers,
+        )
+
+    def _trainer(self):
+        train = self.config.train
+        logger = build(self.config.logger, save_dir=str(self.run.path)) if self.config.logger else False
+        return assembly.assemble_trainer(
+            self.config.trainer,
+            steps=self.steps,
+            validate_every=assembly.validation_interval(train, self.plan, self.steps),
+            run_dir=self.run.path,
+            logger=logger,
+            callbacks=[*self.watch, RunProgress(), *(build(node) for node in self.config.callbacks.values() if node)],
+            clip_norm=self.config.optim.clip_norm,
+            accumulate=train.accumulate,
+        )
+
+    def measure_base(self) -> Results:
+        say(f"\nMeasuring {self.config.model.label} as it comes (base).")
+        return self._measure()
+
+    def fit(self, resume: Path | None) -> None:
+        pairs, steps = len(self.prepared.pairs), self.steps
+        trained = self.describe()["trained_parameters"]
+        say(
+            f"\nTraining {trained / 1e6:.1f} M parameters on {pairs:,} pairs: "
+            f"{steps:,} steps of {self.plan.batch_size} pairs."
+        )
+        if self.encoder.adapters is not None:
+            say(describe_adapters(self.encoder))
+        try:
+            self.trainer.fit(self.module, self.data, ckpt_path=resume, weights_only=True)
+        except RollBack as back:
+            say(f"Step {back.steps[0]} gave no finite loss or gradient: {back}.")
+            self.trainer = self._trainer()
+            self.fit(self.run.last)
+
+    def measure_best(self) -> Results:
+        best = self.checkpoints.best_path
+        if not best.is_file():
+            raise RuntimeError(
+                f"Training ended without a validation, so there is no {best}: lower train.validate_every."
+            )
+        state = read_checkpoint(best)
+        load_weights(self.module, state["state_dict"])
+        if not any(map(is_sharded, self.encoder.parameters())):
+            merge_adapters(self.encoder)  # what is measured is what is exported, to the bit
+        say(
+            f"\nMeasuring the best checkpoint (step {self.checkpoints.best_step}, "
+            f"{self.checkpoints.monitor} {self.checkpoints.best:.3f})."
+        )
+        return self._measure()
+
+    def _measured(self, encoder) -> Results:
+        """The test half and the general sets, by every rank."""
+        first = not self.retention.results
+        if self.retention and first:
+            self.retention.remember(encoder)
+        self.retention.measure("base" if first else "tuned", encoder)
+        return self.measurement(encoder, "test", k=self.config.evaluate.depth)
+
+    def _retain(self, encoder) -> dict[str, float]:
+        values = self.retention.quick(encoder)
+        columns = self.retention.columns(values)
+        if self.config.evaluate.forgetting is Forgetting.choose:
+            columns["retention/within"] = float(self.retention.within(values))
+        return columns
+
+    def _measure(self) -> Results:
+        """The test part, through the trainer, so that all ranks take part."""
+        self.trainer.test(self.module, self.data, verbose=False)
+        return self.module.measured
+
+    def report(self, base: Results, tuned: Results, *, seconds: float) -> list[str]:
+        """Writes and prints everything; returns what was forgotten beyond its limit, in sentences."""
+
+        outcome = self._outcome(base, tuned)
+        outcome.write(self.run.path)
+        self._write_page(base, tuned, seconds, outcome.beside)
+        say("\n" + outcome.beside.around(summary(outcome.models, self.config.evaluate.headline, outcome.notes)))
+        say(
+            f"\nDone in {seconds / 60:.1f} minutes. Everything is in {self.run.path}\n"
+            f"  report.html        open it in a browser: what got better and worse, with pictures\n"
+            f"  results.md, .csv   the table            results.json with provenance\n"
+            f"  metrics.json       all metrics          tasks/       TREC run and qrels files\n"
+            f"  checkpoints/       best and last        metrics.csv  the training curve\n"
+            f"Next: gcl export run={self.run.path} out=my_model"
+        )
+        return outcome.beside.warnings
+
+    def _outcome(self, base: Results, tuned: Results) -> Outcome:
+        config = self.config
+        tasks, models = self.measurement.opened("test"), {"base": base, "tuned": tuned}
+        beside = found_beside(config.evaluate, models, tasks, {"": self.columns}, self.retention.kept(config.seed))
+        best = self.checkpoints.best_path  # its hash and not the weights' in memory, which may lie on several ranks
+        done = json.loads(best.with_name(f"{best.name}.DONE").read_text())
+        known = {"model": config.model.name, "checkpoint": str(best), "checkpoint_sha256": done["sha256"]}
+        return Outcome(
+            config.evaluate, "test", f"{config.model.label} fine-tuned on {config.data.name}",
+            tasks=tasks, models=models, beside=beside,
+            sources={config.data.name: {"fingerprint": self.prepared.fingerprint}},
+            contestants={"base": {"model": config.model.name}, "tuned": known}, seed=config.seed,
+        )  # fmt: skip
+
+    def _write_page(self, base: Results, tuned: Results, seconds: float, beside: Beside) -> None:
+        from gcl.retrieval.page.page import write_page
+
+        config, metrics = self.config, page_metrics(self.config.evaluate)
+        write_page(
+            self.run.report,
+            title=f"{config.model.label} fine-tuned on {config.data.name}",
+            tasks=self.measurement.opened("test"),
+            models={label: only(results, metrics) for label, results in (("base", base), ("tuned", tuned))},
+            curve=self.run.path / "metrics.csv",
+            facts={
+                "catalog": config.data.name,
+                "model": config.model.name,
+                "seed": config.seed,
+                "minutes": round(seconds / 60, 1),
+                **describe_environment()["packages"],
+            },
+            metrics=config.evaluate.headline,
+            slices=beside.columns,
+            warnings=beside.warnings,
+            beside=beside.page_tables,
+            seed=config.seed,
+        )
