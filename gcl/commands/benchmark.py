@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from gcl.config.schema import BenchmarkConfig, RunConfig
+from gcl.config.schema import RunConfig
 from gcl.data.importers.benchmark_set import PublishedSet, files_of, grouped
 from gcl.data.store.records import Column
 from gcl.errors import ConfigError, nearest
@@ -25,6 +25,7 @@ from gcl.retrieval.embedding.stream import embed_pictures
 from gcl.retrieval.evaluate import result_of
 from gcl.retrieval.page.words import spelled
 from gcl.retrieval.report import aligned, markdown_table
+from gcl.retrieval.settings import BenchmarkConfig
 from gcl.retrieval.tasks.protocol import BETWEEN, Rules, draw
 from gcl.retrieval.tasks.task import Judgments, ListRecords, RetrievalTask
 from gcl.run.console import say

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gcl.config.compose import compose, load_config, typed, with_words
-from gcl.config.schema import Forgetting, RunConfig
+from gcl.config.schema import RunConfig
 from gcl.data.catalog import Catalog
 from gcl.errors import ConfigError
+from gcl.retrieval.settings import Forgetting
 from gcl.run.console import say, speak_plainly
 from gcl.run.folder import RunFolder
 

@@ -18,6 +18,7 @@ from gcl.config.schema import RunConfig
 from gcl.data.catalog import Catalog
 from gcl.data.mix import check_names, complete_mix
 from gcl.errors import ConfigError, conf_folder, explain, nearest, unknown_key
+from gcl.options import Kind, keys_of
 
 
 def register() -> None:
@@ -37,7 +38,7 @@ def compose(overrides: Sequence[str] = (), *, config_dir: str | os.PathLike | No
     from hydra.core.global_hydra import GlobalHydra
 
     register()
-    words = [_opened(word) for word in overrides]
+    words = [_for_hydra(word) for word in overrides]
     if config_dir is not None:
         if not Path(config_dir).is_dir():
             raise ConfigError(f"--config-dir {config_dir}: there is no such folder.")
@@ -55,49 +56,31 @@ def compose(overrides: Sequence[str] = (), *, config_dir: str | os.PathLike | No
             raise explain(error, _known_keys(words), config_dir) from error
 
 
-_MAPPINGS = (
-    "data.query", "data.document", "data.tasks", "data.own_queries", "optim.rules", "callbacks", "evaluate.retention",
-)  # fmt: skip
-_PATHS = (
-    "run",
-    "run_dir",
-    "out",
-    "cache_dir",
-    "train.resume",
-    "model.name",
-    "data.root",
-    "data.products",
-    "data.pairs",
-)
-_NODES = (
-    "data.mix",
-    "data.catalogs",
-    "trainer.options",
-    "optim.optimizer",
-    "optim.schedule",
-    "loss.score_to_weight",
-    "logger",
-    "callbacks",
-)
+_PATHS = keys_of(RunConfig, Kind.path)
+_MAPPINGS = keys_of(RunConfig, Kind.mapping)
+_NODES = keys_of(RunConfig, Kind.node)
 
 
-def _opened(word: str) -> str:
-    """Hydra wants "++" before a key that is new; here, where new keys belong, it is understood.
+def _for_hydra(argument: str) -> str:
+    """A `key=value` of the command line in Hydra's grammar, which wants quotes around a path with a comma or a space
+    in it, and "++" before a key that is new: where new keys belong, it is understood.
 
-    >>> _opened("optim.rules={visual.*: {rate: 0.1}}"), _opened("loss.score_to_weight.floor=0.1")
-    ('++optim.rules={visual.*: {rate: 0.1}}', '++loss.score_to_weight.floor=0.1')
-    >>> _opened("train.epochs=3")
+    >>> _for_hydra("data.image_root=a,b (1)"), _for_hydra("loss.score_to_weight.floor=0.1")
+    ("data.image_root='a,b (1)'", '++loss.score_to_weight.floor=0.1')
+    >>> _for_hydra("optim.rules={visual.*: {rate: 0.1}}"), _for_hydra("data.document.brand={modality: text}")
+    ('++optim.rules={visual.*: {rate: 0.1}}', '++data.document={brand: {modality: text}}')
+    >>> _for_hydra("train.epochs=3")
     'train.epochs=3'
     """
-    key, _, value = word.partition("=")
+    key, _, value = argument.partition("=")
     if key in _PATHS and value and value != "null" and value[0] not in "'\"$":
-        return f"{key}='" + value.replace("'", "\\'") + "'"  # any character may stand in a path
-    mapping, _, name = key.rpartition(".")
-    if value.startswith("{") and mapping in _MAPPINGS:
-        return f"++{mapping}={{{name}: {value}}}"
-    if value.startswith("{") and key in _MAPPINGS or key.startswith(tuple(f"{node}." for node in _NODES)):
-        return f"++{word}"
-    return word
+        return f"{key}='" + value.replace("'", "\\'") + "'"
+    parent, _, name = key.rpartition(".")
+    if value.startswith("{") and parent in _MAPPINGS:
+        return f"++{parent}={{{name}: {value}}}"
+    if key.startswith(tuple(f"{name}." for name in _NODES)) or value.startswith("{") and key in (*_MAPPINGS, *_NODES):
+        return f"++{argument}"
+    return argument
 
 
 def _known_keys(words: Sequence[str]) -> set[str]:

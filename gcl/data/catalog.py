@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
+from gcl.options import MISSING, mapping, node, path
 from gcl.schema import Field, Schema
 
 
@@ -51,8 +52,8 @@ class Task:
     `hold_out_queries`: training pairs whose query equals one of this task's are left out of training.
     """
 
-    queries: str | None = None
-    qrels: str | None = None
+    queries: str | None = path()
+    qrels: str | None = path()
     column: str | None = None
     query_id: str = "query_id"
     qrels_query_id: str | None = None
@@ -91,7 +92,7 @@ class Download:
     retries: int = 3
     rate: float | None = 10.0
     workers: int = 8
-    cache: str | None = None
+    cache: str | None = path()
     max_bytes: int = 50_000_000
 
 
@@ -129,31 +130,31 @@ class Catalog:
     `{name: {root: …}}`; a run's config.yaml has them whole.
     """
 
-    name: str = "???"
-    products: str | None = None
-    pairs: str | None = None
-    shards: str | None = None
+    name: str = MISSING
+    products: str | None = path()
+    pairs: str | None = path()
+    shards: str | None = path()
     document_id: str = "product_id"
     query_id: str | None = None
-    query: dict[str, Field] = field(default_factory=dict)
-    document: dict[str, Field] = field(default_factory=dict)
+    query: dict[str, Field] = mapping()
+    document: dict[str, Field] = mapping()
     score: str | None = None
-    own_queries: dict[str, str] = field(default_factory=dict)
+    own_queries: dict[str, str] = mapping()
     own_score: float = 100.0
     training: bool = True
-    image_root: str | None = None
+    image_root: str | None = path()
     split: Split = field(default_factory=Split)
-    tasks: dict[str, Task] = field(default_factory=dict)
+    tasks: dict[str, Task] = mapping()
     store: Store = field(default_factory=Store)
     download: Download = field(default_factory=Download)
     clicks: Clicks | None = None
     max_bad: float = 0.01
     max_image_pixels: int = 100_000_000
     generator: str | None = None
-    root: str | None = None
-    mix: dict[str, float] = field(default_factory=dict)
+    root: str | None = path()
+    mix: dict[str, float] = node({})
     batches: Batches = Batches.mixed
-    catalogs: dict[str, Any] = field(default_factory=dict)
+    catalogs: dict[str, Any] = node({})
 
     @property
     def schema(self) -> Schema:

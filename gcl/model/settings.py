@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from gcl.options import MISSING, path
+
 
 @dataclass
 class Recipe:
@@ -49,9 +51,9 @@ class ModelConfig:
     lora: adapters are trained instead of the towers' weights, where it has a rank.
     """
 
-    label: str = "???"
-    name: str = "???"
-    pretrained: str | None = None
+    label: str = MISSING
+    name: str = path(MISSING)
+    pretrained: str | None = path()
     resize: str | None = None
     image_size: int | None = None
     context_length: int | None = None

@@ -14,7 +14,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import nn
 
 from gcl.config.compose import build
-from gcl.config.schema import LossConfig, OptimConfig, RunConfig, TrainConfig, TrainerConfig
+from gcl.config.schema import RunConfig
 from gcl.data.batches.mixed_plan import MixedPlan
 from gcl.data.batches.order import BatchOrder
 from gcl.data.batches.plan import Plan
@@ -25,16 +25,19 @@ from gcl.lit.auto_micro_batch import FitMicroBatch
 from gcl.lit.checkpoint import BestAndLast, WholeCheckpointIO
 from gcl.lit.nonfinite import Guard
 from gcl.lit.rank_check import Agreement
+from gcl.lit.settings import TrainConfig, TrainerConfig
 from gcl.lit.signals import Interruption, NoSignals
 from gcl.lit.step_log import StepLog
 from gcl.lit.throughput import Meter
 from gcl.lit.watchdog import Watchdog
 from gcl.loss.gcl import GCLLoss, Term
+from gcl.loss.settings import LossConfig
 from gcl.model.dual_encoder import DualEncoder
 from gcl.model.load import load_model
 from gcl.model.lora import add_adapters
 from gcl.model.settings import ModelConfig
 from gcl.optim.groups import Rule, freeze
+from gcl.optim.settings import OptimConfig
 from gcl.run.folder import RunFolder
 from gcl.run.start_from import RUN_PREFIX, begin_from, earlier_run
 from gcl.schema import Schema

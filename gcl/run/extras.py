@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gcl.config.schema import EvaluateConfig
 from gcl.data.catalog import Catalog
 from gcl.data.prepare.columns import Columns, read_columns
 from gcl.retrieval.analysis import compression as compress
@@ -19,6 +18,7 @@ from gcl.retrieval.analysis.slices import Sliced
 from gcl.retrieval.evaluate import TaskResult
 from gcl.retrieval.page.contest import title_of
 from gcl.retrieval.report import markdown_table
+from gcl.retrieval.settings import EvaluateConfig
 from gcl.retrieval.tasks.task import RetrievalTask
 from gcl.run.folder import write_text
 

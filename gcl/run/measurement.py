@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from gcl.config.schema import EvaluateConfig, RunConfig
+from gcl.config.schema import RunConfig
 from gcl.data.catalog import Catalog
 from gcl.data.prepare.judged_tasks import file_name
 from gcl.data.store.prepared import Prepared
@@ -23,6 +23,7 @@ from gcl.retrieval.embedding.quantize import Form
 from gcl.retrieval.embedding.run_files import GivenRuns
 from gcl.retrieval.evaluate import TaskResult, embed_shared, evaluate, result_of
 from gcl.retrieval.metrics.names import depth
+from gcl.retrieval.settings import EvaluateConfig
 from gcl.retrieval.tasks.audit import audit
 from gcl.retrieval.tasks.protocol import Rules, under
 from gcl.retrieval.tasks.task import RetrievalTask, from_prepared

@@ -19,9 +19,9 @@ from typing import Any
 
 import numpy as np
 
-from gcl.config.schema import EvaluateConfig
 from gcl.data.importers.vectors import write_columns
 from gcl.retrieval.report import as_csv, as_markdown, as_record, contest_rows, markdown_table
+from gcl.retrieval.settings import EvaluateConfig
 from gcl.retrieval.tasks.task import RetrievalTask
 from gcl.retrieval.tasks.trec import write_qrels, write_run
 from gcl.run.environment import describe_environment

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from gcl.config.compose import flatten, load_config
-from gcl.config.schema import RunConfig, TrainConfig
+from gcl.config.schema import RunConfig
 from gcl.errors import ConfigError
+from gcl.lit.settings import TrainConfig
 from gcl.run.console import say
 from gcl.run.folder import RunFolder
 

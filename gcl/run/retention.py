@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from gcl.config.compose import catalog_of
-from gcl.config.schema import RetentionConfig, RunConfig
+from gcl.config.schema import RunConfig
 from gcl.errors import ConfigError
 from gcl.model.dual_encoder import DualEncoder
 from gcl.retrieval.analysis.retention import Kept, drawn, exceeds, retained
 from gcl.retrieval.embedding.cache import Cache
 from gcl.retrieval.embedding.precomputed import Embedder
 from gcl.retrieval.evaluate import TaskResult, evaluate
+from gcl.retrieval.settings import RetentionConfig
 from gcl.retrieval.tasks.general import General, classification, read_folder
 from gcl.retrieval.tasks.protocol import with_queries
 from gcl.retrieval.tasks.task import from_prepared

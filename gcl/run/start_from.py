@@ -8,9 +8,9 @@ from pathlib import Path
 from torch import Tensor
 
 from gcl.config.compose import load_config
-from gcl.config.schema import Form
 from gcl.errors import ConfigError
 from gcl.lit.checkpoint import read_checkpoint
+from gcl.loss.settings import Form
 from gcl.model.dual_encoder import DualEncoder
 from gcl.model.lora import add_adapters, merge_adapters
 from gcl.model.weights import fill

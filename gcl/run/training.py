@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from gcl.config.compose import build, flatten
-from gcl.config.schema import Forgetting, RunConfig
+from gcl.config.schema import RunConfig
 from gcl.data.batches.batch import SideReader
 from gcl.data.store.prepared import Prepared
 from gcl.lit.checkpoint import read_checkpoint
@@ -20,6 +20,7 @@ from gcl.lit.sharded import is_sharded, load_weights
 from gcl.model.lora import describe as describe_adapters
 from gcl.model.lora import merge_adapters
 from gcl.retrieval.analysis.compression import forms_of
+from gcl.retrieval.settings import Forgetting
 from gcl.run import build as assembly
 from gcl.run.console import quiet_libraries, say
 from gcl.run.environment import describe_environment

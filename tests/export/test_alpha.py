@@ -7,11 +7,11 @@ import torch
 
 from gcl.cli import main
 from gcl.config.compose import load_config
-from gcl.config.schema import RetentionConfig
 from gcl.data.prepare.prepare import prepare
 from gcl.data.store.prepared import open_prepared
 from gcl.errors import ConfigError
 from gcl.model.interpolate import Point, choose, interpolate
+from gcl.retrieval.settings import RetentionConfig
 from gcl.run.contestants import base_and_tuned
 from gcl.run.interpolation import alpha_lines, between, move, parse_alpha
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gcl.config.schema import Form, RunConfig
+from gcl.config.schema import RunConfig
+from gcl.loss.settings import Form
 from gcl.run.console import say
 from gcl.run.folder import RunFolder
 
