@@ -1,10 +1,11 @@
-"""What every test stands on: no hub, one thread, and (once a session) a small shop with a finished run on it."""
+"""What every test needs: no hub, one thread, and (once a session) a small shop with a finished run on it."""
 
 import os
 from pathlib import Path
 
 import pytest
-from small_shop import write_shop
+
+from helpers.trained_shop import write_shop
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("OMP_NUM_THREADS", "1")

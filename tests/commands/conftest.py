@@ -1,9 +1,9 @@
 """The shop with judgments, measured once a session."""
 
 import pytest
-from measured_shop import write_shop
 
 from gcl.cli import main
+from helpers.judged_shop import write_shop
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,6 @@ import pyarrow.parquet as parquet
 import pytest
 import torch
 from PIL import Image
-from published import figures
 
 from gcl.cli import main
 from gcl.commands.benchmark import SCHEMA
@@ -18,6 +17,7 @@ from gcl.retrieval.evaluate import evaluate
 from gcl.retrieval.tasks.task import ListRecords, task_from_qrels
 from gcl.retrieval.tasks.trec import read_run
 from gcl.run.contestants import contestant
+from helpers.published_evaluator import figures
 
 CATEGORIES = ("shoes", "mugs", "lamps")
 

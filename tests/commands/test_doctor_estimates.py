@@ -12,7 +12,7 @@ from gcl.cli import main
 @pytest.mark.parametrize("more", [[], ["plan.unique=query"]], ids=["plain", "unique"])
 def test_the_doctor_s_estimates_are_a_run_s_figures(shop, train, tmp_path, more):
     words = ["train.max_steps=null", "train.epochs=3", "train.validate_every=3", *more]
-    record = f"++callbacks.recorder={{_target_: recorder.Recorder, path: {tmp_path / 'record.json'}}}"
+    record = f"++callbacks.recorder={{_target_: helpers.record_callback.Recorder, path: {tmp_path / 'record.json'}}}"
     run = train(*words, record)
     main(["doctor", "--config-dir", str(shop / "conf"), "data=shop", "model=tiny", "trainer=cpu", "train.batch_size=16",
           "train.workers=0", f"cache_dir={tmp_path}", f"out={tmp_path / 'doctor'}", *words])  # fmt: skip

@@ -2,9 +2,8 @@
 
 import json
 
-from small_shop import write_shop
-
 from gcl.cli import main
+from helpers.trained_shop import write_shop
 
 
 def test_used_and_left_out_are_printed_and_kept(tmp_path, capsys):

@@ -4,11 +4,11 @@ import csv
 import json
 
 import pytest
-from measured_shop import COLOURS, THINGS, means, texts_of
-from published import figures, ground_truth
 
 from gcl.cli import main
 from gcl.retrieval.tasks.trec import read_qrels, read_run
+from helpers.judged_shop import COLOURS, THINGS, means, texts_of
+from helpers.published_evaluator import figures, ground_truth
 
 
 def check_figures(found, expected):

@@ -5,13 +5,13 @@ import json
 
 import numpy as np
 import pytest
-from small_shop import dies_after, write_shop
 
 from gcl.cli import main
 from gcl.config.compose import compose, load_config, typed
 from gcl.data.prepare.mixed import open_catalog
 from gcl.errors import ConfigError
 from gcl.run.folder import RunFolder
+from helpers.trained_shop import dies_after, write_shop
 
 SITUATIONS = {"in_domain", "novel_query", "novel_document", "zero_shot"}
 

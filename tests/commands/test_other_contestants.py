@@ -7,7 +7,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
-from measured_shop import COLOURS, THINGS, texts_of
+
+from helpers.judged_shop import COLOURS, THINGS, texts_of
 
 
 def vectors_of(folder, *, width=8):

@@ -6,12 +6,12 @@ import math
 
 import pytest
 import torch
-from small_shop import dies_after
 
 from gcl.cli import main
 from gcl.config.compose import load_config
 from gcl.lit.checkpoint import checkpoint_step
 from gcl.retrieval.tasks.trec import read_qrels, read_run
+from helpers.trained_shop import dies_after
 
 SITUATIONS = {"in_domain", "novel_query", "novel_document", "zero_shot"}
 

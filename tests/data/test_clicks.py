@@ -6,11 +6,11 @@ from dataclasses import replace
 import numpy as np
 import pyarrow.parquet as parquet
 import pytest
-from small_catalog import catalog, prepared, products, write_table
 
 from gcl.data.catalog import Clicks
 from gcl.data.prepare.clicks import fit_power, grade
 from gcl.data.prepare.prepare import prepare
+from helpers.small_catalog import catalog, prepared, products, write_table
 
 QUERIES, DOCUMENTS, SHOWN, POWER = 30, 12, 400, 1.0
 

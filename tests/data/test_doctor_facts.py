@@ -6,7 +6,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from PIL import Image
-from small_catalog import catalog, drawn, image, pairs, prepared, text, write_table
 
 from gcl.data.batches.plan import Plan
 from gcl.data.catalog import Split, Task
@@ -14,6 +13,7 @@ from gcl.data.doctor.duplicates import fold
 from gcl.data.doctor.facts import distribution, examine, expected_repeats, repeats, sample_rows
 from gcl.data.doctor.images import Seen, close_hashes, look_at, near_pairs
 from gcl.data.store.prepared import Pairs
+from helpers.small_catalog import catalog, drawn, image, pairs, prepared, text, write_table
 
 HALVES = Split(queries=0.6, documents=0.5, dev=0.5, seed=1)
 

@@ -7,11 +7,11 @@ from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from small_catalog import catalog, drawn, image, pairs, prepared, quarantined, text, write_table
 
 from gcl.data.catalog import Download
 from gcl.data.prepare.prepare import prepare
 from gcl.data.tables.download import Downloads, check_download
+from helpers.small_catalog import catalog, drawn, image, pairs, prepared, quarantined, text, write_table
 
 PICTURE = drawn(7, size=(40, 30))
 

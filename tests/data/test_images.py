@@ -5,7 +5,6 @@ import io
 import numpy as np
 import pytest
 from PIL import Image
-from small_catalog import drawn
 
 from gcl.data.batches.batch import SideReader
 from gcl.data.store.shard_writer import ShardWriter
@@ -14,6 +13,7 @@ from gcl.data.tables.images import check_image, is_url, own_pixel_limit, read_im
 from gcl.data.tables.quarantine import Bad
 from gcl.model.preprocess import Preprocess
 from gcl.schema import Field, Modality
+from helpers.small_catalog import drawn
 
 MANY = 10_000_000
 GREY16 = Image.fromarray(np.linspace(0, 65535, 24 * 20).astype(np.uint16).reshape(20, 24))

@@ -12,7 +12,6 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
-from small_catalog import catalog, drawn, pairs, prepared, text, write_table
 
 from gcl.config.compose import compose, typed
 from gcl.data.catalog import Task
@@ -20,6 +19,7 @@ from gcl.data.importers import marqo_gs
 from gcl.data.importers.marqo_gs import entries
 from gcl.data.importers.marqtune import catalog_of, write_catalog
 from gcl.data.prepare.prepare import prepare
+from helpers.small_catalog import catalog, drawn, pairs, prepared, text, write_table
 
 ROOT = Path(__file__).parents[2]
 

@@ -6,12 +6,12 @@ import sys
 import time
 
 import pytest
-from small_catalog import catalog, drawn, image, pairs, prepared, products, quarantined, text, write_table
 
 from gcl.data.catalog import Split, Store
 from gcl.data.prepare import distinct as collect
 from gcl.data.prepare.parts import Part, parse_part
 from gcl.data.prepare.prepare import prepare, prepare_part
+from helpers.small_catalog import catalog, drawn, image, pairs, prepared, products, quarantined, text, write_table
 
 SPLIT = Split(queries=0.7, documents=0.6, dev=0.4, seed=1)
 

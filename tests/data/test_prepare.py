@@ -7,7 +7,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
-from small_catalog import (
+
+from gcl.data.catalog import Split, Store
+from gcl.data.prepare.prepare import prepare
+from gcl.data.store.prepared import open_prepared
+from helpers.small_catalog import (
     catalog,
     contents,
     drawn,
@@ -19,10 +23,6 @@ from small_catalog import (
     text,
     write_table,
 )
-
-from gcl.data.catalog import Split, Store
-from gcl.data.prepare.prepare import prepare
-from gcl.data.store.prepared import open_prepared
 
 SPLIT = Split(queries=0.7, documents=0.6)
 

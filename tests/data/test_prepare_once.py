@@ -10,7 +10,6 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from small_catalog import catalog, contents, drawn, image, pairs, prepared, products, text, write_table
 
 from gcl.data.catalog import Split, Store
 from gcl.data.prepare import distinct as collect
@@ -18,6 +17,7 @@ from gcl.data.prepare import from_tables as build
 from gcl.data.prepare import resume as kept
 from gcl.data.prepare.prepare import prepare
 from gcl.data.store.prepared import open_prepared
+from helpers.small_catalog import catalog, contents, drawn, image, pairs, prepared, products, text, write_table
 
 SPLIT = Split(queries=0.7, documents=0.6)
 
@@ -190,7 +190,7 @@ def test_processes_that_ask_at_once_get_one_folder(shop, tmp_path):
 def test_a_generator_draws_the_tables_once(tmp_path, monkeypatch):
     (tmp_path / "drawing.py").write_text(
         "import sys\n"
-        "from small_catalog import pairs, products, write_table\n"
+        "from helpers.small_catalog import pairs, products, write_table\n"
         "calls = []\n"
         "def draw(folder):\n"
         "    calls.append(folder)\n"

@@ -5,10 +5,10 @@ import json
 import tarfile
 
 import pytest
-from small_catalog import catalog, contents, drawn, image, prepared, quarantined, text
 
 from gcl.data.catalog import Split, Store, Task
 from gcl.data.prepare.prepare import prepare
+from helpers.small_catalog import catalog, contents, drawn, image, prepared, quarantined, text
 
 SPLIT = Split(queries=0.7, documents=0.6)
 

@@ -3,10 +3,10 @@
 import csv
 
 import pytest
-from small_catalog import catalog, contents, pairs, prepared, products, quarantined, write_table
 
 from gcl.data.catalog import Split, Task
 from gcl.data.prepare.prepare import prepare
+from helpers.small_catalog import catalog, contents, pairs, prepared, products, quarantined, write_table
 
 QUERIES = [{"qid": f"q{n}", "query": f"query {n}", "kind": "even ones" if n % 2 == 0 else "odd"} for n in range(20)]
 QUERIES += [{"qid": f"n{n}", "query": f"unseen {n}", "kind": "even ones"} for n in range(20)]

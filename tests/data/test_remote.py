@@ -4,10 +4,10 @@ import os
 from dataclasses import replace
 
 import pytest
-from small_catalog import catalog, contents, drawn, image, pairs, prepared, products, shard, text, write_table
 
 from gcl.data.catalog import Download, Split
 from gcl.data.prepare.prepare import prepare
+from helpers.small_catalog import catalog, contents, drawn, image, pairs, prepared, products, shard, text, write_table
 
 pytest.importorskip("s3fs")
 server = pytest.importorskip("moto.server")

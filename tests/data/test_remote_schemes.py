@@ -9,10 +9,10 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 import fsspec
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
-from small_catalog import catalog, contents, drawn, image, pairs, prepared, products, shard, text, write_table
 
 from gcl.data.catalog import Split
 from gcl.data.prepare.prepare import prepare
+from helpers.small_catalog import catalog, contents, drawn, image, pairs, prepared, products, shard, text, write_table
 
 
 def registered(scheme):

@@ -6,10 +6,10 @@ import json
 import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
-from small_catalog import write_table
 
 from gcl.data.tables import block as limits
 from gcl.data.tables.table import open_table
+from helpers.small_catalog import write_table
 
 ROWS = [
     {"product_id": "007", "title": 'a "quoted", title', "note": None},

@@ -3,20 +3,20 @@
 from functools import lru_cache
 from types import SimpleNamespace
 
-import native_models
 import pytest
-from native_inputs import SCHEMA, embed, pictures
-from small_bert import write_bert
 
 from gcl.model.load import load_model
 from gcl.model.transformers import read as native_import
+from helpers import transformers_models
+from helpers.bert_folder import write_bert
+from helpers.transformers_inputs import SCHEMA, embed, pictures
 
 
 @pytest.fixture(scope="session", autouse=True)
 def small_towers():
     """timm and the import find the shrunk SigLIP towers by their sizes, as they find the published ones."""
-    native_models.register_towers()
-    sizes = native_models
+    transformers_models.register_towers()
+    sizes = transformers_models
     added = {
         (sizes.WIDTH, sizes.LAYERS, sizes.HEADS, sizes.MLP, sizes.PATCH): ("small_siglip_b", (32, 48)),
         (sizes.WIDTH, 3, 2, sizes.MLP, sizes.PATCH): ("small_siglip_l", (32,)),
@@ -36,7 +36,7 @@ def small(tmp_path_factory, small_towers):
 
     @lru_cache
     def one(family):
-        folder = native_models.write_family(family, tmp_path_factory.mktemp(family))
+        folder = transformers_models.write_family(family, tmp_path_factory.mktemp(family))
         encoder = load_model(f"local-dir:{folder}", schema=SCHEMA).eval()
         texts, vectors = embed(encoder, images=images.values())
         return SimpleNamespace(folder=folder, encoder=encoder, texts=texts, images=vectors)

@@ -178,7 +178,7 @@ def test_what_stops_a_push_is_said_before_the_work(finished, tmp_path, capsys, w
 
 @pytest.mark.slow
 def test_an_export_is_pushed_with_snippets_that_name_the_repository(finished, tmp_path):
-    from hub import TOKEN, served
+    from helpers.hub_server import TOKEN, served
 
     with served() as (hub, address):
         clean = {name: value for name, value in os.environ.items() if name != "HF_HUB_OFFLINE"}

@@ -12,7 +12,6 @@ import numpy as np
 import open_clip
 import pytest
 import torch
-from native_inputs import TEXTS, embed
 
 from gcl.cli import main
 from gcl.export.folder import whole
@@ -21,6 +20,7 @@ from gcl.export.formats.registry import FORMATS, missing
 from gcl.model.load import load_model
 from gcl.run.contestants import tuned_encoder
 from gcl.schema import Field, Schema
+from helpers.transformers_inputs import TEXTS, embed
 
 
 def export(run, out, *words, **options):

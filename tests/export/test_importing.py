@@ -3,11 +3,9 @@
 import json
 import shutil
 
-import native_models
 import open_clip
 import pytest
 import torch
-from native_inputs import SCHEMA, TEXTS, embed, pictures
 from safetensors.torch import load_file, save_file
 
 from gcl.cli import main
@@ -20,6 +18,8 @@ from gcl.model.settings import ModelConfig
 from gcl.model.transformers.folder import MARQO
 from gcl.run.build import assemble_encoder
 from gcl.run.contestants import base_and_tuned, tuned_encoder
+from helpers import transformers_models
+from helpers.transformers_inputs import SCHEMA, TEXTS, embed, pictures
 
 
 def same(ours, theirs):
@@ -155,7 +155,7 @@ def marqo(small, tmp_path):
     for name in ("open_clip_model.safetensors", "open_clip_config.json"):
         (folder / name).unlink()
     (tmp_path / "names").mkdir()
-    (tmp_path / "names" / "small-marqo.json").write_text(json.dumps(native_models.FAMILIES["siglip-B"][0]))
+    (tmp_path / "names" / "small-marqo.json").write_text(json.dumps(transformers_models.FAMILIES["siglip-B"][0]))
     open_clip.add_model_config(tmp_path / "names")
     kind = "marqo_fashionSigLIP.MarqoFashionSigLIP"
     config = {

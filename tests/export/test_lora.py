@@ -4,8 +4,6 @@ import json
 
 import pytest
 import torch
-from native_models import write_family
-from small_shop import dies_after
 from torch import nn
 
 from gcl.cli import main
@@ -17,6 +15,8 @@ from gcl.model.load import load_model
 from gcl.model.lora import OpenAttention, add_adapters, describe, merge_adapters
 from gcl.run.contestants import base_and_tuned, tuned_encoder
 from gcl.schema import Field, Modality, Schema
+from helpers.trained_shop import dies_after
+from helpers.transformers_models import write_family
 
 SCHEMA = Schema(query={"query": Field(Modality.text)}, document={"image": Field(Modality.image)})
 LORA = "model.lora={rank: 4, alpha: 8}"

@@ -4,12 +4,10 @@ import json
 import shutil
 from copy import deepcopy
 
-import native_models
 import numpy as np
 import open_clip
 import pytest
 import torch
-from native_inputs import SCHEMA, TEXTS, embed, pictures
 from transformers import AutoConfig, AutoModel, AutoProcessor
 
 from gcl.errors import ConfigError
@@ -18,8 +16,10 @@ from gcl.model.load import load_model
 from gcl.model.transformers.describe import NotNative, describe
 from gcl.model.transformers.read import to_open_clip
 from gcl.schema import Field, Modality, Schema
+from helpers import transformers_models
+from helpers.transformers_inputs import SCHEMA, TEXTS, embed, pictures
 
-FAMILIES = list(native_models.FAMILIES)
+FAMILIES = list(transformers_models.FAMILIES)
 SIGLIPS = [name for name in FAMILIES if name.startswith("siglip")]
 TEXT_ONLY = Schema(query={"query": Field(prompt="query: {}")}, document={"title": Field(prompt="passage: {}")})
 
@@ -171,7 +171,7 @@ def test_what_has_no_class_says_so_and_names_what_works(name):
     ],
 )
 def test_parts_that_no_class_has(changes, reason):
-    cfg = native_models.clip(**deepcopy(changes))
+    cfg = transformers_models.clip(**deepcopy(changes))
     custom = cfg.pop("custom_text", False)
     model = (open_clip.model.CustomTextCLIP if custom else open_clip.model.CLIP)(**cfg)
     if reason is None:

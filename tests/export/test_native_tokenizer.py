@@ -105,7 +105,8 @@ def test_tokenizers_without_a_native_form():
 def test_google_s_siglip_tokenizer_of_python_and_sentencepiece(tmp_path):
     """SiglipTokenizer has no tokenizer.json; it becomes one with the same ids."""
     import sentencepiece
-    from native_models import TEXTS
+
+    from helpers.transformers_models import TEXTS
 
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(TEXTS), model_prefix=str(tmp_path / "spiece"), vocab_size=80, model_type="unigram",

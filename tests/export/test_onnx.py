@@ -12,7 +12,6 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from native_models import write_family
 from PIL import Image
 from transformers import BertConfig, BertModel
 
@@ -25,6 +24,7 @@ from gcl.model.load import load_model
 from gcl.retrieval.evaluate import evaluate
 from gcl.retrieval.tasks.task import ListRecords, task_from_qrels
 from gcl.schema import Field, Modality, Schema
+from helpers.transformers_models import write_family
 
 TEXTS = ["red shoes", "RED Shoes!", "", "  café   naïve ", "👟 size 42", "红色 运动鞋", "long " * 300]
 SCHEMA = Schema(

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hub import TOKEN, served
 
 import gcl
+from helpers.hub_server import TOKEN, served
 
 # huggingface_hub waits a minute between its own attempts; here the waiting is left out, nothing else
 RUN = "import time; time.sleep = lambda seconds: None\nfrom gcl.cli import main; main()"

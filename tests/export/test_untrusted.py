@@ -6,11 +6,11 @@ import shutil
 
 import pytest
 import torch
-from native_inputs import SCHEMA
 from safetensors.torch import load_file, save_file
 
 from gcl.model.load import load_model
 from gcl.schema import Field, Schema
+from helpers.transformers_inputs import SCHEMA
 
 TEXT_ONLY = Schema(query={"query": Field()}, document={"title": Field()})
 

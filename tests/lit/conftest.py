@@ -1,9 +1,9 @@
 """Real training processes on the small shop: started, watched, killed and resumed by the tests of this folder."""
 
 import pytest
-from jobs import Job, Zygote
 
 from gcl.run.folder import RunFolder
+from helpers.training_jobs import Job, Zygote
 
 
 @pytest.fixture(scope="session")

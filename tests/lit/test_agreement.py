@@ -7,11 +7,11 @@ import time
 from pathlib import Path
 
 import pytest
-from jobs import batches, losses, read_steps
 
 from gcl.cli import main
 from gcl.config.compose import compose, load_config, typed
 from gcl.run.resume import check_unchanged
+from helpers.training_jobs import batches, losses, read_steps
 
 
 def test_a_rank_with_another_config_is_named(start):

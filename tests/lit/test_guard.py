@@ -3,11 +3,13 @@
 import json
 import math
 
-from jobs import losses, read_steps
+from helpers.training_jobs import losses, read_steps
 
 
 def poison(step, *, factor="nan", rank=0, name="poison"):
-    return f"callbacks.{name}={{_target_: poison.Poison, step: {step}, factor: '{factor}', rank: {rank}}}"
+    return (
+        f"callbacks.{name}={{_target_: helpers.poison_callback.Poison, step: {step}, factor: '{factor}', rank: {rank}}}"
+    )
 
 
 def test_a_gradient_that_is_no_number_on_one_rank_stops_all(start):

@@ -4,11 +4,11 @@ import re
 
 import pytest
 import torch
-from jobs import losses
 from torch import nn
 
 from gcl.lit.auto_micro_batch import saved_bytes
 from gcl.lit.checkpoint import read_checkpoint
+from helpers.training_jobs import losses
 
 
 def test_saved_bytes_are_what_autograd_keeps():

@@ -8,10 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from jobs import batches, losses
 
 from gcl.lit.checkpoint import checkpoint_step
 from gcl.run.folder import RunFolder
+from helpers.training_jobs import batches, losses
 
 ROOT = Path(__file__).parents[2]
 

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from jobs import batches, read_steps
 
 from gcl.lit.checkpoint import checkpoint_step, read_checkpoint
 from gcl.run.folder import RunFolder
+from helpers.training_jobs import batches, read_steps
 
 ROOT = Path(__file__).parents[2]
 WORDS = ["train.max_steps=8", "train.checkpoint_every=3", "train.validate_every=4 steps", "evaluate.batch_size=4"]
@@ -70,7 +70,7 @@ def test_another_process_gives_the_same_bytes(start, straight, tmp_path):
 )
 def test_killed_in_the_middle_of_it(start, straight, tmp_path, moment, step, left, kept):
     """kill -9 inside a checkpoint's write, between its renames, inside a validation; then resumed."""
-    kill = f"++callbacks={{killer: {{_target_: killer.Killer, moment: {moment}, step: {step}}}}}"
+    kill = f"++callbacks={{killer: {{_target_: helpers.kill_callback.Killer, moment: {moment}, step: {step}}}}}"
     job = start(*WORDS, kill, run_dir=tmp_path / "run")
     assert job.wait() == [-signal.SIGKILL]
     run = RunFolder(tmp_path / "run")

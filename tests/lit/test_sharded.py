@@ -3,9 +3,9 @@
 import json
 
 import pytest
-from jobs import batches, losses
 
 from gcl.lit.checkpoint import read_checkpoint
+from helpers.training_jobs import batches, losses
 
 WORDS = ["trainer=fsdp", "trainer.accelerator=cpu", "trainer.devices=2", "train.validate_every=3 steps"]
 

@@ -11,10 +11,10 @@ import time
 from pathlib import Path
 
 import pytest
-from jobs import batches, read_steps
 
 from gcl.lit.checkpoint import checkpoint_step
 from gcl.run.folder import RunFolder
+from helpers.training_jobs import batches, read_steps
 
 ROOT = Path(__file__).parents[2]
 

@@ -5,12 +5,12 @@ from functools import partial
 
 import pytest
 import torch
-from loss_inputs import RULES, TILES, assert_close, call, repeats, unit
-from loss_reference import entry, loop_loss
 from open_clip.loss import ClipLoss, SigLipLoss
 
 from gcl.loss import weight
 from gcl.loss.gcl import GCLLoss, Part, Term
+from helpers.loss_inputs import RULES, TILES, assert_close, call, repeats, unit
+from helpers.loss_reference import entry, loop_loss
 
 
 @pytest.mark.parametrize("tile", TILES)

@@ -4,11 +4,11 @@ import math
 
 import pytest
 import torch
-from loss_inputs import RULES, TILES, assert_close, call, repeats, unit
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from gcl.loss import weight
 from gcl.loss.gcl import GCLLoss, Term
+from helpers.loss_inputs import RULES, TILES, assert_close, call, repeats, unit
 
 
 @pytest.mark.parametrize("form", ["softmax", "sigmoid"])

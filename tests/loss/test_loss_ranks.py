@@ -13,24 +13,25 @@ from pathlib import Path
 
 import pytest
 import torch
-from loss_cases import CASES, FEW, TINY, reference
-from loss_ranks import run
+
+from helpers.loss_cases import CASES, FEW, TINY, reference
+from helpers.loss_rank import run
 
 TOLERANCE = {"torch.float64": 1e-12, "torch.float32": 1e-6}
-FOLDER = Path(__file__).parent
-ROOT = FOLDER.parents[1]
+TESTS = Path(__file__).parents[1]
 
 
 def start(ranks: int, cases, folder: Path) -> list[subprocess.Popen]:
     torch.save([tuple(case) for case in cases], folder / "cases.pt")
-    paths = os.pathsep.join([str(ROOT), str(FOLDER), *filter(None, [os.environ.get("PYTHONPATH")])])
+    paths = os.pathsep.join([str(TESTS.parent), str(TESTS), *filter(None, [os.environ.get("PYTHONPATH")])])
     environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     files = [str(folder / f"{name}{ranks}") for name in ("store", "result")]
     return [
         subprocess.Popen(
             [
                 sys.executable,
-                str(FOLDER / "loss_ranks.py"),
+                "-m",
+                "helpers.loss_rank",
                 str(rank),
                 str(ranks),
                 files[0],

@@ -4,10 +4,10 @@ import open_clip
 import pytest
 import torch
 from safetensors.torch import save_file
-from small_bert import write_bert
 
 from gcl.model.load import load_model
 from gcl.schema import Field, Modality, Schema
+from helpers.bert_folder import write_bert
 
 TEXT = {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2}
 NATIVE = {"image_size": 32, "layers": 2, "width": 32, "patch_size": 8, "head_width": 16}

@@ -1,3 +1,3 @@
-"""The fixtures of the pages' tests stand in page_shop.py, where tests can import its helpers by a name of their own."""
+"""The fixtures of the pages' tests; helpers/page_shop.py also holds what the tests import by name."""
 
-from page_shop import *  # noqa: F403
+from helpers.page_shop import *  # noqa: F403

@@ -1,9 +1,9 @@
 """The page in a real browser, as a person uses it: mouse, keyboard, phone, dark mode."""
 
 import pytest
-from page_shop import ATTACK, answers, shop, shop_task
 
 from gcl.retrieval.page.page import write_page
+from helpers.page_shop import ATTACK, answers, shop, shop_task
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,6 @@ import re
 
 import numpy as np
 import pytest
-from page_shop import ATTACK, answers, picture, shop, shop_task
 
 from gcl.retrieval.metrics.statistics import Comparison, compare
 from gcl.retrieval.page.choose import chosen
@@ -15,6 +14,7 @@ from gcl.retrieval.page.page import write_page
 from gcl.retrieval.page.slices import all_slices, query_slices
 from gcl.retrieval.page.thumbnails import Album, thumbnail
 from gcl.retrieval.page.words import of_hundred, outcome, verdict
+from helpers.page_shop import ATTACK, answers, picture, shop, shop_task
 
 
 def data_of(path) -> dict:

@@ -5,7 +5,8 @@ import threading
 import time
 
 import pytest
-from page_shop import ATTACK, picture
+
+from helpers.page_shop import ATTACK, picture
 
 pytest.importorskip("fastapi", reason="the search page needs the extra: pip install 'gcl[serve]'")
 uvicorn = pytest.importorskip("uvicorn", reason="the search page needs the extra: pip install 'gcl[serve]'")

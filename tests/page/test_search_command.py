@@ -1,11 +1,11 @@
 """`gcl search` at the terminal: its words, its table, its refusals."""
 
 import pytest
-from page_shop import shop
 
 from gcl.commands.search import _SETTING, search_words, table
 from gcl.errors import ConfigError
 from gcl.retrieval.tasks.task import ListRecords
+from helpers.page_shop import shop
 
 
 def test_words_with_an_equals_sign_are_settings_and_others_the_query():

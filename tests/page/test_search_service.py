@@ -6,7 +6,8 @@ import json
 import numpy as np
 import pytest
 import torch
-from page_shop import ATTACK, picture
+
+from helpers.page_shop import ATTACK, picture
 
 pytest.importorskip("fastapi", reason="the search page needs the extra: pip install 'gcl[serve]'")
 pytest.importorskip("python_multipart", reason="the search page needs the extra: pip install 'gcl[serve]'")

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as distributed
-from small_models import SCHEMA, documents, picture, tiny_encoder
 
 from gcl.data.batches.batch import SideReader
 from gcl.data.store.shard_writer import ShardWriter
@@ -20,6 +19,7 @@ from gcl.retrieval.embedding.cache import Cache, embedding_key
 from gcl.retrieval.embedding.embed import embed
 from gcl.retrieval.tasks.task import ListRecords
 from gcl.schema import Field, Schema
+from helpers.tiny_encoder import SCHEMA, documents, picture, tiny_encoder
 
 
 @pytest.fixture(scope="module")

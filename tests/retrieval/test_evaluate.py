@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from small_models import SCHEMA, documents, queries, tiny_encoder
 
 from gcl.data.store.shard_writer import ShardWriter
 from gcl.data.store.store import RecordStore
@@ -14,6 +13,7 @@ from gcl.retrieval.metrics.metrics import measure
 from gcl.retrieval.metrics.torchmetric import RetrievalMetrics
 from gcl.retrieval.search.search import search
 from gcl.retrieval.tasks.task import from_prepared, task_from_qrels
+from helpers.tiny_encoder import SCHEMA, documents, queries, tiny_encoder
 
 METRICS = ["ndcg@10", "mrr@10", "recall@20", "err_grades@10"]
 

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from small_models import SCHEMA, documents, queries
 
 from gcl.retrieval.analysis import compression as compress
 from gcl.retrieval.analysis import slices
@@ -13,6 +12,7 @@ from gcl.retrieval.evaluate import result_of
 from gcl.retrieval.search.search import search
 from gcl.retrieval.tasks.protocol import Rules, rescale, sample, sorting_keys, under, with_queries
 from gcl.retrieval.tasks.task import ListRecords, task_from_qrels
+from helpers.tiny_encoder import SCHEMA, documents, queries
 
 
 def small_task(seed=0, asked=30, corpus=80, relevance=lambda g: float(g.random())):

@@ -7,7 +7,6 @@ import json
 import numpy as np
 import pytest
 import pytrec_eval
-from small_models import documents, queries
 
 from gcl.retrieval.evaluate import result_of
 from gcl.retrieval.report import (
@@ -22,6 +21,7 @@ from gcl.retrieval.report import (
 )
 from gcl.retrieval.tasks.task import task_from_qrels
 from gcl.retrieval.tasks.trec import read_qrels, read_run, write_qrels, write_run
+from helpers.tiny_encoder import documents, queries
 
 METRICS = ["ndcg@10", "map", "recall@5"]
 

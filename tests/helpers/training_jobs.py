@@ -1,4 +1,4 @@
-"""What the tests of this folder do with training processes, and what they read of a run."""
+"""Training processes that tests start, watch and kill, and what they read of a run."""
 
 import json
 import os
@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-HERE = Path(__file__).parent
+TESTS = Path(__file__).parents[1]
 
 
 class Job:
@@ -60,11 +60,11 @@ class Zygote:
     def __init__(self):
         environment = {
             **os.environ,
-            "PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parents[1])]),
+            "PYTHONPATH": os.pathsep.join([str(TESTS), str(TESTS.parent)]),
             "CUDA_VISIBLE_DEVICES": "",
         }
         self.process = subprocess.Popen(
-            [sys.executable, str(HERE / "zygote.py")],
+            [sys.executable, "-m", "helpers.fork_server"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

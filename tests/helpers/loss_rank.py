@@ -1,7 +1,7 @@
 """The exactness matrix: its cases, their float64 reference, and what one rank of a real process group computes for
 them.
 
-    python loss_ranks.py RANK RANKS STORE CASES RESULT     # one rank; rank 0 writes RESULT
+    python -m helpers.loss_rank RANK RANKS STORE CASES RESULT     # one rank; rank 0 writes RESULT
 
 The batch is made as in training: the distinct queries and documents are listed, padded to a multiple of the ranks,
 encoded in contiguous shares, gathered, and the N pairs read from them. Gradients are averaged by
@@ -16,7 +16,12 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
-from loss_cases import (
+from torch import Tensor, nn
+
+from gcl.lit.grad_cache import encode_chunked
+from gcl.loss.gather import gather_rows, own_rows, world
+from gcl.loss.gcl import GCLLoss, Part, Term
+from helpers.loss_cases import (
     BIAS,
     DTYPES,
     PAIRS,
@@ -31,11 +36,6 @@ from loss_cases import (
     results_of,
     to_parts,
 )
-from torch import Tensor, nn
-
-from gcl.lit.grad_cache import encode_chunked
-from gcl.loss.gather import gather_rows, own_rows, world
-from gcl.loss.gcl import GCLLoss, Part, Term
 
 # open_clip's losses without the rest of open_clip, which takes several seconds a process to import.
 _SPEC = importlib.util.spec_from_file_location(

@@ -7,11 +7,11 @@ from functools import partial
 from typing import NamedTuple
 
 import torch
-from loss_reference import loop_loss
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from gcl.loss.weight import constant, linear
+from helpers.loss_reference import loop_loss
 
 WIDTH = 8
 TERMS = {
