@@ -141,4 +141,6 @@ def _need_serve() -> None:
     missing = [name for name in ("fastapi", "uvicorn", "python_multipart") if find_spec(name) is None]
     if missing:
         needed = ", ".join(missing)
-        raise ConfigError(f"The page needs {needed}: pip install 'gcl[serve]'. A query in words needs none: {EXAMPLE}")
+        raise ConfigError(
+            f"The page needs {needed}: pip install 'gcl-trainer[serve]'. A query in words needs none: {EXAMPLE}"
+        )

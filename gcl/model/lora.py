@@ -79,7 +79,7 @@ def add_adapters(
     Raises ConfigError where peft is not installed, for numbers that are none, for a target no layer fits.
     """
     if find_spec("peft") is None:
-        raise ConfigError('model.lora needs peft, which is not installed: pip install "gcl[lora]".')
+        raise ConfigError('model.lora needs peft, which is not installed: pip install "gcl-trainer[lora]".')
     if encoder.adapters is not None:
         raise ConfigError("model.lora: this model has adapters already.")
     if not isinstance(rank, int) or rank < 1 or alpha <= 0 or not 0 <= dropout < 1:

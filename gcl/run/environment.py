@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 _PACKAGES = (
-    "gcl", "torch", "torchvision", "lightning", "open_clip_torch", "timm", "transformers", "webdataset", "hydra-core",
+    "gcl-trainer", "torch", "torchvision", "lightning", "open_clip_torch", "timm", "transformers", "webdataset", "hydra-core",
     "torchmetrics", "numpy", "pyarrow", "pillow", "simplejpeg",
 )  # fmt: skip
 

@@ -146,7 +146,7 @@ def chromium():
     try:
         from playwright.sync_api import sync_playwright
     except ImportError:
-        program, missing = None, "the Python package playwright is not installed (pip install 'gcl[dev]')"
+        program, missing = None, "the Python package playwright is not installed (pip install 'gcl-trainer[dev]')"
     else:
         missing = "chromium is not installed (apt-get install chromium, or GCL_CHROMIUM=/path/to/it)"
     if program is None:

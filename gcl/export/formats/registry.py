@@ -42,7 +42,7 @@ def choose(encoder: DualEncoder, wanted: list[str] | None) -> list[Format]:
         if absent := missing(name):
             raise ConfigError(
                 f"formats: {name} needs {', '.join(absent)}, which is not installed: "
-                f'pip install "gcl[{FORMATS[name].extra}]".'
+                f'pip install "gcl-trainer[{FORMATS[name].extra}]".'
             )
     return [format for name, format in FORMATS.items() if name in wanted]
 
@@ -55,7 +55,7 @@ def left_out(encoder: DualEncoder) -> list[str]:
             sentences.append(f"Without {name}: {why}")
         elif absent := missing(name):
             sentences.append(
-                f'Without {name}: {", ".join(absent)} is not installed (pip install "gcl[{format.extra}]").'
+                f'Without {name}: {", ".join(absent)} is not installed (pip install "gcl-trainer[{format.extra}]").'
             )
     return sentences
 

@@ -23,7 +23,9 @@ def check_kind(kind: str) -> None:
     if kind not in KINDS:
         raise ConfigError(f"index={kind}: it is one of {', '.join(KINDS)}.{nearest(kind, KINDS)}")
     if find_spec(KINDS[kind]) is None:
-        raise ConfigError(f'index={kind} needs {KINDS[kind]}, which is not installed: pip install "gcl[index]".')
+        raise ConfigError(
+            f'index={kind} needs {KINDS[kind]}, which is not installed: pip install "gcl-trainer[index]".'
+        )
 
 
 def build_index(files: Sequence[Path], column: str, out: Path, kind: str, *, width: int) -> Path:
