@@ -1,65 +1,119 @@
-"""Sharing rows among ranks. Without torch.distributed there is one rank, and every function here is a plain one."""
+"""Ranks: who this process is, sharing rows, exchanging values, agreeing. One way each.
+
+Without torch.distributed there is one rank, and every function here is a plain one.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 import torch.distributed as distributed
 
-_CHUNK = 1 << 24  # values a broadcast
+_CHUNK = 1 << 24  # values per broadcast
+_STORES: list[distributed.Store] = []
+T = TypeVar("T")
 
 
-def rank_and_world() -> tuple[int, int]:
-    """This process's rank and how many there are; (0, 1) outside torch.distributed."""
+def world() -> tuple[int, int]:
+    """This process's rank and the number of ranks; (0, 1) outside torch.distributed."""
     if distributed.is_available() and distributed.is_initialized():
         return distributed.get_rank(), distributed.get_world_size()
     return 0, 1
 
 
-def share(items: int, rank: int, world: int) -> range:
-    """The contiguous share of `items` that belongs to `rank`; the shares differ by at most one.
+def share(items: int, rank: int, ranks: int) -> range:
+    """The contiguous share of `items` that belongs to `rank`; shares differ by at most one and may be empty.
 
     >>> [share(7, rank, 3) for rank in range(3)]
     [range(0, 2), range(2, 4), range(4, 7)]
     """
-    return range(items * rank // world, items * (rank + 1) // world)
+    return range(items * rank // ranks, items * (rank + 1) // ranks)
 
 
-def agree(error: Exception | None) -> None:
-    """Raises on every rank if any rank failed: otherwise the others would wait for it until a timeout."""
-    _, world = rank_and_world()
-    if world > 1:
-        messages: list[str | None] = [None] * world
-        distributed.all_gather_object(messages, None if error is None else f"{type(error).__name__}: {error}")
-        failed = next(((rank, message) for rank, message in enumerate(messages) if message is not None), None)
-        if error is None and failed is not None:
-            raise RuntimeError(f"Rank {failed[0]} failed: {failed[1]}")
-    if error is not None:
-        raise error
+def own_rows(items: int) -> range:
+    """The share of `items` that belongs to this rank.
+
+    >>> own_rows(5)
+    range(0, 5)
+    """
+    return share(items, *world())
 
 
-def gather_objects(value: Any) -> list[Any]:
-    """The value of every rank, in rank order."""
-    _, world = rank_and_world()
-    if world == 1:
+def max_over_ranks(values: Sequence[int], device: torch.device) -> list[int]:
+    """Elementwise maximum over ranks of a few whole numbers, by one all-reduce on `device`."""
+    if world()[1] == 1:
+        return list(values)
+    votes = torch.tensor(values, dtype=torch.int64, device=device)
+    distributed.all_reduce(votes, op=distributed.ReduceOp.MAX)
+    return votes.tolist()
+
+
+def gather_objects(value: T) -> list[T]:
+    """The value of every rank, in rank order; pickled."""
+    _, ranks = world()
+    if ranks == 1:
         return [value]
-    values: list[Any] = [None] * world
+    values: list[Any] = [None] * ranks
     distributed.all_gather_object(values, value)
     return values
 
 
-def fill_from_ranks(array: np.ndarray, rows: list[range]) -> None:
-    """Each rank holds array[rows[rank]]; afterwards every rank holds all of it. In place, no second copy."""
-    _, world = rank_and_world()
-    if world == 1:
+def agree(error: Exception | None) -> None:
+    """Raises on every rank if any rank failed: otherwise the others would wait for it until a timeout."""
+    messages = gather_objects(None if error is None else f"{type(error).__name__}: {error}")
+    if error is not None:
+        raise error
+    for rank, message in enumerate(messages):
+        if message is not None:
+            raise RuntimeError(f"Rank {rank} failed: {message}")
+
+
+def check_same(facts: Sequence[Mapping[str, Any]]) -> None:
+    """facts: of every rank, {name: plain value}. Raises ValueError naming the ranks and keys that differ from rank 0.
+
+    >>> check_same([{"torch": "2.6", "seed": 0}, {"torch": "2.7", "seed": 0}])  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    ValueError: The ranks do not agree: torch is '2.7' on rank 1 and '2.6' on rank 0. Start all of them with ...
+    """
+
+    def shown(rank: int, key: str) -> str:
+        return repr(facts[rank][key]) if key in facts[rank] else "not set"
+
+    different = [
+        f"{key} is {shown(rank, key)} on rank {rank} and {shown(0, key)} on rank 0"
+        for rank in range(1, len(facts))
+        for key in dict.fromkeys([*facts[0], *facts[rank]])
+        if shown(rank, key) != shown(0, key)
+    ]
+    if different:
+        more = f" (and {len(different) - 5} more)" if len(different) > 5 else ""
+        raise ValueError(
+            f"The ranks do not agree: {'; '.join(different[:5])}{more}. "
+            "Start all of them with the same command, files and packages."
+        )
+
+
+def ask_rank_zero(key: str, value: str) -> str:
+    """Rank 0's `value` on every rank, before there is a process group: through the launcher's key-value store.
+
+    Needs what torchrun sets: RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT.
+    """
+    store, rank, _ = next(iter(distributed.rendezvous("env://")))
+    _STORES.append(store)  # rank 0's is a server: it must answer the slower ranks, and the process group uses it again
+    if rank == 0:
+        store.set(f"gcl/{key}", value)
+    return store.get(f"gcl/{key}").decode()
+
+
+def fill_from_ranks(array: np.ndarray, rows: Sequence[range]) -> None:
+    """Each rank holds array[rows[rank]]; afterwards every rank holds all of it. In place, without a second copy."""
+    if world()[1] == 1:
         return
-    device = (
-        torch.device("cuda", torch.cuda.current_device())
-        if distributed.get_backend() == "nccl"
-        else torch.device("cpu")
-    )
+    nccl = distributed.get_backend() == "nccl"
+    device = torch.device("cuda", torch.cuda.current_device()) if nccl else torch.device("cpu")
     width = max(1, int(np.prod(array.shape[1:], dtype=np.int64)))
     step = max(1, _CHUNK // width)
     for source, owned in enumerate(rows):

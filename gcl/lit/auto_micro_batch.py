@@ -13,10 +13,10 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
 
 from gcl.data.batches.batch import PairBatch, SideBatch
+from gcl.distributed.ranks import max_over_ranks
 from gcl.errors import ConfigError
 from gcl.lit.encode import rows_of
 from gcl.lit.sharded import ShardedStrategy
-from gcl.lit.signals import max_over_ranks
 
 logger = logging.getLogger(__name__)
 _PROBE = 16  # rows whose activations are counted on a CPU

@@ -11,6 +11,8 @@ import torch.distributed as distributed
 from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor
 
+from gcl.distributed.ranks import world
+
 
 class OrderedDDP(DDPStrategy):
     """Lightning's DDP strategy with gradients added up in the order of the ranks, whatever bucket they lie in."""
@@ -23,7 +25,7 @@ class OrderedDDP(DDPStrategy):
 def mean_in_rank_order(_: object, bucket: distributed.GradBucket) -> torch.futures.Future[Tensor]:
     """A communication hook: the mean over ranks of a bucket's gradients, each number's sum always made the same way."""
     own = bucket.buffer()
-    parts = [torch.empty_like(own) for _ in range(distributed.get_world_size())]
+    parts = [torch.empty_like(own) for _ in range(world()[1])]
     distributed.all_gather(parts, own)
     total = parts[0]
     for part in parts[1:]:

@@ -10,6 +10,7 @@ import torch.distributed as distributed
 from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import nn
 
+from gcl.distributed.ranks import world
 from gcl.model.dual_encoder import DualEncoder
 
 
@@ -84,7 +85,7 @@ def average_gradients(parameters) -> None:
     for parameter in parameters:
         if parameter.grad is not None:
             distributed.all_reduce(parameter.grad)
-            parameter.grad /= distributed.get_world_size()
+            parameter.grad /= world()[1]
 
 
 def is_sharded(tensor: torch.Tensor) -> bool:

@@ -16,9 +16,9 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
-import torch.distributed as distributed
 from lightning.pytorch.callbacks import Checkpoint
 
+from gcl.distributed.ranks import max_over_ranks
 from gcl.lit.checkpoint import at_optimizer_step, save_together, validation_due
 
 SIGNALS = tuple(
@@ -89,15 +89,6 @@ class Interruption(Checkpoint):
     def on_validation_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         if self.agreed and trainer.state.fn == "fit":
             raise Interrupted(self.agreed, trainer.global_step)
-
-
-def max_over_ranks(values: Sequence[int], device: torch.device) -> list[int]:
-    """Elementwise maximum over ranks, by one all-reduce; the values themselves in a lone process."""
-    if not (distributed.is_available() and distributed.is_initialized()):
-        return list(values)
-    votes = torch.tensor(values, dtype=torch.int64, device=device)
-    distributed.all_reduce(votes, op=distributed.ReduceOp.MAX)
-    return votes.tolist()
 
 
 class NoSignals:

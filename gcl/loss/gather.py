@@ -6,22 +6,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-
-def world() -> tuple[int, int]:
-    """(rank, number of ranks); (0, 1) where no process group runs."""
-    if dist.is_available() and dist.is_initialized():
-        return dist.get_rank(), dist.get_world_size()
-    return 0, 1
-
-
-def own_rows(count: int) -> range:
-    """This rank's contiguous share of `count` rows. Shares differ by one row at most and may be empty.
-
-    >>> own_rows(5)
-    range(0, 5)
-    """
-    rank, ranks = world()
-    return range(count * rank // ranks, count * (rank + 1) // ranks)
+from gcl.distributed.ranks import world
 
 
 def gather_rows(x: Tensor) -> Tensor:

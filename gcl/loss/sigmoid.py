@@ -11,8 +11,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from gcl.distributed.ranks import own_rows
 from gcl.loss.blocks import Buffers, Gradients, blank, log1p_exp, row_products, split, wide
-from gcl.loss.gather import own_rows
 from gcl.loss.targets import Relations, Weights
 from gcl.loss.terms import Problem
 

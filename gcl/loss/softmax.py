@@ -13,8 +13,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from gcl.distributed.ranks import own_rows
 from gcl.loss.blocks import Buffers, Gradients, blank, row_products, split, wide
-from gcl.loss.gather import logsumexp_over_ranks, own_rows
+from gcl.loss.gather import logsumexp_over_ranks
 from gcl.loss.targets import target_mean
 from gcl.loss.terms import Problem
 

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from gcl.distributed.ranks import world
 from gcl.loss.blocks import Buffers, Gradients, choose_tile, wide
-from gcl.loss.gather import sum_over_ranks, world
+from gcl.loss.gather import sum_over_ranks
 from gcl.loss.reference import Form
 from gcl.loss.sigmoid import sigmoid_share
 from gcl.loss.softmax import softmax_share

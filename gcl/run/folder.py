@@ -65,14 +65,16 @@ def new_run_folder(run_dir: str | None, *, data: str, model: str) -> RunFolder:
 
 
 def _common_time() -> str:
-    """The time this run started, agreed by all its processes: inherited, the scheduler's job, or rank 0's word."""
+    """The time this run started, agreed by all its processes: inherited, the scheduler's job, or rank 0's clock."""
     if known := os.environ.get("GCL_RUN_TIME"):
         return known
     if job := os.environ.get("SLURM_JOB_ID"):
         return f"job-{job}"
     now = time.strftime("%Y-%m-%d_%H-%M-%S")
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and "MASTER_ADDR" in os.environ:
-        now = _ask_rank_zero(now)
+        from gcl.distributed.ranks import ask_rank_zero
+
+        now = ask_rank_zero("run_time", now)
     else:
         base, number = now, 1
         while any(Path("outputs").glob(f"*/*/{now}")):
@@ -80,20 +82,6 @@ def _common_time() -> str:
             now = f"{base}-{number}"
     os.environ["GCL_RUN_TIME"] = now
     return now
-
-
-_STORES: list[Any] = []
-
-
-def _ask_rank_zero(word: str) -> str:
-    """Rank 0's word on every rank, through the launcher's own key-value store."""
-    from torch.distributed import rendezvous
-
-    store, rank, _ = next(iter(rendezvous("env://")))
-    _STORES.append(store)  # rank 0's is a server: it must answer the slower ranks, and the process group uses it again
-    if rank == 0:
-        store.set("gcl/run_time", word)
-    return store.get("gcl/run_time").decode()
 
 
 def write_json(path: Path, content: Any) -> None:

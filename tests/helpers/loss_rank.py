@@ -18,8 +18,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from gcl.distributed.ranks import own_rows, world
 from gcl.lit.grad_cache import encode_chunked
-from gcl.loss.gather import gather_rows, own_rows, world
+from gcl.loss.gather import gather_rows
 from gcl.loss.gcl import GCLLoss, Part, Term
 from helpers.loss_cases import (
     BIAS,

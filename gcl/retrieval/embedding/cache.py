@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from gcl.data.store.records import Records
-from gcl.distributed.ranks import agree, gather_objects, rank_and_world
+from gcl.distributed.ranks import agree, gather_objects, world
 from gcl.retrieval.embedding.memmap import IN_MEMORY, blank, reserve
 from gcl.schema import Field, Modality
 
@@ -132,7 +132,7 @@ def kept(
 
     What is larger than `in_memory` bytes is written into the folder's file while it is made: it never is in memory.
     """
-    rank, _ = rank_and_world()
+    rank, _ = world()
     name, found, error = None, None, None
     if rank == 0:
         try:

@@ -19,7 +19,7 @@ from torch import nn
 from gcl.data.batches.batch import Features, RowsDataset, SideBatch, SideReader
 from gcl.data.batches.loader import Watch, WatchedLoader
 from gcl.data.store.records import Records
-from gcl.distributed.ranks import agree, fill_from_ranks, rank_and_world, share
+from gcl.distributed.ranks import agree, fill_from_ranks, share, world
 from gcl.model.fusion import fuse
 from gcl.retrieval.embedding import cache as cached
 from gcl.retrieval.embedding.cache import Allocate, Cache
@@ -167,11 +167,11 @@ def _embed_blocks(
     workers: int, progress: bool,
 ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
     """embedding[M, F, D], present[M, F] of all blocks; each rank computes its share of them, every rank gets all."""
-    rank, world = rank_and_world()
+    rank, ranks = world()
     ends = np.cumsum([0] + [len(rows) for rows in dataset.row_blocks]).tolist()
     fields = len(encoder.schema.side(side))
     present = np.zeros((ends[-1], fields), dtype=bool)
-    mine, error = share(len(dataset), rank, world), None
+    mine, error = share(len(dataset), rank, ranks), None
     embedding = np.empty(0, dtype=np.float32)
     try:
         embedding = allocate((ends[-1], fields, int(encoder.width)))
@@ -187,7 +187,7 @@ def _embed_blocks(
     except Exception as caught:
         error = caught
     agree(error)
-    shares = [share(len(dataset), other, world) for other in range(world)]
+    shares = [share(len(dataset), other, ranks) for other in range(ranks)]
     owned = [range(ends[blocks.start], ends[blocks.stop]) for blocks in shares]
     fill_from_ranks(embedding, owned)
     fill_from_ranks(present.view(np.uint8), owned)

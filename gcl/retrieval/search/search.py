@@ -14,7 +14,7 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
-from gcl.distributed.ranks import agree, gather_objects, rank_and_world, share
+from gcl.distributed.ranks import agree, gather_objects, own_rows
 from gcl.retrieval.search.candidates import TOGETHER, Candidates, TooCoarse, capacity
 from gcl.retrieval.search.exact import UNIT32, exact_scores
 from gcl.retrieval.search.int8 import Int8Scan, usable
@@ -48,8 +48,7 @@ def search(
     """
     query = np.ascontiguousarray(query, dtype=np.float32)
     _check(query, corpus, k, rank, block)
-    this, world = rank_and_world()
-    mine = share(len(corpus), this, world)
+    mine = own_rows(len(corpus))
     rank = np.asarray(rank, dtype=np.int32)
     k = min(k, len(corpus))
     if int8 is None:
@@ -63,8 +62,8 @@ def search(
     except Exception as caught:
         error = caught
     agree(error)
-    if world > 1:
-        keys = np.sort(np.concatenate(gather_objects(keys), axis=1), axis=1)[:, :k]
+    if len(shares := gather_objects(keys)) > 1:
+        keys = np.sort(np.concatenate(shares, axis=1), axis=1)[:, :k]
     row_of_rank = np.empty(len(rank), dtype=np.int64)
     row_of_rank[rank] = np.arange(len(rank))
     score, place = unpack(keys)
