@@ -1,33 +1,59 @@
-"""One line that says how far a long job is: rewritten in place on a terminal, logged now and then elsewhere."""
+"""How far a long job is: a bar on a terminal, a line every 30 seconds in a log."""
 
 from __future__ import annotations
 
+import io
 import logging
 import sys
-import time
-from collections.abc import Iterable, Iterator
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Iterator, Sized
+from typing import Any, TypeVar
+
+from tqdm import tqdm
 
 Item = TypeVar("Item")
 logger = logging.getLogger(__name__)
+LOG_SECONDS = 30.0  # between two lines of a log; a job that is shorter writes none
 
 
-def counted(items: Iterable[Item], label: str, *, shown: bool) -> Iterator[Item]:
-    """Passes `items` on and shows how many there were and how fast: every half second, or every 30 s in a log."""
+class _Bar(tqdm):
+    monitor_interval = 0  # no thread of tqdm's own: worker processes are forked while a bar is shown
+
+
+class _LogLines(_Bar):
+    """A bar whose every display is a line of the log."""
+
+    def display(self, msg: str | None = None, pos: int | None = None) -> None:
+        state = self.format_dict
+        total = f" of {state['total']:,}" if state["total"] is not None else ""
+        rate = state["n"] / state["elapsed"] if state["elapsed"] else 0.0
+        logger.info(f"{self.desc}: {state['n']:,}{total}, {rate:,.0f} {state['unit']}s per second")
+
+
+def counted(
+    items: Iterable[Item],
+    label: str,
+    *,
+    shown: bool = True,
+    total: int | None = None,
+    unit: str = "row",
+    size: Callable[[Item], int] | None = None,
+) -> Iterator[Item]:
+    """Passes `items` on and shows how many there were and how fast.
+
+    total: how many there will be, by default the length of `items` where it has one. unit: what is counted, in the
+    singular. size: how many units one item is; 1 by default.
+    """
     if not shown:
         yield from items
         return
-    terminal = sys.stderr.isatty()
-    start = last = time.monotonic()
-    count = 0
-    for count, item in enumerate(items, 1):
-        yield item
-        now = time.monotonic()
-        if now - last >= (0.5 if terminal else 30):
-            last, line = now, f"{label}: {count:,}, {count / (now - start):,.0f} a second"
-            if terminal:
-                print(f"\r{line}\x1b[K", end="", file=sys.stderr, flush=True)
-            else:
-                logger.info(line)
-    if terminal and last != start:
-        print(f"\r{label}: {count:,} in {time.monotonic() - start:.1f} s\x1b[K", file=sys.stderr, flush=True)
+    if total is None and isinstance(items, Sized):
+        total = len(items)
+    options: dict[str, Any] = {"desc": label, "total": total, "unit": unit, "miniters": 1}
+    if sys.stderr.isatty():
+        bar = _Bar(**options, unit_scale=total is None or total >= 10_000, mininterval=0.2)
+    else:
+        bar = _LogLines(**options, mininterval=LOG_SECONDS, delay=LOG_SECONDS, file=io.StringIO())  # displays elsewhere
+    with bar:
+        for item in items:
+            yield item
+            bar.update(1 if size is None else size(item))

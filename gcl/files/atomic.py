@@ -1,0 +1,70 @@
+"""Files that are whole or not there: written under another name in the same folder, synchronised, renamed.
+
+Whoever finds a file under its name finds all of it, whatever was killed or ran out of space while it was written; a
+file that is replaced stays valid until the new one takes its place.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+PARTIAL = ".partial"  # the suffix of a file that is being written
+
+
+@contextmanager
+def replacing(path: str | Path) -> Iterator[Path]:
+    """Yields a path to write to, which replaces `path` when the block ends and is removed if it raises.
+
+    The temporary name is new for every call, so several processes may write the same file: the last one wins. Makes
+    the folder if there is none. The block writes the file and closes it.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name[:40]}.{secrets.token_hex(6)}{PARTIAL}")
+    try:
+        yield temporary
+        synchronize(temporary)  # before the rename: a name must never be on the disk before the content is
+        os.replace(temporary, path)
+        synchronize(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_bytes(path: str | Path, data: bytes) -> Path:
+    """Writes or replaces a file; returns its path."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(data)
+    return Path(path)
+
+
+def write_text(path: str | Path, text: str) -> Path:
+    """Writes or replaces a file in UTF-8, with the text's own line ends; returns its path.
+
+    A lone surrogate, which is in no valid text but in some tables, becomes a question mark.
+    """
+    return write_bytes(path, text.encode("utf-8", errors="replace"))
+
+
+def write_json(path: str | Path, content: Any) -> Path:
+    """Writes or replaces a JSON file, indented by two spaces; returns its path."""
+    return write_text(path, json.dumps(content, indent=2) + "\n")
+
+
+def synchronize(path: Path) -> None:
+    """Waits until a file, or a folder's list of names, has reached the disk."""
+    if os.name == "nt":
+        if path.is_dir():  # Windows opens no folders, and keeps their names by itself
+            return
+        descriptor = os.open(path, os.O_RDWR)  # nor does it synchronise what is open for reading
+    else:
+        descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
