@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 _PACKAGES = (
-    "gcl-trainer", "torch", "torchvision", "lightning", "open_clip_torch", "timm", "transformers", "webdataset", "hydra-core",
-    "torchmetrics", "numpy", "pyarrow", "pillow", "simplejpeg",
+    "gcl-trainer", "torch", "torchvision", "lightning", "open_clip_torch", "timm", "transformers", "webdataset",
+    "hydra-core", "torchmetrics", "numpy", "pyarrow", "pillow", "simplejpeg",
 )  # fmt: skip
 
 

@@ -103,7 +103,7 @@ class Outcome:
         parts += [self.beside.markdown()]
         parts += ["", *(f"- {line}" for line in [*reading_notes(self.models), *self.notes])]
         packages = describe_environment()["packages"]
-        named = ("gcl", "torch", "open_clip_torch", "numpy")
+        named = ("gcl-trainer", "torch", "open_clip_torch", "numpy")
         versions = ", ".join(f"{name} {packages[name]}" for name in named if packages[name])
         return "\n".join([*parts, f"- {TIES[self.settings.ties]}", f"- {_STATISTICS}", f"- {versions}", ""])
 
