@@ -11,8 +11,8 @@ import io
 import json
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from html import escape
 from typing import Any
 
@@ -62,6 +62,11 @@ class Table:
         header = list(dict.fromkeys(key for record in records for key in record))
         return Table(header, [[record.get(key) for key in header] for record in records], title, **options)
 
+    def renamed(self, name: Callable[[str], str]) -> Table:
+        """The same table with other names for its columns."""
+        formats = {name(column): spec for column, spec in self.formats.items()}
+        return replace(self, header=[name(column) for column in self.header], formats=formats)
+
     def text(self) -> str:
         """For a terminal: columns of equal width.
 
@@ -107,7 +112,7 @@ class Table:
     def csv(self) -> str:
         """Numbers in full precision. A cell that a spreadsheet would run as a formula begins with an apostrophe."""
         lines = []
-        for row in (self.header, *self.rows):
+        for row in (self.header, *self.rows) if self.header else ():
             out = io.StringIO()
             csv.writer(out, lineterminator="\r\n").writerow(map(plain_csv, row))  # so that it quotes both characters
             lines.append(out.getvalue().removesuffix("\r\n") + "\n")

@@ -99,6 +99,9 @@ def test_values_survive_where_programs_read_and_are_formatted_where_people_do():
     assert float(back[0]["value"]) == 1 / 3 and back[0]["p"] == ""
     for shown in (table.text(), table.markdown(), table.html()):
         assert "0.3333" in shown and "12,345" in shown and "-1.0000" in shown and "0.5" in shown
+    assert table.renamed(str.upper).text() == table.text().replace("task ", "TASK ").replace("value", "VALUE").replace(
+        "bytes", "BYTES"
+    ).replace("p\n", "P\n")
     assert Table.of_records(table.records()).csv() == table.csv()
     assert Table.of_records([{"a": 1}, {"b": "x"}]).rows == [[1, None], [None, "x"]]
 

@@ -24,7 +24,6 @@ from gcl.retrieval.embedding.run_files import GivenRuns
 from gcl.retrieval.embedding.stream import embed_pictures
 from gcl.retrieval.evaluate import result_of
 from gcl.retrieval.page.words import spelled
-from gcl.retrieval.report import aligned, markdown_table
 from gcl.retrieval.settings import BenchmarkConfig
 from gcl.retrieval.tasks.protocol import BETWEEN, Rules, draw
 from gcl.retrieval.tasks.task import Judgments, ListRecords, RetrievalTask
@@ -34,9 +33,9 @@ from gcl.run.measurement import rules_of
 from gcl.run.outcome import Outcome
 from gcl.run.tables import summary
 from gcl.schema import Field, Modality, Schema
+from gcl.table import Table
 
 SCHEMA = Schema(query={"text": Field(Modality.text)}, document={"image": Field(Modality.image)})
-Tables = dict[str, tuple[list[str], list[list[str]]]]  # task -> (header, lines)
 _PROBED = 64  # pictures whose embedding is timed
 
 
@@ -80,8 +79,8 @@ def run_benchmark(config: RunConfig, config_dir: str | None) -> Path:
     tables = published_tables(benchmark, outcome.models, settings.metrics)
     (folder / "published.md").write_text(_markdown(tables, benchmark, outcome), encoding="utf-8")
     say("\n" + summary(outcome.models, settings.headline, outcome.notes))
-    for task, (header, body) in tables.items():
-        say(f"\n{task}\n{aligned(header, body, words=2)}")
+    for table in tables:
+        say(f"\n{table.text()}")
     say(f"\nPublished figures: {benchmark.source}{_partial(sets)}\nEverything: {folder} (published.md, results.json)")
     return folder
 
@@ -211,9 +210,9 @@ def _duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} minutes" if seconds < 6000 else f"{seconds / 3600:.1f} hours"
 
 
-def published_tables(benchmark: BenchmarkConfig, models: dict[str, dict[str, Any]], metrics: list[str]) -> Tables:
-    """{task: (header, lines)}: measured models, then the published ones, each part the best nDCG@10 first."""
-    tables = {}
+def published_tables(benchmark: BenchmarkConfig, models: dict[str, dict[str, Any]], metrics: list[str]) -> list[Table]:
+    """One per task: measured models, then the published ones, each part the best nDCG@10 first."""
+    tables = []
     measured = next(iter(models.values()))
     for size, tasks in benchmark.published.items():
         for task, others in tasks.items():
@@ -223,11 +222,12 @@ def published_tables(benchmark: BenchmarkConfig, models: dict[str, dict[str, Any
             chosen = [name for name in metrics if name in known]
             ours = {label: results[key].means for label, results in models.items()}
             body = [
-                [label, kind, *(f"{values[name]:.3f}" if name in values else "" for name in chosen)]
+                [label, kind, *(values.get(name) for name in chosen)]
                 for kind, group in (("measured", ours), ("published", others))
                 for label, values in sorted(group.items(), key=lambda item: -item[1][chosen[-1]])
             ]
-            tables[key] = (["model", "", *map(spelled, chosen)], body)
+            names = [spelled(name) for name in chosen]
+            tables.append(Table(["model", "", *names], body, key, align="ll", formats=dict.fromkeys(names, ".3f")))
     return tables
 
 
@@ -238,10 +238,10 @@ def _partial(sets: list[_Set]) -> str:
     return f"\nOnly {rows:,} of {whole:,} products were read (limit), which is easier: the two cannot be compared."
 
 
-def _markdown(tables: Tables, benchmark: BenchmarkConfig, outcome: Outcome) -> str:
+def _markdown(tables: list[Table], benchmark: BenchmarkConfig, outcome: Outcome) -> str:
     parts = [f"# {outcome.title}", ""]
-    for task, (header, body) in tables.items():
-        parts += [f"## {task}", "", markdown_table(header, body, words=2), ""]
+    for table in tables:
+        parts += [table.markdown(), ""]
     rows = sum(about["rows"] for about in outcome.sources.values())
     limited = f" (limit={benchmark.limit}: not comparable)" if benchmark.limit else ""
     return "\n".join([*parts, f"Published figures: {benchmark.source}. Measured on {rows:,} products{limited}.", ""])

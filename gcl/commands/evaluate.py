@@ -64,7 +64,7 @@ def evaluate_words(words: Sequence[str], config_dir: str | None) -> Path:
         metrics=settings.headline,
         slices=outcome.beside.columns,
         warnings=outcome.beside.warnings,
-        beside=outcome.beside.page_tables,
+        extra=outcome.beside.page_tables,
     )
     say("\n" + outcome.beside.around(summary(outcome.models, settings.headline, outcome.notes)))
     say(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,8 @@ from gcl.config.schema import RunConfig
 from gcl.errors import ConfigError
 from gcl.retrieval.metrics.names import parse_metric
 from gcl.run.console import say, speak_plainly
-from gcl.run.folder import RunFolder, write_json
+from gcl.run.folder import RunFolder, write_json, write_text
+from gcl.table import Table
 
 EXAMPLE = "gcl sweep-weights run=outputs/…"
 
@@ -48,7 +48,7 @@ def sweep_words(words: Sequence[str], config_dir: str | None = None) -> Path:
     from gcl.data.prepare.mixed import open_catalog
 
     prepared = open_catalog(config.data, config.cache_dir)
-    from gcl.retrieval.analysis.weight_sweep import as_text, normalised, sweep_weights, usable
+    from gcl.retrieval.analysis.weight_sweep import normalised, sweep_weights, usable, weights_table
     from gcl.retrieval.report import comparison_rows
     from gcl.run.measurement import Measurement, embedding_cache, frozen_features
 
@@ -74,7 +74,7 @@ def sweep_words(words: Sequence[str], config_dir: str | None = None) -> Path:
         if tried[side][0].weights != normalised(now[side]):
             best[side] = usable(tried[side][0].weights, fields)
         say(f"\n{side.capitalize()} fields, dev half, the best {options.top} of {len(tried[side])}:")
-        say(as_text(tried[side], options.top))
+        say(weights_table(tried[side], options.top).text())
     rows = {}
     for part, halves in (("dev", dev), ("test", test)):
         first, second = (
@@ -135,10 +135,10 @@ def _depth(metrics: Sequence[str]) -> int:
 
 
 def _table(rows, metrics: Sequence[str]) -> str:
-    from gcl.retrieval.report import aligned
+    from gcl.retrieval.report import results_table
 
-    header = ("task", "metric", "now", "best", "change", "95 % interval", "p (Holm)", "n", "better/same/worse")
-    return aligned(header, [row.cells() for row in rows if row.metric in metrics], words=2)
+    table = results_table([row for row in rows if row.metric in metrics])
+    return table.renamed(lambda name: _RENAMED.get(name, name)).text()
 
 
 def _words(weights: Mapping[str, Mapping[str, float]], sides: Sequence[str]) -> str:
@@ -161,7 +161,6 @@ def _advice(rows, metric: str, now, best, sides: Sequence[str]) -> str:
 
 
 def _write(folder: Path, config: RunConfig, label: str, metric: str, now, best, tried, rows) -> None:
-    from gcl.retrieval.report import as_record
     from gcl.run.environment import describe_environment
 
     content = {
@@ -170,18 +169,15 @@ def _write(folder: Path, config: RunConfig, label: str, metric: str, now, best, 
         "chosen_by": f"{metric}, mean over the dev tasks",
         "now": now,
         "best": best,
-        **{part: [as_record(row) for row in found] for part, found in rows.items()},
+        **{part: [row.record() for row in found] for part, found in rows.items()},
         "tried": {side: [{"weights": t.weights, **t.means} for t in found] for side, found in tried.items()},
         "environment": describe_environment(),
     }
     for part in ("dev", "test"):  # the two models of a report are two weightings here
         content[part] = [{_RENAMED.get(key, key): v for key, v in row.items()} for row in content[part]]
     write_json(folder / "weights.json", content)
-    with open(folder / "weights.csv", "w", newline="", encoding="utf-8") as file:
-        fields = dict.fromkeys(name for found in tried.values() for t in found for name in (*t.weights, *t.means))
-        writer = csv.DictWriter(file, ["side", *fields])
-        writer.writeheader()
-        writer.writerows({"side": side, **t.weights, **t.means} for side, found in tried.items() for t in found)
+    table = Table.of_records({"side": side, **t.weights, **t.means} for side, found in tried.items() for t in found)
+    write_text(folder / "weights.csv", table.csv())
 
 
 _RENAMED = {"base": "now", "tuned": "best"}

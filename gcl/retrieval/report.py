@@ -1,72 +1,71 @@
-"""Tables of one, two or more models: for the terminal, as Markdown, CSV, JSON; every number with n and interval."""
+"""Tables of one, two or more models: every metric of every task with its interval and number of queries."""
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
+from typing import ClassVar
 
 import numpy as np
 
 from gcl.retrieval.evaluate import TaskResult
 from gcl.retrieval.metrics.statistics import Comparison, Interval, bootstrap, bootstrap_together, compare, holm
-
-HEADER = ("task", "metric", "base", "tuned", "change", "95 % interval", "p (Holm)", "n", "better/same/worse")
-CONTEST_HEADER = (
-    "task", "metric", "model", "value", "change", "95 % interval", "p (Holm)", "n", "better/same/worse",
-)  # fmt: skip
-SINGLE_HEADER = ("task", "metric", "value", "95 % interval", "n")
+from gcl.table import Table, Value
 
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the comparison: a metric of a task for two models. p_corrected: Holm's, over all rows."""
+    """One metric of one task for two models. p_corrected: Holm's, over all rows."""
+
+    HEADER: ClassVar = (
+        "task", "metric", "base", "tuned", "change", "95 % interval", "p (Holm)", "n", "better/same/worse",
+    )  # fmt: skip
 
     task: str
     metric: str
     comparison: Comparison
     p_corrected: float
 
-    def cells(self) -> tuple[str, ...]:
+    def cells(self) -> list[Value]:
         c = self.comparison
-        interval = f"{c.low:+.4f} … {c.high:+.4f}"
-        p = "< .001" if self.p_corrected < 0.001 else f"{self.p_corrected:.3f}"
-        counts = f"{c.wins}/{c.ties}/{c.losses}"
-        return (
-            self.task,
-            self.metric,
-            f"{c.before:.4f}",
-            f"{c.after:.4f}",
-            f"{c.change:+.4f}",
-            interval,
-            p,
-            str(c.n),
-            counts,
-        )
+        return [self.task, self.metric, c.before, c.after, *change_cells(c, self.p_corrected)]
+
+    def record(self) -> dict[str, Value]:
+        c = self.comparison
+        return {
+            "task": self.task, "metric": self.metric, "base": c.before, "tuned": c.after, "change": c.change,
+            "low": c.low, "high": c.high, "p": c.p, "p_holm": self.p_corrected, "n": c.n,
+            "better": c.wins, "same": c.ties, "worse": c.losses,
+        }  # fmt: skip
 
 
 @dataclass(frozen=True)
 class SingleRow:
-    """One line for a single model."""
+    """One metric of one task for one model."""
+
+    HEADER: ClassVar = ("task", "metric", "value", "95 % interval", "n")
 
     task: str
     metric: str
     interval: Interval
     n: int
 
-    def cells(self) -> tuple[str, ...]:
+    def cells(self) -> list[Value]:
+        return [self.task, self.metric, self.interval.mean, interval_text(self.interval, ".4f"), self.n]
+
+    def record(self) -> dict[str, Value]:
         i = self.interval
-        return (self.task, self.metric, f"{i.mean:.4f}", f"{i.low:.4f} … {i.high:.4f}", str(self.n))
+        return {"task": self.task, "metric": self.metric, "value": i.mean, "low": i.low, "high": i.high, "n": self.n}
 
 
 @dataclass(frozen=True)
 class ContestRow:
-    """One line of a table of any number of models. against: the first model compared with this one, None for the first;
-    p_corrected: Holm's, None for metrics that were not declared beforehand."""
+    """One metric of one task for one of several models. against: the first model compared with this one, None for the
+    first; p_corrected: Holm's, None for metrics that were not declared beforehand."""
+
+    HEADER: ClassVar = (
+        "task", "metric", "model", "value", "change", "95 % interval", "p (Holm)", "n", "better/same/worse",
+    )  # fmt: skip
 
     task: str
     metric: str
@@ -76,14 +75,24 @@ class ContestRow:
     against: Comparison | None = None
     p_corrected: float | None = None
 
-    def cells(self) -> tuple[str, ...]:
-        c, p = self.against, self.p_corrected
-        change = ("", "", "", str(self.n), "")
+    def cells(self) -> list[Value]:
+        compared = (
+            [None, None, None, self.n, None] if self.against is None else change_cells(self.against, self.p_corrected)
+        )
+        return [self.task, self.metric, self.model, self.interval.mean, *compared]
+
+    def record(self) -> dict[str, Value]:
+        i, c = self.interval, self.against
+        compared = dict.fromkeys(("change", "change_low", "change_high", "p", "better", "same", "worse"))
         if c is not None:
-            shown = "" if p is None else "< .001" if p < 0.001 else f"{p:.3f}"
-            counts = f"{c.wins}/{c.ties}/{c.losses}"
-            change = (f"{c.change:+.4f}", f"{c.low:+.4f} … {c.high:+.4f}", shown, str(c.n), counts)
-        return (self.task, self.metric, self.model, f"{self.interval.mean:.4f}", *change)
+            compared = {
+                "change": c.change, "change_low": c.low, "change_high": c.high, "p": c.p,
+                "better": c.wins, "same": c.ties, "worse": c.losses,
+            }  # fmt: skip
+        return {
+            "task": self.task, "metric": self.metric, "model": self.model, "value": i.mean, "low": i.low,
+            "high": i.high, "n": self.n, **compared, "p_holm": self.p_corrected,
+        }  # fmt: skip
 
 
 AnyRow = Row | SingleRow | ContestRow
@@ -153,98 +162,39 @@ def single_rows(results: Mapping[str, TaskResult], *, seed: int = 0) -> list[Sin
     ]
 
 
-def as_text(rows: Sequence[AnyRow]) -> str:
-    """A table for a terminal, a blank line between tasks."""
-    lines = aligned(*_table(rows), words=_words(rows)).split("\n")
-    spaced = lines[:2]
-    for number, (row, line) in enumerate(zip(rows, lines[2:], strict=True)):
-        spaced += ["", line] if number and row.task != rows[number - 1].task else [line]
-    return "\n".join(spaced)
+def results_table(rows: Sequence[AnyRow]) -> Table:
+    """Rows of one kind as people read them, grouped by task."""
+    header = rows[0].HEADER if rows else Row.HEADER
+    align = "lll" if "model" in header else "ll"
+    return Table(header, [row.cells() for row in rows], align=align, formats={"change": "+.4f"}, grouped=True)
 
 
-def aligned(header: Sequence[str], body: Sequence[Sequence[str]], *, words: int) -> str:
-    """Columns of equal width: the first `words` of them to the left, figures to the right.
+def results_records(rows: Iterable[AnyRow]) -> Table:
+    """The same in full precision, a column for each number, for CSV and JSON."""
+    return Table.of_records(row.record() for row in rows)
 
-    >>> print(aligned(["metric", "n"], [["map", "20"]], words=1))
-    metric   n
-    ------  --
-    map     20
+
+def change_cells(c: Comparison, p: float | None) -> list[Value]:
+    """change, 95 % interval, p, n, better/same/worse"""
+    return [c.change, interval_text(c), p_text(p), c.n, f"{c.wins}/{c.ties}/{c.losses}"]
+
+
+def interval_text(interval: Interval | Comparison, spec: str = "+.4f") -> str:
     """
-    widths = [max(len(line[column]) for line in [header, *body]) for column in range(len(header))]
-
-    def line(cells: Sequence[str]) -> str:
-        sized = enumerate(zip(cells, widths, strict=True))
-        return "  ".join(cell.ljust(w) if column < words else cell.rjust(w) for column, (cell, w) in sized).rstrip()
-
-    return "\n".join([line(header), "  ".join("-" * width for width in widths), *map(line, body)])
+    >>> interval_text(Interval(0.5, 0.41, 0.6), ".2f")
+    '0.41 … 0.60'
+    """
+    return f"{interval.low:{spec}} … {interval.high:{spec}}"
 
 
-def as_markdown(rows: Sequence[AnyRow]) -> str:
-    return markdown_table(*_table(rows), words=_words(rows))
-
-
-def markdown_table(header: Sequence[str], body: Sequence[Sequence[str]], *, words: int) -> str:
-    """A table in Markdown: the first `words` columns to the left, figures to the right."""
-    rule = ["---" if column < words else "---:" for column in range(len(header))]
-    return "\n".join(
-        "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |" for cells in [header, rule, *body]
-    )
-
-
-def as_csv(rows: Sequence[AnyRow]) -> str:
-    """Full precision, one row a metric."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    records = [as_record(row) for row in rows]
-    if records:
-        writer.writerow(records[0])
-        writer.writerows(record.values() for record in records)
-    return out.getvalue()
-
-
-def as_record(row: AnyRow) -> dict[str, Any]:
-    """A row as plain values, for CSV and JSON."""
-    if isinstance(row, ContestRow):
-        i, c = row.interval, row.against
-        found = {"task": row.task, "metric": row.metric, "model": row.model, "value": i.mean, "low": i.low,
-                 "high": i.high, "n": row.n}  # fmt: skip
-        names = {"change": "change", "change_low": "low", "change_high": "high", "p": "p", "better": "wins",
-                 "same": "ties", "worse": "losses"}  # fmt: skip
-        found |= {key: None if c is None else getattr(c, name) for key, name in names.items()}
-        return found | {"p_holm": row.p_corrected}
-    if isinstance(row, SingleRow):
-        i = row.interval
-        return {"task": row.task, "metric": row.metric, "value": i.mean, "low": i.low, "high": i.high, "n": row.n}
-    c = row.comparison
-    # fmt: off
-    return {"task": row.task, "metric": row.metric, "base": c.before, "tuned": c.after, "change": c.change,
-            "low": c.low, "high": c.high, "p": c.p, "p_holm": row.p_corrected, "n": c.n,
-            "better": c.wins, "same": c.ties, "worse": c.losses}
-    # fmt: on
-
-
-def metrics_dict(models: Mapping[str, Mapping[str, TaskResult]]) -> dict[str, dict[str, dict[str, float]]]:
-    """{model: {task: {metric: mean}}}, the content of a run folder's metrics.json."""
-    return {model: {name: result.means for name, result in results.items()} for model, results in models.items()}
-
-
-def write_metrics(path: str | Path, models: Mapping[str, Mapping[str, TaskResult]]) -> Path:
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(metrics_dict(models), indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    return path
+def p_text(p: float | None) -> str:
+    """
+    >>> p_text(0.0004), p_text(0.25), p_text(None)
+    ('< .001', '0.250', '')
+    """
+    return "" if p is None else "< .001" if p < 0.001 else f"{p:.3f}"
 
 
 def audit_lines(results: Iterable[TaskResult]) -> list[str]:
     """What the reader of the table has to know about its tasks, one sentence each."""
     return [line for result in results if result.audit is not None for line in result.audit.lines]
-
-
-def _table(rows: Sequence[AnyRow]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    headers = {SingleRow: SINGLE_HEADER, ContestRow: CONTEST_HEADER}
-    return headers.get(type(rows[0]), HEADER) if rows else HEADER, [row.cells() for row in rows]
-
-
-def _words(rows: Sequence[AnyRow]) -> int:
-    """How many of the columns hold words."""
-    return 3 if rows and isinstance(rows[0], ContestRow) else 2

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,22 +15,19 @@ from gcl.retrieval.analysis.retention import Kept
 from gcl.retrieval.analysis.slices import Sliced
 from gcl.retrieval.evaluate import TaskResult
 from gcl.retrieval.page.contest import title_of
-from gcl.retrieval.report import markdown_table
 from gcl.retrieval.settings import EvaluateConfig
 from gcl.retrieval.tasks.task import RetrievalTask
 from gcl.run.folder import write_text
+from gcl.table import Table, plain_markdown
 
 Models = Mapping[str, Mapping[str, TaskResult]]
-_COMPRESSED = "Smaller vectors: bytes a product, and the change against the full ones"
-_SLICED = "{metric} by group of searches (many groups: some look good or bad by chance)"
-_KEPT = "What must not be forgotten"
 
 
 @dataclass
 class Beside:
     """Any of the three may be empty."""
 
-    compressed: compress.Table = field(default_factory=dict)
+    compressed: compress.ByModel = field(default_factory=dict)
     sliced: list[Sliced] = field(default_factory=list)
     kept: dict[str, list[Kept]] = field(default_factory=dict)  # by model
     columns: dict[str, dict[str, list[str]]] = field(default_factory=dict)  # task -> column -> value of each query
@@ -43,25 +38,24 @@ class Beside:
         return [one.warning for found in self.kept.values() for one in found if one.warning is not None]
 
     @property
-    def tables(self) -> list[tuple[str, Sequence[str], list[tuple[str, ...]], int]]:
-        """(title, header, lines, columns of words) of what there is."""
-        found = []
+    def tables(self) -> list[Table]:
+        """What there is, for files."""
+        return self._tables(short=False)
+
+    def _tables(self, *, short: bool) -> list[Table]:
+        tables = []
         if kept := [one for by_model in self.kept.values() for one in by_model]:
-            found.append((_KEPT, retention.HEADER, retention.cells(kept), 3))
+            tables.append(retention.retention_table(kept))
         if self.compressed:
-            found.append((_COMPRESSED, compress.HEADER, compress.cells(self.compressed), 4))
+            tables.append(compress.compression_table(self.compressed, all_metrics=not short))
         if self.sliced:
-            title = _SLICED.format(metric=self.sliced[0].metric)
-            found.append((title, slices.HEADER, slices.cells(self.sliced), 4))
-        return found
+            tables.append(slices.slices_table(self.sliced, short=short))
+        return tables
 
     @property
-    def page_tables(self) -> list[tuple[str, Sequence[str], list[tuple[str, ...]], int]]:
+    def page_tables(self) -> list[Table]:
         """Those that the page does not draw itself; of smaller vectors one metric, the files have all."""
-        found = [table for table in self.tables if table[1] is retention.HEADER]
-        if self.compressed:
-            found.append((_COMPRESSED, compress.HEADER, compress.cells(self.compressed, all_metrics=False), 4))
-        return [_with_titles(*table) for table in found]
+        return [_with_titles(table) for table in replace(self, sliced=[])._tables(short=True)]
 
     def around(self, table: str) -> str:
         """What a terminal shows: what has to be said loudly, the table of tasks, then what stands beside it."""
@@ -69,27 +63,18 @@ class Beside:
         return "\n".join([*loud, *([""] if loud else []), table, *([text] if (text := self._text()) else [])])
 
     def _text(self) -> str:
-        parts = []
-        if kept := [one for by_model in self.kept.values() for one in by_model]:
-            parts.append(f"\n{_KEPT}:\n{retention.as_text(kept)}")
-        if self.compressed:
-            parts.append(f"\n{_COMPRESSED}:\n{compress.table_text(self.compressed)}")
-        if self.sliced:
-            parts.append(f"\n{_SLICED.format(metric=self.sliced[0].metric)}:\n{slices.table_text(self.sliced)}")
-        return "\n".join(parts)
+        return "\n".join(f"\n{table.text()}" for table in self._tables(short=True))
 
     def markdown(self) -> str:
-        lines = [f"> **{warning}**" for warning in self.warnings]
-        for title, header, body, words in self.tables:
-            lines += ["", f"## {title}", "", markdown_table(list(header), [list(line) for line in body], words=words)]
-        return "\n".join(lines)
+        lines = [f"> **{plain_markdown(warning)}**" for warning in self.warnings]
+        return "\n".join([*lines, *(f"\n{table.markdown()}" for table in self.tables)])
 
     def as_dict(self) -> dict[str, Any]:
         """For results.json; what is empty is left out."""
         found = {
             "retention": {label: retention.as_dict(kept) for label, kept in self.kept.items()},
-            "compressed": compress.table_records(self.compressed),
-            "slices": slices.records(self.sliced),
+            "compressed": compress.compression_records(self.compressed),
+            "slices": slices.slices_records(self.sliced),
         }
         return {name: value for name, value in found.items() if value}
 
@@ -108,21 +93,17 @@ class Beside:
     def write(self, folder: Path) -> None:
         """compressed.csv and slices.csv, full precision."""
         for name, rows in (
-            ("compressed.csv", compress.table_records(self.compressed)),
-            ("slices.csv", slices.records(self.sliced)),
+            ("compressed.csv", compress.compression_records(self.compressed)),
+            ("slices.csv", slices.slices_records(self.sliced)),
         ):
             if rows:
-                out = io.StringIO()
-                writer = csv.DictWriter(out, list(rows[0]), lineterminator="\n")
-                writer.writeheader()
-                writer.writerows(rows)
-                write_text(folder / name, out.getvalue())
+                write_text(folder / name, Table.of_records(rows).csv())
 
 
-def _with_titles(title: str, header: Sequence[str], lines: list[tuple[str, ...]], words: int):
+def _with_titles(table: Table) -> Table:
     """The table with tasks called as everywhere on the page."""
-    at = list(header).index("task")
-    return title, header, [(*line[:at], title_of(line[at]), *line[at + 1 :]) for line in lines], words
+    at = list(table.header).index("task")
+    return replace(table, rows=[[*row[:at], title_of(str(row[at])), *row[at + 1 :]] for row in table.rows])
 
 
 def found_beside(

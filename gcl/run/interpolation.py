@@ -15,7 +15,7 @@ from gcl.data.store.prepared import Prepared
 from gcl.errors import ConfigError
 from gcl.model.dual_encoder import DualEncoder
 from gcl.model.interpolate import Point, choose, interpolate
-from gcl.retrieval.report import as_record, contest_rows
+from gcl.retrieval.report import contest_rows
 from gcl.run.console import say
 from gcl.run.contestants import base_and_tuned, tuned_encoder
 from gcl.run.folder import RunFolder
@@ -79,7 +79,7 @@ def between(
     move(tuned, *ends, alpha)
     measured = measurement(tuned, "test", passing=True)
     beside = {"base": measurement(base, "test", passing=True), f"alpha {alpha:g}": measured}
-    rows = [as_record(row) for row in contest_rows(beside, config.evaluate.headline)]
+    rows = [row.record() for row in contest_rows(beside, config.evaluate.headline)]
     record |= {"alpha": alpha, "test": means_of(measured), "results": rows}
     return Between(tuned, float(alpha), record)
 

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from gcl.data.importers.vectors import write_columns
-from gcl.retrieval.report import as_csv, as_markdown, as_record, contest_rows, markdown_table
+from gcl.retrieval.report import contest_rows, results_records, results_table
 from gcl.retrieval.settings import EvaluateConfig
 from gcl.retrieval.tasks.task import RetrievalTask
 from gcl.retrieval.tasks.trec import write_qrels, write_run
@@ -75,12 +75,12 @@ class Outcome:
         """All files; whole ones only, each under its name when it is complete."""
         self._write_trec(folder / "tasks")  # first: what cannot be written is a note of the others
         headline = self.settings.headline
-        rows = contest_rows(self.models, headline)
+        records = results_records(contest_rows(self.models, headline))
         averages = averages_of(self.models, headline)
         means = {label: means_of(results) for label, results in self.models.items()}
         write_json(folder / "metrics.json", self.beside.add_to(means))
         self.beside.write(folder)
-        _write_text(folder / "results.csv", as_csv(rows))
+        _write_text(folder / "results.csv", records.csv())
         _write_text(folder / "results.md", self._markdown(averages))
         write_json(
             folder / "results.json",
@@ -91,15 +91,15 @@ class Outcome:
                 "audits": self.audits,
                 "averages": averages,
                 **self.beside.as_dict(),
-                "results": [as_record(row) for row in rows],
+                "results": records.records(),
             },
         )
         self._write_queries(folder / "queries.parquet")
 
     def _markdown(self, averages: Mapping[str, Any]) -> str:
-        parts = [f"# {self.title}", "", as_markdown(table_rows(self.models, self.settings.headline))]
+        parts = [f"# {self.title}", "", results_table(table_rows(self.models, self.settings.headline)).markdown()]
         if averages:
-            parts += ["", markdown_table(*averages_table(averages), words=2)]
+            parts += ["", averages_table(averages).markdown()]
         parts += [self.beside.markdown()]
         parts += ["", *(f"- {line}" for line in [*reading_notes(self.models), *self.notes])]
         packages = describe_environment()["packages"]

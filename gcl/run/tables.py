@@ -9,7 +9,8 @@ import numpy as np
 
 from gcl.retrieval.evaluate import TaskResult
 from gcl.retrieval.metrics.names import COVERAGE, parse_metric
-from gcl.retrieval.report import AnyRow, aligned, as_text, audit_lines, comparison_rows, contest_rows, single_rows
+from gcl.retrieval.report import AnyRow, audit_lines, comparison_rows, contest_rows, results_table, single_rows
+from gcl.table import Table
 
 Results = Mapping[str, TaskResult]
 TIES = {
@@ -24,9 +25,9 @@ TIES = {
 def summary(models: Mapping[str, Results], metrics: Sequence[str], notes: Sequence[str] = ()) -> str:
     """base / tuned / change for a run, values for one model, one line a model for any others; then what the reader must
     know about tasks and models."""
-    lines = [as_text(table_rows(models, metrics))]
+    lines = [results_table(table_rows(models, metrics)).text()]
     if averages := averages_of(models, metrics):
-        lines += ["", averages_text(averages)]
+        lines += ["", averages_table(averages).text()]
     return "\n".join([*lines, *(f"note: {line}" for line in [*reading_notes(models), *notes])])
 
 
@@ -74,19 +75,14 @@ def averages_of(models: Mapping[str, Results], metrics: Sequence[str]) -> dict[s
     }
 
 
-def averages_text(averages: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
-    header, body = averages_table(averages)
-    return aligned(header, body, words=2)
-
-
-def averages_table(averages: Mapping[str, Mapping[str, Mapping[str, float]]]) -> tuple[list[str], list[list[str]]]:
+def averages_table(averages: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Table:
     metrics = list(next(iter(next(iter(averages.values())).values())))
-    body = [
-        [task, label, *(f"{values[metric]:.4f}" for metric in metrics)]
+    rows = [
+        [task, label, *(values[metric] for metric in metrics)]
         for task, models in averages.items()
         for label, values in models.items()
     ]
-    return ["mean of", "model", *metrics], body
+    return Table(["mean of", "model", *metrics], rows, align="ll")
 
 
 def only(results: Results, metrics: Sequence[str]) -> dict[str, TaskResult]:

@@ -253,6 +253,6 @@ class Fitting:
             metrics=config.evaluate.headline,
             slices=beside.columns,
             warnings=beside.warnings,
-            beside=beside.page_tables,
+            extra=beside.page_tables,
             seed=config.seed,
         )

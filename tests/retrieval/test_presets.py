@@ -1,13 +1,16 @@
 """Presets against the published evaluator's description; slices, compression and sweep on small tasks."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from gcl.retrieval.analysis import compression as compress
 from gcl.retrieval.analysis import slices
 from gcl.retrieval.analysis import weight_sweep as sweep
-from gcl.retrieval.analysis.compression import Form, compression_table
 from gcl.retrieval.embedding.embed import FieldEmbeddings
+from gcl.retrieval.embedding.quantize import Form
+from gcl.retrieval.embedding.quantize import compress as quantized
 from gcl.retrieval.evaluate import result_of
 from gcl.retrieval.search.search import search
 from gcl.retrieval.tasks.protocol import Rules, rescale, sample, sorting_keys, under, with_queries
@@ -127,8 +130,9 @@ def test_slices_mark_what_is_too_few():
     before, after = np.zeros(50), np.linspace(0, 1, 50)
     found = slices.slices(["text"] * 45 + [None] * 5, before, after)
     assert [(s.value, s.comparison.n, s.too_few) for s in found] == [("text", 45, False), ("none", 5, True)]
-    table = slices.as_text("kind", found)
-    assert table.splitlines()[3].split() == ["none", "0.0000", "0.9592", "+0.9592", "too", "few", "5"]
+    table = slices.slices_table([slices.Sliced("t", "tuned", "kind", "ndcg@10", found)]).text()
+    row = ["t", "tuned", "kind", "none", "0.0000", "0.9592", "+0.9592", "too", "few", "5"]
+    assert table.splitlines()[4].split() == row
     with pytest.raises(ValueError, match="49 values"):
         slices.slices(["text"] * 49, before, after)
 
@@ -139,7 +143,16 @@ def test_compression_costs_what_it_should():
     for q, d in zip(task.judgments.query, task.judgments.document, strict=True):
         query[q] += 0.6 * corpus[d]
     query /= np.linalg.norm(query, axis=1, keepdims=True)
-    found = {str(row.form): row for row in compression_table(task, query, corpus, k=20)}
+
+    def measured(form):
+        score, row = search(*quantized(query, corpus, form), 20, rank=task.id_ranks)
+        return result_of(task, score, row, ["ndcg@10", "recall@10"])
+
+    forms = compress.forms_of([128, 64, "int8", "binary", "binary both"])
+    smaller = {form: measured(form).values for form in forms}
+    result = replace(measured(Form()), width=256, smaller=smaller)
+    rows = compress.of_result(result, ["ndcg@10", "recall@10"])
+    found = {str(row.form): row for row in rows}
     assert list(found) == ["128 x float32", "64 x float32", "all x int8", "all x binary", "all x binary both"]
     assert [row.bytes for row in found.values()] == [512, 256, 256, 32, 32]
     change = {name: row.comparisons["ndcg@10"].change for name, row in found.items()}
@@ -147,9 +160,12 @@ def test_compression_costs_what_it_should():
     assert change["all x binary both"] < 0.01
     exact = result_of(task, *search(query, corpus, 20, rank=task.id_ranks), ["ndcg@10"]).means["ndcg@10"]
     assert found["all x int8"].comparisons["ndcg@10"].before == pytest.approx(exact)
-    assert len(compress.as_text(list(found.values())).splitlines()) == 7
+    by_model = compress.of_models({"base": {"t": result}}, ["ndcg@10", "recall@10"])
+    assert by_model == {"base": {"t": rows}}
+    assert len(compress.compression_table(by_model).text().splitlines()) == 3 + 5 * 2
+    assert len(compress.compression_table(by_model, all_metrics=False).text().splitlines()) == 3 + 5
     with pytest.raises(ValueError, match="not 'int4'"):
-        compress.compress(query, corpus, Form(None, "int4"))
+        quantized(query, corpus, Form(None, "int4"))
 
 
 def test_sweep_finds_the_field_that_knows():
@@ -166,7 +182,7 @@ def test_sweep_finds_the_field_that_knows():
     found = sweep.sweep_weights([embedded], start={"image": 3, "title": 1}, steps=4, most=10)
     assert len(found) == 5 and found[-1].weights == {"image": 1.0, "title": 0.0}
     assert found[0].weights["title"] >= 0.75 and found[0].means["ndcg@10"] > found[-1].means["ndcg@10"]
-    assert sweep.as_text(found, 2).splitlines()[0].split() == ["image", "title", "ndcg@10"]
+    assert sweep.weights_table(found, 2).text().splitlines()[0].split() == ["image", "title", "ndcg@10"]
     assert len(list(sweep.grid("abc", 10))) == 66
     finer = sweep.sweep_weights([embedded], steps=64, most=30)  # a grid of 14 first, then steps that halve
     assert len(finer) <= 30 and finer[0].means["ndcg@10"] >= found[0].means["ndcg@10"]

@@ -10,14 +10,12 @@ import pytrec_eval
 
 from gcl.retrieval.evaluate import result_of
 from gcl.retrieval.report import (
-    as_csv,
-    as_markdown,
-    as_text,
     audit_lines,
     comparison_rows,
     contest_rows,
+    results_records,
+    results_table,
     single_rows,
-    write_metrics,
 )
 from gcl.retrieval.tasks.task import task_from_qrels
 from gcl.retrieval.tasks.trec import read_qrels, read_run, write_qrels, write_run
@@ -43,24 +41,23 @@ def results(task, seed):
     return {"novel": result_of(task, np.take_along_axis(score, row, 1), row, METRICS)}
 
 
-def test_tables_hold_the_same_figures(task, tmp_path):
+def test_tables_hold_the_same_figures(task):
     base, tuned = results(task, 1), results(task, 2)
     rows = comparison_rows(base, tuned)
     assert [row.metric for row in rows] == METRICS
     for row in rows:
         assert row.comparison.before == base["novel"].means[row.metric] and row.p_corrected >= row.comparison.p
-    text = as_text(rows).splitlines()
+    text = results_table(rows).text().splitlines()
     assert len({len(line.rstrip()) for line in text}) == 1  # aligned: all lines end in the same column
     assert f"{tuned['novel'].means['map']:.4f}" in text[3] and text[0].split()[:3] == ["task", "metric", "base"]
-    assert as_markdown(rows).count("|") == 5 * 10
-    back = list(csv.DictReader(io.StringIO(as_csv(rows))))
+    assert results_table(rows).markdown().count("|") == 5 * 10
+    back = list(csv.DictReader(io.StringIO(results_records(rows).csv())))
     assert [float(line["change"]) for line in back] == [row.comparison.change for row in rows]
     assert int(back[0]["better"]) + int(back[0]["same"]) + int(back[0]["worse"]) == int(back[0]["n"]) == 20
-    stored = json.loads(write_metrics(tmp_path / "metrics.json", {"base": base, "tuned": tuned}).read_text())
-    assert stored == {"base": {"novel": base["novel"].means}, "tuned": {"novel": tuned["novel"].means}}
-    single = as_text(single_rows(base))
+    assert json.loads(results_records(rows).json()) == [row.record() for row in rows]
+    single = results_table(single_rows(base)).text()
     assert f"{base['novel'].means['ndcg@10']:.4f}" in single and "20" in single
-    assert audit_lines(base.values()) == [] and as_csv([]) == ""
+    assert audit_lines(base.values()) == [] and results_records([]).csv() == ""
 
 
 def test_different_queries_or_tasks_are_not_compared(task):
@@ -132,10 +129,10 @@ def test_three_models_in_one_table(task):
     assert all(row.p_corrected >= row.against.p for row in tested)
     expected = comparison_rows(models["first"], models["third"])[0].comparison
     assert next(r for r in rows if (r.metric, r.model) == ("ndcg@10", "third")).against == expected
-    text = as_text(rows).splitlines()
+    text = results_table(rows).text().splitlines()
     assert text[0].split()[:3] == ["task", "metric", "model"] and len(text) == 2 + 9
-    assert as_markdown(rows).splitlines()[1].startswith("| --- | --- | --- | ---: |")
-    back = list(csv.DictReader(io.StringIO(as_csv(rows))))
+    assert results_table(rows).markdown().splitlines()[1].startswith("| --- | --- | --- | ---: |")
+    back = list(csv.DictReader(io.StringIO(results_records(rows).csv())))
     assert back[0]["p"] == "" and float(back[2]["p_holm"]) == rows[2].p_corrected
     with pytest.raises(ValueError, match="different tasks"):
         contest_rows({"first": models["first"], "second": {"other": models["second"]["novel"]}})

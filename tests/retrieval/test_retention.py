@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from gcl.retrieval.analysis.retention import as_dict, as_text, retained
+from gcl.retrieval.analysis.retention import as_dict, retained, retention_table
 from gcl.retrieval.evaluate import TaskResult
 from gcl.retrieval.tasks.general import General, classification, read_folder
 from gcl.schema import Field, Schema
@@ -88,5 +88,7 @@ def test_the_verdict_is_on_the_mean_of_a_set_s_tasks():
         one = General("g", Schema({"q": Field()}, {"d": Field()}), [], [], ("ndcg@10",), "ndcg@10", limit)
         (kept,) = retained([one], {"g": results(0.5, 0.5)}, {"g": results(0.3, 0.6)})
         assert kept.loss == pytest.approx(0.05) and kept.exceeded is exceeded
-        assert ("FORGOTTEN" in as_text([kept])) is exceeded and as_dict([kept])["g"]["exceeded"] is exceeded
+        assert ("FORGOTTEN" in retention_table([kept]).text()) is exceeded and as_dict([kept])["g"][
+            "exceeded"
+        ] is exceeded
         assert (kept.warning is not None) is exceeded

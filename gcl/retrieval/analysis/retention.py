@@ -11,8 +11,11 @@ import numpy as np
 
 from gcl.retrieval.evaluate import TaskResult
 from gcl.retrieval.metrics.statistics import Comparison, compare
-from gcl.retrieval.report import aligned
+from gcl.retrieval.report import interval_text
 from gcl.retrieval.tasks.general import General
+from gcl.table import Table, Value
+
+TITLE = "What must not be forgotten"
 
 Results = Mapping[str, Mapping[str, TaskResult]]  # set -> task -> result
 
@@ -84,25 +87,18 @@ def retained(
     return found
 
 
-HEADER = ("retention", "task", "metric", "base", "tuned", "change", "95 % interval", "n", "limit", "verdict")
-
-
-def cells(found: Sequence[Kept]) -> list[tuple[str, ...]]:
-    lines = []
-    for one in found:
+def retention_table(sets: Sequence[Kept]) -> Table:
+    rows: list[list[Value]] = []
+    for one in sets:
         for task, by_metric in one.comparisons.items():
             for metric, c in by_metric.items():
-                watched = metric == one.metric
-                mark = ("FORGOTTEN" if one.exceeded else "kept") if watched else ""
-                # fmt: off
-                lines.append((one.title, task, metric, f"{c.before:.4f}", f"{c.after:.4f}", f"{c.change:+.4f}",
-                              f"{c.low:+.4f} … {c.high:+.4f}", str(c.n), f"-{one.limit:g}" if watched else "", mark))
-                # fmt: on
-    return lines
-
-
-def as_text(found: Sequence[Kept]) -> str:
-    return aligned(HEADER, cells(found), words=3)
+                verdict: list[Value] = [None, None]
+                if metric == one.metric:
+                    verdict = [f"-{one.limit:g}", "FORGOTTEN" if one.exceeded else "kept"]
+                change = (c.before, c.after, c.change, interval_text(c), c.n)
+                rows.append([one.title, task, metric, *change, *verdict])
+    header = ("retention", "task", "metric", "base", "tuned", "change", "95 % interval", "n", "limit", "verdict")
+    return Table(header, rows, title=TITLE, align="lll", formats={"change": "+.4f"})
 
 
 def as_dict(found: Sequence[Kept]) -> dict[str, Any]:

@@ -10,9 +10,12 @@ from typing import Any
 import numpy as np
 
 from gcl.retrieval.metrics.statistics import Comparison, compare
-from gcl.retrieval.report import aligned
+from gcl.retrieval.report import interval_text
 from gcl.retrieval.tasks.task import RetrievalTask
 from gcl.schema import Modality, Schema
+from gcl.table import Table, Value
+
+TITLE = "{metric} by group of searches (many groups: some look good or bad by chance)"
 
 FEWEST = 20  # queries; with fewer, an interval says more about the queries than about the models
 BUILT_IN = ("query_length", "head_tail", "missing")
@@ -165,50 +168,38 @@ class Sliced:
     one: bool = False
 
 
-HEADER = ("task", "model", "column", "value", "base", "tuned", "change", "95 % interval", "n")
 _MOST_LINES = 12  # of a column in a terminal
-_MOST_FEW = 3  # of these, groups that are too small to say anything stand among the first so many only
+_MOST_SMALL = 3  # groups too small to say anything are shown among the first three only
 
 
-def cells(found: Sequence[Sliced], most: int | None = None) -> list[tuple[str, ...]]:
-    lines = []
-    for one in found:
+def slices_table(sliced: Sequence[Sliced], *, short: bool = False) -> Table:
+    """A row per task, model, column and value. short: for a terminal, the largest groups of each column."""
+    rows: list[list[Value]] = []
+    for one in sliced:
         shown = one.parts
-        if most is not None:
-            shown = [part for place, part in enumerate(one.parts[:most]) if place < _MOST_FEW or not part.too_few]
-        for part in shown:
-            c = part.comparison
-            note = "too few" if part.too_few else f"{c.low:+.4f} … {c.high:+.4f}"
-            change = (
-                ("", "", "too few" if part.too_few else "") if one.one else (f"{c.after:.4f}", f"{c.change:+.4f}", note)
-            )
-            lines.append((one.task, one.model, one.column, part.value, f"{c.before:.4f}", *change, str(c.n)))
+        if short:
+            largest = enumerate(one.parts[:_MOST_LINES])
+            shown = [part for place, part in largest if place < _MOST_SMALL or not part.too_few]
+        rows += [_row(one, part) for part in shown]
         if len(one.parts) > len(shown):
             rest = f"… {len(one.parts) - len(shown)} more in slices.csv"
-            lines.append((one.task, one.model, one.column, rest, "", "", "", "", ""))
-    return lines
+            rows.append([one.task, one.model, one.column, rest, None, None, None, None, None])
+    metric = sliced[0].metric if sliced else "A metric"
+    header = ("task", "model", "column", "value", "base", "tuned", "change", "95 % interval", "n")
+    return Table(header, rows, title=TITLE.format(metric=metric), align="llll", formats={"change": "+.4f"})
 
 
-def table_text(found: Sequence[Sliced]) -> str:
-    """A table for a terminal; values with too few queries are marked, or counted where they are many."""
-    return aligned(HEADER, cells(found, _MOST_LINES), words=4)
+def _row(one: Sliced, part: Slice) -> list[Value]:
+    c, few = part.comparison, "too few" if part.too_few else ""
+    change: list[Value] = [None, None, few] if one.one else [c.after, c.change, few or interval_text(c)]
+    return [one.task, one.model, one.column, part.value, c.before, *change, c.n]
 
 
-def records(found: Sequence[Sliced]) -> list[dict[str, Any]]:
-    """Plain values, for JSON and CSV."""
+def slices_records(sliced: Sequence[Sliced]) -> list[dict[str, Value]]:
+    """A record per value, in full precision."""
     return [
         {"task": one.task, "model": one.model, "column": one.column, "value": part.value, "metric": one.metric,
          **asdict(part.comparison), "too_few": part.too_few}
-        for one in found
+        for one in sliced
         for part in one.parts
     ]  # fmt: skip
-
-
-def as_text(title: str, found: Sequence[Slice]) -> str:
-    """One column's table for a terminal."""
-    body = []
-    for part in found:
-        c = part.comparison
-        note = "too few" if part.too_few else f"{c.low:+.4f} … {c.high:+.4f}"
-        body.append((part.value, f"{c.before:.4f}", f"{c.after:.4f}", f"{c.change:+.4f}", note, str(c.n)))
-    return aligned((title, "base", "tuned", "change", "95 % interval", "n"), body, words=1)

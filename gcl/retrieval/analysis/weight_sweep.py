@@ -14,9 +14,9 @@ import numpy as np
 from gcl.retrieval.embedding.embed import FieldEmbeddings
 from gcl.retrieval.evaluate import TaskResult, result_of
 from gcl.retrieval.metrics.names import depth
-from gcl.retrieval.report import aligned
 from gcl.retrieval.search.search import search
 from gcl.retrieval.tasks.task import RetrievalTask
+from gcl.table import Table
 
 NOTHING = 1e-6  # the weight a field of weight 0 gets: it counts only where a record has no other
 
@@ -161,9 +161,10 @@ def _floored(weights: Mapping[str, float] | None) -> Weights | None:
     return None if weights is None else {name: max(value, NOTHING) for name, value in weights.items()}
 
 
-def as_text(found: Sequence[Tried], top: int = 10) -> str:
-    if not found:
-        return ""
-    header = [*found[0].weights, *found[0].means]
-    body = [[f"{w:g}" for w in t.weights.values()] + [f"{m:.4f}" for m in t.means.values()] for t in found[:top]]
-    return aligned(header, body, words=0)
+def weights_table(tried: Sequence[Tried], top: int = 10) -> Table:
+    """The first `top` combinations: a column per field, then the metrics."""
+    if not tried:
+        return Table((), ())
+    header = [*tried[0].weights, *tried[0].means]
+    rows = [[*one.weights.values(), *one.means.values()] for one in tried[:top]]
+    return Table(header, rows, align="", formats=dict.fromkeys(tried[0].weights, "g"))

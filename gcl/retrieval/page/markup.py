@@ -11,6 +11,9 @@ _VOID = {"meta", "br", "img", "hr", "rect", "line", "circle", "path", "polyline"
 class Markup(str):
     """HTML that is safe as it is."""
 
+    def __html__(self) -> str:
+        return self
+
 
 def tag(name: str, /, *children: Any, **attributes: Any) -> Markup:
     """One element. `class_` is class, `data_value` is data-value; an attribute of None or False is left out.

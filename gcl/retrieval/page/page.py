@@ -21,6 +21,7 @@ from gcl.retrieval.page.slices import all_slices
 from gcl.retrieval.page.words import FEW, outcome, verdict
 from gcl.retrieval.report import audit_lines, comparison_rows, single_rows
 from gcl.retrieval.tasks.task import RetrievalTask
+from gcl.table import Table
 
 _STYLES = ("base.css", "report.css")
 _SCRIPTS = ("dom.js", "tables.js", "results.js", "queries.js")
@@ -29,7 +30,6 @@ _NO_SCRIPT = (
 )
 _MOST_METRICS = 3  # that a search is listed with
 
-Beside = tuple[str, Sequence[str], Sequence[Sequence[str]], int]
 Slices = Mapping[str, Mapping[str, Sequence[Any]]]
 
 
@@ -48,7 +48,7 @@ def write_page(
     thumbnails: int = 96,
     limit_bytes: int = 25_000_000,
     warnings: Sequence[str] = (),
-    beside: Sequence[Beside] = (),
+    extra: Sequence[Table] = (),
     seed: int = 0,
 ) -> Path:
     """Writes the page, whole or not at all, and returns its path.
@@ -60,8 +60,7 @@ def write_page(
     metrics: the ones a search is listed with, the first of them the page's own; by default nDCG@10.
     details: searches shown in full, with `top` results of each model and pictures of `thumbnails` pixels; fewer, if the
         file would have more than `limit_bytes` bytes.
-    warnings: sentences that stand above everything else. beside: further tables (title, header, lines of cells, how
-        many columns are words).
+    warnings: sentences shown above everything else. extra: further tables.
     """
     entries = entries_of(tasks, models)
     names = common_metrics(entries, metrics)
@@ -69,7 +68,7 @@ def write_page(
     style = "\n".join(asset(name) for name in _STYLES)
     script = "\n".join(asset(name) for name in _SCRIPTS)
     plain = _body(title, entries, names, curve=curve, facts=facts or {}, slices=slices or {}, warnings=warnings,
-                  beside=beside, seed=seed)  # fmt: skip
+                  extra=extra, seed=seed)  # fmt: skip
     whole = _document(title, plain, style, script, "")
     room = limit_bytes - len(whole.encode(errors="replace"))
     data = browser_data(
@@ -98,7 +97,7 @@ def _document(title: str, body: Markup, style: str, script: str, data: str) -> s
 
 def _body(
     title: str, entries: Sequence[Entry], metrics: Sequence[str], *, curve: str | Path | None, facts: Mapping[str, Any],
-    slices: Slices, warnings: Sequence[str], beside: Sequence[Beside], seed: int,
+    slices: Slices, warnings: Sequence[str], extra: Sequence[Table], seed: int,
 ) -> Markup:  # fmt: skip
     labels, metric = list(entries[0].results), metrics[0]
     results = {label: {entry.key: entry.results[label] for entry in entries} for label in labels}
@@ -108,7 +107,7 @@ def _body(
     parts = [
         ("results", "Results", "Results", _results(entries, metrics, compared, results[base], base, seed)),
         ("groups", "Groups", "Where it helps and where it hurts", _groups(entries, slices, metric, labels)),
-        ("beside", "Cost and memory", "What it costs and what it keeps", tables.beside_tables(beside)),
+        ("beside", "Cost and memory", "What it costs and what it keeps", tables.extra_tables(extra)),
         ("searches", "Searches", "Searches", tag("div", tag("p", _NO_SCRIPT), id="browser")),
         ("training", "Training", "Training", curves_section(curve, metric)),
         ("about", "About", "How this was measured", join(

@@ -13,7 +13,8 @@ from gcl.retrieval.page.contest import Entry
 from gcl.retrieval.page.figures import share_bar, whisker
 from gcl.retrieval.page.markup import Markup, join, tag, untrusted
 from gcl.retrieval.page.words import FEW, interval, signed, spelled
-from gcl.retrieval.report import Row, SingleRow
+from gcl.retrieval.report import Row, SingleRow, p_text
+from gcl.table import Table
 
 _SLICE_SAMPLES = 2000
 
@@ -32,7 +33,6 @@ def all_metrics_table(entries: Sequence[Entry], rows: Sequence[Row], label: str,
     body = []
     for row in rows:
         c = row.comparison
-        p = "< .001" if row.p_corrected < 0.001 else f"{row.p_corrected:.3f}"
         body.append([
             tag("th", untrusted(titles[row.task]), scope="row"),
             tag("td", spelled(row.metric)),
@@ -40,11 +40,11 @@ def all_metrics_table(entries: Sequence[Entry], rows: Sequence[Row], label: str,
             _number(c.after),
             _number(c.change, signed(c.change)),
             _number(c.low, interval(c.low, c.high)),
-            _number(row.p_corrected, p),
+            _number(row.p_corrected, p_text(row.p_corrected)),
             _number(c.n, f"{c.n:,}"),
         ])  # fmt: skip
     caption = f"All metrics, {base} against {label}; p is corrected for the number of rows (Holm)"
-    return table(caption, header, body, words=2)
+    return table(caption, header, body, labels=2)
 
 
 def single_table(entries: Sequence[Entry], rows: Sequence[SingleRow], label: str) -> Markup:
@@ -59,7 +59,7 @@ def single_table(entries: Sequence[Entry], rows: Sequence[SingleRow], label: str
         ]
         for row in rows
     ]
-    return table(f"What {label} reaches", ["Task", "Metric", "Value", "95 % interval", "Searches"], body, words=2)
+    return table(f"What {label} reaches", ["Task", "Metric", "Value", "95 % interval", "Searches"], body, labels=2)
 
 
 def slices_table(
@@ -86,13 +86,13 @@ def slices_table(
 
 
 def _comparison_table(
-    caption: str, words: list[str], lines: list[tuple[list[Markup], Comparison]], labels: list[str]
+    caption: str, labels: list[str], lines: list[tuple[list[Markup], Comparison]], models: list[str]
 ) -> Markup:
     ends = [abs(end) for _, c in lines if c.n >= FEW for end in (c.low, c.high)]
     limit = max([*ends, *(abs(c.change) for _, c in lines)]) or 1.0
-    header = [*words, "Searches", *labels, "Change", "95 % interval", "Better / same / worse"]
+    header = [*labels, "Searches", *models, "Change", "95 % interval", "Better / same / worse"]
     body = [[*cells, *_comparison_cells(c, limit)] for cells, c in lines]
-    return table(caption, header, body, words=len(words))
+    return table(caption, header, body, labels=len(labels))
 
 
 def _comparison_cells(c: Comparison, limit: float) -> list[Markup]:
@@ -113,40 +113,14 @@ def _comparison_cells(c: Comparison, limit: float) -> list[Markup]:
     ]
 
 
-def beside_tables(given: Sequence[tuple[str, Sequence[str], Sequence[Sequence[str]], int]]) -> Markup | None:
-    """Tables that come as cells: (title, header, lines, how many columns are words)."""
-    found = []
-    for title, header, lines, words in given:
-        body = [
-            [
-                tag("th", untrusted(cell), scope="row") if column == 0
-                else tag("td", untrusted(cell)) if column < words
-                else tag("td", cell, class_="number", data_value=_sorting(cell))
-                for column, cell in enumerate(line)
-            ]
-            for line in lines
-        ]  # fmt: skip
-        found.append(table(title, [name.capitalize() for name in header], body, words=words))
-    return join(*found) if found else None
+def extra_tables(tables: Sequence[Table]) -> Markup | None:
+    """Tables that are ready but for their headers' capitals."""
+    return join(*(Markup(table.renamed(str.capitalize).html()) for table in tables)) if tables else None
 
 
-def _sorting(cell: str) -> str:
-    """What a column of figures is sorted by: the first number of a cell.
-
-    >>> _sorting("+0.0100 … +0.0200"), _sorting("1,024"), _sorting("kept")
-    ('0.0100', '1024', 'kept')
-    """
-    match = re.match(r"[+-]?[\d,]*\.?\d+", cell)
-    return match[0].replace(",", "").lstrip("+") if match else cell
-
-
-def table(caption: str, header: Sequence[str], body: Sequence[Sequence[Markup]], *, words: int) -> Markup:
-    """A table in a box that scrolls sideways where it must. Columns after the first `words` hold figures."""
-    heads = [tag("th", name, scope="col", class_=None if n < words else "number") for n, name in enumerate(header)]
-    rows = [tag("tr", *cells) for cells in body]
-    parts = (tag("caption", tag("span", caption)), tag("thead", tag("tr", *heads)), tag("tbody", *rows))
-    inner = tag("table", *parts, class_="sortable")
-    return tag("div", inner, class_="scroll", role="region", aria_label=caption, tabindex="0")
+def table(caption: str, header: Sequence[str], body: Sequence[Sequence[Markup]], *, labels: int) -> Markup:
+    """Ready cells under a caption; columns after the first `labels` hold figures."""
+    return Markup(Table(header, body, title=caption, align="l" * labels).html())
 
 
 def _task_cell(entry: Entry) -> Markup:
