@@ -14,6 +14,9 @@ import ast
 import dataclasses
 import inspect
 import textwrap
+import types
+import typing
+from collections.abc import Iterator
 from enum import Enum
 from typing import Any
 
@@ -74,7 +77,10 @@ def documentation(settings: type) -> dict[str, str]:
     for base in reversed(settings.__mro__):
         if not dataclasses.is_dataclass(base):
             continue
-        (body,) = ast.parse(textwrap.dedent(inspect.getsource(base))).body
+        try:
+            (body,) = ast.parse(textwrap.dedent(inspect.getsource(base))).body
+        except OSError:  # made where there is no source file
+            continue
         statements = body.body if isinstance(body, ast.ClassDef) else []
         for field, below in zip(statements, statements[1:], strict=False):
             is_field = isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)
@@ -82,3 +88,110 @@ def documentation(settings: type) -> dict[str, str]:
             if is_field and is_text and isinstance(below.value.value, str):
                 documented[field.target.id] = " ".join(below.value.value.split())
     return documented
+
+
+@dataclasses.dataclass(frozen=True)
+class Option:
+    """One key that a YAML or a command line may set, as help, completion and the documentation need it.
+
+    key: dotted; `<name>` stands for an entry's own name, `[]` for an item of a list. default: MISSING where a value
+    must be given. below: the dataclass whose fields are the keys below this one.
+    """
+
+    key: str
+    documentation: str
+    type: str
+    default: Any
+    choices: tuple[str, ...] = ()
+    kind: Kind | None = None
+    below: type | None = None
+
+    @property
+    def name(self) -> str:
+        return self.key.rpartition(".")[2]
+
+
+def options_of(settings: type, prefix: str = "") -> Iterator[Option]:
+    """The fields of a dataclass and of the dataclasses in it, each before what is below it.
+
+    >>> @dataclasses.dataclass
+    ... class Split:
+    ...     share: float | None = 0.5
+    >>> @dataclasses.dataclass
+    ... class Catalog:
+    ...     parts: dict[str, Split] = dataclasses.field(default_factory=dict)
+    >>> [(option.key, option.type, option.default) for option in options_of(Catalog)]
+    [('parts', 'entries by name', {}), ('parts.<name>.share', 'number or null', 0.5)]
+    """
+    documented, hints = documentation(settings), typing.get_type_hints(settings)
+    for field in dataclasses.fields(settings):
+        key, hint, kind = prefix + field.name, hints[field.name], field.metadata.get("kind")
+        below, suffix = _below(hint)
+        default = field.default_factory() if field.default is dataclasses.MISSING else field.default  # type: ignore[misc]
+        said, choices = _said(hint, kind)
+        yield Option(key, documented.get(field.name, ""), said, default, choices, kind, below)
+        if below is not None:
+            yield from options_of(below, f"{key}{suffix}.")
+
+
+def _members(hint: Any) -> tuple[list[Any], bool]:
+    """The types of a union, and whether None is one of them."""
+    union = isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union
+    members = list(typing.get_args(hint)) if union else [hint]
+    return [member for member in members if member is not type(None)], type(None) in members
+
+
+def _below(hint: Any) -> tuple[type | None, str]:
+    """The dataclass in a type, and what is written between the field's key and its fields."""
+    for member in _members(hint)[0]:
+        inner = typing.get_args(member)[-1:]
+        if dataclasses.is_dataclass(member):
+            return typing.cast(type, member), ""
+        if typing.get_origin(member) is dict and dataclasses.is_dataclass(inner[0]):
+            return inner[0], ".<name>"
+        if typing.get_origin(member) is list and dataclasses.is_dataclass(inner[0]):
+            return inner[0], "[]"
+    return None, ""
+
+
+_SAID = {bool: "true or false", int: "whole number", float: "number", str: "text", Any: "any value"}
+
+
+def _said(hint: Any, kind: Kind | None) -> tuple[str, tuple[str, ...]]:
+    """A type in plain words, and the values it allows, where they can be listed."""
+    members, optional = _members(hint)
+    said, choices = [], []
+    for member in members:
+        if isinstance(member, type) and issubclass(member, Enum):
+            choices += [str(item.value) for item in member]
+            said.append(", ".join(str(item.value) for item in member))
+        elif typing.get_origin(member) is list:
+            said.append(f"list of {_said(typing.get_args(member)[0], None)[0]}")
+        elif typing.get_origin(member) is dict:
+            said.append("entries by name")
+        elif dataclasses.is_dataclass(member):
+            said.append("settings")
+        else:
+            choices += ["true", "false"] if member is bool else []
+            said.append("path" if kind is Kind.path else _SAID.get(member, "any value"))
+    if optional:
+        choices += ["null"] if choices else []
+        said.append("null")
+    return " or ".join(dict.fromkeys(said)), tuple(choices)
+
+
+def shown(value: Any) -> str:
+    """A value as YAML and the command line write it.
+
+    >>> shown(None), shown(True), shown([1, "a"]), shown({"image": 0.9}), shown({})
+    ('null', 'true', '[1, a]', '{image: 0.9}', '{}')
+    """
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return shown({name: below for name, below in vars(value).items() if below is not None})
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(shown, value))}]"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {shown(item)}" for key, item in value.items()) + "}"
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return str(value.value if isinstance(value, Enum) else value)

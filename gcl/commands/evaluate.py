@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gcl.config.compose import compose, load_config, typed, with_words
+from gcl.commands.registry import NoOptions
+from gcl.config.compose import Overrides, load_config, with_settings
 from gcl.config.schema import RunConfig
 from gcl.data.catalog import Catalog
 from gcl.errors import ConfigError
@@ -21,20 +21,20 @@ if TYPE_CHECKING:
 _DEV = "evaluate.part={part}: the dev half chose the run's checkpoint, so its figures are a little too good."
 
 
-def evaluate_words(words: Sequence[str], config_dir: str | None) -> Path:
-    """Measures what the words name, prints one table, returns the folder with the figures.
+def run(_: NoOptions, overrides: Overrides) -> Path:
+    """Measures what the command line names, prints one table, returns the folder with the figures.
 
     run=<folder>: its base and its best checkpoint, on its own catalog or on data=<other>;
     data=… model=…: a model as it comes; data=… models=[run:<folder>, siglip-B, local-dir:<folder>,
     embeddings:<file>.parquet]: several, each compared with the first.
     """
     speak_plainly()
-    config = config_of(words, config_dir)
+    config, config_dir = config_of(overrides), overrides.config_dir
     if config.evaluate.benchmark is not None:
         from gcl.commands.benchmark import run_benchmark
 
         return run_benchmark(config, config_dir)
-    catalogs = _catalogs(config, words, config_dir)
+    catalogs = _catalogs(config, overrides)
 
     from gcl.retrieval.page.page import write_page
     from gcl.run.extras import columns_for, found_beside
@@ -77,16 +77,16 @@ def evaluate_words(words: Sequence[str], config_dir: str | None) -> Path:
     return folder
 
 
-def _catalogs(config: RunConfig, words: Sequence[str], config_dir: str | None) -> list[Catalog]:
+def _catalogs(config: RunConfig, overrides: Overrides) -> list[Catalog]:
     """data=…, or the several that evaluate.sets names."""
     if not config.evaluate.sets:
         return [config.data]
-    if own := [word for word in words if word.lstrip("+~").startswith(("data=", "data."))]:
+    if own := [one for one in overrides.settings if one.lstrip("+~").startswith(("data=", "data."))]:
         raise ConfigError(
-            f"{own[0]} says something of one catalog, and evaluate.sets={config.evaluate.sets} names the catalogs: put "
-            "it into their YAML, or leave evaluate.sets out."
+            f"{own[0]} is about one catalog, and evaluate.sets={config.evaluate.sets} names the catalogs: put it into "
+            "their YAML, or leave evaluate.sets out."
         )
-    return [typed(compose([f"data={name}"], config_dir=config_dir)).data for name in config.evaluate.sets]
+    return [Overrides([f"data={name}"], overrides.config_dir).config().data for name in config.evaluate.sets]
 
 
 def _measure(
@@ -120,31 +120,24 @@ def _measure(
         outcome.notes += [note for note in entry.notes if note not in outcome.notes]
 
 
-def config_of(words: Sequence[str], config_dir: str | None) -> RunConfig:
-    """What the words mean: with run=… that run's own config with them on top."""
-    named = {word.partition("=")[0] for word in words}
-    # Without data=… they speak of the run's catalog, whose fields the catalog of conf/config.yaml need not have.
-    its_own = "run" in named and "data" not in named
-    given = [word for word in words if not (its_own and word.lstrip("+~").startswith("data."))]
-    config = typed(compose(given, config_dir=config_dir))
-    return config if config.run is None else of_run(RunFolder(Path(config.run)).check(), config, words)
+def config_of(overrides: Overrides) -> RunConfig:
+    """What the command line means: with run=… that run's own config with the given settings on top."""
+    settings = list(overrides.settings)
+    if "run" in overrides.keys and "data" not in overrides.keys:
+        # They are about the run's catalog, whose fields the catalog of conf/config.yaml need not have.
+        settings = [setting for setting in settings if not setting.lstrip("+~").startswith("data.")]
+    config = Overrides(settings, overrides.config_dir).config()
+    return config if config.run is None else of_run(RunFolder(Path(config.run)).check(), config, overrides)
 
 
-def of_run(run: RunFolder, given: RunConfig, words: Sequence[str]) -> RunConfig:
-    """The run's own config with the given words on top; `data=…` and `evaluate=…` put others in their place."""
+def of_run(run: RunFolder, given: RunConfig, overrides: Overrides) -> RunConfig:
+    """The run's own config with the given settings on top; `data=…` and `evaluate=…` replace the run's."""
     config = load_config(run.config)
-    chosen = {word.partition("=")[0] for word in words}
     for name in ("data", "evaluate", "cache_dir"):
-        if name in chosen:
+        if name in overrides.keys:
             setattr(config, name, getattr(given, name))
-    config = with_words(
-        config,
-        [
-            word
-            for word in words
-            if (top := word.lstrip("+~").partition(".")[0]) in ("data", "evaluate") and top not in chosen
-        ],
-    )
+    on_top = {"data", "evaluate"} - overrides.keys
+    config = with_settings(config, [one for one in overrides.settings if one.lstrip("+~").partition(".")[0] in on_top])
     config.run, config.out = given.run, given.out
     return config
 

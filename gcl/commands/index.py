@@ -3,49 +3,52 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gcl.config.compose import options_from
 from gcl.errors import ConfigError
+from gcl.options import MISSING
 from gcl.run.console import say, speak_plainly
 from gcl.schema import Field, Modality, Schema
-
-EXAMPLE = "gcl index shards='laion/{00000..00127}.tar' out=laion-index"
 
 
 def _caption() -> dict[str, Field]:
     return {"text": Field(Modality.text, column="txt")}
 
 
-def _picture() -> dict[str, Field]:
+def _image() -> dict[str, Field]:
     return {"image": Field(Modality.image, column="jpg")}
 
 
 @dataclass
 class IndexOptions:
-    """shards: tars, with {000..127} or wildcards, here or in an object store. out: the folder to write.
-    query, document: fields as in a catalog's YAML; by default img2dataset's, a text `txt` and a picture `jpg`.
-    score, document_id: keys of a sample's JSON. strict=false: status 0 although samples were refused."""
+    """Options of `gcl index`."""
 
-    shards: str = "???"
-    out: str = "???"
+    shards: str = MISSING
+    """Tars, with {000..127} or wildcards, on disk or in an object store."""
+    out: str = MISSING
+    """The folder to write."""
     query: dict[str, Field] = field(default_factory=_caption)
-    document: dict[str, Field] = field(default_factory=_picture)
+    """Fields of the query as in a catalog's YAML; by default img2dataset's text, the member .txt."""
+    document: dict[str, Field] = field(default_factory=_image)
+    """Fields of the document as in a catalog's YAML; by default img2dataset's image, the member .jpg."""
     score: str | None = None
+    """Key of a sample's JSON that holds the pair's score; null: every pair has the same."""
     document_id: str | None = None
+    """Key of a sample's JSON that holds the document's id; null: the sample's own key."""
     max_image_pixels: int = 100_000_000
+    """Images with more pixels are refused."""
     workers: int = 2
+    """Threads that read shards."""
     strict: bool = True
+    """Whether refused samples make the exit status 1."""
 
 
-def index_words(words: Sequence[str]) -> Path:
+def run(options: IndexOptions) -> Path:
     """Writes documents.parquet, queries.parquet and pairs.parquet (row numbers and scores), as `prepare` does, and
     refused.csv; the shards stay as they are. Ends with status 1 where a sample was refused."""
     speak_plainly()
-    options = options_from(IndexOptions, words, command=EXAMPLE)
     out = Path(options.out).absolute()
     if out.exists() and any(out.iterdir()):
         raise ConfigError(f"out={out} is not empty: name a new folder, or empty this one.")

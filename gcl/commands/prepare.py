@@ -1,31 +1,30 @@
 """`gcl prepare data=…`: the catalog checked and written as shards, without training anything.
 
-`part=2/8` does the second of eight pieces of the heavy work (reading, downloading, decoding and shrinking pictures),
-each piece wherever the cache folder can be reached; `gcl prepare` without it puts them together.
+`part=2/8` does the second of eight pieces of the heavy work (reading, downloading, decoding and shrinking images), each
+piece on any machine that reaches the cache folder; `gcl prepare` without it puts them together.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 
-from gcl.config.compose import compose, typed
+from gcl.config.compose import Overrides
 from gcl.config.schema import RunConfig
 from gcl.errors import ConfigError
 from gcl.run.console import say, speak_plainly
 
 
-def prepare_command(config: RunConfig) -> None:
-    speak_plainly()
-    from gcl.data.prepare.prepare import prepare
+@dataclass
+class PrepareOptions:
+    """Options of `gcl prepare`."""
 
-    for catalog in config.data.catalogs.values() if config.data.mix else [config.data]:
-        say(f"Prepared: {prepare(catalog, config.cache_dir)}")
+    part: str | None = None
+    """A piece of the heavy work, "2/8" for the second of eight; null: all of it, or what the pieces left to do."""
 
 
-def prepare_words(words: Sequence[str], config_dir: str | None) -> None:
-    parts = [word.partition("=")[2] for word in words if word.startswith("part=")]
-    config = typed(compose([word for word in words if not word.startswith("part=")], config_dir=config_dir))
-    if not parts:
+def run(options: PrepareOptions, overrides: Overrides) -> None:
+    config = overrides.config()
+    if options.part is None:
         prepare_command(config)
         return
     if config.data.mix:
@@ -34,5 +33,13 @@ def prepare_words(words: Sequence[str], config_dir: str | None) -> None:
     from gcl.data.prepare.parts import parse_part
     from gcl.data.prepare.prepare import prepare_part
 
-    folder = prepare_part(config.data, config.cache_dir, parse_part(parts[-1]))
-    say(f"Part {parts[-1]} checked: {folder}. When all are, gcl prepare puts them together.")
+    folder = prepare_part(config.data, config.cache_dir, parse_part(options.part))
+    say(f"Part {options.part} checked: {folder}. When all are, gcl prepare puts them together.")
+
+
+def prepare_command(config: RunConfig) -> None:
+    speak_plainly()
+    from gcl.data.prepare.prepare import prepare
+
+    for catalog in config.data.catalogs.values() if config.data.mix else [config.data]:
+        say(f"Prepared: {prepare(catalog, config.cache_dir)}")

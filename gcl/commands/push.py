@@ -2,32 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gcl.config.compose import options_from
+from gcl.options import MISSING, path
 from gcl.run.console import say, speak_plainly
 
 
 @dataclass
 class PushOptions:
-    """out: an exported folder. push: the repository, owner/name.
+    """Options of `gcl push`."""
 
-    private: of a repository that is made. revision: a branch. pull_request: propose the files instead of committing.
-    """
-
-    out: str = "???"
-    push: str = "???"
+    out: str = path(MISSING)
+    """An exported folder."""
+    push: str = MISSING
+    """The repository, owner/name."""
     private: bool | None = None
+    """Whether a repository that has to be created is private; null: as the account's settings say."""
     revision: str | None = None
+    """A branch; null: main."""
     pull_request: bool = False
+    """Propose the files in a pull request instead of committing them."""
 
 
-def push_words(words: Sequence[str]) -> str:
+def run(options: PushOptions) -> str:
     speak_plainly()
-    options = options_from(PushOptions, words, command="gcl push out=my_model push=owner/name")
-
     from gcl.export.push import Target
 
     target = Target(options.push, options.private, options.revision, options.pull_request)

@@ -2,47 +2,48 @@
 
 from __future__ import annotations
 
-import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gcl.config.compose import load_config, options_from
-from gcl.errors import ConfigError
+from gcl.config.compose import load_config
+from gcl.errors import ConfigError, install
+from gcl.options import MISSING, path
 from gcl.run.console import say, speak_plainly
 from gcl.run.folder import RunFolder
 
 EXAMPLE = 'gcl search run=outputs/… "red running shoes" k=5'
-_SETTING = re.compile(r"[A-Za-z_][\w.-]*=")
 
 
 @dataclass
 class SearchOptions:
-    """run: a run folder. text, picture: what to search for; without either, a page is served.
+    """Options of `gcl search`. Arguments that are not key=value are the text to search for."""
 
-    weights: of the products' fields, for example weights.image=0.5. host, port: where the page is served.
-    """
-
-    run: str = "???"
+    run: str = path(MISSING)
+    """A run folder."""
     text: str | None = None
-    picture: str | None = None
+    """What to search for; null, and no image either: a page is served."""
+    picture: str | None = path()
+    """An image file to search with, alone or together with a text."""
     k: int = 10
+    """Results per model."""
     weights: dict[str, float] = field(default_factory=dict)
-    cache_dir: str | None = None
+    """Weights of the document's fields, for example weights.image=0.5; others keep the catalog's."""
+    cache_dir: str | None = path()
+    """The folder with prepared catalogs and embeddings; null: the run's own."""
     host: str = "127.0.0.1"
+    """The address at which the page is served; 0.0.0.0 for every machine of the network."""
     port: int = 8765
+    """The port at which the page is served."""
 
 
-def search_words(words: Sequence[str]) -> None:
-    """Words that are no setting are the query: `gcl search run=… red running shoes k=5`."""
+def run(options: SearchOptions) -> None:
     speak_plainly()
-    settings = [word for word in words if _SETTING.match(word)]
-    free = " ".join(word for word in words if not _SETTING.match(word))
-    options = options_from(SearchOptions, settings, command=EXAMPLE)
-    options.text = " ".join(" ".join(part for part in (options.text, free) if part).split()) or None
-    if options.text is None and any(not word.strip() for word in words):
-        raise ConfigError(f"The search is empty: give a text, or no word at all for the page. {EXAMPLE}")
+    if options.text is not None:
+        options.text = " ".join(options.text.split())
+        if not options.text:
+            raise ConfigError(f"The search is empty: give a text, or no argument at all for the page. {EXAMPLE}")
     picture = _read(options.picture) if options.picture else None
     asked = options.text is not None or picture is not None
     name, engine = open_engine(RunFolder(Path(options.run)).check(), options.cache_dir, page=not asked)
@@ -119,18 +120,18 @@ def _printable(text: str) -> str:
     return "".join(c if c.isprintable() else " " for c in text)
 
 
-def _read(path: str) -> bytes:
+def _read(file: str) -> bytes:
     """A picture that can be searched with; said before the models are loaded."""
     try:
-        data = Path(path).read_bytes()
+        data = Path(file).read_bytes()
     except OSError as error:
-        raise ConfigError(f"picture={path} cannot be read: {error.strerror}.") from error
+        raise ConfigError(f"picture={file} cannot be read: {error.strerror}.") from error
     from gcl.data.tables.images import check_image
     from gcl.data.tables.quarantine import Bad
     from gcl.serve.limits import PICTURE_PIXELS
 
     if isinstance(found := check_image(data, max_pixels=PICTURE_PIXELS), Bad):
-        raise ConfigError(f"picture={path} cannot be used: {found.reason}.")
+        raise ConfigError(f"picture={file} cannot be used: {found.reason}.")
     return data
 
 
@@ -141,6 +142,4 @@ def _need_serve() -> None:
     missing = [name for name in ("fastapi", "uvicorn", "python_multipart") if find_spec(name) is None]
     if missing:
         needed = ", ".join(missing)
-        raise ConfigError(
-            f"The page needs {needed}: pip install 'gcl-trainer[serve]'. A query in words needs none: {EXAMPLE}"
-        )
+        raise ConfigError(f"The page needs {needed}: {install('serve')}. A query at the terminal does not: {EXAMPLE}")

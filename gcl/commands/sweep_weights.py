@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gcl.commands.evaluate import config_of
-from gcl.config.compose import options_from
+from gcl.config.compose import Overrides
 from gcl.config.schema import RunConfig
 from gcl.errors import ConfigError
 from gcl.retrieval.metrics.names import parse_metric
@@ -15,29 +15,28 @@ from gcl.run.console import say, speak_plainly
 from gcl.run.folder import RunFolder, write_json, write_text
 from gcl.table import Table
 
-EXAMPLE = "gcl sweep-weights run=outputs/…"
-
 
 @dataclass
 class SweepOptions:
-    """steps: weights are multiples of 1/steps. most: combinations tried a side. metric: what chooses; by default the
-    run's own evaluate.monitor. checkpoint: base or tuned. top: combinations shown."""
+    """Options of `gcl sweep-weights`."""
 
     steps: int = 20
+    """Weights are multiples of 1 / steps."""
     most: int = 200
+    """At most this many combinations are tried per side."""
     metric: str | None = None
+    """The metric that chooses; null: the run's own evaluate.monitor."""
     checkpoint: str = "tuned"
+    """Which model of a run: tuned, or base."""
     top: int = 10
+    """Combinations shown per side."""
 
 
-def sweep_words(words: Sequence[str], config_dir: str | None = None) -> Path:
-    """Measures the words' run (or data=… model=…) with many weights, prints tables, returns the folder of the files."""
+def run(options: SweepOptions, overrides: Overrides) -> Path:
+    """Measures a run (or data=… model=…) with many weights, prints tables, returns the folder of the files."""
     speak_plainly()
-    known = SweepOptions.__dataclass_fields__
-    options = options_from(SweepOptions, [w for w in words if w.partition("=")[0] in known], command=EXAMPLE)
-    words = [word for word in words if word.partition("=")[0] not in known]
     _check(options)
-    config = config_of(words, config_dir)
+    config = config_of(overrides)
     metric = options.metric or config.evaluate.monitor
     metrics = list(dict.fromkeys([metric, *config.evaluate.headline]))
 

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import time
 
-from gcl.config.compose import save_config
+from gcl.commands.registry import NoOptions
+from gcl.config.compose import Overrides, save_config
 from gcl.config.schema import RunConfig
 from gcl.errors import ConfigError
 from gcl.retrieval.settings import Forgetting
 from gcl.run.console import say, speak_plainly
 from gcl.run.folder import RunFolder, new_run_folder, write_json
 from gcl.run.resume import fit_or_stop, resume_path
+
+
+def run(_: NoOptions, overrides: Overrides) -> None:
+    train(overrides.config())
 
 
 def train(config: RunConfig) -> RunFolder:

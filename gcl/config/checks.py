@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, get_args
 
+from gcl.config.explain import why_no_target
 from gcl.config.schema import RunConfig
-from gcl.errors import ConfigError, nearest, why_no_target
+from gcl.errors import ConfigError, nearest
 from gcl.retrieval.embedding.quantize import parse_form
 from gcl.retrieval.metrics.names import PARTS, Sampling, TieRule, depth, parse_metric
 

@@ -6,7 +6,8 @@ Everything here is checked before torch is imported: a typo, a wrong type or an 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,12 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from gcl.config.checks import check
+from gcl.config.explain import explain, unknown_key
+from gcl.config.folder import conf_folder
 from gcl.config.schema import RunConfig
 from gcl.data.catalog import Catalog
 from gcl.data.mix import check_names, complete_mix
-from gcl.errors import ConfigError, conf_folder, explain, nearest, unknown_key
+from gcl.errors import ConfigError, nearest
 from gcl.options import Kind, keys_of
 
 
@@ -26,6 +29,21 @@ def register() -> None:
     from hydra.core.config_store import ConfigStore
 
     ConfigStore.instance().store(name="run_schema", node=RunConfig)
+
+
+@dataclass(frozen=True)
+class Overrides:
+    """The settings of a command line, `key=value` each, and the folder of one's own YAMLs that --config-dir names."""
+
+    settings: Sequence[str] = ()
+    config_dir: str | None = None
+
+    def config(self) -> RunConfig:
+        return typed(compose(self.settings, config_dir=self.config_dir))
+
+    @property
+    def keys(self) -> set[str]:
+        return {setting.partition("=")[0] for setting in self.settings}
 
 
 def compose(overrides: Sequence[str] = (), *, config_dir: str | os.PathLike | None = None) -> DictConfig:
@@ -162,17 +180,17 @@ def load_config(path: str | os.PathLike) -> RunConfig:
     return typed(merged)
 
 
-def with_words(run: RunConfig, words: Sequence[str]) -> RunConfig:
-    """A run's config with words like `data.document.title.weight=0` or `~data.document.image` on top."""
+def with_settings(run: RunConfig, settings: Sequence[str]) -> RunConfig:
+    """A run's config with settings like `data.document.title.weight=0` or `~data.document.image` on top."""
     config = OmegaConf.structured(run)
     try:
-        for word in words:
-            key, _, value = word.lstrip("+~").partition("=")
+        for setting in settings:
+            key, _, value = setting.lstrip("+~").partition("=")
             parent, _, last = key.rpartition(".")
             above = OmegaConf.select(config, parent) if parent else config
-            if above is None or word.startswith("~") and last not in above:  # merging would make what is not there
+            if above is None or setting.startswith("~") and last not in above:  # merging would make what is not there
                 raise unknown_key(key, _keys(config))
-            if word.startswith("~"):
+            if setting.startswith("~"):
                 del above[last]
             else:
                 config = OmegaConf.merge(config, OmegaConf.from_dotlist([f"{key}={value}"]))
@@ -202,19 +220,20 @@ def flatten(run: RunConfig) -> dict[str, Any]:
     return found
 
 
-def options_from(kind: type, words: Sequence[str], *, command: str) -> Any:
-    """A dataclass of options from words key=value, typed. `command` is an example for the error."""
-    known = list(kind.__dataclass_fields__)
-    for word in words:
-        key, equals, _ = word.partition("=")
+def options_from(kind: type, arguments: Sequence[str], *, example: str, given: Mapping[str, Any] | None = None) -> Any:
+    """A dataclass of options from arguments key=value and from `given` values, typed; the error shows the example."""
+    known = [field.name for field in fields(kind)]
+    for argument in arguments:
+        key, equals, _ = argument.partition("=")
         if not equals:
-            raise ConfigError(f"{word!r} is no setting: {command}")
+            raise ConfigError(f"{argument!r} is not a setting: {example}")
         if key.split(".")[0] not in known:
-            raise ConfigError(f"There is no option {key!r} here.{nearest(key, known)} For example: {command}")
+            raise ConfigError(f"There is no option {key!r} here.{nearest(key, known)} For example: {example}")
     try:
-        options = OmegaConf.merge(OmegaConf.structured(kind), OmegaConf.from_dotlist(list(words)))
+        structured = OmegaConf.structured(kind)
+        options = OmegaConf.merge(structured, dict(given or {}), OmegaConf.from_dotlist(list(arguments)))
         if missing := sorted(OmegaConf.missing_keys(options)):
-            raise ConfigError(f"{missing[0]}= is needed: {command}")
+            raise ConfigError(f"{missing[0]}= is needed: {example}")
         return OmegaConf.to_object(options)
     except OmegaConfBaseException as error:
         raise explain(error, set(known)) from error

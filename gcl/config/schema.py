@@ -17,21 +17,38 @@ from gcl.retrieval.settings import EvaluateConfig
 
 @dataclass
 class RunConfig:
-    """A run, complete. `cache_dir` holds prepared catalogs and cached features, shared by all runs."""
+    """A run, complete."""
 
     data: Catalog = field(default_factory=Catalog)
+    """The catalog: its tables, which columns make a query and a document, how it is split, its tasks."""
     model: ModelConfig = field(default_factory=ModelConfig)
+    """The model that is fine-tuned or measured, and the recipe it is usually fine-tuned with."""
     loss: LossConfig = field(default_factory=LossConfig)
+    """The contrastive loss, and the function that turns scores into weights."""
     optim: OptimConfig = field(default_factory=OptimConfig)
+    """Optimizer, schedule, and what is frozen."""
     plan: PlanConfig = field(default_factory=PlanConfig)
+    """Which pairs meet in a batch."""
     train: TrainConfig = field(default_factory=TrainConfig)
+    """How long and with which batch it is trained, and when it is validated and saved."""
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    """The machines it runs on: arguments of lightning.Trainer."""
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
+    """Tasks and metrics, during training and after it."""
     logger: Any = node()
+    """A Lightning logger, as a `_target_` with its arguments; null: none. metrics.csv is written without it."""
     callbacks: dict[str, Any] = node({})
+    """Additional Lightning callbacks by name, each a `_target_` with its arguments."""
     seed: int = 0
+    """Seed of the weights of models from scratch, of the order of pairs and of augmentation."""
     run_dir: str | None = path()
+    """The run folder; null: outputs/<data>/<model>/<time>."""
     cache_dir: str = path("prepared")
+    """The folder of prepared catalogs, cached features and embeddings, shared by all runs."""
     run: str | None = path()
+    """A run folder whose base and best model are measured."""
     models: list[str] = field(default_factory=list)
+    """Models to measure, each compared with the first: names of conf/model, run:<folder>, local-dir:<folder>,
+    hf-hub:<owner>/<name>, open_clip:<architecture>/<weights>, embeddings:<file>.parquet, trec:<file>."""
     out: str | None = path()
+    """The folder that a command writes; null: next to what it measured."""

@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from gcl.errors import conf_folder
+from gcl.config.folder import conf_folder
 
 EXPERIMENTS = sorted(path.stem for path in (conf_folder() / "experiment").glob("*.yaml"))
 

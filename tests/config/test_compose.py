@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from gcl.commands.evaluate import config_of
-from gcl.config.compose import compose, load_config, save_config, typed
-from gcl.errors import ConfigError, conf_folder
+from gcl.config.compose import Overrides, compose, load_config, save_config, typed
+from gcl.config.folder import conf_folder
+from gcl.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]
 CHOICES = [(path.parent.name, path.stem) for path in sorted(conf_folder().glob("*/*.yaml"))]
@@ -108,9 +109,9 @@ def test_a_folder_of_one_s_own(tmp_path):
 @pytest.mark.parametrize(
     "content, said",
     [
-        ("name: x\nquery: {query: {modality: text\ndocument:\n", "bad.yaml, line 3: 'document:': this is no YAML"),
-        ("name: x\npairs:\n\t- a\n", "bad.yaml, line 3: '- a': this is no YAML"),
-        ("name: x\nname: y\n", "bad.yaml, line 2: 'name: y': this is no YAML (found duplicate key name)"),
+        ("name: x\nquery: {query: {modality: text\ndocument:\n", "bad.yaml, line 3: 'document:': this is not YAML"),
+        ("name: x\npairs:\n\t- a\n", "bad.yaml, line 3: '- a': this is not YAML"),
+        ("name: x\nname: y\n", "bad.yaml, line 2: 'name: y': this is not YAML (found duplicate key name)"),
         ("- a\n- b\n", "In 'data/bad'"),
     ],
 )
@@ -144,12 +145,12 @@ def test_words_over_a_run_speak_of_the_run_s_catalog(tmp_path):
     run.data.document["marke"] = run.data.document.pop("brand")
     save_config(run, tmp_path / "config.yaml")
     words = [f"run={tmp_path}", "data.document.marke.weight=0.3", "~data.document.title", "evaluate.slices=[marke]"]
-    found = config_of(words, None)
+    found = config_of(Overrides(words))
     assert found.data.document["marke"].weight == 0.3 and "title" not in found.data.document
     assert found.evaluate.slices == ["marke"] and found.run == str(tmp_path)
     for word in ("data.document.brand.weight=0.3", "~data.document.brand", "data.document.marke.wieght=1"):
         with pytest.raises(ConfigError, match=r"There is no setting 'data\.document\."):
-            config_of([f"run={tmp_path}", word], None)
+            config_of(Overrides([f"run={tmp_path}", word]))
 
 
 def test_a_saved_config_with_an_unknown_word_is_told_with_its_file(tmp_path):

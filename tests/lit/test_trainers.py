@@ -10,7 +10,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from gcl.config.compose import register
-from gcl.errors import conf_folder
+from gcl.config.folder import conf_folder
 
 ROOT = Path(__file__).parents[2]
 

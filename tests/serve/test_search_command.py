@@ -2,7 +2,8 @@
 
 import pytest
 
-from gcl.commands.search import _SETTING, search_words, table
+from gcl.cli import SETTING, main
+from gcl.commands.search import table
 from gcl.errors import ConfigError
 from gcl.retrieval.tasks.task import ListRecords
 from helpers.page_shop import shop
@@ -10,24 +11,29 @@ from helpers.page_shop import shop
 
 def test_words_with_an_equals_sign_are_settings_and_others_the_query():
     words = ["run=outputs/x", "red", "shoes", "k=5", "weights.image=0.5", "=", "size 10=42"]
-    assert [word for word in words if not _SETTING.match(word)] == ["red", "shoes", "=", "size 10=42"]
+    assert [word for word in words if not SETTING.match(word)] == ["red", "shoes", "=", "size 10=42"]
 
 
 @pytest.mark.parametrize(
-    "words, error, sentence",
+    "words, sentence",
     [
-        (["shoes"], ConfigError, "run= is needed"),
-        (["run=nowhere", "shoes"], FileNotFoundError, "this is no run folder"),
-        (["run=nowhere", "kk=5", "shoes"], ConfigError, "no option 'kk'"),
-        (["run=nowhere", "k=many", "shoes"], ConfigError, "k"),
-        (["run=nowhere", "picture=nothing.jpg"], ConfigError, "picture=nothing.jpg cannot be read"),
-        (["run=nowhere", " "], ConfigError, "The search is empty"),
-        (["run=nowhere", f"picture={__file__}"], ConfigError, "py cannot be used: unreadable image"),
+        (["shoes"], "run= is needed"),
+        (["run=nowhere", "shoes"], "this is no run folder"),
+        (["run=nowhere", "kk=5", "shoes"], "no option 'kk'"),
+        (["run=nowhere", "k=many", "shoes"], "k"),
+        (["run=nowhere", "picture=nothing.jpg"], "picture=nothing.jpg cannot be read"),
+        (["run=nowhere", " "], "The search is empty"),
+        (["run=nowhere", f"picture={__file__}"], "py cannot be used: unreadable image"),
     ],
 )
-def test_wrong_words_are_told_in_a_sentence(words, error, sentence):
-    with pytest.raises(error, match=sentence):
-        search_words(words)
+def test_wrong_words_are_told_in_a_sentence(words, sentence, monkeypatch, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["search", *words])
+    said = capsys.readouterr().err
+    assert stopped.value.code == 2 and sentence in said and said.count("\n") == 1
+    monkeypatch.setenv("GCL_TRACEBACK", "1")
+    with pytest.raises((ConfigError, FileNotFoundError)):
+        main(["search", *words])
 
 
 @pytest.mark.parametrize("width", [40, 80, 200])

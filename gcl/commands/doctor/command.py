@@ -5,27 +5,33 @@ from __future__ import annotations
 import logging
 import tempfile
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from gcl.config.compose import compose, typed
+from gcl.config.compose import Overrides
 from gcl.config.schema import RunConfig
 from gcl.data.catalog import Catalog
-from gcl.errors import ConfigError
 from gcl.run.console import say, speak_plainly
 from gcl.run.folder import write_json
 
 MOST_SHARDS = 4  # that are read of ready shards unless all=true
 
 
-def doctor_words(words: Sequence[str], config_dir: str | None) -> None:
-    """The words are those of `gcl train`, and all=true (look at everything), out=DIR (where doctor.json and doctor.txt
-    go; by default beside the prepared catalog). Ends with status 1 where something has to be mended."""
-    everything, rest = _take_all(list(words))
-    if doctor(typed(compose(rest, config_dir=config_dir)), everything=everything):
+@dataclass
+class DoctorOptions:
+    """Options of `gcl doctor`. The settings are those of `gcl train`; doctor.json and doctor.txt go into `out`, by
+    default next to the prepared catalog."""
+
+    all: bool = False
+    """Look at every image and text, not at a sample."""
+
+
+def run(options: DoctorOptions, overrides: Overrides) -> None:
+    """Ends with status 1 where something has to be fixed."""
+    if doctor(overrides.config(), everything=options.all):
         raise SystemExit(1)
 
 
@@ -63,13 +69,6 @@ def _tell(name: str, out: Path, look: Callable[[dict[str, Any]], None]) -> int:
     say(text)
     say(f"\nWritten: {out / 'doctor.txt'} and doctor.json")
     return sum(finding.level == "problem" for finding in findings)
-
-
-def _take_all(words: list[str]) -> tuple[bool, list[str]]:
-    chosen = [word.partition("=")[2].lower() for word in words if word.startswith("all=")]
-    if any(word not in ("true", "false") for word in chosen):
-        raise ConfigError(f"all={chosen[-1]}: write all=true to look at every picture and text.")
-    return bool(chosen) and chosen[-1] == "true", [word for word in words if not word.startswith("all=")]
 
 
 def _examine_mix(config: RunConfig, facts: dict[str, Any], *, everything: bool) -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from gcl.commands.export.card import CardOptions, Ending
 from gcl.commands.export.data import EMBEDDINGS, DataOptions, ExportData
-from gcl.config.compose import load_config, options_from
+from gcl.config.compose import load_config
 from gcl.errors import ConfigError
 from gcl.export.folder import check_free, whole
 from gcl.run.console import quiet_libraries, say, speak_plainly
@@ -30,9 +29,8 @@ class ExportOptions(DataOptions, CardOptions):
     formats: list[str] | None = None
 
 
-def export_words(words: Sequence[str]) -> Path:
+def run(options: ExportOptions) -> Path:
     speak_plainly()
-    options = options_from(ExportOptions, words, command="gcl export run=outputs/… out=my_model")
     run = RunFolder(Path(options.run)).check()
     out = Path(options.out) if options.out else run.path / "export"
     check_free(out)

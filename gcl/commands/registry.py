@@ -1,0 +1,158 @@
+"""The commands of the console script, one record each: dispatch, help, completion and the documentation read them."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from gcl.config.folder import GROUPS
+from gcl.options import Option, options_of
+
+
+@dataclass(frozen=True)
+class NoOptions:
+    """A command that has no options besides the settings of a run."""
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command. Dotted strings name what is imported only when it is used.
+
+    run: `module:function`, called with the options and, of a composed command, with the command line's Overrides.
+    options: `module:dataclass`, each field of which is a `key=value` of the command line.
+    composed: it takes the settings of a run (RunConfig, composed from conf/) as well.
+    groups: the config groups that matter to it. settings: the keys of a run that are options of this command.
+    bare: the option that arguments without `key=` belong to.
+    sweep: `module:function` for a config of each combination that --multirun makes, where the command can be swept.
+    """
+
+    name: str
+    help: str
+    example: str
+    run: str
+    options: str = "gcl.commands.registry:NoOptions"
+    composed: bool = False
+    groups: tuple[str, ...] = ()
+    settings: tuple[str, ...] = ()
+    bare: str | None = None
+    sweep: str | None = None
+
+    def load_options(self) -> type:
+        return load(self.options)
+
+    def list_options(self) -> list[Option]:
+        """Its own options, then the settings of a run that are its options."""
+        own = [option for option in options_of(self.load_options()) if "." not in option.key]
+        known = {option.key: option for option in list_settings()} if self.settings else {}
+        return [*own, *(known[key] for key in self.settings)]
+
+    def load_run(self) -> Callable[..., Any]:
+        return load(self.run)
+
+
+def list_settings() -> list[Option]:
+    """Every setting of a run."""
+    from gcl.config.schema import RunConfig
+
+    return list(options_of(RunConfig))
+
+
+def load(dotted: str) -> Any:
+    """What `package.module:name` names."""
+    module, _, name = dotted.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+_MEASURING = ("data", "model", "trainer", "evaluate")
+_LIST = (
+    Command(
+        name="train",
+        help="fine-tune a model on a catalog, measured before and after",
+        example="gcl train data=my_catalog model=ecommerce-B",
+        run="gcl.commands.train:run",
+        composed=True,
+        groups=GROUPS,
+        settings=("run_dir", "cache_dir", "seed"),
+        sweep="gcl.commands.train:train_for_sweep",
+    ),
+    Command(
+        name="evaluate",
+        help="measure runs and models on a catalog's held-out tasks",
+        example="gcl evaluate run=outputs/…   or   gcl evaluate data=my_catalog model=siglip-B",
+        run="gcl.commands.evaluate:run",
+        composed=True,
+        groups=_MEASURING,
+        settings=("run", "models", "out", "cache_dir", "seed"),
+    ),
+    Command(
+        name="prepare",
+        help="check a catalog's tables and images and write its shards",
+        example="gcl prepare data=my_catalog",
+        run="gcl.commands.prepare:run",
+        options="gcl.commands.prepare:PrepareOptions",
+        composed=True,
+        groups=("data",),
+        settings=("cache_dir",),
+        sweep="gcl.commands.prepare:prepare_command",
+    ),
+    Command(
+        name="index",
+        help="index WebDataset shards that another program wrote",
+        example="gcl index shards='laion/{00000..00127}.tar' out=laion-index",
+        run="gcl.commands.index:run",
+        options="gcl.commands.index:IndexOptions",
+    ),
+    Command(
+        name="doctor",
+        help="say what is wrong with a catalog before training does",
+        example="gcl doctor data=my_catalog all=true",
+        run="gcl.commands.doctor.command:run",
+        options="gcl.commands.doctor.command:DoctorOptions",
+        composed=True,
+        groups=("data", "model", "loss", "optim", "trainer", "experiment"),
+        settings=("out", "cache_dir", "seed"),
+    ),
+    Command(
+        name="sweep-weights",
+        help="find field weights on the dev half, reported on the test half",
+        example="gcl sweep-weights run=outputs/…",
+        run="gcl.commands.sweep_weights:run",
+        options="gcl.commands.sweep_weights:SweepOptions",
+        composed=True,
+        groups=_MEASURING,
+        settings=("run", "out", "cache_dir", "seed"),
+    ),
+    Command(
+        name="search",
+        help="search a run's catalog, in a page or, with a query, at the terminal",
+        example='gcl search run=outputs/… "red running shoes" k=5',
+        run="gcl.commands.search:run",
+        options="gcl.commands.search:SearchOptions",
+        bare="text",
+    ),
+    Command(
+        name="export",
+        help="write a run's model as folders that other libraries load",
+        example="gcl export run=outputs/… out=my_model",
+        run="gcl.commands.export.command:run",
+        options="gcl.commands.export.command:ExportOptions",
+    ),
+    Command(
+        name="push",
+        help="send an exported folder to the Hugging Face Hub",
+        example="gcl push out=my_model push=owner/name",
+        run="gcl.commands.push:run",
+        options="gcl.commands.push:PushOptions",
+    ),
+    Command(
+        name="completion",
+        help="print the shell's completion script",
+        example='eval "$(gcl completion bash)"',
+        run="gcl.commands.completion:run",
+        options="gcl.commands.completion:CompletionOptions",
+        bare="shell",
+    ),
+)
+COMMANDS: dict[str, Command] = {command.name: command for command in _LIST}

@@ -1,0 +1,158 @@
+"""What Hydra, OmegaConf or a YAML parser refused, told in one sentence with the nearest right name."""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import os
+import re
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.machinery import PathFinder
+from pathlib import Path
+from typing import Any
+
+from gcl.config.folder import choices_of, folders_of
+from gcl.errors import ConfigError, nearest
+
+
+@dataclass(frozen=True)
+class _Refusal:
+    """What was raised, and what an explanation needs: the innermost error's own sentence, the key that it is about."""
+
+    sentence: str
+    key: str | None
+    known: set[str]
+    config_dir: str | os.PathLike | None
+
+
+def _no_setting(match: re.Match[str], _: _Refusal) -> ConfigError:
+    return ConfigError(f"{match[1]!r} is not a setting: write key=value, for example train.epochs=3.")
+
+
+def _no_choice(match: re.Match[str], refusal: _Refusal) -> ConfigError:
+    return _unknown_choice(match[1], match[2], refusal.config_dir)
+
+
+def _no_key(_: re.Match[str], refusal: _Refusal) -> ConfigError:
+    return unknown_key(refusal.key or refusal.sentence, refusal.known)
+
+
+# The wording of Hydra 1.3 and OmegaConf 2.3, the first that matches any error of the chain explains it.
+REFUSALS: tuple[tuple[str, Callable[[re.Match[str], _Refusal], ConfigError]], ...] = (
+    (r"Error parsing override '([^']*)'", _no_setting),
+    (r"Could not find '([^']+)/([^'/]+)'", _no_choice),
+    (r"Could not override '[^']+'", _no_key),
+    (r"Key '[^']+' (?:is )?not in", _no_key),
+    (r"does not exist", _no_key),
+)
+_KEYS = (r"Could not (?:override|delete from config\.) '([^']+)'", r"full_key: (\S+)")
+
+
+def explain(error: Exception, known: set[str], config_dir: str | os.PathLike | None = None) -> ConfigError:
+    """One sentence for what Hydra or OmegaConf raised, with the nearest of the known keys."""
+    chain: list[BaseException] = [error]
+    while (cause := chain[-1].__cause__) is not None:
+        chain.append(cause)
+    for item in chain:
+        if getattr(item, "problem_mark", None):
+            return _bad_yaml(item, config_dir)
+    lines = [line.strip() for line in str(chain[-1]).split("\n") if line.strip()]
+    sentence = f"{lines[0]} {lines[1]}" if lines[0].endswith(":") and len(lines) > 1 else lines[0]
+    everything = "\n".join(map(str, chain))
+    key = _key_in(everything) or getattr(chain[-1], "full_key", None)
+    for pattern, explanation in REFUSALS:
+        if match := re.search(pattern, everything):
+            return explanation(match, _Refusal(sentence, key, known, config_dir))
+    return ConfigError(f"{key}: {sentence}" if key and key not in sentence else sentence)
+
+
+def _key_in(text: str) -> str | None:
+    """The key that an error is about; of a mapping that was given whole, the key inside it."""
+    outer, inner = (match[1] if (match := re.search(pattern, text)) else None for pattern in _KEYS)
+    return inner if outer is None or (inner or "").startswith(f"{outer}.") else outer
+
+
+def _bad_yaml(error: Any, config_dir: str | os.PathLike | None) -> ConfigError:
+    """What YAML's parser says, with the file and line; Hydra hands it a stream whose name may be lost."""
+    mark, problem = error.problem_mark, str(error.problem or error.context or "it cannot be parsed")
+    name = str(mark.name)
+    file = Path(name.removeprefix("file://"))
+    line = ""
+    if file.is_file():
+        lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
+        if mark.line < len(lines):
+            line = f": {lines[mark.line].strip()!r}"
+    elif config_dir:
+        name = f"a YAML of {config_dir} or conf/"
+    return ConfigError(f"{name}, line {mark.line + 1}{line}: this is not YAML ({problem}).")
+
+
+def unknown_key(key: str, known: set[str]) -> ConfigError:
+    """Names the nearest of the known keys, or those next to it."""
+    parent, _, last = key.rpartition(".")
+    names = sorted(name.rpartition(".")[2] for name in known if name.rpartition(".")[0] == parent)
+    near = difflib.get_close_matches(last, names, n=1)
+    full = f"{parent}.{near[0]}" if near and parent else near[0] if near else None
+    full = full or next(iter(difflib.get_close_matches(key, sorted(known), n=1, cutoff=0.75)), None)
+    hint = f" Did you mean {full}?" if full else f" There is: {', '.join(names)}." if names else ""
+    return ConfigError(f"There is no setting {key!r}.{hint}")
+
+
+def _unknown_choice(group: str, choice: str, config_dir: str | os.PathLike | None) -> ConfigError:
+    where = " or ".join(f"{folder}/{choice}.yaml" for folder in folders_of(group, config_dir))
+    if config_dir and (Path(config_dir) / f"{choice}.yaml").is_file():
+        here = Path(config_dir)
+        if here.name == group:
+            advice = f"name the folder above it: --config-dir {here.parent}"
+        else:
+            advice = f"move it into a folder {here / group}"
+        return ConfigError(
+            f"{group}={choice}: {here / choice}.yaml exists, but YAMLs of {group} belong in a folder {group}/ of the "
+            f"one that --config-dir names: {advice}."
+        )
+    return ConfigError(
+        f"{group}={choice}: there is no {where}.{nearest(choice, choices_of(group, config_dir))} Your own YAML goes "
+        f"into a folder {group}/ that you name with --config-dir."
+    )
+
+
+def why_no_target(path: str) -> str | None:
+    """Why `package.module.name` names nothing, without importing anything; None where it does, or may.
+
+    >>> why_no_target("gcl.loss.weight.linar")
+    "gcl.loss.weight has no 'linar'. Did you mean linear?"
+    """
+    parts, places, depth = path.split("."), sys.path, 0
+    file = None
+    while depth < len(parts):
+        spec = PathFinder.find_spec(parts[depth], places)
+        if spec is None:
+            break
+        depth, file, places = depth + 1, spec.origin, spec.submodule_search_locations
+        if places is None:
+            break
+    if not depth:
+        return None if parts[0] in sys.builtin_module_names else f"there is no package {parts[0]!r}."
+    if depth == len(parts):
+        return f"{path} is a module: name a class or function of it."
+    module = ".".join(parts[:depth])
+    names = _names_of(Path(file)) if file and file.endswith(".py") else None
+    if names is None or parts[depth] in names:
+        return None  # compiled, or made when it is imported: only an import could tell
+    near = difflib.get_close_matches(parts[depth], names, n=1)
+    return f"{module} has no {parts[depth]!r}.{f' Did you mean {near[0]}?' if near else ''}"
+
+
+def _names_of(file: Path) -> set[str] | None:
+    """What a module binds, as far as its text says; None where it may bind anything."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_bytes())):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            names |= {(alias.asname or alias.name).split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            names.add(node.id)
+    return None if names & {"*", "__getattr__"} else names
