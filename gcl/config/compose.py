@@ -236,7 +236,7 @@ def options_from(kind: type, arguments: Sequence[str], *, example: str, given: M
             raise ConfigError(f"{missing[0]}= is needed: {example}")
         return OmegaConf.to_object(options)
     except OmegaConfBaseException as error:
-        raise explain(error, set(known)) from error
+        raise ConfigError(f"{explain(error, set(known))} For example: {example}") from error
 
 
 def build(node: Any, *args: Any, **extra: Any) -> Any:
