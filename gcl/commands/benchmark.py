@@ -18,7 +18,7 @@ from gcl.config.schema import RunConfig
 from gcl.data.importers.benchmark_set import PublishedSet, files_of, grouped
 from gcl.data.store.records import Column
 from gcl.errors import ConfigError, nearest
-from gcl.retrieval.embedding.embed import embed
+from gcl.retrieval.embedding.embed import EmbedOptions, embed
 from gcl.retrieval.embedding.precomputed import GivenEmbeddings
 from gcl.retrieval.embedding.run_files import GivenRuns
 from gcl.retrieval.embedding.stream import embed_pictures
@@ -153,7 +153,7 @@ def _measured(config: RunConfig, entry: Contestant, one: _Set, outcome: Outcome)
         outcome.notes += [note] if note not in outcome.notes else []
     results = {}
     for task in one.tasks:
-        query = embed(encoder, task.queries, "query", batch_size=settings.batch_size).fused()
+        query = embed(encoder, task.queries, "query", EmbedOptions(settings.batch_size)).fused()
         score, row = found.search(query, min(settings.depth, one.source.rows), task.id_ranks)
         results[task.name] = result_of(task, score, row, settings.metrics, ties=settings.ties)
     return results

@@ -112,7 +112,7 @@ def _measure(
     for entry in contestants(config, catalog.schema, config_dir=config_dir):
         part = "all queries" if settings.part == "all" else f"{settings.part} half"
         say(f"Measuring {entry.label} on {catalog.name} ({part}).")
-        measurement.features = frozen_features(entry.encoder, prepared, config.cache_dir, workers=config.train.workers)
+        measurement.features = frozen_features(entry.encoder, prepared, config)
         results = measurement(entry.encoder, settings.part, k=settings.depth)
         outcome.models.setdefault(entry.label, {}).update(results)
         outcome.contestants[entry.label] = entry.facts()

@@ -61,6 +61,7 @@ def open_engine(run: RunFolder, cache_dir: str | None = None, *, page: bool = Fa
         _need_serve()
 
     from gcl.data.prepare.mixed import open_catalog
+    from gcl.retrieval.embedding.embed import EmbedOptions
     from gcl.run.contestants import base_and_tuned
     from gcl.run.measurement import embedding_cache, frozen_features
     from gcl.serve.engine import Engine
@@ -70,11 +71,9 @@ def open_engine(run: RunFolder, cache_dir: str | None = None, *, page: bool = Fa
     prepared = open_catalog(config.data, cache)
     config.cache_dir = str(cache)
     encoders = {one.label: one.encoder for one in base_and_tuned(run, config.data.schema)}
-    features = {label: frozen_features(one, prepared, cache).get("document") for label, one in encoders.items()}
-    engine = Engine(
-        encoders, prepared.documents, cache=embedding_cache(config), features=features,
-        batch_size=config.evaluate.batch_size, progress=True,
-    )  # fmt: skip
+    features = {label: frozen_features(one, prepared, config) for label, one in encoders.items()}
+    options = EmbedOptions(config.evaluate.batch_size, cache=embedding_cache(config), progress=True)
+    engine = Engine(encoders, prepared.documents, options, features=features)
     return config.data.name, engine
 
 

@@ -54,7 +54,7 @@ def run(options: SweepOptions, overrides: Overrides) -> Path:
     label, encoder = _encoder(config, options.checkpoint)
     measurement = Measurement(
         prepared, metrics, config.evaluate.tasks, batch_size=config.evaluate.batch_size, cache=embedding_cache(config),
-        features=frozen_features(encoder, prepared, config.cache_dir, workers=config.train.workers),
+        features=frozen_features(encoder, prepared, config),
     )  # fmt: skip
     _check_halves(measurement, config)
     dev, test = (measurement.embedded(encoder, part) for part in ("dev", "test"))

@@ -117,6 +117,12 @@ class DualEncoder(nn.Module):
     def tower(self, modality: Modality) -> Tower | None:
         return tower(self.model, modality)
 
+    def required_tower(self, modality: Modality) -> Tower:
+        """The tower of a modality that the schema has."""
+        part = self.tower(modality)
+        assert part is not None, f"a schema with {modality.value} fields is refused where there is no tower"
+        return part
+
     def frozen_trunk(self, modality: Modality) -> bool:
         """True if the trunk of this modality's tower is not trained: its features may be computed once and kept."""
         part = self.tower(modality)

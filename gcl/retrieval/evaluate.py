@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from torch import nn
 
 from gcl.data.store.records import Records
-from gcl.retrieval.embedding.embed import FieldEmbeddings, embed
+from gcl.model.dual_encoder import DualEncoder
+from gcl.retrieval.embedding.embed import DEFAULTS, EmbedOptions, EmbedsRecords, FieldEmbeddings, embed
 from gcl.retrieval.embedding.quantize import Form, compress
 from gcl.retrieval.metrics.metrics import measure
 from gcl.retrieval.metrics.names import COVERAGE, TieRule, depth, parse_metric
@@ -61,7 +61,7 @@ class TaskResult:
 
 
 def evaluate(
-    encoder: nn.Module,
+    encoder: DualEncoder | EmbedsRecords,
     tasks: Sequence[RetrievalTask],
     metrics: Sequence[str] = DEFAULT_METRICS,
     *,
@@ -71,9 +71,8 @@ def evaluate(
     threshold: float = 0.0,
     ties: TieRule = "ascending",
     check: bool = True,
-    features: Mapping[SideName, Mapping[str, np.ndarray]] | None = None,
     forms: Sequence[Form] = (),
-    **embedding,
+    embedding: EmbedOptions = DEFAULTS,
 ) -> dict[str, TaskResult]:
     """{task name: TaskResult}.
 
@@ -82,9 +81,8 @@ def evaluate(
     k: documents retrieved a query; by default the largest cutoff among the metrics.
     query_weights, document_weights: field weights other than the schema's; a task's own document_weights come first.
     threshold: binary metrics call relevant what is above it.
-    features: {side: {field: a frozen trunk's cached output, one row a record of the store}}.
     forms: smaller vectors to measure with the same queries, documents and metrics.
-    embedding: keyword arguments of `embed` (batch_size, workers, device, cache, progress …).
+    embedding: how records are embedded (batch size, workers, device, cache, frozen trunks' features …).
     """
     for name in metrics:
         parse_metric(name)
@@ -94,13 +92,9 @@ def evaluate(
     audits = {task.name: audit(task) for task in tasks} if check else {}
     for found in audits.values():
         found.check()
-    k, features = k or depth(metrics) or 1000, features or {}
-    queries = embed_shared(
-        encoder, [task.queries for task in tasks], "query", features=features.get("query"), **embedding
-    )
-    documents = embed_shared(
-        encoder, [task.corpus for task in tasks], "document", features=features.get("document"), **embedding
-    )
+    k = k or depth(metrics) or 1000
+    queries = embed_shared(encoder, [task.queries for task in tasks], "query", embedding)
+    documents = embed_shared(encoder, [task.corpus for task in tasks], "document", embedding)
     results = {}
     shared, vectors = (None, None), np.empty((0, 0), dtype=np.float32)
     for task, query, document in zip(tasks, queries, documents, strict=True):
@@ -152,7 +146,12 @@ def result_of(
     return TaskResult(task.name, values, score, row, task.queries.ids, task.corpus.ids, audited)
 
 
-def embed_shared(encoder: nn.Module, wanted: Sequence[Records], side: SideName, **embedding) -> list[FieldEmbeddings]:
+def embed_shared(
+    encoder: DualEncoder | EmbedsRecords,
+    wanted: Sequence[Records],
+    side: SideName,
+    options: EmbedOptions = DEFAULTS,
+) -> list[FieldEmbeddings]:
     """Embeddings of each of `wanted`. Parts of one store are embedded once; equal parts are one object."""
     groups: dict[int, list[int]] = {}
     for position, records in enumerate(wanted):
@@ -163,7 +162,7 @@ def embed_shared(encoder: nn.Module, wanted: Sequence[Records], side: SideName, 
         rows = np.unique(np.concatenate([part.rows for part in parts]))
         store = getattr(parts[0], "store", parts[0])
         whole = len(rows) == len(store)
-        embedded = embed(encoder, store if whole else store.subset(rows), side, **embedding)
+        embedded = embed(encoder, store if whole else store.subset(rows), side, options)
         taken: dict[bytes, FieldEmbeddings] = {}
         for position, part in zip(positions, parts, strict=True):
             key = np.ascontiguousarray(part.rows).tobytes()

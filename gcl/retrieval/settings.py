@@ -73,7 +73,8 @@ class EvaluateConfig:
     part: test, dev or all. queries: at most so many a task, drawn as `sample` says (weight, uniform, largest) with
     `seed`. rescale: relevance becomes 1…100. judged: at most so many judgments a query. ties: ascending, descending,
     listed or published. What these do: gcl/retrieval/tasks/protocol.py. sets: names of data=…, each of them measured.
-    cache_gb: how much of cache_dir/embeddings is kept, what was used longest ago going first; 0 keeps nothing.
+    cache_gb: gigabytes of embeddings, and again of frozen trunks' features, that are kept in cache_dir; the least
+    recently used go first. 0 keeps no embeddings, and of the features those in use.
     compress: smaller vectors to measure beside the full ones: a width (256), int8, binary, "256 int8".
     slices: groups of queries to compare: query_length, head_tail, missing, or any column of the catalog's tables.
     retention: general sets by name; forgetting: what happens when one of them loses more than its limit.

@@ -14,8 +14,8 @@ from gcl.config.schema import RunConfig
 from gcl.errors import ConfigError
 from gcl.lit.checkpoint import read_checkpoint
 from gcl.model.dual_encoder import DualEncoder
+from gcl.model.fingerprint import model_hash
 from gcl.model.lora import merge_adapters
-from gcl.retrieval.embedding.cache import model_hash
 from gcl.retrieval.embedding.precomputed import Embedder, GivenEmbeddings
 from gcl.retrieval.embedding.run_files import GivenRuns
 from gcl.run import build as assembly

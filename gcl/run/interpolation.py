@@ -65,7 +65,7 @@ def between(
     if checkpoint is not None:
         tuned = tuned_encoder(run, checkpoint=checkpoint)
     ends = _weights(base), _weights(tuned)
-    features = frozen_features(tuned, prepared, config.cache_dir, workers=config.train.workers)
+    features = frozen_features(tuned, prepared, config)
     # No cache: the models of a sweep are measured once.
     measurement = measurement_of(config.evaluate, config.data, prepared, features=features)
     record: dict[str, Any] = {"metric": config.evaluate.monitor}

@@ -13,11 +13,13 @@ from gcl.config.schema import RunConfig
 from gcl.data.catalog import Catalog
 from gcl.data.prepare.judged_tasks import file_name
 from gcl.data.store.prepared import Prepared
+from gcl.data.store.records import Records
+from gcl.files.arrays import ArrayCache
 from gcl.files.lock import locked
 from gcl.model.dual_encoder import DualEncoder
 from gcl.model.features import cached_features
 from gcl.retrieval.analysis.weight_sweep import Embedded
-from gcl.retrieval.embedding.cache import Cache
+from gcl.retrieval.embedding.embed import EmbedOptions
 from gcl.retrieval.embedding.precomputed import Embedder
 from gcl.retrieval.embedding.quantize import Form
 from gcl.retrieval.embedding.run_files import GivenRuns
@@ -27,8 +29,9 @@ from gcl.retrieval.settings import EvaluateConfig
 from gcl.retrieval.tasks.audit import audit
 from gcl.retrieval.tasks.protocol import Rules, under
 from gcl.retrieval.tasks.task import RetrievalTask, from_prepared
+from gcl.schema import SideName
 
-Features = Mapping[str, Mapping[str, np.ndarray]]  # side -> field -> one row a record
+Features = Mapping[SideName, Mapping[str, np.ndarray]]  # side -> field -> [rows, E]
 
 
 @dataclass
@@ -44,7 +47,7 @@ class Measurement:
     batch_size: int = 256
     workers: int = 0
     features: Features = field(default_factory=dict)
-    cache: Cache | None = None
+    cache: ArrayCache | None = None
     forms: Sequence[Form] = ()  # smaller vectors to measure beside the full ones
     _opened: dict[str, list[RetrievalTask]] = field(default_factory=dict, repr=False)
 
@@ -80,9 +83,8 @@ class Measurement:
         if isinstance(encoder, GivenRuns):
             return self._of_runs(encoder, part, metrics or self.metrics, k=k)
         results = evaluate(
-            encoder, self.opened(part), metrics or self.metrics, k=k, ties=self.rules.ties, features=self.features,
-            forms=() if passing else self.forms, batch_size=self.batch_size, workers=self.workers,
-            cache=None if passing else self.cache, scratch=self.cache and self.cache.folder,
+            encoder, self.opened(part), metrics or self.metrics, k=k, ties=self.rules.ties,
+            forms=() if passing else self.forms, embedding=self._embedding(passing),
         )  # fmt: skip
         return {name.removesuffix(f".{part}"): result for name, result in results.items()}
 
@@ -96,19 +98,26 @@ class Measurement:
 
     def embedded(self, encoder: Embedder, part: str) -> list[Embedded]:
         """The tasks of one part with both sides embedded field by field, to be measured with any field weights."""
-        tasks = self.opened(part)
-        options = {"batch_size": self.batch_size, "workers": self.workers, "cache": self.cache}
-        query, document = (
-            embed_shared(encoder, [getattr(t, name) for t in tasks], side, features=self.features.get(side), **options)
-            for name, side in (("queries", "query"), ("corpus", "document"))
-        )
+        tasks, options = self.opened(part), self._embedding()
+        query = embed_shared(encoder, [task.queries for task in tasks], "query", options)
+        document = embed_shared(encoder, [task.corpus for task in tasks], "document", options)
         return [Embedded(*one) for one in zip(tasks, query, document, strict=True)]
 
+    def _embedding(self, passing: bool = False) -> EmbedOptions:
+        return EmbedOptions(
+            self.batch_size, self.workers, features=self.features, cache=None if passing else self.cache,
+            scratch=None if self.cache is None else self.cache.folder,
+        )  # fmt: skip
 
-def embedding_cache(config: RunConfig) -> Cache | None:
+
+def embedding_cache(config: RunConfig) -> ArrayCache | None:
     """Where a run's embeddings are kept; None for evaluate.cache_gb=0."""
-    limit = int(config.evaluate.cache_gb * 1e9)
-    return Cache(Path(config.cache_dir) / "embeddings", limit) if limit > 0 else None
+    cache = _cache(config, "embeddings")
+    return cache if cache.limit > 0 else None
+
+
+def _cache(config: RunConfig, name: str) -> ArrayCache:
+    return ArrayCache(Path(config.cache_dir) / name, int(config.evaluate.cache_gb * 1e9))
 
 
 def measurement_of(evaluate: EvaluateConfig, data: Catalog, prepared: Prepared, **options: Any) -> Measurement:
@@ -133,19 +142,17 @@ def task_weights(data: Catalog) -> dict[str, dict[str, float]]:
     }
 
 
-def frozen_features(encoder: Embedder, prepared: Prepared, cache_dir: str | Path, *, workers: int = 0) -> Features:
-    """Outputs of the encoder's frozen trunks, run once over the catalog and kept: training and evaluation read them."""
-    if not isinstance(encoder, DualEncoder):
+def frozen_features(encoder: Embedder, prepared: Prepared, config: RunConfig, *, training: bool = False) -> Features:
+    """Outputs of the encoder's frozen trunks, computed once over the catalog and kept: training and evaluation read
+    them. None with `train.cache_features=false`, nor for `training` on images that are augmented.
+
+    They are kept under evaluate.cache_gb, the least recently used going first, but never those returned here.
+    """
+    augmented = training and config.train.augment
+    if not config.train.cache_features or augmented or not isinstance(encoder, DualEncoder):
         return {}
-    folder = Path(cache_dir) / "features"
-    folder.mkdir(parents=True, exist_ok=True)
-    stores = {"query": prepared.queries, "document": prepared.documents}
-    with locked(folder / ".lock", waiting_for="the features of the frozen trunks"):
-        return {
-            side: {
-                name: cached_features(encoder, store, name, field, folder, workers=workers)
-                for name, field in encoder.schema.side(side).items()
-                if encoder.frozen_trunk(field.modality)
-            }
-            for side, store in stores.items()
-        }
+    cache = _cache(config, "features")
+    stores: dict[SideName, Records] = {"query": prepared.queries, "document": prepared.documents}
+    cache.folder.mkdir(parents=True, exist_ok=True)
+    with locked(cache.folder / ".lock", waiting_for="the features of the frozen trunks"):
+        return cached_features(encoder, stores, cache, workers=config.train.workers)

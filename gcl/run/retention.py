@@ -8,9 +8,10 @@ from pathlib import Path
 from gcl.config.compose import catalog_of
 from gcl.config.schema import RunConfig
 from gcl.errors import ConfigError
+from gcl.files.arrays import ArrayCache
 from gcl.model.dual_encoder import DualEncoder
 from gcl.retrieval.analysis.retention import Kept, drawn, exceeds, retained
-from gcl.retrieval.embedding.cache import Cache
+from gcl.retrieval.embedding.embed import EmbedOptions
 from gcl.retrieval.embedding.precomputed import Embedder
 from gcl.retrieval.evaluate import TaskResult, evaluate
 from gcl.retrieval.settings import RetentionConfig
@@ -25,7 +26,7 @@ class Retention:
     base: the quick metrics of the model as it came, by set, once `remember` was called.
     """
 
-    def __init__(self, config: RunConfig, cache: Cache | None = None) -> None:
+    def __init__(self, config: RunConfig, cache: ArrayCache | None = None) -> None:
         self.sets = [open_set(name, spec, config) for name, spec in config.evaluate.retention.items()]
         self.batch_size, self.cache = config.evaluate.batch_size, cache
         self.base: dict[str, float] = {}
@@ -78,8 +79,7 @@ class Retention:
             reading,
             one.quick if quick else one.tasks,
             [one.metric] if quick else list(one.metrics),
-            batch_size=self.batch_size,
-            cache=None if quick else self.cache,
+            embedding=EmbedOptions(self.batch_size, cache=None if quick else self.cache),
         )
         return {name.removesuffix(".test").removesuffix(".dev"): result for name, result in results.items()}
 

@@ -49,9 +49,7 @@ class Fitting:
         self.steps = assembly.total_steps(config.train, self.plan)
         self.watch = assembly.assemble_watch(config, run, prepared, self.plan, self._facts())
         self.checkpoints, self.interruption = self.watch[0], self.watch[-1]
-        self.features = {}
-        if config.train.cache_features and not config.train.augment:
-            self.features = frozen_features(self.encoder, prepared, config.cache_dir, workers=config.train.workers)
+        self.features = frozen_features(self.encoder, prepared, config, training=True)
         self.measurement = measurement_of(
             config.evaluate, config.data, prepared, features=self.features, cache=embedding_cache(config),
             forms=forms_of(config.evaluate.compress),

@@ -7,19 +7,17 @@ import threading
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from torch import nn
 
 from gcl.data.store.records import Record, Records
-from gcl.retrieval.embedding.cache import Cache
-from gcl.retrieval.embedding.embed import FieldEmbeddings, embed
+from gcl.retrieval.embedding.embed import DEFAULTS, EmbedOptions, FieldEmbeddings, embed
 from gcl.retrieval.search.search import search
 from gcl.retrieval.search.ties import id_ranks
 from gcl.retrieval.tasks.task import ListRecords
-from gcl.schema import Field, Modality, Schema
+from gcl.schema import Field, Modality, Schema, SideName
 
 LONGEST_TEXT = 1000
 MOST_RESULTS = 100
@@ -43,8 +41,8 @@ class Hit:
 class Engine:
     """A catalog and the models that search it. Thread-safe.
 
-    encoders: {label: DualEncoder}, the base first. documents: the catalog's products. features: {label: {field: a
-    frozen trunk's cached output}}.
+    encoders: {label: DualEncoder}, the base first. documents: the catalog's products. embedding: how they are
+    embedded. features: {label: the frozen trunks' cached output, as in EmbedOptions}.
     Queries may be texts, pictures or both whatever the catalog's own queries are, as far as the models have towers.
     """
 
@@ -52,10 +50,9 @@ class Engine:
         self,
         encoders: Mapping[str, nn.Module],
         documents: Records,
+        embedding: EmbedOptions = DEFAULTS,
         *,
-        cache: Cache | str | Path | None = None,
-        features: Mapping[str, Any] | None = None,
-        **embedding: Any,
+        features: Mapping[str, Mapping[SideName, Mapping[str, np.ndarray]]] | None = None,
     ) -> None:
         if not encoders or not len(documents):
             raise ValueError(f"A search needs a model and products; there are {len(encoders)} and {len(documents)}.")
@@ -66,9 +63,8 @@ class Engine:
         self._rank = id_ranks(documents.ids)
         self._searchers = {}
         for label, encoder in encoders.items():
-            embedded = embed(
-                encoder, documents, "document", cache=cache, features=(features or {}).get(label), **embedding
-            )
+            options = replace(embedding, features=(features or {}).get(label, {}))
+            embedded = embed(encoder, documents, "document", options)
             self._searchers[label] = _Searcher(encoder.with_schema(schema), embedded, self._rank)
 
     @property

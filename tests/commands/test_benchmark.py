@@ -12,7 +12,7 @@ from PIL import Image
 
 from gcl.cli import main
 from gcl.commands.benchmark import SCHEMA
-from gcl.retrieval.embedding.embed import embed
+from gcl.retrieval.embedding.embed import EmbedOptions, embed
 from gcl.retrieval.evaluate import evaluate
 from gcl.retrieval.tasks.task import ListRecords, task_from_qrels
 from gcl.retrieval.tasks.trec import read_run
@@ -93,7 +93,7 @@ def test_the_benchmark_gives_what_loops_give(sets, tmp_path, capsys):
         images = [{"image": row["image"]["bytes"]} for row in rows[table]]
         corpus = ListRecords([row["item_ID"] for row in rows[table]], images, SCHEMA.document)
         whole = task_from_qrels(task, queries, corpus, truth)
-        result = evaluate(encoder, [whole], ["ndcg@10"], k=1000, batch_size=4)[task]
+        result = evaluate(encoder, [whole], ["ndcg@10"], k=1000, embedding=EmbedOptions(batch_size=4))[task]
         expected = figures(truth, result.run)
         for name, value in found[task].items():
             assert value == pytest.approx(expected[name], abs=1e-6), (task, name)
@@ -163,10 +163,12 @@ def test_embeddings_and_models_in_one_table(sets, tmp_path):
     for table in rows.values():
         records = ListRecords([row["item_ID"] for row in table], [{"image": row["image"]["bytes"]} for row in table],
                               SCHEMA.document)  # fmt: skip
-        vectors |= dict(zip(records.ids, embed(encoder, records, "document", batch_size=4).fused(), strict=True))
+        vectors |= dict(
+            zip(records.ids, embed(encoder, records, "document", EmbedOptions(batch_size=4)).fused(), strict=True)
+        )
         texts = list(dict.fromkeys(text for row in table for text in (row["title"], row["query"])))
         queries = ListRecords(texts, [{"text": text} for text in texts], SCHEMA.query)
-        vectors |= dict(zip(texts, embed(encoder, queries, "query", batch_size=4).fused(), strict=True))
+        vectors |= dict(zip(texts, embed(encoder, queries, "query", EmbedOptions(batch_size=4)).fused(), strict=True))
     path = tmp_path / "titan.parquet"
     parquet.write_table(pa.table({"id": list(vectors), "vector": [v.tolist() for v in vectors.values()]}), path)
     run(root, tmp_path / "out", f"models=[tiny,'embeddings:{path}']")

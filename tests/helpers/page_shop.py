@@ -123,9 +123,11 @@ def encoders(readable):
 
 @pytest.fixture(scope="session")
 def engine(encoders, readable, tmp_path_factory):
+    from gcl.files.arrays import ArrayCache
+    from gcl.retrieval.embedding.embed import EmbedOptions
     from gcl.serve.engine import Engine
 
-    return Engine(encoders, readable, cache=tmp_path_factory.mktemp("cache"))
+    return Engine(encoders, readable, EmbedOptions(cache=ArrayCache(tmp_path_factory.mktemp("cache"))))
 
 
 @pytest.fixture(scope="session")

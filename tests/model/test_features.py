@@ -1,16 +1,21 @@
 import io
+import os
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from gcl.config.schema import RunConfig
 from gcl.data.batches.batch import SideReader
 from gcl.data.store.shard_writer import ShardWriter
 from gcl.data.store.store import RecordStore
+from gcl.files.arrays import ArrayCache
 from gcl.model.features import cached_features
 from gcl.model.load import load_model
-from gcl.schema import Field, Modality
+from gcl.run.measurement import frozen_features
+from gcl.schema import Field, Modality, Schema
 
 
 def picture(seed):
@@ -40,16 +45,20 @@ def frozen(folders, schema):
     return encoder
 
 
+def features_of(encoder, records, folder, limit=1 << 30, **options):
+    """{field: features} of the documents."""
+    stores, cache = {"document": records}, ArrayCache(folder, limit)
+    return cached_features(encoder, stores, cache, progress=False, **options)["document"]
+
+
 def test_cached_equals_raw(frozen, records, tmp_path, schema):
-    features = {
-        name: cached_features(frozen, records, name, field, tmp_path / "cache", batch_size=3, progress=False)
-        for name, field in schema.document.items()
-    }
+    features = features_of(frozen, records, tmp_path / "cache", batch_size=3)
     rows = np.array([9, 0, 3, 5, 1, 2, 2])
     raw = SideReader(records, schema.document, frozen.preprocess)(rows)
     cached = SideReader(records, schema.document, frozen.preprocess, features)(rows)
     frozen.eval()
     torch.testing.assert_close(frozen(cached, "document"), frozen(raw, "document"), atol=1e-5, rtol=0)
+    assert list(features) == list(schema.document)
     for name, value in features.items():
         assert value.dtype == np.float32 and len(value) == len(records)
         absent = ~records.subset(np.arange(10)).present(np.arange(10))[:, list(schema.document).index(name)]
@@ -60,17 +69,18 @@ def test_equal_contents_are_computed_once_and_a_second_call_computes_nothing(fro
     seen = []
     compute = type(frozen).trunk_features
     monkeypatch.setattr(type(frozen), "trunk_features", lambda self, m, v: seen.append(len(v)) or compute(self, m, v))
-    field = frozen.schema.document["image"]
-    first = cached_features(frozen, records, "image", field, tmp_path, batch_size=4, progress=False)
+    images = frozen.with_schema(Schema(frozen.schema.query, {"image": frozen.schema.document["image"]}))
+    first = features_of(images, records, tmp_path / "c", batch_size=4)
     assert seen == [1, 4, 2]  # the width is asked for with a blank image
-    again = cached_features(frozen, records, "image", field, tmp_path, batch_size=4, progress=False)
-    assert seen == [1, 4, 2] and np.array_equal(first, again)
-    assert [path.suffix for path in tmp_path.glob("features-*")] == [".npy"]
+    again = features_of(images, records, tmp_path / "c", batch_size=4)
+    assert seen == [1, 4, 2] and np.array_equal(first["image"], again["image"])
+    assert [path.suffix for path in (tmp_path / "c").iterdir()] == [".npy"]
 
 
 def test_whatever_changes_the_features_changes_the_file(frozen, records, tmp_path, folders, schema):
     def call(encoder=frozen, records=records, name="title", field=None):
-        cached_features(encoder, records, name, field or Field(Modality.text), tmp_path / "c", progress=False)
+        reading = encoder.with_schema(Schema(schema.query, {name: field or Field(Modality.text)}))
+        features_of(reading, records, tmp_path / "c")
         return len(list((tmp_path / "c").iterdir()))
 
     assert call() == 1 and call() == 1
@@ -93,18 +103,52 @@ def test_whatever_changes_the_features_changes_the_file(frozen, records, tmp_pat
 def test_an_interrupted_computation_leaves_nothing(frozen, records, tmp_path, monkeypatch):
     monkeypatch.setattr("gcl.model.features._COPIED_ROWS", 0)  # fails after the distinct rows are written
     with pytest.raises(ValueError):
-        cached_features(frozen, records, "image", frozen.schema.document["image"], tmp_path, progress=False)
-    assert not list(tmp_path.glob("features-*"))
+        features_of(frozen, records, tmp_path / "c")
+    assert not list((tmp_path / "c").iterdir())
 
 
 def test_a_trained_trunk_has_no_features_to_keep(tiny, records, tmp_path):
-    with pytest.raises(ValueError, match="being trained"):
-        cached_features(tiny, records, "image", tiny.schema.document["image"], tmp_path)
+    assert features_of(tiny, records, tmp_path / "c") == {}
+    assert not (tmp_path / "c").exists()
 
 
 def test_no_row_has_the_field(frozen, tmp_path, schema):
     with ShardWriter(tmp_path / "store", "documents", side=schema.document) as writer:
         writer.write("p", {"image": None, "title": "mug", "brand": "a"})
     store = RecordStore(tmp_path / "store", "documents", schema.document)
-    value = cached_features(frozen, store, "image", schema.document["image"], tmp_path, progress=False)
+    value = features_of(frozen, store, tmp_path / "cache")["image"]
     assert value.shape[0] == 1 and value.shape[1] > 1 and not value.any()
+
+
+def test_features_used_longest_ago_make_room_but_never_those_in_use(frozen, records, tmp_path):
+    folder = tmp_path / "cache"
+
+    def entries():
+        return {path.name: path.stat().st_mtime for path in folder.iterdir()}
+
+    whole = features_of(frozen, records, folder, limit=0)
+    assert len(entries()) == len(whole) == 3, "features in use are kept whatever the limit"
+    size = sum(path.stat().st_size for path in folder.iterdir())
+    for number, name in enumerate(sorted(entries())):
+        os.utime(folder / name, (number, number))
+    before = entries()
+    features_of(frozen, records.subset(np.arange(4)), folder, limit=size)
+    gone = before.keys() - entries().keys()
+    assert gone and gone == set(sorted(before, key=before.get)[: len(gone)]), "the least recently used goes first"
+    assert sum(path.stat().st_size for path in folder.iterdir()) <= size
+    features_of(frozen, records.subset(np.arange(4)), folder, limit=0)
+    assert len(entries()) == 3 and not before.keys() & entries().keys()
+
+
+def test_cache_features_is_decided_in_one_place(frozen, records, tmp_path, schema, monkeypatch):
+    reading = frozen.with_schema(Schema({"title": schema.document["title"]}, schema.document))
+    prepared = SimpleNamespace(queries=records, documents=records)
+    config = RunConfig(cache_dir=str(tmp_path))
+    assert set(frozen_features(reading, prepared, config)["document"]) == set(schema.document)
+    config.train.augment = True
+    assert frozen_features(reading, prepared, config)["query"] and not frozen_features(
+        reading, prepared, config, training=True
+    )
+    config.train.augment, config.train.cache_features = False, False
+    monkeypatch.setattr("gcl.run.measurement.cached_features", None)  # nothing is computed or read
+    assert frozen_features(reading, prepared, config) == frozen_features(reading, prepared, config, training=True) == {}

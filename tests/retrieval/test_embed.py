@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,8 +16,8 @@ import torch.distributed as distributed
 from gcl.data.batches.batch import SideReader
 from gcl.data.store.shard_writer import ShardWriter
 from gcl.data.store.store import RecordStore
-from gcl.retrieval.embedding.cache import Cache, embedding_key
-from gcl.retrieval.embedding.embed import embed
+from gcl.files.arrays import ArrayCache
+from gcl.retrieval.embedding.embed import EmbedOptions, embed, embedding_key
 from gcl.retrieval.tasks.task import ListRecords
 from gcl.schema import Field, Schema
 from helpers.tiny_encoder import SCHEMA, documents, picture, tiny_encoder
@@ -33,7 +34,7 @@ def same(left, right) -> bool:
 
 def test_is_what_the_encoder_says(encoder):
     records = documents(11)
-    found = embed(encoder, records, "document", batch_size=4)
+    found = embed(encoder, records, "document", EmbedOptions(batch_size=4))
     assert found.embedding.shape == (11, 2, encoder.width) and found.embedding.dtype == np.float32
     batch = SideReader(records, SCHEMA.document, encoder.preprocess)(np.arange(11))
     encoder.eval()
@@ -52,7 +53,7 @@ def test_leaves_modes_and_randomness_alone(encoder):
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
-    embed(encoder, documents(5), "document", batch_size=2)
+    embed(encoder, documents(5), "document", EmbedOptions(batch_size=2))
     assert torch.equal(torch.rand(3), expected)
     assert {name: module.training for name, module in encoder.named_modules()} == before
     assert not torch.is_inference_mode_enabled()
@@ -71,12 +72,12 @@ def test_rows_of_a_store_are_the_store_s_rows(tmp_path, encoder):
             writer.write(identifier, record)
     store = RecordStore(tmp_path, "documents", SCHEMA.document)
     rows = np.array([7, 2, 11, 3])
-    part = embed(encoder, store.subset(rows), "document", batch_size=4)
-    assert same(part, embed(encoder, records.subset(rows), "document", batch_size=4))
-    assert same(part, embed(encoder, store.subset(rows), "document", batch_size=4, workers=2))
+    part = embed(encoder, store.subset(rows), "document", EmbedOptions(batch_size=4))
+    assert same(part, embed(encoder, records.subset(rows), "document", EmbedOptions(batch_size=4)))
+    assert same(part, embed(encoder, store.subset(rows), "document", EmbedOptions(batch_size=4, workers=2)))
     features = {"title": np.random.default_rng(0).standard_normal((12, 3)).astype(np.float32)}
     with pytest.raises(ValueError, match="trunk is being trained"):  # so the features did arrive
-        embed(encoder, store.subset(rows), "document", features=features)
+        embed(encoder, store.subset(rows), "document", EmbedOptions(features={"document": features}))
     assert len(embed(encoder, store.subset(rows[:0]), "document")) == 0
 
 
@@ -97,15 +98,15 @@ def test_weights(encoder):
 
 
 def test_cache_returns_the_same_bits_without_the_encoder(tmp_path, encoder, monkeypatch):
-    first = embed(encoder, documents(9), "document", cache=tmp_path)
+    first = embed(encoder, documents(9), "document", EmbedOptions(cache=ArrayCache(tmp_path)))
     monkeypatch.setattr(type(encoder), "embed_fields", None)
-    again = embed(encoder, documents(9), "document", cache=tmp_path)
+    again = embed(encoder, documents(9), "document", EmbedOptions(cache=ArrayCache(tmp_path)))
     assert same(first, again) and np.array_equal(first.fused(), again.fused())
-    assert len(list(tmp_path.glob("*.npy"))) == 2
+    assert len(list(tmp_path.glob("*.npy"))) == 1
     for path in tmp_path.glob("*.npy"):
         path.write_bytes(path.read_bytes()[:-7])  # cut by a full disk: made anew
     monkeypatch.undo()
-    assert same(first, embed(encoder, documents(9), "document", cache=tmp_path))
+    assert same(first, embed(encoder, documents(9), "document", EmbedOptions(cache=ArrayCache(tmp_path))))
     assert not list(tmp_path.glob("*.partial"))
 
 
@@ -144,23 +145,25 @@ def test_cache_key_changes_with_everything_that_matters_and_nothing_else(encoder
 def test_what_is_larger_than_memory_may_be_is_mapped_and_has_the_same_bits(tmp_path, encoder):
     """With a limit of 0 bytes everything is: embeddings, parts of them and fused vectors, kept or not."""
     records, rows = documents(21), np.array([20, 3, 7])
-    small = embed(encoder, records, "document", batch_size=4)
-    for place in ({"cache": tmp_path / "kept"}, {"scratch": tmp_path / "scratch"}, {}):
+    small = embed(encoder, records, "document", EmbedOptions(batch_size=4))
+    for place in ({"cache": ArrayCache(tmp_path / "kept")}, {"scratch": tmp_path / "scratch"}, {}):
         for _ in range(2):
-            large = embed(encoder, records, "document", batch_size=4, in_memory=0, **place)
+            large = embed(encoder, records, "document", EmbedOptions(batch_size=4, in_memory=0, **place))
             assert same(small, large) and isinstance(large.embedding, np.memmap)
             assert isinstance(large.fused(), np.memmap) and np.array_equal(large.fused(), small.fused())
             part = large.take(rows)
             assert isinstance(part.embedding, np.memmap) and np.array_equal(part.fused(), small.fused()[rows])
     assert not list((tmp_path / "scratch").iterdir())  # files without a name
-    assert len(list((tmp_path / "kept").iterdir())) == 2  # embedding and present, nothing half finished
+    assert len(list((tmp_path / "kept").iterdir())) == 1  # nothing half finished
 
 
 def test_a_large_corpus_is_never_in_memory_as_a_whole(tmp_path):
     """Growth of this process's own memory while 180 MiB of embeddings are made, fused and searched."""
     code = """
 import sys, numpy as np, torch
-from gcl.retrieval.embedding.embed import embed
+from pathlib import Path
+from gcl.files.arrays import ArrayCache
+from gcl.retrieval.embedding.embed import EmbedOptions, embed
 from gcl.retrieval.tasks.task import ListRecords
 from gcl.retrieval.search.search import search
 from gcl.schema import Field, Schema
@@ -184,7 +187,8 @@ encoder = Wide()
 embed(encoder, records.subset(range(64)), "document")
 search(np.ones((2, 768), np.float32), np.ones((4000, 768), np.float32), 5, rank=np.arange(4000))
 before = anonymous()
-found = embed(encoder, records, "document", batch_size=256, cache=sys.argv[1], in_memory=1 << 20)
+cache = ArrayCache(Path(sys.argv[1]))
+found = embed(encoder, records, "document", EmbedOptions(batch_size=256, cache=cache, in_memory=1 << 20))
 fused = found.fused()
 search(fused[:2], fused, 5, rank=np.arange(60000))
 print(anonymous() - before, found.embedding.nbytes)
@@ -196,25 +200,26 @@ print(anonymous() - before, found.embedding.nbytes)
 
 def test_a_cache_that_has_grown_too_large_forgets_what_was_used_longest_ago(tmp_path, encoder, monkeypatch):
     size = embed(encoder, documents(9), "document").embedding.nbytes
-    cache = Cache(tmp_path, limit=2 * size + 1000)
+    cache = ArrayCache(tmp_path, limit=2 * size + 1000)
     for count in (9, 10, 9):
-        embed(encoder, documents(count), "document", cache=cache)
+        embed(encoder, documents(count), "document", EmbedOptions(cache=cache))
         time.sleep(0.02)
-    embed(encoder, documents(8), "document", cache=cache)
-    assert len(list(tmp_path.glob("*.npy"))) == 4  # two entries of two files
+    embed(encoder, documents(8), "document", EmbedOptions(cache=cache))
+    assert len(list(tmp_path.glob("*.npy"))) == 2
     with monkeypatch.context() as forbidden:
         forbidden.setattr(type(encoder), "embed_fields", None)
-        embed(encoder, documents(9), "document", cache=cache)
+        embed(encoder, documents(9), "document", EmbedOptions(cache=cache))
         with pytest.raises(TypeError):
-            embed(encoder, documents(10), "document", cache=cache)
-    embed(encoder, documents(9), "document", cache=Cache(tmp_path / "none", limit=10))  # larger than all that is kept
+            embed(encoder, documents(10), "document", EmbedOptions(cache=cache))
+    small = ArrayCache(tmp_path / "none", limit=10)  # smaller than the embeddings
+    embed(encoder, documents(9), "document", EmbedOptions(cache=small))
     assert not (tmp_path / "none").exists() or not list((tmp_path / "none").glob("*.npy"))
 
 
 def test_a_cache_that_cannot_be_written_costs_no_result(tmp_path, encoder, caplog):
     (tmp_path / "file").write_text("no folder")
     with caplog.at_level("WARNING", logger="gcl"):
-        found = embed(encoder, documents(5), "document", cache=tmp_path / "file")
+        found = embed(encoder, documents(5), "document", EmbedOptions(cache=ArrayCache(tmp_path / "file")))
     assert same(found, embed(encoder, documents(5), "document"))
     assert "could not be kept" in caplog.text
 
@@ -223,13 +228,13 @@ def one_rank(rank: int, world: int, file: str, cache: str, results) -> None:
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
     distributed.init_process_group("gloo", init_method=f"file://{file}", rank=rank, world_size=world)
     encoder = tiny_encoder()
-    found = [embed(encoder, documents(count), "document", batch_size=4) for count in (14, 3)]
-    found.append(embed(encoder, documents(14), "document", batch_size=4, cache=cache))
-    found.append(embed(encoder, documents(14), "document", batch_size=4, cache=cache))
+    found = [embed(encoder, documents(count), "document", EmbedOptions(batch_size=4)) for count in (14, 3)]
+    found.append(embed(encoder, documents(14), "document", EmbedOptions(batch_size=4, cache=ArrayCache(Path(cache)))))
+    found.append(embed(encoder, documents(14), "document", EmbedOptions(batch_size=4, cache=ArrayCache(Path(cache)))))
     broken = documents(14)
     broken.records[13] = {"image": b"no picture"}  # in the last rank's share
     try:
-        embed(encoder, broken, "document", batch_size=4)
+        embed(encoder, broken, "document", EmbedOptions(batch_size=4))
     except (ValueError, RuntimeError) as error:
         key = embedding_key(encoder, documents(4), SCHEMA.document)
         results.put((key, [(f.embedding, f.present) for f in found], str(error)))
@@ -246,7 +251,7 @@ def test_ranks_get_the_bits_of_one_process(tmp_path, encoder):
     answers = [results.get(timeout=300) for _ in processes]
     for process in processes:
         process.join()
-    alone = [embed(encoder, documents(count), "document", batch_size=4) for count in (14, 3, 14, 14)]
+    alone = [embed(encoder, documents(count), "document", EmbedOptions(batch_size=4)) for count in (14, 3, 14, 14)]
     for key, found, error in answers:
         assert key == embedding_key(encoder, documents(4), SCHEMA.document)  # no trace of a process in it
         assert "id 'd013'" in error

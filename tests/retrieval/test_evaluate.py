@@ -7,7 +7,7 @@ import torch
 from gcl.data.store.shard_writer import ShardWriter
 from gcl.data.store.store import RecordStore
 from gcl.retrieval import evaluate as module
-from gcl.retrieval.embedding.embed import embed
+from gcl.retrieval.embedding.embed import EmbedOptions, embed
 from gcl.retrieval.evaluate import evaluate, result_of
 from gcl.retrieval.metrics.metrics import measure
 from gcl.retrieval.metrics.torchmetric import RetrievalMetrics
@@ -51,15 +51,15 @@ def test_is_embed_search_measure_and_embeds_each_store_once(stores, encoder, mon
     ]
     calls = []
 
-    def counting(encoder, records, side, **options):
+    def counting(encoder, records, side, options):
         calls.append((side, len(records)))
-        return embed(encoder, records, side, **options)
+        return embed(encoder, records, side, options)
 
     monkeypatch.setattr(module, "embed", counting)
-    results = evaluate(encoder, tasks, METRICS, batch_size=16)
+    results = evaluate(encoder, tasks, METRICS, embedding=EmbedOptions(batch_size=16))
     assert calls == [("query", 20), ("document", 60)]
-    everything = embed(encoder, stores[1], "document", batch_size=16).fused()
-    asked = embed(encoder, stores[0], "query", batch_size=16).fused()
+    everything = embed(encoder, stores[1], "document", EmbedOptions(batch_size=16)).fused()
+    asked = embed(encoder, stores[0], "query", EmbedOptions(batch_size=16)).fused()
     for task in tasks:
         score, row = search(asked[task.queries.rows], everything[task.corpus.rows], 20, rank=task.id_ranks)
         values = measure(

@@ -15,7 +15,8 @@ pytest.importorskip("python_multipart", reason="the search page needs the extra:
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from gcl.retrieval.embedding.embed import embed
+from gcl.files.arrays import ArrayCache
+from gcl.retrieval.embedding.embed import EmbedOptions, embed
 from gcl.retrieval.tasks.task import ListRecords
 from gcl.schema import Field, Modality, Schema
 from gcl.serve.app import PICTURE_BYTES, build_app
@@ -173,11 +174,11 @@ def test_titles_come_back_as_they_are(client):
 
 
 def test_fields_are_embedded_once(encoders, readable, tmp_path, monkeypatch):
-    Engine(encoders, readable, cache=tmp_path)
+    Engine(encoders, readable, EmbedOptions(cache=ArrayCache(tmp_path)))
     calls = []
     for encoder in encoders.values():
         monkeypatch.setattr(encoder, "embed_fields", lambda *given, **named: calls.append(given))
-    Engine(encoders, readable, cache=tmp_path)
+    Engine(encoders, readable, EmbedOptions(cache=ArrayCache(tmp_path)))
     assert calls == []
 
 

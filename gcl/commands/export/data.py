@@ -122,13 +122,17 @@ class ExportData:
 
     def _embeddings(self, encoder: Any, folder: Path) -> list[str]:
         from gcl.export.vectors.write import write_embeddings
+        from gcl.retrieval.embedding.embed import EmbedOptions
         from gcl.run.measurement import frozen_features
 
         config, prepared = self.config, self.prepared
         return write_embeddings(
             encoder, {"document": prepared.documents, "query": prepared.queries}, folder, self.wanted,
-            data=prepared.fingerprint, batch_size=config.evaluate.batch_size, workers=config.train.workers,
-            features=frozen_features(encoder, prepared, config.cache_dir, workers=config.train.workers), progress=True,
+            data=prepared.fingerprint,
+            options=EmbedOptions(
+                config.evaluate.batch_size, config.train.workers, progress=True,
+                features=frozen_features(encoder, prepared, config),
+            ),
         )  # fmt: skip
 
     def _time(self, encoder: Any, folder: Path, formats: list[str]) -> None:

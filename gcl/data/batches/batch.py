@@ -48,8 +48,8 @@ class PairBatch(NamedTuple):
     step: int
 
 
-class Preprocess(Protocol):
-    """What a model asks of its input. It may also have `augment(bytes, rng) -> uint8 [3, S, S]` for training images."""
+class Transform(Protocol):
+    """How a model reads its input. It may also have `augment(bytes, rng) -> uint8 [3, S, S]` for training images."""
 
     def image(self, data: bytes) -> Tensor: ...  # uint8 [3, S, S]
     def text(self, texts: list[str]) -> Tensor: ...  # int64 [n, L]
@@ -61,7 +61,7 @@ class TextCache:
     The ids lie in one table, so a batch is one fancy index. Pickling leaves the contents behind.
     """
 
-    def __init__(self, preprocess: Preprocess, capacity: int = 1 << 15) -> None:
+    def __init__(self, preprocess: Transform, capacity: int = 1 << 15) -> None:
         self.preprocess, self.capacity = preprocess, capacity
         self._slot: OrderedDict[str, int] = OrderedDict()
         self._table: Tensor | None = None
@@ -105,7 +105,7 @@ class SideReader:
         self,
         store: Records,
         side: Mapping[str, Field],
-        preprocess: Preprocess,
+        preprocess: Transform,
         features: Mapping[str, np.ndarray] | None = None,
     ) -> None:
         self.store, self.side, self.preprocess = store, dict(side), preprocess

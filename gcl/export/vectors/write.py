@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,8 @@ from gcl.data.store.vector_files import VectorWriter, about_vectors, vector_rows
 from gcl.errors import ConfigError, nearest
 from gcl.export.vectors.index import build_index, check_kind
 from gcl.model.dual_encoder import DualEncoder
-from gcl.retrieval.embedding.cache import model_hash, preprocess_hash
-from gcl.retrieval.embedding.embed import FieldEmbeddings, embed, field_weights
+from gcl.model.fingerprint import fingerprint, model_hash
+from gcl.retrieval.embedding.embed import DEFAULTS, EmbedOptions, FieldEmbeddings, embed, field_weights
 from gcl.schema import Modality, SideName
 
 logger = logging.getLogger("gcl")
@@ -69,15 +69,12 @@ def write_embeddings(
     wanted: Wanted = Wanted(),
     *,
     data: str = "",
-    batch_size: int = 64,
-    workers: int = 0,
-    features: Mapping[SideName, Mapping[str, np.ndarray]] | None = None,
-    progress: bool = False,
+    options: EmbedOptions = DEFAULTS,
 ) -> list[str]:
     """Writes folder/embeddings; returns notes for the card. Memory does not grow with the number of records.
 
     sides: {"document": records, "query": records}; the queries are written if they are asked for.
-    data: the prepared catalog's fingerprint. batch_size, workers, features: as in `gcl.retrieval.embedding.embed`.
+    data: the prepared catalog's fingerprint. options: how records are embedded.
     Raises ValueError, before anything is embedded, where records have no field to be fused.
     """
     wanted.check()
@@ -89,8 +86,7 @@ def write_embeddings(
     model, notes = model_hash(encoder), []
     for side in chosen:
         about = _about(encoder, side, wanted, model, data)
-        options = {"batch_size": batch_size, "workers": workers, "features": (features or {}).get(side)}
-        files = _write_side(encoder, sides[side], side, out, wanted, about, options, progress)
+        files = _write_side(encoder, sides[side], side, out, wanted, about, options)
         notes.append(
             f"embeddings/{files[0].name}{' and following' if len(files) > 1 else ''}: {len(sides[side]):,} "
             f"{_plural(side)}, {_told(encoder, side, wanted)}, {wanted.dtype}, {encoder.width} numbers, cosine."
@@ -103,7 +99,7 @@ def write_embeddings(
 
 def _write_side(
     encoder: DualEncoder, records: Records, side: SideName, out: Path, wanted: Wanted, about: dict[str, Any],
-    options: dict[str, Any], progress: bool,
+    options: EmbedOptions,
 ) -> list[Path]:  # fmt: skip
     parts = max(1, math.ceil(len(records) / wanted.rows))
     files = []
@@ -121,22 +117,26 @@ def _write_side(
         with VectorWriter(
             out / name, columns, encoder.width, dtype=wanted.dtype, texts=side == "query", about=said
         ) as writer:
-            for ids, texts, embedded in _chunks(encoder, records, side, rows, options, progress):
+            for ids, texts, embedded in _chunks(encoder, records, side, rows, options):
                 writer.write(ids, texts=texts, **_columns(embedded, columns, wanted, weights))
     return files
 
 
 def _chunks(
-    encoder: DualEncoder, records: Records, side: SideName, rows: np.ndarray, options: dict[str, Any], progress: bool
+    encoder: DualEncoder, records: Records, side: SideName, rows: np.ndarray, options: EmbedOptions
 ) -> Iterator[tuple[Sequence[str], list[str] | None, FieldEmbeddings]]:
     starts: Any = range(0, len(rows), _CHUNK)
-    if progress:
+    if options.progress:
         from tqdm import tqdm
 
         starts = tqdm(starts, desc=f"embedding, {_CHUNK:,} of {_plural(side)} at a time", disable=len(starts) < 2)
     for start in starts:
         part = records.subset(rows[start : start + _CHUNK])
-        yield part.ids, _texts(part) if side == "query" else None, embed(encoder, part, side, **options)
+        yield (
+            part.ids,
+            _texts(part) if side == "query" else None,
+            embed(encoder, part, side, replace(options, progress=False)),
+        )
 
 
 def _columns(embedded: FieldEmbeddings, columns: list[str], wanted: Wanted, weights: np.ndarray) -> dict[str, Any]:
@@ -177,7 +177,7 @@ def _about(encoder: DualEncoder, side: SideName, wanted: Wanted, model: str, dat
         "format": 1, "side": side, "content": wanted.content, "dtype": wanted.dtype, "width": encoder.width,
         "normalized": True, "metric": "cosine (equal to the inner product)", "model_sha256": model,
         "model": encoder.origin.name if encoder.origin else None, "data_fingerprint": data,
-        "preprocess_sha256": preprocess_hash(encoder.preprocess, fields),
+        "preprocess_sha256": fingerprint(encoder.preprocess, fields),
         "fields": {
             name: {"modality": field.modality.value, "prompt": field.prompt, "weight": float(weight)}
             for (name, field), weight in zip(fields.items(), weights, strict=True)

@@ -1,16 +1,22 @@
-"""The one path from records to embeddings: validation while training, the final evaluation and export all call `embed`.
+"""From records to embeddings, the one way: validation during training, the final evaluation, search and export call
+`embed`.
 
-Rows are embedded in fixed blocks of `batch_size` consecutive records. Ranks share the blocks, so every block has the
-same contents, and therefore the same bits, on any number of ranks.
+1. The key: a digest of everything the embeddings depend on. Found in the cache, they are mapped from it.
+2. Otherwise the rows are cut into blocks of `batch_size` consecutive records. Ranks share the blocks, so every block
+   has the same contents, and therefore its embeddings the same bits, on any number of ranks.
+3. Each block is read, turned into tensors and embedded field by field: [n, F, D].
+4. Every rank gets the others' blocks, and the cache the whole array: [M, F, D].
+5. `FieldEmbeddings.fused` makes one vector of each record's fields, for any field weights: [M, D].
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import torch
@@ -19,13 +25,15 @@ from torch import nn
 from gcl.data.batches.batch import Features, RowsDataset, SideBatch, SideReader
 from gcl.data.batches.loader import Watch, WatchedLoader
 from gcl.data.store.records import Records
-from gcl.distributed.ranks import agree, fill_from_ranks, share, world
+from gcl.distributed.ranks import agree, fill_from_ranks, gather_objects, share, world
+from gcl.files.arrays import IN_MEMORY, Allocate, ArrayCache, blank
+from gcl.files.progress import counted
+from gcl.model.dual_encoder import DualEncoder
+from gcl.model.fingerprint import fingerprint, model_hash, records_hash
 from gcl.model.fusion import fuse
-from gcl.retrieval.embedding import cache as cached
-from gcl.retrieval.embedding.cache import Allocate, Cache
-from gcl.retrieval.embedding.memmap import IN_MEMORY, blank
 from gcl.schema import Field, SideName
 
+_FORMAT = "gcl-embedding-3"
 _FUSE_ROWS = 2048  # rows fused at once: bounds the memory of the intermediate
 
 
@@ -33,7 +41,7 @@ _FUSE_ROWS = 2048  # rows fused at once: bounds the memory of the intermediate
 class FieldEmbeddings:
     """embedding[M, F, D] float32 unit vectors (0 where absent), present[M, F] bool, and the fields they belong to.
 
-    What is made of them lies in memory up to `in_memory` bytes, beyond that in a nameless file of the folder `scratch`.
+    Arrays made of them are in memory up to `in_memory` bytes, beyond that in a nameless file in the folder `scratch`.
     """
 
     embedding: np.ndarray
@@ -90,108 +98,174 @@ def field_weights(side: Mapping[str, Field], weights: Mapping[str, float] | Sequ
     return np.asarray(weights, dtype=np.float32)
 
 
+@dataclass(frozen=True)
+class EmbedOptions:
+    """How records are embedded. Only `batch_size`, `device`, `autocast` and `features` can change the result, and only
+    by rounding."""
+
+    batch_size: int = 64
+    """Records of one block, the unit that is read, computed and shared among ranks."""
+    workers: int = 0
+    """Processes that read and decode; 0 reads in this one."""
+    device: torch.device | str | None = None
+    """Where to compute; the encoder is moved there. None: where the encoder is."""
+    autocast: torch.dtype | None = None
+    """Type of the matrix products; None: as they come. The embeddings are float32 in any case."""
+    features: Mapping[SideName, Mapping[str, np.ndarray]] = field(default_factory=dict)
+    """{side: {field: a frozen trunk's cached output [rows, E], one row per record of the whole store}}."""
+    cache: ArrayCache | None = None
+    """Where embeddings are kept, by content; None keeps nothing."""
+    scratch: Path | None = None
+    """Folder from which embeddings that are not kept are mapped if they have more than `in_memory` bytes, so that they
+    never are in memory as a whole. None: the cache's folder, or the system's for temporary files."""
+    in_memory: int = IN_MEMORY
+    """Bytes of the largest array that is held in memory."""
+    progress: bool = False
+    """Whether a progress bar is shown."""
+
+
+DEFAULTS = EmbedOptions()
+
+
 @runtime_checkable
 class EmbedsRecords(Protocol):
-    """What brings embeddings instead of making them (`given.GivenEmbeddings`)."""
+    """What brings embeddings instead of computing them (`precomputed.GivenEmbeddings`)."""
 
     def embed_records(self, records: Records, side: SideName) -> FieldEmbeddings: ...
 
 
 def embed(
-    encoder: nn.Module | EmbedsRecords,
-    records: Records,
-    side: SideName,
-    *,
-    batch_size: int = 64,
-    workers: int = 0,
-    device: torch.device | str | None = None,
-    features: Mapping[str, np.ndarray] | None = None,
-    autocast: torch.dtype | None = None,
-    cache: Cache | str | Path | None = None,
-    scratch: str | Path | None = None,
-    in_memory: int = IN_MEMORY,
-    progress: bool = False,
+    encoder: DualEncoder | EmbedsRecords, records: Records, side: SideName, options: EmbedOptions = DEFAULTS
 ) -> FieldEmbeddings:
     """Embeds every field of every record.
 
-    encoder: has `schema`, `preprocess`, `width` and `embed_fields(SideBatch, side) -> [B, F, D]` (a DualEncoder).
-        It is put into eval mode and back, and moved to `device` if one is given. Or embeddings that are there already,
-        of which the records' are taken and everything below is left aside.
-    features: cached outputs of frozen trunks by field, one row a record of the whole store.
-    autocast: compute in this type; the result is float32 in any case.
-    cache: a folder to keep embeddings in, by content (see `cache`).
-    scratch: where embeddings of more than `in_memory` bytes are mapped from that are not kept; by default the cache's
-        folder or the system's own for temporary files. They are never in memory as a whole.
+    encoder: a DualEncoder, or a module that has its `schema`, `preprocess`, `width` and `embed_fields`. It is put into
+        eval mode and back. Of what brings embeddings the records' are taken, and no option applies.
     """
     if isinstance(encoder, EmbedsRecords):
         return encoder.embed_records(records, side)
-    fields = encoder.schema.side(side)
-    target = torch.device(device) if device is not None else next(encoder.parameters()).device
-    # Features and token caches belong to the whole store, of which `records` may be some rows.
-    store, rows = getattr(records, "store", records), records.rows
-    context = torch.autocast(target.type, dtype=autocast) if autocast is not None else nullcontext()
-
-    cache = Cache(Path(cache)) if isinstance(cache, (str, Path)) else cache
-    scratch = Path(scratch) if scratch is not None else cache.folder if cache is not None else None
-
-    def make(allocate: Allocate) -> tuple[np.ndarray, np.ndarray]:
-        reader = SideReader(store, fields, encoder.preprocess, features)
-        blocks = [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
-        with evaluating(encoder, target), torch.inference_mode(), context:
-            return _embed_blocks(
-                encoder, RowsDataset(reader, blocks), side, target, allocate, workers=workers, progress=progress
-            )
+    fields, features = encoder.schema.side(side), options.features.get(side, {})
+    device = torch.device(options.device or next(encoder.parameters()).device)
+    scratch = options.scratch or (None if options.cache is None else options.cache.folder)
 
     def key() -> str:
-        return cached.embedding_key(
-            encoder, records, fields, block=batch_size, autocast=_computed_in(target, autocast), device=target.type,
-            features=sorted(features or {}),
+        return embedding_key(
+            encoder, records, fields, block=options.batch_size, autocast=_computed_in(device, options.autocast),
+            device=device.type, features=sorted(features),
         )  # fmt: skip
 
-    if cache is None:
-        found = make(lambda shape: blank(shape, folder=scratch, in_memory=in_memory))
+    def make(allocate: Allocate) -> np.ndarray:
+        # Features and token caches belong to the whole store, of which `records` may be some rows.
+        reader = SideReader(getattr(records, "store", records), fields, encoder.preprocess, features)
+        rows, size = records.rows, options.batch_size
+        dataset = RowsDataset(reader, [rows[start : start + size] for start in range(0, len(rows), size)])
+        context = nullcontext() if options.autocast is None else torch.autocast(device.type, dtype=options.autocast)
+        with evaluating(encoder, device), torch.inference_mode(), context:
+            return _embed_blocks(encoder, dataset, side, device, allocate, options)
+
+    if options.cache is None:
+        embedding = make(_blank_in(scratch, options.in_memory))
     else:
-        found = cached.kept(cache, len(rows), key, make, in_memory=in_memory)
-    return FieldEmbeddings(*found, fields, scratch, in_memory)
+        embedding = _through_cache(options.cache, len(records), key, make, options.in_memory)
+    columns = [list(records.side).index(name) for name in fields]
+    present = records.present(np.arange(len(records)))[:, columns]
+    return FieldEmbeddings(embedding, present, fields, scratch, options.in_memory)
+
+
+def embedding_key(encoder: DualEncoder, records: Records, side: Mapping[str, Field], **arithmetic: Any) -> str:
+    """The name of these embeddings: SHA-256 over the model, its preprocessing, the side's fields (modality, prompt),
+    every record's content and the arithmetic. Weights of fields are applied after the fields are embedded, and no
+    embedding depends on temperature and bias.
+
+    arithmetic: what changes the last bits (block, type, device).
+    """
+    parts = [
+        _FORMAT,
+        torch.__version__,
+        model_hash(encoder),
+        fingerprint(encoder.preprocess, side),
+        repr([(name, spec.modality.value, spec.prompt) for name, spec in side.items()]),
+        records_hash(records, side),
+        repr(sorted(arithmetic.items())),
+    ]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
 def _computed_in(device: torch.device, autocast: torch.dtype | None) -> str:
-    """The type of the matrix products: what is asked for, or what a trainer around us has switched on."""
+    """The type of the matrix products: the one asked for, or the one that a surrounding trainer has switched on."""
     if autocast is None and torch.is_autocast_enabled(device.type):
         autocast = torch.get_autocast_dtype(device.type)
     return str(autocast)
 
 
+def _blank_in(folder: Path | None, in_memory: int) -> Allocate:
+    return lambda shape: blank(shape, folder=folder, in_memory=in_memory)
+
+
+def _through_cache(
+    cache: ArrayCache,
+    rows: int,
+    key: Callable[[], str],
+    make: Callable[[Allocate], np.ndarray],
+    in_memory: int,
+) -> np.ndarray:
+    """What `make` returns, out of the cache if it is there, otherwise made and put there.
+
+    Ranks decide together: the first one looks, and either all of them load or all take part in making.
+    """
+    rank, _ = world()
+    name, embedding, error = "", None, None
+    if rank == 0:
+        try:
+            name = key()
+            embedding = cache.load(name, rows)
+        except Exception as caught:
+            error = caught
+    agree(error)
+    name, hit = gather_objects((name, embedding is not None))[0]
+    if not hit:
+        # Every rank ends up with the whole array; the first one's is kept.
+        return cache.make(name, make, in_memory=in_memory) if rank == 0 else make(_blank_in(cache.folder, in_memory))
+    if rank != 0:
+        embedding = cache.load(name, rows)
+    if embedding is None:
+        error = FileNotFoundError(f"The cache {cache.folder} must be visible to every rank.")
+    agree(error)
+    assert embedding is not None
+    return embedding
+
+
 def _embed_blocks(
-    encoder: nn.Module, dataset: RowsDataset, side: SideName, device: torch.device, allocate: Allocate, *,
-    workers: int, progress: bool,
-) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
-    """embedding[M, F, D], present[M, F] of all blocks; each rank computes its share of them, every rank gets all."""
+    encoder: DualEncoder,
+    dataset: RowsDataset,
+    side: SideName,
+    device: torch.device,
+    allocate: Allocate,
+    options: EmbedOptions,
+) -> np.ndarray:
+    """embedding[M, F, D] of all blocks; each rank computes its share of them, every rank gets all."""
     rank, ranks = world()
     ends = np.cumsum([0] + [len(rows) for rows in dataset.row_blocks]).tolist()
-    fields = len(encoder.schema.side(side))
-    present = np.zeros((ends[-1], fields), dtype=bool)
     mine, error = share(len(dataset), rank, ranks), None
     embedding = np.empty(0, dtype=np.float32)
     try:
-        embedding = allocate((ends[-1], fields, int(encoder.width)))
+        embedding = allocate((ends[-1], len(encoder.schema.side(side)), int(encoder.width)))
         loader = WatchedLoader(
-            dataset, batch_size=None, sampler=list(mine), num_workers=min(workers, len(mine)), collate_fn=_as_it_is,
-            pin_memory=device.type == "cuda", generator=torch.Generator(),  # or it draws from the training's randomness
+            dataset, batch_size=None, sampler=list(mine), num_workers=min(options.workers, len(mine)),
+            collate_fn=unchanged, pin_memory=device.type == "cuda",
+            generator=torch.Generator(),  # or it draws from the training's randomness
         )  # fmt: skip
+        shown = counted(mine, f"embedding, {side}", shown=options.progress and rank == 0, unit="block")
         with Watch(loader, dataset.place, what="Block", rank=rank):
-            for block, batch in zip(_counted(mine, progress and rank == 0, side), loader, strict=True):
-                rows = slice(ends[block], ends[block + 1])
-                embedding[rows] = encoder.embed_fields(to_device(batch, device), side).float().cpu().numpy()
-                present[rows] = batch.present.numpy()
+            for block, batch in zip(shown, loader, strict=True):
+                fields = encoder.embed_fields(to_device(batch, device), side)  # [n, F, D]
+                embedding[ends[block] : ends[block + 1]] = fields.float().cpu().numpy()
     except Exception as caught:
         error = caught
-    agree(error)
+    agree(error)  # before any rank waits for the others' blocks
     shares = [share(len(dataset), other, ranks) for other in range(ranks)]
-    owned = [range(ends[blocks.start], ends[blocks.stop]) for blocks in shares]
-    fill_from_ranks(embedding, owned)
-    fill_from_ranks(present.view(np.uint8), owned)
-    return embedding, present
+    fill_from_ranks(embedding, [range(ends[blocks.start], ends[blocks.stop]) for blocks in shares])
+    return embedding
 
 
 @contextmanager
@@ -221,14 +295,9 @@ def to_device(batch: SideBatch, device: torch.device) -> SideBatch:
     return SideBatch(fields, batch.present.to(device, non_blocking=True))
 
 
-def _as_it_is(batch: SideBatch) -> SideBatch:
+Batch = TypeVar("Batch")
+
+
+def unchanged(batch: Batch) -> Batch:
+    """For a DataLoader whose dataset makes whole batches."""
     return batch
-
-
-def _counted(blocks: range, progress: bool, side: str) -> Iterator[int]:
-    if not progress:
-        yield from blocks
-        return
-    from tqdm import tqdm
-
-    yield from tqdm(blocks, desc=f"embedding, {side}", unit="block")

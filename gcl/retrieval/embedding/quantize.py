@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from gcl.retrieval.embedding.memmap import blank
+from gcl.files.arrays import blank
 
 KINDS = ("float32", "int8", "binary", "binary both")
 _ROWS = 4096

@@ -17,10 +17,11 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from gcl.data.batches.batch import SideBatch
 from gcl.data.importers.benchmark_set import PublishedSet
+from gcl.files.arrays import blank
+from gcl.files.progress import counted
 from gcl.model.dual_encoder import DualEncoder
 from gcl.model.fusion import fuse
-from gcl.retrieval.embedding.embed import evaluating, to_device
-from gcl.retrieval.embedding.memmap import blank
+from gcl.retrieval.embedding.embed import evaluating, to_device, unchanged
 from gcl.retrieval.search.search import search
 
 _MOST_UNREADABLE = 1000
@@ -98,11 +99,13 @@ def embed_pictures(
     vector = blank((source.rows, int(encoder.width)), folder=scratch)
     weight, unreadable = torch.ones(1), []
     batches = DataLoader(
-        _Pictures(source, encoder, column, batch_size), batch_size=None, collate_fn=_as_it_is,
+        _Pictures(source, encoder, column, batch_size), batch_size=None, collate_fn=unchanged,
         num_workers=min(workers, len(source.groups)), generator=torch.Generator(),
     )  # fmt: skip
     with evaluating(encoder, device), torch.inference_mode():
-        for rows, batch, bad in _counted(islice(batches, most), source.rows, progress):
+        for rows, batch, bad in counted(
+            islice(batches, most), "embedding", shown=progress, total=source.rows, unit="image", size=_images_of
+        ):
             unreadable += bad
             if len(unreadable) > _MOST_UNREADABLE:
                 raise ValueError(
@@ -115,17 +118,6 @@ def embed_pictures(
     return Streamed(vector, np.array(sorted(unreadable), dtype=np.int64))
 
 
-def _as_it_is(batch):
-    return batch
-
-
-def _counted(batches, rows: int, progress: bool):
-    if not progress:
-        yield from batches
-        return
-    from tqdm import tqdm
-
-    with tqdm(total=rows, desc="embedding", unit="picture") as bar:
-        for found in batches:
-            yield found
-            bar.update(len(found[0]) + len(found[2]))
+def _images_of(item: tuple[list[int], SideBatch | None, list[int]]) -> int:
+    rows, _, unreadable = item
+    return len(rows) + len(unreadable)
