@@ -23,6 +23,32 @@ from typing import Any
 MISSING: Any = "???"  # what OmegaConf calls a value that a YAML or the command line must give
 
 
+class Choice(str, Enum):
+    """A setting that has a few possible values: `Resize("squash")` is one of them or raises ValueError with all.
+
+    A member equals and prints as its value.
+
+    >>> class Resize(Choice):
+    ...     squash = "squash"
+    ...     longest = "longest"
+    >>> Resize("longest") is Resize.longest, Resize.longest == "longest", f"{Resize.longest}"
+    (True, True, 'longest')
+    >>> Resize("crop")
+    Traceback (most recent call last):
+    ...
+    ValueError: 'crop' is not one of squash, longest.
+    """
+
+    @classmethod
+    def _missing_(cls, value: object) -> Choice:
+        raise ValueError(f"{value!r} is not one of {', '.join(member.value for member in cls)}.")
+
+    def __str__(self) -> str:
+        return self.value
+
+    __format__, __hash__ = str.__format__, str.__hash__
+
+
 class Kind(Enum):
     """How the command line may write a field, where that is not obvious from its type."""
 
