@@ -17,6 +17,7 @@ from gcl.distributed.ranks import max_over_ranks
 from gcl.errors import ConfigError
 from gcl.lit.encode import rows_of
 from gcl.lit.sharded import ShardedStrategy
+from gcl.lit.step_log import steps_of
 
 logger = logging.getLogger(__name__)
 _PROBE = 16  # rows whose activations are counted on a CPU
@@ -36,7 +37,7 @@ class FitMicroBatch(Callback):
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         if isinstance(trainer.strategy, ShardedStrategy):
             raise ConfigError("train.micro_batch=auto cannot try what fits under trainer=fsdp: give a number of rows.")
-        batch: PairBatch = trainer.train_dataloader.dataset[trainer.datamodule.steps.first]
+        batch: PairBatch = trainer.train_dataloader.dataset[steps_of(trainer).first]
         batch = trainer.strategy.batch_to_device(batch, dataloader_idx=0)
         sides = {"query": batch.query, "document": batch.document}
         rows = max(len(side.present) for side in sides.values())

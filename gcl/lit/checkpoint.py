@@ -18,6 +18,8 @@ from lightning.pytorch.plugins.io import CheckpointIO
 from gcl.data.store.shard_writer import synchronize
 from gcl.distributed.ranks import gather_objects
 from gcl.lit.curve import CurveLogger
+from gcl.lit.lightning_internals import continue_epoch, progress
+from gcl.lit.step_log import steps_of
 
 
 class _HashingFile:
@@ -162,14 +164,14 @@ def save_together(trainer: pl.Trainer, path: Path) -> None:
 
 def at_optimizer_step(trainer: pl.Trainer) -> bool:
     """Whether the batch that just ended made an optimiser step; accumulated gradients are in no checkpoint."""
-    progress = trainer.fit_loop.epoch_loop.batch_progress
-    return progress.is_last_batch or progress.current.ready % trainer.accumulate_grad_batches == 0
+    position = progress(trainer)
+    return position.is_last or position.begun % trainer.accumulate_grad_batches == 0
 
 
 def validation_due(trainer: pl.Trainer) -> bool:
     """Whether a validation follows the batch that just ended."""
-    progress = trainer.fit_loop.epoch_loop.batch_progress
-    return progress.is_last_batch or progress.current.ready % trainer.val_check_batch == 0
+    position, every = progress(trainer), trainer.val_check_batch
+    return position.is_last or (every is not None and position.begun % every == 0)
 
 
 class BestAndLast(Checkpoint):
@@ -198,7 +200,7 @@ class BestAndLast(Checkpoint):
         return self.folder / "best.ckpt"
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
-        if trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
+        if progress(trainer).is_last:
             trainer.should_stop = True  # Lightning then validates, also where the interval does not end here
         elif self.every and at_optimizer_step(trainer) and trainer.global_step % self.every == 0:
             if not validation_due(trainer):
@@ -224,10 +226,8 @@ class BestAndLast(Checkpoint):
             trainer.should_stop = True
 
     def on_load_checkpoint(self, trainer: pl.Trainer, module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
-        """A run that had ended goes on where it was given more steps."""
-        progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
-        if progress["current"]["completed"] < trainer.datamodule.steps.total:
-            progress["is_last_batch"] = False
+        """A run that had ended continues if it was given more steps."""
+        continue_epoch(checkpoint, steps_of(trainer).total)
 
     def state_dict(self) -> dict[str, Any]:
         return {

@@ -14,6 +14,8 @@ import lightning.pytorch as pl
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
+from gcl.lit.lightning_internals import logged_step, pending_log
+
 
 class CurveLogger(Logger):
     """One row a call, one column a metric; written at every `save`, whole, beside and renamed when a column is new."""
@@ -49,14 +51,12 @@ class CurveLogger(Logger):
 
         A run killed in between would otherwise never have that row: it goes on behind the step.
         """
-        if not trainer._logger_connector.should_update_logs:
-            return
-        found = trainer._logger_connector.metrics["log"]
-        row = {name: float(value) for name, value in found.items()} | {"epoch": trainer.current_epoch}
-        step = trainer.fit_loop.epoch_loop._batches_that_stepped
-        self.log_metrics(row, step)
-        self._ahead = step, set(row)
-        self.save()
+        values = pending_log(trainer)
+        if values is not None:
+            row, step = values | {"epoch": trainer.current_epoch}, logged_step(trainer)
+            self.log_metrics(row, step)
+            self._ahead = step, set(row)
+            self.save()
 
     @rank_zero_only
     def cut(self, first: int) -> None:

@@ -1,42 +1,30 @@
-"""The LightningDataModule: a plan's global batches in order, and one validation item per part."""
+"""The LightningDataModule: a plan's global batches in order, and one item per part for validation and test."""
 
 from __future__ import annotations
 
 import logging
 import signal
-from collections.abc import Iterator
 from typing import Any
 
 import lightning.pytorch as pl
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader, Dataset
 
 from gcl.data.batches.batch import PairDataset, SideReader
 from gcl.data.batches.loader import WatchedLoader
-from gcl.data.batches.plan import Plan
+from gcl.data.batches.order import BatchOrder
 from gcl.data.store.prepared import Pairs
+from gcl.lit.lightning_internals import end_workers, progress
 from gcl.lit.signals import SIGNALS
+from gcl.lit.step_log import Steps
 
 logger = logging.getLogger(__name__)
 
 
-class Steps(Sampler[int]):
-    """Global steps first, first + 1, … total - 1; its length is always the whole run's."""
-
-    def __init__(self, total: int) -> None:
-        self.first = 0
-        self.total = total
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(range(self.first, self.total))
-
-    def __len__(self) -> int:
-        return self.total
-
-
 class PairData(pl.LightningDataModule):
-    """Feeds a run of `steps` global batches. State is the plan's: resuming continues at its position.
+    """Feeds a run of `steps` global batches. Its state is the plan's: resuming continues at its position.
 
-    may_change: a checkpoint of another plan is taken, too; its run goes on at the same step with this plan's batches.
+    may_change: a checkpoint of another plan is accepted, too; its run continues at the same step with this plan's
+        batches.
 
     To Lightning the run is one long epoch: the plan knows epochs, so world size and workers never enter the count.
     """
@@ -44,7 +32,7 @@ class PairData(pl.LightningDataModule):
     def __init__(
         self,
         pairs: Pairs,
-        plan: Plan,
+        plan: BatchOrder,
         *,
         query: SideReader,
         document: SideReader,
@@ -54,17 +42,14 @@ class PairData(pl.LightningDataModule):
         may_change: bool = False,
     ) -> None:
         super().__init__()
-        self.may_change = may_change
-        self.pairs = pairs
-        self.plan = plan
-        self.query = query
-        self.document = document
-        self.workers = workers
-        self.augment = augment
+        self.pairs, self.plan = pairs, plan
+        self.query, self.document = query, document
         self.steps = Steps(steps)
+        self.workers, self.augment, self.may_change = workers, augment, may_change
         self._loader: WatchedLoader | None = None
 
     def train_dataloader(self) -> DataLoader:
+        assert self.trainer is not None
         dataset = PairDataset(
             self.pairs,
             self.plan,
@@ -87,10 +72,10 @@ class PairData(pl.LightningDataModule):
         return self._loader
 
     def val_dataloader(self) -> DataLoader:
-        return DataLoader(["dev"], batch_size=None)
+        return DataLoader(_OnePart("dev"), batch_size=None)
 
     def test_dataloader(self) -> DataLoader:
-        return DataLoader(["test"], batch_size=None)
+        return DataLoader(_OnePart("test"), batch_size=None)
 
     def teardown(self, stage: str) -> None:
         self._end_workers()
@@ -99,17 +84,12 @@ class PairData(pl.LightningDataModule):
         self._end_workers()
 
     def _end_workers(self) -> None:
-        """They ignore SIGTERM, by which Python would end them at exit and then wait."""
-        batches = getattr(self._loader, "_iterator", None)
-        if batches is not None:
-            batches._shutdown_workers()
-            for worker in batches._workers:
-                if worker.is_alive():
-                    worker.kill()
-            self._loader._iterator = None
+        if self._loader is not None:
+            end_workers(self._loader)
 
     def state_dict(self) -> dict[str, Any]:
-        step = self.trainer.fit_loop.epoch_loop.batch_progress.current.processed
+        assert self.trainer is not None
+        step = progress(self.trainer).processed
         return {**self.plan.state(step), "step": step}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -118,6 +98,26 @@ class PairData(pl.LightningDataModule):
             logger.info("From step %d on the batches are those of the changed settings.", state["step"])
         else:
             self.steps.first = self.plan.step_of(state)
+
+
+class _OnePart(Dataset[str]):
+    """The name of a part, "dev" or "test", as the only item of a data set.
+
+    Measuring is one call for a whole part (embed, search, measure), which shares the records among the ranks itself.
+    It goes through a Lightning loop all the same, because that puts the model on its device, under the strategy and
+    precision of the run, and makes every rank take part: one item makes every rank call the step exactly once.
+    """
+
+    def __init__(self, part: str) -> None:
+        self.part = part
+
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, index: int) -> str:
+        if index:
+            raise IndexError(index)
+        return self.part
 
 
 def _ignore_signals(worker: int) -> None:

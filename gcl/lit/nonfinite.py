@@ -15,7 +15,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 
 from gcl.lit.signals import Interruption
-from gcl.lit.step_log import keep_before
+from gcl.lit.step_log import keep_before, steps_of
 
 Policy = Literal["stop", "skip", "rollback"]
 _WARM = 8  # a median of fewer steps says little
@@ -67,7 +67,7 @@ class Guard(Callback):
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         self._steps = []
         if trainer.is_global_zero:
-            first = trainer.datamodule.steps.first
+            first = steps_of(trainer).first
             keep_before(self.folder / "spikes.jsonl", lambda line: json.loads(line)["step"] < first)
 
     def on_train_batch_start(self, trainer: pl.Trainer, module: pl.LightningModule, batch: Any, idx: int) -> None:

@@ -11,6 +11,7 @@ from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import nn
 
 from gcl.distributed.ranks import world
+from gcl.lit.lightning_internals import share_data_among_all_ranks
 from gcl.model.dual_encoder import DualEncoder
 
 
@@ -24,7 +25,7 @@ class ShardedStrategy(ModelParallelStrategy):
         super().__init__(tensor_parallel_size=1, save_distributed_checkpoint=False)
 
     def setup_environment(self) -> None:
-        self._data_parallel_size = self.num_nodes * self.num_processes
+        share_data_among_all_ranks(self, self.num_nodes * self.num_processes)
         super().setup_environment()
 
 

@@ -91,18 +91,6 @@ class Interruption(Checkpoint):
             raise Interrupted(self.agreed, trainer.global_step)
 
 
-class NoSignals:
-    """In the place of Lightning's signal connector: registers nothing."""
-
-    received_sigterm = False
-
-    def register_signal_handlers(self) -> None:
-        pass
-
-    def teardown(self) -> None:
-        pass
-
-
 def requeue(environment: Mapping[str, str] = os.environ) -> str | None:
     """Puts this SLURM job back into the queue and returns its number; None where there is no job or SLURM refuses."""
     job = environment.get("SLURM_JOB_ID")

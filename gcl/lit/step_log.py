@@ -4,17 +4,37 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback
+from torch.utils.data import Sampler
 
 from gcl.data.batches.batch import PairBatch
 from gcl.lit.curve import CurveLogger
 
 HEADER = "step,epoch,pairs,loss\n"
+
+
+class Steps(Sampler[int]):
+    """Global steps first, first + 1, … total - 1; its length is always the whole run's."""
+
+    def __init__(self, total: int) -> None:
+        self.first = 0
+        self.total = total
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(self.first, self.total))
+
+    def __len__(self) -> int:
+        return self.total
+
+
+def steps_of(trainer: pl.Trainer) -> Steps:
+    """The steps that the trainer's data module feeds; Lightning sets that attribute without declaring it."""
+    return vars(trainer)["datamodule"].steps
 
 
 class StepLog(Callback):
@@ -34,7 +54,7 @@ class StepLog(Callback):
         for logger in trainer.loggers:
             if isinstance(logger, CurveLogger):
                 logger.cut(trainer.global_step)
-        first = trainer.datamodule.steps.first
+        first = steps_of(trainer).first
         self.path.parent.mkdir(parents=True, exist_ok=True)
         keep_before(self.path, lambda line: line == HEADER or int(line.partition(",")[0]) < first)
         self._file = open(self.path, "a", encoding="utf-8")

@@ -23,10 +23,11 @@ from gcl.data.store.prepared import Prepared
 from gcl.errors import ConfigError
 from gcl.lit.auto_micro_batch import FitMicroBatch
 from gcl.lit.checkpoint import BestAndLast, WholeCheckpointIO
+from gcl.lit.lightning_internals import leave_signals_alone
 from gcl.lit.nonfinite import Guard
 from gcl.lit.rank_check import Agreement
 from gcl.lit.settings import TrainConfig, TrainerConfig
-from gcl.lit.signals import Interruption, NoSignals
+from gcl.lit.signals import Interruption
 from gcl.lit.step_log import StepLog
 from gcl.lit.throughput import Meter
 from gcl.lit.watchdog import Watchdog
@@ -170,7 +171,7 @@ def assemble_trainer(
         built = pl.Trainer(**(arguments | options))
     except (MisconfigurationException, TypeError) as error:
         raise ConfigError(f"trainer: {' '.join(str(error).split())}") from error
-    built._signal_connector = NoSignals()
+    leave_signals_alone(built)
     return built
 
 
