@@ -18,6 +18,7 @@ from gcl.config.schema import RunConfig
 from gcl.data.importers.benchmark_set import PublishedSet, files_of, grouped
 from gcl.data.store.records import Column
 from gcl.errors import ConfigError, nearest
+from gcl.files.atomic import write_text
 from gcl.retrieval.embedding.embed import EmbedOptions, embed
 from gcl.retrieval.embedding.precomputed import GivenEmbeddings
 from gcl.retrieval.embedding.run_files import GivenRuns
@@ -77,7 +78,7 @@ def run_benchmark(config: RunConfig, config_dir: str | None) -> Path:
         outcome.notes += [note for note in entry.notes if note not in outcome.notes]
         outcome.write(folder)  # after each model: the next may take hours
     tables = published_tables(benchmark, outcome.models, settings.metrics)
-    (folder / "published.md").write_text(_markdown(tables, benchmark, outcome), encoding="utf-8")
+    write_text(folder / "published.md", _markdown(tables, benchmark, outcome))
     say("\n" + summary(outcome.models, settings.headline, outcome.notes))
     for table in tables:
         say(f"\n{table.text()}")

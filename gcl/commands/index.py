@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from gcl.errors import ConfigError
+from gcl.files.atomic import replacing
 from gcl.options import MISSING
 from gcl.run.console import say, speak_plainly
 from gcl.schema import Field, Modality, Schema
@@ -71,7 +72,7 @@ def run(options: IndexOptions) -> Path:
             map_shards=lambda read, shards: counted(pool.map(read, shards), "shards", shown=True),
         )
     write_pairs(found.pairs, out / "pairs.parquet")
-    with open(out / "refused.csv", "w", newline="", encoding="utf-8") as target:
+    with replacing(out / "refused.csv") as partial, open(partial, "w", newline="", encoding="utf-8") as target:
         writer = csv.writer(target)
         writer.writerow(["shard", "sample", "key", "reason", "detail"])
         writer.writerows([bad.shard, bad.number, bad.key or "", *bad.bad] for bad in found.refused)

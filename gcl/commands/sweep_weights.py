@@ -10,9 +10,10 @@ from gcl.commands.evaluate import config_of
 from gcl.config.compose import Overrides
 from gcl.config.schema import RunConfig
 from gcl.errors import ConfigError
+from gcl.files.atomic import write_json, write_text
 from gcl.retrieval.metrics.names import parse_metric
 from gcl.run.console import say, speak_plainly
-from gcl.run.folder import RunFolder, write_json, write_text
+from gcl.run.folder import RunFolder
 from gcl.table import Table
 
 

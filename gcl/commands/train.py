@@ -8,9 +8,10 @@ from gcl.commands.registry import NoOptions
 from gcl.config.compose import Overrides, save_config
 from gcl.config.schema import RunConfig
 from gcl.errors import ConfigError
+from gcl.files.atomic import write_json
 from gcl.retrieval.settings import Forgetting
 from gcl.run.console import say, speak_plainly
-from gcl.run.folder import RunFolder, new_run_folder, write_json
+from gcl.run.folder import RunFolder, new_run_folder
 from gcl.run.resume import fit_or_stop, resume_path
 
 

@@ -21,6 +21,7 @@ from gcl.config.schema import RunConfig
 from gcl.data.catalog import Catalog
 from gcl.data.mix import check_names, complete_mix
 from gcl.errors import ConfigError, nearest
+from gcl.files.atomic import write_text
 from gcl.options import Kind, keys_of
 
 
@@ -200,9 +201,7 @@ def with_settings(run: RunConfig, settings: Sequence[str]) -> RunConfig:
 
 
 def save_config(run: RunConfig, path: str | os.PathLike) -> None:
-    beside = Path(f"{path}.new")
-    beside.write_text(OmegaConf.to_yaml(OmegaConf.structured(run), resolve=True), encoding="utf-8")
-    os.replace(beside, path)
+    write_text(path, OmegaConf.to_yaml(OmegaConf.structured(run), resolve=True))
 
 
 def flatten(run: RunConfig) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
+from gcl.files.atomic import synchronize
 from gcl.files.lock import locked
 
 _KEPT = "embeddings"
@@ -71,5 +72,4 @@ def _sync(folder: Path) -> None:
     """Everything is on the disk before the name says so."""
     for path in folder.rglob("*"):
         if path.is_file():
-            with open(path, "rb") as file:
-                os.fsync(file.fileno())
+            synchronize(path)

@@ -17,23 +17,39 @@ from typing import Any
 PARTIAL = ".partial"  # the suffix of a file that is being written
 
 
+class Replacement:
+    """A file that is being written: `commit` puts it in the place of `path`, `discard` removes it.
+
+    The temporary name is new for every object, so several processes may write the same file: the last one wins. Makes
+    the folder if there is none.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.temporary = self.path.with_name(f".{self.path.name[:40]}.{secrets.token_hex(6)}{PARTIAL}")
+
+    def commit(self) -> None:
+        synchronize(self.temporary)  # before the rename: a name must never be on the disk before the content is
+        os.replace(self.temporary, self.path)
+        synchronize(self.path.parent)
+
+    def discard(self) -> None:
+        self.temporary.unlink(missing_ok=True)
+
+
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
     """Yields a path to write to, which replaces `path` when the block ends and is removed if it raises.
 
-    The temporary name is new for every call, so several processes may write the same file: the last one wins. Makes
-    the folder if there is none. The block writes the file and closes it.
+    The block writes the file and closes it; see Replacement.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name[:40]}.{secrets.token_hex(6)}{PARTIAL}")
+    replacement = Replacement(path)
     try:
-        yield temporary
-        synchronize(temporary)  # before the rename: a name must never be on the disk before the content is
-        os.replace(temporary, path)
-        synchronize(path.parent)
+        yield replacement.temporary
+        replacement.commit()
     finally:
-        temporary.unlink(missing_ok=True)
+        replacement.discard()
 
 
 def write_bytes(path: str | Path, data: bytes) -> Path:
@@ -51,9 +67,9 @@ def write_text(path: str | Path, text: str) -> Path:
     return write_bytes(path, text.encode("utf-8", errors="replace"))
 
 
-def write_json(path: str | Path, content: Any) -> Path:
-    """Writes or replaces a JSON file, indented by two spaces; returns its path."""
-    return write_text(path, json.dumps(content, indent=2) + "\n")
+def write_json(path: str | Path, content: Any, *, ascii: bool = True) -> Path:
+    """Writes or replaces a JSON file, indented by two spaces; returns its path. ascii: escape all other characters."""
+    return write_text(path, json.dumps(content, indent=2, ensure_ascii=ascii) + "\n")
 
 
 def synchronize(path: Path) -> None:

@@ -15,8 +15,9 @@ import torch
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.plugins.io import CheckpointIO
 
-from gcl.data.store.shard_writer import synchronize
 from gcl.distributed.ranks import gather_objects
+from gcl.files.atomic import synchronize
+from gcl.files.digest import file_sha256
 from gcl.lit.curve import CurveLogger
 from gcl.lit.lightning_internals import continue_epoch, progress
 from gcl.lit.step_log import steps_of
@@ -57,7 +58,8 @@ def write_checkpoint(state: dict[str, Any], path: Path) -> None:
         if file_sha256(beside) != digest:
             raise OSError("what was read back differs from what was written")
         done = {"size": sink.size, "sha256": digest, "step": int(state.get("global_step", 0))}
-        _write_synced(_done(beside), json.dumps(done))
+        _done(beside).write_text(json.dumps(done), encoding="utf-8")
+        synchronize(_done(beside))
         os.replace(beside, path)
         os.replace(_done(beside), _done(path))
         synchronize(path.parent)
@@ -103,27 +105,8 @@ def read_checkpoint(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
     return torch.load(path, map_location=map_location, weights_only=True)
 
 
-def file_sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _digest(file)
-
-
-def _digest(file: Any) -> str:
-    sha = hashlib.sha256()
-    while block := file.read(1 << 20):
-        sha.update(block)
-    return sha.hexdigest()
-
-
 def _done(path: Path) -> Path:
     return path.with_name(path.name + ".DONE")
-
-
-def _write_synced(path: Path, text: str) -> None:
-    with open(path, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 class WholeCheckpointIO(CheckpointIO):

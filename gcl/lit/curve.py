@@ -6,7 +6,6 @@ Lightning's CSVLogger deletes the file of the interrupted run.
 from __future__ import annotations
 
 import csv
-import os
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import lightning.pytorch as pl
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
+from gcl.files.atomic import replacing
 from gcl.lit.lightning_internals import logged_step, pending_log
 
 
@@ -96,10 +96,7 @@ class CurveLogger(Logger):
         return rows
 
     def _write(self, rows: list[dict[str, Any]]) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        beside = self.path.with_name(self.path.name + ".new")
-        with open(beside, "w", newline="", encoding="utf-8") as file:
+        with replacing(self.path) as partial, open(partial, "w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, self._columns)
             writer.writeheader()
             writer.writerows(rows)
-        os.replace(beside, self.path)

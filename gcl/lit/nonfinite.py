@@ -14,6 +14,7 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import Callback
 
+from gcl.files.atomic import write_json
 from gcl.lit.signals import Interruption
 from gcl.lit.step_log import keep_before, steps_of
 
@@ -97,7 +98,7 @@ class Guard(Callback):
             found = {name: repr(value) for name, value in values.items()}
             content = {"policy": self.policy, **found, "parameters": _not_finite(module)}
             content["batches"] = [self.describe(step) for step in steps]
-            path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+            write_json(path, content, ascii=False)
         told = ", ".join(f"{name} {value:g}" for name, value in values.items())
         where = f"Step {steps[0]} gave {told} on some rank; its batch is in {path}."
         if self.policy == "stop":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TextIO
@@ -13,6 +12,7 @@ from lightning.pytorch.callbacks import Callback
 from torch.utils.data import Sampler
 
 from gcl.data.batches.batch import PairBatch
+from gcl.files.atomic import write_text
 from gcl.lit.curve import CurveLogger
 
 HEADER = "step,epoch,pairs,loss\n"
@@ -90,6 +90,4 @@ def keep_before(path: Path, belongs: Callable[[str], bool]) -> None:
         return
     with open(path, encoding="utf-8") as file:
         lines = [line for line in file if line.endswith("\n") and belongs(line)]
-    beside = path.with_name(path.name + ".new")
-    beside.write_text("".join(lines), encoding="utf-8")
-    os.replace(beside, path)
+    write_text(path, "".join(lines))

@@ -9,6 +9,7 @@ from typing import Any
 
 from gcl.data.catalog import Catalog
 from gcl.data.prepare.columns import Columns, read_columns
+from gcl.files.atomic import write_text
 from gcl.retrieval.analysis import compression as compress
 from gcl.retrieval.analysis import retention, slices
 from gcl.retrieval.analysis.retention import Kept
@@ -17,7 +18,6 @@ from gcl.retrieval.evaluate import TaskResult
 from gcl.retrieval.page.contest import title_of
 from gcl.retrieval.settings import EvaluateConfig
 from gcl.retrieval.tasks.task import RetrievalTask
-from gcl.run.folder import write_text
 from gcl.table import Table, plain_markdown
 
 Models = Mapping[str, Mapping[str, TaskResult]]

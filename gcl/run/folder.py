@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 
 @dataclass(frozen=True)
@@ -82,16 +80,3 @@ def _common_time() -> str:
             now = f"{base}-{number}"
     os.environ["GCL_RUN_TIME"] = now
     return now
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Whole or not at all."""
-    write_text(path, json.dumps(content, indent=2, sort_keys=False) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Whole or not at all: written beside, then renamed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(path.name + ".new")
-    beside.write_text(text, encoding="utf-8")
-    os.replace(beside, path)

@@ -20,13 +20,13 @@ from typing import Any
 import numpy as np
 
 from gcl.data.importers.vectors import write_columns
+from gcl.files.atomic import write_json, write_text
 from gcl.retrieval.report import contest_rows, results_records, results_table
 from gcl.retrieval.settings import EvaluateConfig
 from gcl.retrieval.tasks.task import RetrievalTask
 from gcl.retrieval.tasks.trec import write_qrels, write_run
 from gcl.run.environment import describe_environment
 from gcl.run.extras import Beside
-from gcl.run.folder import write_json
 from gcl.run.tables import TIES, Results, averages_of, averages_table, reading_notes, table_rows
 
 _STATISTICS = (
@@ -80,8 +80,8 @@ class Outcome:
         means = {label: means_of(results) for label, results in self.models.items()}
         write_json(folder / "metrics.json", self.beside.add_to(means))
         self.beside.write(folder)
-        _write_text(folder / "results.csv", records.csv())
-        _write_text(folder / "results.md", self._markdown(averages))
+        write_text(folder / "results.csv", records.csv())
+        write_text(folder / "results.md", self._markdown(averages))
         write_json(
             folder / "results.json",
             {
@@ -149,13 +149,6 @@ def file_name(label: str) -> str:
 
 def _plain(items: list[tuple[str, Any]]) -> dict[str, Any]:
     return {key: value.value if isinstance(value, Enum) else value for key, value in items}
-
-
-def _write_text(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(path.name + ".new")
-    beside.write_text(text, encoding="utf-8")
-    beside.replace(path)
 
 
 def page_metrics(settings: EvaluateConfig, most: int = 20) -> Sequence[str]:

@@ -82,7 +82,7 @@ def test_tables_and_pictures_agree(small):
             with Image.open(small / row["image"]) as image:
                 assert (image.size, image.mode, image.format) == ((64, 64), "RGB", "JPEG")
     assert {pair["product_id"] for pair in pairs} <= {row["product_id"] for row in rows}
-    assert not list(small.rglob("*.part"))
+    assert not list(small.rglob("*.partial"))
 
 
 def test_a_size_that_cannot_be_drawn_is_refused(tmp_path):

@@ -14,8 +14,8 @@ from typing import Any
 from gcl.config.compose import Overrides
 from gcl.config.schema import RunConfig
 from gcl.data.catalog import Catalog
+from gcl.files.atomic import write_json, write_text
 from gcl.run.console import say, speak_plainly
-from gcl.run.folder import write_json
 
 MOST_SHARDS = 4  # that are read of ready shards unless all=true
 
@@ -65,7 +65,7 @@ def _tell(name: str, out: Path, look: Callable[[dict[str, Any]], None]) -> int:
     facts["seconds"] = time.monotonic() - begun
     text = page(facts, findings)
     write_json(out / "doctor.json", facts)
-    (out / "doctor.txt").write_text(text + "\n", encoding="utf-8")
+    write_text(out / "doctor.txt", text + "\n")
     say(text)
     say(f"\nWritten: {out / 'doctor.txt'} and doctor.json")
     return sum(finding.level == "problem" for finding in findings)

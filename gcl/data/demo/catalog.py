@@ -6,7 +6,6 @@ It is written as anybody's catalog would lie there: products.csv, pairs.csv and 
 from __future__ import annotations
 
 import csv
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import astuple, fields
 from pathlib import Path
@@ -15,6 +14,7 @@ from gcl.data.demo.picture import draw_picture
 from gcl.data.demo.products import Product, draw_product
 from gcl.data.demo.queries import draw_judgments, draw_queries
 from gcl.data.demo.words import Row, write_row
+from gcl.files.atomic import replacing
 
 QUALITY = 88
 
@@ -53,10 +53,7 @@ def _write_image(path: Path, product: Product, *, seed: int, side: int) -> None:
 
 
 def _write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Complete or not there at all: written beside and moved into place."""
-    beside = path.with_name(path.name + ".part")
-    with beside.open("w", encoding="utf-8", newline="") as file:
+    with replacing(path) as partial, open(partial, "w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(header)
         writer.writerows(rows)
-    os.replace(beside, path)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from gcl.files.digest import text_sha256
 from gcl.files.lock import locked
 
 
@@ -34,7 +34,7 @@ def _state_of(root: Path) -> str:
         raise FileNotFoundError(f"data.root: there is no folder {root}.")
     files = sorted((entry.name, entry.stat()) for entry in os.scandir(root) if entry.is_file())
     state = [str(root), *(f"{name} {found.st_size} {found.st_mtime_ns}" for name, found in files)]
-    return hashlib.sha256("\n".join(state).encode()).hexdigest()[:12]
+    return text_sha256("\n".join(state))[:12]
 
 
 def _import(path: str) -> Callable[..., None]:

@@ -9,8 +9,6 @@ a column      every value of a column of the products table is a query for the p
 from __future__ import annotations
 
 import csv
-import hashlib
-import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +16,8 @@ from pathlib import Path
 from gcl.data.catalog import Catalog, Task
 from gcl.data.importers.marqo_gs import entries
 from gcl.data.tables.table import open_table
+from gcl.files.atomic import replacing
+from gcl.files.digest import text_sha256
 
 TREC = (".trec", ".qrels", ".txt")
 _QUERY, _DOCUMENT, _SCORE = "query_id", "document_id", "score"
@@ -120,18 +120,12 @@ def _file(name: str, root: Path, where: str) -> Path:
 def _folder(catalog: Catalog, copies: Path | None, where: str) -> Path:
     if copies is None:
         raise ValueError(f"{where} names judgments that have to be translated; prepare the catalog.")
-    return copies / "judged" / f"{catalog.name}-{hashlib.sha256(str(catalog.root).encode()).hexdigest()[:8]}"
+    return copies / "judged" / f"{catalog.name}-{text_sha256(str(catalog.root))[:8]}"
 
 
 def _write(path: Path, header: list[str], rows) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with open(beside, "w", newline="", encoding="utf-8") as target:
-            writer = csv.writer(target)
-            writer.writerow(header)
-            writer.writerows(rows)
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
+    with replacing(path) as partial, open(partial, "w", newline="", encoding="utf-8") as target:
+        writer = csv.writer(target)
+        writer.writerow(header)
+        writer.writerows(rows)
     return path.absolute()

@@ -10,6 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as parquet
 
+from gcl.files.atomic import replacing
+
 _NAMES = {
     "id": ("id", "_id", "document_id", "product_id", "item_ID", "item_id", "query_id"),
     "vector": ("vector", "embedding", "embeddings"),
@@ -114,10 +116,7 @@ def _joined(columns: list[list | None], parts: list[Vectors]) -> list | None:
 
 
 def write_columns(path: str | Path, columns: dict[str, Sequence | np.ndarray]) -> Path:
-    """A Parquet file of these columns, whole or not at all."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(path.name + ".new")
-    parquet.write_table(pa.table(columns), beside, compression="zstd")
-    beside.replace(path)
-    return path
+    """Writes a Parquet file of these columns; returns its path."""
+    with replacing(path) as partial:
+        parquet.write_table(pa.table(columns), partial, compression="zstd")
+    return Path(path)

@@ -31,6 +31,7 @@ from gcl.data.prepare.rows import Line, read_rows
 from gcl.data.prepare.sources import column
 from gcl.data.tables.quarantine import Bad, Quarantine
 from gcl.data.tables.table import Table, open_table
+from gcl.files.digest import add_file
 from gcl.schema import Modality
 
 SCORE = "score"
@@ -45,8 +46,7 @@ def catalog_of_clicks(catalog: Catalog, root: Path, folder: Path) -> Catalog:
     digest = hashlib.sha256(settings.encode())
     for file in table.files:
         with open(file, "rb") as source:
-            while block := source.read(1 << 20):
-                digest.update(block)
+            add_file(digest, source)
     target = folder / f"{catalog.name}-clicks-{digest.hexdigest()[:12]}"
     if not target.is_dir():
         unfinished = folder / f".{target.name}.{os.getpid()}"

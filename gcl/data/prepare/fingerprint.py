@@ -22,6 +22,7 @@ from gcl.data.prepare.sources import CORPORA, Sources, column
 from gcl.data.store.prepared import FORMAT
 from gcl.data.tables.images import image_path, is_url
 from gcl.data.tables.table import Table
+from gcl.files.digest import file_sha256
 from gcl.schema import Field, Modality
 
 _RULES = 1  # raised when the same inputs would be prepared into something else
@@ -32,7 +33,7 @@ def fingerprint(catalog: Catalog, sources: Sources) -> str:
     whole = _start(catalog)
     for table in sources.tables:
         for file in table.files:
-            whole.update(f"{file.suffixes} {file_digest(file)}\n".encode())
+            whole.update(f"{file.suffixes} {file_sha256(file)}\n".encode())
     sides = [(sources.documents, catalog.document)]
     sides += [(sources.pairs, catalog.query)] if sources.pairs else []
     sides += [(task.queries, catalog.query) for task in sources.tasks.values()]
@@ -73,14 +74,6 @@ def _task(task: dict[str, Any]) -> dict[str, Any]:
     newer = {key: task[key] for key in ("column", "qrels_query_id") if task[key] is not None}
     left_out = ("document", "column", "qrels_query_id")
     return {k: v for k, v in task.items() if k not in left_out} | {"queries": "", "qrels": ""} | corpus | newer
-
-
-def file_digest(file: Path) -> str:
-    digest = hashlib.sha256()
-    with open(file, "rb") as source:
-        while block := source.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _add_images(whole: Any, table: Table, side: Mapping[str, Field], image_root: Path | None) -> None:

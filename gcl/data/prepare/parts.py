@@ -24,12 +24,13 @@ from gcl.data.prepare.distinct import Checked, check_record, raw_key
 from gcl.data.prepare.sources import Sources, column
 from gcl.data.store.key_table import KEY_BYTES, KeyTable
 from gcl.data.store.records import Record
-from gcl.data.store.shard_writer import ShardWriter, synchronize
+from gcl.data.store.shard_writer import ShardWriter
 from gcl.data.store.store import RecordStore
 from gcl.data.tables.download import NOT_DOWNLOADED, Downloads
 from gcl.data.tables.images import is_url, own_pixel_limit
 from gcl.data.tables.quarantine import Bad
 from gcl.data.tables.table import Table
+from gcl.files.atomic import write_text
 from gcl.files.lock import locked
 from gcl.files.progress import counted
 from gcl.schema import Field, Modality
@@ -97,8 +98,7 @@ def write_part(
 
 def finish_piece(folder: Path, refused: Mapping[str, Bad]) -> None:
     """Marks a piece as whole. refused: rows that cannot be used, by raw key in hex."""
-    (folder / _DONE).write_text(json.dumps(refused), encoding="utf-8")
-    synchronize(folder)
+    write_text(folder / _DONE, json.dumps(refused))
 
 
 def _checked(catalog: Catalog, side: dict[str, Field], cache: Downloads, row: tuple) -> tuple[bytes, Checked | Bad]:

@@ -19,14 +19,15 @@ from typing import Any
 
 from gcl.data.catalog import Catalog
 from gcl.data.importers.generated import generated
-from gcl.data.prepare.fingerprint import file_digest, fingerprint, fingerprint_shards
+from gcl.data.prepare.fingerprint import fingerprint, fingerprint_shards
 from gcl.data.prepare.from_tables import build_tables
 from gcl.data.prepare.parts import Part, write_part
 from gcl.data.prepare.sources import check_catalog, open_sources
 from gcl.data.prepare.write_split import Built
 from gcl.data.store.prepared import FORMAT, INDEX, PARTS, read_index, schema_to_dict
-from gcl.data.store.shard_writer import synchronize
 from gcl.data.store.verify import mark_verified
+from gcl.files.atomic import synchronize, write_text
+from gcl.files.digest import file_sha256
 from gcl.files.lock import locked
 
 logger = logging.getLogger(__name__)
@@ -155,15 +156,11 @@ def _commit(catalog: Catalog, built: Built, digest: str, folder: Path) -> None:
         "counts": built.counts,
         "shards": built.shards,
         "tables": {
-            path.relative_to(folder).as_posix(): {"size": path.stat().st_size, "sha256": file_digest(path)}
+            path.relative_to(folder).as_posix(): {"size": path.stat().st_size, "sha256": file_sha256(path)}
             for path in files
         },
     }
-    with open(folder / INDEX, "w", encoding="utf-8") as target:
-        json.dump(index, target, indent=1, ensure_ascii=False)
-        target.flush()
-        os.fsync(target.fileno())
-    synchronize(folder)
+    write_text(folder / INDEX, json.dumps(index, indent=1, ensure_ascii=False))
 
 
 def _replace(unfinished: Path, target: Path) -> None:

@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 
 from gcl.data.store.records import Record
 from gcl.data.store.tar import pack_header
+from gcl.files.atomic import Replacement
 from gcl.schema import Field, Modality
 
 BLOCK = 512
@@ -65,10 +66,9 @@ class IndexWriter:
     """Writes one index table in blocks of rows, so that millions of records never lie in memory at once."""
 
     def __init__(self, path: str | Path, side: Mapping[str, Field]) -> None:
-        self.path, self._side = Path(path), dict(side)
-        self._partial = self.path.with_name(self.path.name + ".partial")
+        self._side, self._target = dict(side), Replacement(path)
         self._columns = index_columns(self._side)
-        self._file = pq.ParquetWriter(self._partial, self._columns, compression="zstd")
+        self._file = pq.ParquetWriter(self._target.temporary, self._columns, compression="zstd")
         self._rows = 0
         self._clear()
 
@@ -111,13 +111,11 @@ class IndexWriter:
         }
         self._file.add_key_value_metadata({METADATA_KEY: json.dumps(about, sort_keys=True).encode()})
         self._file.close()
-        synchronize(self._partial)
-        os.replace(self._partial, self.path)
-        synchronize(self.path.parent)
+        self._target.commit()
 
     def abandon(self) -> None:
         self._file.close()
-        self._partial.unlink(missing_ok=True)
+        self._target.discard()
 
 
 class ShardWriter:
@@ -225,15 +223,6 @@ class ShardWriter:
             }
         )
         self._file, self._size, self._records = None, 0, 0
-
-
-def synchronize(path: Path) -> None:
-    """Waits until a file or folder has reached the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _padded(size: int) -> int:

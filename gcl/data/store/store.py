@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import mmap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +14,7 @@ import pyarrow.parquet as pq
 
 from gcl.data.store.records import Column, Record, Subset
 from gcl.data.store.shard_writer import FORMAT_VERSION, METADATA_KEY, content_hash
+from gcl.files.digest import file_sha256, text_sha256
 from gcl.schema import Field, Modality
 
 _OPEN_MAPS = 256  # each holds a file descriptor; a process usually may have 1,024
@@ -127,11 +127,10 @@ class RecordStore:
         for shard in self.shards if shards is None else shards:
             path = self.folder / shard["name"]
             self._check_size(shard, path)
-            with path.open("rb") as file:
-                found = _sha256(file)
-            if found != shard["sha256"]:
+            digest = file_sha256(path)
+            if digest != shard["sha256"]:
                 raise ValueError(
-                    f"{path} has SHA-256 {found[:16]}…, its index says {shard['sha256'][:16]}…: its bytes changed "
+                    f"{path} has SHA-256 {digest[:16]}…, its index says {shard['sha256'][:16]}…: its bytes changed "
                     f"after it was written ({self._first_changed(shard['name'])}). Delete {self.folder} and prepare "
                     "the catalog again."
                 )
@@ -151,7 +150,7 @@ class RecordStore:
         return "in no record's fields"
 
     def _digest(self) -> str:
-        return hashlib.sha256(json.dumps(self.shards, sort_keys=True).encode()).hexdigest()
+        return text_sha256(json.dumps(self.shards, sort_keys=True))
 
     def _column(self, name: str) -> Column:
         if name not in self._columns:
@@ -219,10 +218,3 @@ def _index_metadata(path: Path) -> dict[str, Any]:
     if about.get("version") != FORMAT_VERSION:
         raise ValueError(f"{path} is no index of format {FORMAT_VERSION} ({about.get('version')}). Prepare again.")
     return about
-
-
-def _sha256(file: BinaryIO) -> str:
-    digest = hashlib.sha256()
-    while chunk := file.read(1 << 20):
-        digest.update(chunk)
-    return digest.hexdigest()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -13,13 +12,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as parquet
 
+from gcl.files.atomic import Replacement, replacing
+
 _METADATA = b"gcl"
 
 
 class VectorWriter:
     """One Parquet file of `id`, perhaps `text`, and vectors of a fixed width. A context manager.
 
-    It grows under <path>.partial and gets its name when everything is in it and on the disk; an error leaves nothing.
+    The file gets its name when everything is in it and on the disk; an error leaves nothing.
     columns: names of the vector columns. dtype: "float32" or "float16". about: goes into the schema's metadata.
     """
 
@@ -33,8 +34,7 @@ class VectorWriter:
         texts: bool = False,
         about: Mapping[str, Any],
     ) -> None:
-        self.path = Path(path)
-        self._partial = self.path.with_name(self.path.name + ".partial")
+        self._target = Replacement(path)
         self._columns, self._dtype, self._texts = list(columns), np.dtype(dtype), texts
         self._vector = pa.list_(pa.from_numpy_dtype(self._dtype), width)
         fields = [pa.field("id", pa.string(), nullable=False)]
@@ -43,8 +43,8 @@ class VectorWriter:
         self._schema = pa.schema(fields, metadata={_METADATA: json.dumps(about, sort_keys=True).encode()})
 
     def __enter__(self) -> VectorWriter:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = parquet.ParquetWriter(self._partial, self._schema, compression="zstd", use_dictionary=["id"])
+        target = self._target.temporary
+        self._file = parquet.ParquetWriter(target, self._schema, compression="zstd", use_dictionary=["id"])
         return self
 
     def write(
@@ -71,11 +71,9 @@ class VectorWriter:
         try:
             self._file.close()
             if kind is None:
-                with open(self._partial, "r+b") as written:
-                    os.fsync(written.fileno())
-                os.replace(self._partial, self.path)
+                self._target.commit()
         finally:
-            self._partial.unlink(missing_ok=True)
+            self._target.discard()
 
 
 def about_vectors(path: str | Path) -> dict[str, Any] | None:
@@ -108,19 +106,14 @@ def _group_batches(batches: Iterator[pa.RecordBatch], column: str) -> Iterator[t
 
 
 def write_row_ids(path: str | Path, ids: Iterator[Sequence[str]]) -> None:
-    """A Parquet file `row`, `id`: which id stands in which row of an index."""
-    path = Path(path)
+    """A Parquet file `row`, `id`: the id of each row of an index."""
     schema = pa.schema([pa.field("row", pa.int64(), nullable=False), pa.field("id", pa.string(), nullable=False)])
-    beside, start = path.with_name(path.name + ".partial"), 0
-    try:
-        with parquet.ParquetWriter(beside, schema, compression="zstd") as file:
-            for part in ids:
-                rows = np.arange(start, start + len(part))
-                file.write_batch(pa.record_batch([pa.array(rows), pa.array(list(part), pa.string())], schema=schema))
-                start += len(part)
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
+    start = 0
+    with replacing(path) as partial, parquet.ParquetWriter(partial, schema, compression="zstd") as file:
+        for part in ids:
+            rows = np.arange(start, start + len(part))
+            file.write_batch(pa.record_batch([pa.array(rows), pa.array(list(part), pa.string())], schema=schema))
+            start += len(part)
 
 
 def read_row_ids(path: str | Path) -> np.ndarray:

@@ -7,13 +7,13 @@ it only where shards were copied, restored or touched.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from gcl.data.store.store import RecordStore
+from gcl.files.atomic import write_text
 from gcl.files.lock import locked
 
 
@@ -31,12 +31,10 @@ def verify_changed(folder: Path, stores: Iterable[RecordStore]) -> None:
 
 
 def mark_verified(folder: Path, names: Iterable[str]) -> None:
-    """For who just wrote (or read and indexed) these shards."""
+    """Call after writing, or reading and indexing, these shards."""
     known = _known(folder) | {name: _state(folder / name) for name in names}
-    beside = _mark(folder).with_suffix(f".{os.getpid()}")
-    with suppress(OSError):  # without the mark they are only looked at again
-        beside.write_text(json.dumps(known), encoding="utf-8")
-        os.replace(beside, _mark(folder))
+    with suppress(OSError):  # without the mark they are only verified again
+        write_text(_mark(folder), json.dumps(known))
 
 
 def _verify(folder: Path, shards: Mapping[str, tuple[RecordStore, dict[str, Any]]]) -> None:

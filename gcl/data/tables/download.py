@@ -6,7 +6,6 @@ where it stopped. What comes back is judged by its bytes (see images.py), never 
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import os
 import threading
@@ -24,6 +23,8 @@ from gcl.data.catalog import Download
 from gcl.data.store.key_table import KeyTable, text_key
 from gcl.data.tables.quarantine import Bad
 from gcl.data.tables.remote import is_remote
+from gcl.files.atomic import write_bytes
+from gcl.files.digest import text_sha256
 
 NOT_DOWNLOADED = "picture cannot be downloaded"
 _AGAIN = {408, 425, 429, 500, 502, 503, 504}  # what a server says when asking later may help
@@ -52,7 +53,7 @@ class Downloads:
         self._turn = _Turn(settings.rate)
 
     def place(self, url: str) -> Path:
-        name = hashlib.sha256(url.encode()).hexdigest()
+        name = text_sha256(url)
         return self.folder / name[:2] / name
 
     def read(self, url: str) -> bytes | Bad:
@@ -145,11 +146,7 @@ class Downloads:
         return data
 
     def _keep(self, url: str, data: bytes) -> None:
-        place = self.place(url)
-        place.parent.mkdir(parents=True, exist_ok=True)
-        partial = place.with_name(f".{place.name}.{os.getpid()}.{threading.get_ident()}")
-        partial.write_bytes(data)
-        os.replace(partial, place)
+        write_bytes(self.place(url), data)
 
 
 _ALLOWED = "%/:=&?~#+!$,;'@()*[]"  # what `quote` leaves: a URL may be half escaped already

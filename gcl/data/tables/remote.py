@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import glob
-import hashlib
 import itertools
 import os
 import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+
+from gcl.files.atomic import replacing
+from gcl.files.digest import text_sha256
 
 REMOTE = ("s3", "gs", "gcs", "abfs", "abfss", "az", "hf", "http", "https")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
@@ -111,19 +113,14 @@ def _copied(url: str, copies: Path, state: str = "") -> Path:
     """The local copy of a remote file; it gets its name only when it is complete."""
     import fsspec
 
-    digest = hashlib.sha256((url + state).encode()).hexdigest()[:16]
+    digest = text_sha256(url + state)[:16]
     name = f"{digest}-{re.sub(r'[^A-Za-z0-9._-]', '_', url.split('?')[0])[-80:]}"
     target = copies / name
     if not target.exists():
-        copies.mkdir(parents=True, exist_ok=True)
-        partial = target.with_name(f".{name}.{os.getpid()}")
-        try:
+        with replacing(target) as partial:
             with fsspec.open(url, "rb") as source, partial.open("wb") as copy:
                 expected = getattr(source, "size", None)
                 shutil.copyfileobj(source, copy, 1 << 20)
             if expected is not None and partial.stat().st_size != expected:
                 raise ValueError(f"{url} has {expected:,} bytes, {partial.stat().st_size:,} arrived.")
-            os.replace(partial, target)
-        finally:
-            partial.unlink(missing_ok=True)
     return target

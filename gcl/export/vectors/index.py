@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,6 +10,7 @@ import numpy as np
 
 from gcl.data.store.vector_files import read_row_ids, vector_batches, write_row_ids
 from gcl.errors import ConfigError, nearest
+from gcl.files.atomic import replacing
 
 KINDS = {"faiss-flat": "faiss", "faiss-hnsw": "faiss", "usearch": "usearch"}  # kind -> package
 _NEIGHBOURS = 32  # of a node in the graph (faiss's M)
@@ -36,16 +36,12 @@ def build_index(files: Sequence[Path], column: str, out: Path, kind: str, *, wid
     """
     check_kind(kind)
     path = out / f"documents.{KINDS[kind]}"
-    beside = path.with_name(path.name + ".partial")
     index = _Faiss(kind, width) if KINDS[kind] == "faiss" else _Usearch(width)
-    try:
-        for file in files:
-            for _, vectors in vector_batches(file, column):
-                index.add(vectors)
-        index.save(beside)
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
+    for file in files:
+        for _, vectors in vector_batches(file, column):
+            index.add(vectors)
+    with replacing(path) as partial:
+        index.save(partial)
     write_row_ids(out / IDS, (ids for file in files for ids, _ in vector_batches(file, column)))
     return path
 

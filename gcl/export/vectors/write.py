@@ -19,6 +19,7 @@ from gcl.data.store.records import Records
 from gcl.data.store.vector_files import VectorWriter, about_vectors, vector_rows
 from gcl.errors import ConfigError, nearest
 from gcl.export.vectors.index import build_index, check_kind
+from gcl.files.progress import counted
 from gcl.model.dual_encoder import DualEncoder
 from gcl.model.fingerprint import fingerprint, model_hash
 from gcl.retrieval.embedding.embed import DEFAULTS, EmbedOptions, FieldEmbeddings, embed, field_weights
@@ -125,12 +126,9 @@ def _write_side(
 def _chunks(
     encoder: DualEncoder, records: Records, side: SideName, rows: np.ndarray, options: EmbedOptions
 ) -> Iterator[tuple[Sequence[str], list[str] | None, FieldEmbeddings]]:
-    starts: Any = range(0, len(rows), _CHUNK)
-    if options.progress:
-        from tqdm import tqdm
-
-        starts = tqdm(starts, desc=f"embedding, {_CHUNK:,} of {_plural(side)} at a time", disable=len(starts) < 2)
-    for start in starts:
+    starts = range(0, len(rows), _CHUNK)
+    label = f"embedding, {_CHUNK:,} of {_plural(side)} at a time"
+    for start in counted(starts, label, shown=options.progress and len(starts) > 1, unit="block"):
         part = records.subset(rows[start : start + _CHUNK])
         yield (
             part.ids,

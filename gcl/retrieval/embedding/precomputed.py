@@ -12,6 +12,7 @@ import numpy as np
 
 from gcl.data.importers.vectors import Vectors, read_vectors
 from gcl.data.store.records import Records
+from gcl.files.digest import add_file
 from gcl.retrieval.embedding.embed import FieldEmbeddings
 from gcl.schema import Field, Modality, SideName
 
@@ -63,8 +64,7 @@ class GivenEmbeddings:
         whole = hashlib.sha256()
         for file in self.files:
             with open(file, "rb") as source:
-                while block := source.read(1 << 20):
-                    whole.update(block)
+                add_file(whole, source)
         return whole.hexdigest()
 
     def embed_records(self, records: Records, side: SideName) -> FieldEmbeddings:

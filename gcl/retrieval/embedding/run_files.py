@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 import numpy as np
 
+from gcl.files.digest import file_sha256
 from gcl.retrieval.search.ties import with_ties
 from gcl.retrieval.tasks.task import RetrievalTask, Run
 from gcl.retrieval.tasks.trec import read_run
@@ -24,7 +24,7 @@ class GivenRuns:
 
     def digest(self) -> dict[str, str]:
         """{file: SHA-256} of the files that were read."""
-        return {path: hashlib.sha256(Path(path).read_bytes()).hexdigest() for path in self._read}
+        return {path: file_sha256(path) for path in self._read}
 
     def results(self, task: RetrievalTask, name: str, k: int) -> tuple[np.ndarray, np.ndarray]:
         """score[Q, k] float32 and row[Q, k] (-1: none), the best first, equal scores by document id ascending.

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import os
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from gcl.files.atomic import write_text
 from gcl.retrieval.evaluate import TaskResult
 from gcl.retrieval.page import sections, tables
 from gcl.retrieval.page.browser import as_json, browser_data
@@ -74,7 +74,7 @@ def write_page(
     data = browser_data(
         entries, listed, details=details, top=top, thumbnails=thumbnails, limit_bytes=max(room, 0), seed=seed
     )
-    return _write(Path(path), _document(title, plain, style, script, as_json(data)))
+    return write_text(Path(path), _document(title, plain, style, script, as_json(data)))
 
 
 def _document(title: str, body: Markup, style: str, script: str, data: str) -> str:
@@ -175,11 +175,3 @@ def asset(name: str) -> str:
 
 def _hash(text: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
-
-
-def _write(path: Path, text: str) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(path.name + ".new")
-    beside.write_text(text, encoding="utf-8", errors="replace")
-    os.replace(beside, path)
-    return path

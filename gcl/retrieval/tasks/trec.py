@@ -7,10 +7,10 @@ The columns are separated by white space, so ids that contain any are refused.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from gcl.files.atomic import replacing
 from gcl.retrieval.tasks.task import Qrels, Run
 
 
@@ -91,13 +91,6 @@ def _identifier(name: object) -> str:
 
 
 def _write(path: str | Path, lines: Iterable[str]) -> Path:
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    try:
-        with open(partial, "w", encoding="utf-8") as file:
-            file.writelines(lines)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-    return path
+    with replacing(path) as partial, open(partial, "w", encoding="utf-8") as file:
+        file.writelines(lines)
+    return Path(path)
