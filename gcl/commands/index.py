@@ -54,8 +54,8 @@ def run(options: IndexOptions) -> Path:
     if out.exists() and any(out.iterdir()):
         raise ConfigError(f"out={out} is not empty: name a new folder, or empty this one.")
 
-    from gcl.data.importers.webdataset import index_shards
-    from gcl.data.prepare.write_pairs import write_pairs
+    from gcl.data.prepare.from_shards import index_shards
+    from gcl.data.prepare.split import write_pairs
     from gcl.data.tables.images import own_pixel_limit
     from gcl.data.tables.remote import locate_shards
     from gcl.files.progress import counted

@@ -7,6 +7,7 @@ from typing import Any, get_args
 
 from gcl.config.explain import why_no_target
 from gcl.config.schema import RunConfig
+from gcl.data.catalog import check_split
 from gcl.errors import ConfigError, nearest
 from gcl.retrieval.embedding.quantize import parse_form
 from gcl.retrieval.metrics.names import PARTS, Sampling, TieRule, depth, parse_metric
@@ -29,10 +30,11 @@ def check(run: RunConfig) -> None:
             raise ConfigError(f"In the catalog {name}: {error}") from error
     if run.train.batch_size < 2:
         raise ConfigError(f"train.batch_size={run.train.batch_size}: a contrastive batch needs at least 2 pairs.")
-    for key in ("queries", "documents", "dev"):
-        share = getattr(run.data.split, key)
-        if not 0 <= share <= 1 or (share == 0 and key != "dev"):
-            raise ConfigError(f"data.split.{key}={share}: a share is above 0 and at most 1.")
+    for catalog in run.data.catalogs.values() if run.data.mix else [run.data]:
+        try:
+            check_split(catalog.split)
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
     _check_measures(run)
     _check_plan(run)
     _check_training(run)

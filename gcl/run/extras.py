@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gcl.data.catalog import Catalog
-from gcl.data.prepare.columns import Columns, read_columns
+from gcl.data.prepare.sources import Columns, read_columns
 from gcl.files.atomic import write_text
 from gcl.retrieval.analysis import compression as compress
 from gcl.retrieval.analysis import retention, slices

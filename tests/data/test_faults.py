@@ -11,7 +11,7 @@ import pytest
 import webdataset
 from PIL import Image
 
-from gcl.data.importers.webdataset import index_shards
+from gcl.data.prepare.from_shards import index_shards
 from gcl.data.store.shard_writer import ShardWriter
 from gcl.data.store.store import RecordStore
 from gcl.data.store.tar import TarDamage, members
@@ -242,7 +242,7 @@ BAD_SAMPLES = {
     "JSON that is none": (described(b"{'title': 1}"), "JSON cannot be read"),
     "JSON without end": (described(b"[" * 200_000), "JSON cannot be read"),
     "JSON of another kind": (sample("x", 1, about=["title"]), "JSON cannot be read"),
-    "JSON value that is no text": (described(b'{"title": {"en": "shoe"}, "score": 1}'), "JSON value is no text"),
+    "JSON value that is no text": (described(b'{"title": {"en": "shoe"}, "score": 1}'), "JSON value is not a text"),
     "half a surrogate pair": (described(b'{"title": "\\ud800", "score": 1}'), "text is not UTF-8"),
     "no score": (sample("x", 1, about={"title": "t"}), "no score"),
     "score that is a word": (sample("x", 1, about={"title": "t", "score": "high"}), "no score"),

@@ -16,9 +16,10 @@ import pytest
 from gcl.config.compose import compose, typed
 from gcl.data.catalog import Task
 from gcl.data.importers import marqo_gs
-from gcl.data.importers.marqo_gs import entries
 from gcl.data.importers.marqtune import catalog_of, write_catalog
 from gcl.data.prepare.prepare import prepare
+from gcl.data.tables import formats
+from gcl.data.tables.formats import json_entries
 from helpers.small_catalog import catalog, drawn, pairs, prepared, text, write_table
 
 ROOT = Path(__file__).parents[2]
@@ -99,17 +100,17 @@ def test_marqo_gs_is_translated_once_for_the_same_files(gs, tmp_path):
 )
 @pytest.mark.parametrize("piece", [1, 7, 1 << 20])
 def test_a_large_object_is_read_entry_by_entry(tmp_path, monkeypatch, content, piece):
-    monkeypatch.setattr(marqo_gs, "_PIECE", piece)
+    monkeypatch.setattr(formats, "_PIECE", piece)
     for indent in (None, 2):
         (tmp_path / "o.json").write_text(json.dumps(content, indent=indent) + "\n", encoding="utf-8")
-        assert dict(entries(tmp_path / "o.json")) == content
+        assert dict(json_entries(tmp_path / "o.json")) == content
 
 
 @pytest.mark.parametrize("content", ["[1]", '{"a": 1', '{"a": 1,}', '{"a" 1}', "{1: 2}", '{"a": tru', ""])
 def test_what_is_no_object_is_refused(tmp_path, content):
     (tmp_path / "o.json").write_text(content)
     with pytest.raises(ValueError, match="o.json"):
-        list(entries(tmp_path / "o.json"))
+        list(json_entries(tmp_path / "o.json"))
 
 
 def hub_folder(root: Path, columns: dict) -> Path:

@@ -95,7 +95,7 @@ def test_a_missing_or_interrupted_piece_costs_time_only(shop, tmp_path, monkeypa
 def test_a_killed_piece_is_done_again(shop, tmp_path):
     code = (
         "import sys; sys.path.insert(0, 'tests/data')\n"
-        "from gcl.data import collect\nimport time, pickle\nfrom pathlib import Path\n"
+        "from gcl.data.prepare import distinct as collect\nimport time, pickle\nfrom pathlib import Path\n"
         "real = collect.check_image\n"
         "collect.check_image = lambda *a, **o: time.sleep(0.05) or real(*a, **o)\n"
         "from gcl.data.prepare.prepare import prepare_part\nfrom gcl.data.prepare.parts import Part\n"
@@ -110,7 +110,7 @@ def test_a_killed_piece_is_done_again(shop, tmp_path):
     while not list((tmp_path / "out").glob("*-parts-*/1-of-2/*.tar")) and time.monotonic() < deadline:
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
-    process.wait()
+    assert process.wait() == -signal.SIGKILL
     done = prepare_part(shop, tmp_path / "out", Part(1, 2), progress=False)
     other = prepare_part(shop, tmp_path / "other", Part(1, 2), progress=False)
     assert files(done) == files(other)

@@ -14,7 +14,7 @@ import pytest
 from gcl.data.catalog import Split, Store
 from gcl.data.prepare import distinct as collect
 from gcl.data.prepare import from_tables as build
-from gcl.data.prepare import resume as kept
+from gcl.data.prepare import parts
 from gcl.data.prepare.prepare import prepare
 from gcl.data.store.prepared import open_prepared
 from helpers.small_catalog import catalog, contents, drawn, image, pairs, prepared, products, text, write_table
@@ -146,7 +146,7 @@ def test_shrinking_goes_on_where_it_was_interrupted(shop, tmp_path, monkeypatch)
             raise KeyboardInterrupt
         return original(data, **options)
 
-    monkeypatch.setattr(kept, "_SECONDS", 0.0)
+    monkeypatch.setattr(parts, "_KEEP_SECONDS", 0.0)
     monkeypatch.setattr(collect, "check_image", partial(counted, limit=20))
     with pytest.raises(KeyboardInterrupt):
         prepare_quietly(given, tmp_path / "out")

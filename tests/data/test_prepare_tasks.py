@@ -99,7 +99,7 @@ def test_held_out_corpus_is_what_no_training_pair_shows(shop):
     dropped = found.counts["tasks"]["bench"]
     assert inside <= all_judged - outside
     assert dropped["judgments_outside_corpus"] == len(outside)
-    with pytest.raises(ValueError, match="every product stands in a training pair.*tasks.bench.corpus=all"):
+    with pytest.raises(ValueError, match="every product is in a training pair.*tasks.bench.corpus=all"):
         write_table(shop / "products.csv", products(60))
         write_table(shop / "qrels.csv", [row for row in JUDGMENTS if row["product_id"] < "0060"])
         prepare(with_task(shop, split=Split(1, 1), hold_out_queries=False), shop / "out", progress=False)

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from gcl.data.catalog import Split
-from gcl.data.prepare.split import check_split, divide, judgments, situations, training_pairs, uniform
+from gcl.data.catalog import Split, check_split
+from gcl.data.prepare.split import divide, situations, training_pairs, uniform, whole_task
 from gcl.data.store.prepared import SITUATIONS, Pairs
 
 QUERIES = [f"query {number}".encode() for number in range(4000)]
@@ -87,7 +87,7 @@ def test_judgments_are_qrels():
         np.array([5, 5, 4, 4, 4, 9, 9]),
         np.array([1, 3, 0, 2, 0, 0, 1], np.float32),
     )
-    task = judgments("task", np.array([4, 5, 6]), judged)
+    task = whole_task("task", np.array([4, 5, 6]), judged)
     assert list(zip(task.judged.query, task.judged.document, task.judged.score, strict=True)) == [
         (1, 4, 2), (7, 4, 0), (7, 5, 3)
     ]  # fmt: skip

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
 
-from gcl.data.tables import block as limits
+from gcl.data.tables import formats as limits
 from gcl.data.tables.table import open_table
 from helpers.small_catalog import write_table
 

@@ -12,9 +12,9 @@ import csv
 import json
 import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+
+from gcl.data.tables.formats import json_entries
 
 SITUATIONS = {
     "gs_in_domain": ("query_0_product_id_0", 1),
@@ -23,7 +23,6 @@ SITUATIONS = {
     "gs_zero_shot": ("query_1_product_id_1", 2),
 }
 TRAINING = "query_0_product_id_0.csv"
-_PIECE = 1 << 20
 
 
 def translate(folder: Path, root: Path) -> None:
@@ -34,7 +33,7 @@ def translate(folder: Path, root: Path) -> None:
             with open(folder / f"corpus_{number}.csv", "w", newline="", encoding="utf-8") as listed:
                 ids = csv.writer(listed)
                 ids.writerow(["product_id"])
-                for identifier, about in entries(find(root, f"corpus_{number}.json")):
+                for identifier, about in json_entries(find(root, f"corpus_{number}.json")):
                     if not isinstance(about, dict):
                         raise ValueError(
                             f"corpus_{number}.json: product {identifier!r} is {about!r:.60}, not an object."
@@ -57,7 +56,7 @@ def _write_task(folder: Path, name: str, files: dict[str, Path]) -> None:
         queries.writerow(["query_id", "query", "part"])
         qrels.writerow(["query_id", "product_id", "score"])
         for part, file in files.items():
-            for query, judged in entries(file):
+            for query, judged in json_entries(file):
                 if query in seen:  # test comes first: a query of both is tested with, never tuned on
                     continue
                 seen.add(query)
@@ -81,62 +80,3 @@ def place(source: Path, target: Path) -> None:
         os.symlink(source.resolve(), target)
     except OSError:
         shutil.copyfile(source, target)
-
-
-def entries(file: Path) -> Iterator[tuple[str, Any]]:
-    """The (key, value) pairs of a file that is one JSON object, without ever holding all of it."""
-    decoder = json.JSONDecoder()
-    with open(file, encoding="utf-8-sig") as source:
-        text, at = source.read(_PIECE), 0
-
-        def peek() -> str:
-            """The next character that is no white space; "" at the end."""
-            nonlocal text, at
-            while True:
-                while at < len(text) and text[at].isspace():
-                    at += 1
-                if at < len(text):
-                    return text[at]
-                text, at = source.read(_PIECE), 0
-                if not text:
-                    return ""
-
-        def value() -> Any:
-            nonlocal text, at
-            peek()
-            while True:
-                try:
-                    found, end = decoder.raw_decode(text, at)
-                    if end < len(text):  # a number may go on in the next piece
-                        at = end
-                        return found
-                except json.JSONDecodeError as error:
-                    failed = error
-                else:
-                    failed = None
-                more = source.read(max(_PIECE, len(text) - at))
-                if not more:
-                    raise ValueError(f"{file} ends inside an object, or is no JSON ({failed}).")
-                text, at = text[at:] + more, 0
-
-        def expect(wanted: str) -> str:
-            nonlocal at
-            found = peek()
-            if not found or found not in wanted:
-                raise ValueError(
-                    f"{file} is not one JSON object: {found or 'its end'!r} stands where {wanted!r} belongs."
-                )
-            at += 1
-            return found
-
-        expect("{")
-        if peek() == "}":
-            return
-        while True:
-            key = value()
-            if not isinstance(key, str):
-                raise ValueError(f"{file} is not one JSON object: {key!r:.40} stands where a name belongs.")
-            expect(":")
-            yield key, value()
-            if expect(",}") == "}":
-                return

@@ -1,144 +1,320 @@
-"""Ready shards (img2dataset, WebDataset) -> the index tables and pairs that `prepare` makes of tables.
+"""One tar of somebody else (img2dataset, WebDataset) -> its samples: places of values, or why a sample cannot be used.
 
-The tars stay where and as they are and are indexed in place. Every sample becomes one pair, (its query, its
-document), or is reported with shard, key and reason.
+1. `find_layout`: which members, and which keys of a sample's JSON, hold the fields of the schema
+2. `ShardReader`: walks one tar and collects members by key; a sample is the members that share a key, wherever they lie
+3. of each sample: its JSON, its fields' members (images decoded, texts as UTF-8), its texts in the JSON, its score, id
+
+Nothing is ever unpickled.
 """
 
 from __future__ import annotations
 
 import hashlib
-from array import array
+import json
+import mmap
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, NamedTuple
 
-import numpy as np
+from gcl.data.store.records import MOST_TEXT
+from gcl.data.store.shard_writer import content_hash
+from gcl.data.store.tar import Member, TarDamage, members
+from gcl.data.tables.images import check_image, own_pixel_limit
+from gcl.data.tables.quarantine import Bad, too_long
+from gcl.schema import SIDES, Field, Modality, Schema, SideName
 
-from gcl.data.importers.webdataset_layout import find_layout
-from gcl.data.importers.webdataset_samples import Place, Refused, Sample, ShardContent, read_shard
-from gcl.data.store.key_table import Keys, KeyTable, text_key
-from gcl.data.store.prepared import Pairs
-from gcl.data.store.shard_writer import IndexWriter
-from gcl.data.tables.quarantine import Bad
-from gcl.schema import SIDES, Field, Schema, SideName
+IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "avif", "jp2", "bin")
+TEXT_EXTENSIONS = ("txt", "text")
+_JSON = "json"
+_MOST_JSON = 16 << 20
+_LARGEST_SCORE = 3.4e38  # pairs keep scores as float32
 
-PREFIX = {"query": "queries", "document": "documents"}
+Target = tuple[SideName, str]  # side, field
+Place = tuple[int, int, bytes]  # offset, length, content hash
+
+
+class Layout(NamedTuple):
+    """Where a sample's values are: the targets of each known suffix, and the JSON keys of texts that have none."""
+
+    suffixes: dict[str, list[Target]]
+    json_keys: dict[Target, str]
+    score: str | None
+    document_id: str | None
+
+    @property
+    def reads_json(self) -> bool:
+        return bool(self.json_keys) or self.score is not None or self.document_id is not None
+
+
+class Sample(NamedTuple):
+    number: int  # place in its shard, from 1
+    key: str
+    places: dict[Target, Place]
+    score: float
+    document_id: str | None
+
+
+class Refused(NamedTuple):
+    """A sample (or, with no key and number 0, a whole shard) that was left out."""
+
+    shard: Path
+    number: int
+    key: str | None
+    bad: Bad
 
 
 @dataclass
-class ForeignIndex:
-    """pairs: rows of the two index tables that were written. samples: how many were found, used or refused.
+class ShardContent:
+    """What one shard holds. others: members of no field, by extension."""
 
-    others: members that belong to no field of the schema, by extension; they are never opened.
+    path: Path
+    size: int = 0
+    sha256: str = ""
+    samples: list[Sample] = field(default_factory=list)
+    refused: list[Refused] = field(default_factory=list)
+    others: Counter[str] = field(default_factory=Counter)
+
+
+def find_layout(paths: Sequence[Path], schema: Schema, *, score: str | None, document_id: str | None) -> Layout:
+    """Where the schema's fields are in these shards. With `<name>` a field's name or its `column`, and the longest
+    known suffix first (matched from the end of a member's name, so keys may have dots in them):
+
+        key.<name>.<extension>    of an image extension or a text extension, as the field's modality asks
+        key.<extension>           where `column` is such an extension (jpg, txt), or of any image extension where the
+                                  schema has one image field alone
+        key.json, key <name>      of a text field for which the first readable shard has no member of the above
     """
-
-    pairs: Pairs
-    samples: int
-    refused: list[Refused]
-    others: Counter[str]
-
-    @property
-    def reasons(self) -> Counter[str]:
-        return Counter(refused.bad.reason for refused in self.refused)
-
-
-def index_shards(
-    shards: Iterable[str | Path],
-    folder: str | Path,
-    schema: Schema,
-    *,
-    score: str | None = None,
-    document_id: str | None = None,
-    max_pixels: int = 100_000_000,
-    map_shards: Callable[..., Iterable[ShardContent]] = map,
-) -> ForeignIndex:
-    """Writes `queries.parquet` and `documents.parquet` over shards that lie on this machine, in the order given.
-
-    score, document_id: keys of the samples' JSON. Without `score` every pair counts the same. Records of equal
-    content are one record; with `document_id` the id decides, and a sample that brings a known id with other content
-    is refused. map_shards: `map`, or that of a process pool. Raises ValueError when no sample can be used.
-    """
-    folder, paths = Path(folder).resolve(), [Path(path).resolve() for path in shards]
-    folder.mkdir(parents=True, exist_ok=True)
-    layout = find_layout(paths, schema, score=score, document_id=document_id)
-    read = partial(read_shard, layout=layout, schema=schema, max_pixels=max_pixels)
-    records = {name: _DistinctRecords(folder, name, schema.side(name)) for name in SIDES}
-    refused: list[Refused] = []
-    others: Counter[str] = Counter()
-    listed: list[dict[str, str | int]] = []
-    query, documents, scores = array("q"), array("q"), array("f")
-    try:
-        for number, content in enumerate(map_shards(read, paths)):
-            for sample in content.samples:
-                document = records["document"].add(sample, number, sample.document_id)
-                if document is None:
-                    bad = Bad("document id repeated with other content", sample.document_id or "")
-                    refused.append(Refused(content.path, sample.number, sample.key, bad))
-                else:
-                    query.append(records["query"].add(sample, number))
-                    documents.append(document)
-                    scores.append(sample.score)
-            listed.append(_listing(content, folder))
-            refused += content.refused
-            others += content.others
-        if not query:
-            raise ValueError(_nothing(paths, refused, others))
-        for name in SIDES:
-            keys = {target[1]: key for target, key in layout.json_keys.items() if target[0] == name}
-            records[name].writer.close(listed, keys)
-    except BaseException:
-        for name in SIDES:
-            records[name].writer.abandon()
-        raise
-    pairs = Pairs(np.array(query, np.int64), np.array(documents, np.int64), np.array(scores, np.float32))
-    return ForeignIndex(pairs, len(pairs) + sum(bad.key is not None for bad in refused), refused, others)
-
-
-class _DistinctRecords:
-    """The records of one side, each indexed once: where it was first seen."""
-
-    def __init__(self, folder: Path, side: SideName, fields: Mapping[str, Field]) -> None:
-        self.writer = IndexWriter(folder / f"{PREFIX[side]}.parquet", fields)
-        self._side, self._fields = side, list(fields)
-        self._row = KeyTable()
-        self._content = bytearray()  # of row i: [16 i, 16 (i + 1))
-
-    def add(self, sample: Sample, shard: int, identifier: str | None = None) -> int | None:
-        """The record's row; None when its identifier already stands for other content."""
-        places: dict[str, Place] = {
-            name: sample.places[self._side, name] for name in self._fields if (self._side, name) in sample.places
-        }
-        digest = hashlib.sha256()
-        for name, (_, _, content) in places.items():
-            digest.update(name.encode() + b"\0" + content)
-        content = digest.digest()[:16]
-        key = content if identifier is None else text_key(identifier)
-        row = self._row.get(key)
-        if row is None:
-            row = self.writer.append(identifier or content.hex(), shard, places)
-            self._row.add(key, row)
-            self._content += content
-        return row if Keys(self._content)[row] == content else None
-
-
-def _listing(content: ShardContent, folder: Path) -> dict[str, str | int]:
-    inside = content.path.is_relative_to(folder)  # a folder that is renamed keeps what lies in it
-    return {
-        "name": str(content.path.relative_to(folder) if inside else content.path),
-        "size": content.size,
-        "sha256": content.sha256,
-        "records": len(content.samples),
+    suffixes: dict[str, list[Target]] = {}
+    columns: dict[Target, str] = {}
+    images = [name for side in SIDES for name, spec in schema.side(side).items() if _is_image(spec)]
+    for side in SIDES:
+        for name, spec in schema.side(side).items():
+            column, extensions = spec.column or name, IMAGE_EXTENSIONS if _is_image(spec) else TEXT_EXTENSIONS
+            columns[side, name] = column
+            own = {f"{label}.{extension}".lower() for label in (name, column) for extension in extensions}
+            if column in extensions or (_is_image(spec) and len(images) == 1):
+                own |= set(extensions)
+            for suffix in own:
+                suffixes.setdefault(suffix, []).append((side, name))
+    seen = next(filter(None, (_suffixes_in(path, set(suffixes)) for path in paths)), set())
+    in_members = {target for suffix in seen for target in suffixes.get(suffix, ())}
+    json_keys = {
+        (side, name): column
+        for (side, name), column in columns.items()
+        if not _is_image(schema.side(side)[name]) and (side, name) not in in_members
     }
+    return Layout(suffixes, json_keys, score, document_id)
 
 
-def _nothing(paths: list[Path], refused: list[Refused], others: Counter[str]) -> str:
-    reasons = Counter(bad.bad.reason for bad in refused).most_common(3)
-    found = "; ".join(f"{reason}: {count:,}" for reason, count in reasons) or "there are none"
-    unknown = ", ".join(f"{count:,} .{extension}" for extension, count in others.most_common(5)) or "none"
-    return (
-        f"No sample of the {len(paths):,} shards (first: {paths[0] if paths else 'none'}) can be used ({found}; "
-        f"members of no field: {unknown}). A field is found as <key>.<field>.<extension>, as <key>.<column> where its "
-        "column is an extension (jpg, txt), or, for a text, as a key of <key>.json: set data.<side>.<field>.column."
-    )
+def _is_image(spec: Field) -> bool:
+    return spec.modality is Modality.image
+
+
+def _suffixes_in(path: Path, known: set[str]) -> set[str]:
+    """Known suffixes of a shard's members, up to where it is readable; of members without any {""}; empty for none."""
+    suffixes: set[str] = set()
+    try:
+        for member in members(_map_file(path)):
+            suffix = split_name(member.name, {*known, _JSON})[1]
+            if suffix is not None:
+                suffixes.add(suffix)
+    except (TarDamage, OSError):
+        pass
+    return suffixes - {_JSON} or ({""} if suffixes else set())
+
+
+def split_name(name: str, known: set[str]) -> tuple[str, str | None]:
+    """A member's name -> its sample's key and its suffix, the longest known one; None for a name with another end.
+
+    >>> split_name("a/sku.123.title.txt", {"title.txt", "txt"}), split_name("a/1.pkl", {"txt"})
+    (('a/sku.123', 'title.txt'), ('a/1.pkl', None))
+    """
+    folder, slash, base = name.rpartition("/")
+    pieces = base.split(".")
+    for start in range(max(1, len(pieces) - 2), len(pieces)):  # a suffix is `ext` or `field.ext`
+        suffix, key = ".".join(pieces[start:]).lower(), ".".join(pieces[:start])
+        if suffix in known and key:
+            return folder + slash + key, suffix
+    return name, None
+
+
+def _map_file(path: Path) -> bytes | mmap.mmap:
+    with path.open("rb") as file:
+        try:
+            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        except ValueError:  # an empty file cannot be mapped
+            return b""
+
+
+@dataclass
+class _Parts:
+    """A sample's members while its shard is walked."""
+
+    number: int
+    members: dict[str, Member] = field(default_factory=dict)  # by suffix
+    last: int = 0  # place among the shard's members of the sample's latest one
+    bad: Bad | None = None
+
+
+@dataclass(frozen=True)
+class ShardReader:
+    """Called with a shard's path, gives every sample of it, whole or refused with its reason. Images are decoded once,
+    to the end."""
+
+    layout: Layout
+    schema: Schema
+    max_pixels: int
+
+    def __call__(self, path: Path) -> ShardContent:
+        content = ShardContent(path)
+        try:
+            data = _map_file(path)
+        except OSError as error:
+            content.refused.append(Refused(path, 0, None, Bad("shard cannot be opened", str(error))))
+            return content
+        content.size, content.sha256 = len(data), hashlib.sha256(data).hexdigest()
+        with own_pixel_limit():
+            for key, parts in self._collect(data, content).items():
+                sample = parts.bad or self._sample(data, key, parts)
+                if isinstance(sample, Bad):
+                    content.refused.append(Refused(path, parts.number, key, sample))
+                else:
+                    content.samples.append(sample)
+        return content
+
+    def _collect(self, data: bytes | mmap.mmap, content: ShardContent) -> dict[str, _Parts]:
+        """The shard's members by key, in order of first sight."""
+        samples: dict[str, _Parts] = {}
+        known = {*self.layout.suffixes, *([_JSON] if self.layout.reads_json else [])}
+        damage, count, scattered, latest = None, 0, False, None
+        try:
+            for member in members(data):
+                key, suffix = split_name(member.name, known)
+                if suffix is None:
+                    content.others[member.name.rpartition("/")[2].rpartition(".")[2].lower()] += 1
+                    continue
+                count += 1
+                parts = samples.setdefault(key, _Parts(len(samples) + 1, last=count))
+                scattered |= parts.last < count - 1
+                if member.refused is not None:
+                    parts.bad = Bad(member.refused, member.name)
+                elif suffix in parts.members:
+                    parts.bad = Bad("member occurs twice", member.name)
+                parts.members[suffix], parts.last, latest = member, count, parts
+        except TarDamage as error:
+            damage = Bad(error.reason, error.detail)
+        if latest is None:
+            bad = damage or Bad("shard has no sample", f"{content.others.total():,} members of other kinds")
+            content.refused.append(Refused(content.path, 0, None, bad))
+        elif damage:
+            # The sample read last may lack members; where members do not lie together, any may.
+            latest.bad = damage
+            everything = set().union(*(parts.members for parts in samples.values()))
+            for parts in samples.values():
+                if scattered and parts.members.keys() != everything:
+                    parts.bad = parts.bad or damage
+        return samples
+
+    def _sample(self, data: bytes | mmap.mmap, key: str, parts: _Parts) -> Sample | Bad:
+        member = parts.members.get(_JSON) if self.layout.reads_json else None
+        about = _read_json(data, member) if member else {}
+        if isinstance(about, Bad):
+            return about
+        places = self._members(data, parts)
+        if isinstance(places, Bad):
+            return places
+        texts = self._json_texts(about, member)
+        if isinstance(texts, Bad):
+            return texts
+        places |= texts
+        for side in SIDES:
+            if not any(target[0] == side for target in places):
+                return Bad(f"no {side}", f"it has {', '.join(sorted(parts.members))}")
+        score = self._score(about)
+        if isinstance(score, Bad):
+            return score
+        identifier = self._document_id(about)
+        if isinstance(identifier, Bad):
+            return identifier
+        return Sample(parts.number, key, places, score, identifier)
+
+    def _members(self, data: bytes | mmap.mmap, parts: _Parts) -> dict[Target, Place] | Bad:
+        """Of fields that are members."""
+        places: dict[Target, Place] = {}
+        for suffix, member in parts.members.items():
+            for side, name in self.layout.suffixes.get(suffix, ()):
+                if (side, name) in places:
+                    return Bad("field occurs twice", f"{side} {name}: .{suffix} is another member of the same field")
+                value = data[member.start : member.start + member.size]
+                if _is_image(self.schema.side(side)[name]):
+                    checked = check_image(value, max_pixels=self.max_pixels)
+                    bad = checked if isinstance(checked, Bad) else None
+                elif member.size > MOST_TEXT:
+                    return too_long(member.size, name)
+                else:
+                    bad = _not_utf8(value)
+                if bad is not None:
+                    return Bad(bad.reason, f"{name}: {bad.detail}")
+                if value:
+                    places[side, name] = (member.start, member.size, content_hash(value))
+        return places
+
+    def _json_texts(self, about: dict[str, Any], member: Member | None) -> dict[Target, Place] | Bad:
+        """Of fields that are values of the sample's JSON: their place is that of the whole JSON."""
+        places: dict[Target, Place] = {}
+        for target, column in self.layout.json_keys.items():
+            text = _json_text(about.get(column))
+            if isinstance(text, Bad):
+                return Bad(text.reason, f"{column}: {text.detail}")
+            if text and len(text) > MOST_TEXT:
+                return too_long(len(text), column)
+            if text and member:
+                places[target] = (member.start, member.size, content_hash(text.encode()))
+        return places
+
+    def _score(self, about: dict[str, Any]) -> float | Bad:
+        score = 1.0 if self.layout.score is None else about.get(self.layout.score)
+        if isinstance(score, bool) or not isinstance(score, int | float) or not abs(score) <= _LARGEST_SCORE:
+            return Bad("no score", f"{self.layout.score} is {score!r:.80}")
+        return float(score)
+
+    def _document_id(self, about: dict[str, Any]) -> str | Bad | None:
+        if self.layout.document_id is None:
+            return None
+        identifier = _json_text(about.get(self.layout.document_id))
+        if not identifier or isinstance(identifier, Bad):
+            return Bad("no document id", f"{self.layout.document_id} is missing or not a text")
+        return identifier
+
+
+def _not_utf8(value: bytes) -> Bad | None:
+    try:
+        value.decode()
+    except UnicodeDecodeError as error:
+        return Bad("text is not UTF-8", str(error))
+    return None
+
+
+def _read_json(data: bytes | mmap.mmap, member: Member) -> dict[str, Any] | Bad:
+    if member.size > _MOST_JSON:
+        return Bad("JSON cannot be read", f"it has {member.size:,} bytes, at most {_MOST_JSON:,} are read")
+    try:
+        about = json.loads(data[member.start : member.start + member.size])
+    except (ValueError, RecursionError) as error:
+        return Bad("JSON cannot be read", str(error))
+    if not isinstance(about, dict):
+        return Bad("JSON cannot be read", f"it is {type(about).__name__}, not an object")
+    return about
+
+
+def _json_text(value: Any) -> str | Bad | None:
+    """A JSON value as the text RecordStore reads there later."""
+    if value is None or value == "":
+        return None
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return Bad("JSON value is not a text", f"it is {type(value).__name__}")
+    text = str(value)
+    half_a_pair = not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text)
+    return Bad("text is not UTF-8", "it has half a surrogate pair") if half_a_pair else text

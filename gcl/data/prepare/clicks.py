@@ -1,6 +1,6 @@
 """A log of what was shown, clicked and bought -> graded pairs (query, product, score 1 to 100).
 
-What stands on top is looked at more, so raw click rates repeat the ranking that made them. The model here is position
+What is on top is looked at more, so raw click rates repeat the ranking that made them. The model here is position
 based (Joachims, Swaminathan and Schnabel 2017, https://arxiv.org/abs/1608.04468): a click needs a look at the place and
 a relevant product, P(click) = examination(position) * relevance, with the power law examination = position^-power.
 Each impression then counts as the look it is worth:
@@ -21,28 +21,28 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as parquet
 
-from gcl.data.catalog import Catalog, Clicks
-from gcl.data.prepare.rows import Line, read_rows
-from gcl.data.prepare.sources import column
+from gcl.data.catalog import Catalog, Clicks, Scale
+from gcl.data.prepare.rows import Line, column, read_rows, usable_rows
 from gcl.data.tables.quarantine import Bad, Quarantine
 from gcl.data.tables.table import Table, open_table
 from gcl.files.digest import add_file
-from gcl.schema import Modality
 
 SCORE = "score"
+_COLUMNS = ("position", "impressions", "clicks", "purchases")
 _POWERS = (0.0, 3.0)  # between which an unknown power is looked for
 
 
-def catalog_of_clicks(catalog: Catalog, root: Path, folder: Path) -> Catalog:
+def catalog_of_clicks(catalog: Catalog, clicks: Clicks, root: Path, folder: Path) -> Catalog:
     """The catalog whose pairs are made of the log that data.pairs names: written once below `folder`, by content."""
-    _check(catalog)
+    assert catalog.pairs is not None  # check_catalog
     table = open_table(catalog.pairs, root=root, setting="data.pairs", copies=folder / "tables")
-    settings = json.dumps([1, asdict(catalog.clicks), _keys(catalog), catalog.max_bad], sort_keys=True)
+    settings = json.dumps([1, asdict(clicks), _keys(catalog), catalog.max_bad], sort_keys=True)
     digest = hashlib.sha256(settings.encode())
     for file in table.files:
         with open(file, "rb") as source:
@@ -53,26 +53,12 @@ def catalog_of_clicks(catalog: Catalog, root: Path, folder: Path) -> Catalog:
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(parents=True)
         try:
-            _write(catalog, table, unfinished, report_at=folder / f"{target.name}.quarantine.csv")
+            _write(catalog, clicks, table, unfinished, report_at=folder / f"{target.name}.quarantine.csv")
             if not target.is_dir():
                 os.rename(unfinished, target)
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
     return replace(catalog, pairs=str(target / "pairs.parquet"), score=SCORE, clicks=None)
-
-
-def _check(catalog: Catalog) -> None:
-    clicks = catalog.clicks
-    if not (catalog.pairs and catalog.products):
-        raise ValueError("data.clicks needs the log as data.pairs and the products as data.products.")
-    if any(spec.modality is Modality.image for spec in catalog.query.values()):
-        raise ValueError("data.clicks: queries of a log are texts; it has no place for query images.")
-    if clicks.power is not None and clicks.power < 0:
-        raise ValueError(f"data.clicks.power is {clicks.power}: examination falls with the position, so at least 0.")
-    if clicks.scale not in ("query", "log"):
-        raise ValueError(f"data.clicks.scale is {clicks.scale!r}; expected 'query' or 'log'.")
-    if not clicks.prior > 0:
-        raise ValueError(f"data.clicks.prior is {clicks.prior}: give a number of looks above 0.")
 
 
 def _keys(catalog: Catalog) -> list[str]:
@@ -81,76 +67,83 @@ def _keys(catalog: Catalog) -> list[str]:
     return list(dict.fromkeys([*names, *([catalog.query_id] if catalog.query_id else []), catalog.document_id]))
 
 
-def _write(catalog: Catalog, table: Table, folder: Path, *, report_at: Path) -> None:
+def _write(catalog: Catalog, clicks: Clicks, table: Table, folder: Path, *, report_at: Path) -> None:
     keys = _keys(catalog)
-    wanted = {name: setting for name, setting in _counts(catalog.clicks).items() if name}
+    wanted = {getattr(clicks, name): f"data.clicks.{name}" for name in _COLUMNS if getattr(clicks, name)}
     table.check_columns([*((name, "data.query, data.document_id") for name in keys), *wanted.items()])
     with Quarantine(folder / "quarantine.csv") as quarantine:
-        pairs, position, counts = _gather(catalog, table, keys, quarantine)
+        log = _gather(catalog, clicks, table, keys, quarantine)
         quarantine.check(table.name, max_bad=catalog.max_bad, report_at=report_at)
-    pair = np.array(position["pair"], np.int64)
-    place = np.array(position["position"], np.float64)
-    shown, clicks, bought = (np.array(counts[name]) for name in ("shown", "clicks", "bought"))
     query_of: dict[tuple, int] = {}
-    query = np.array([query_of.setdefault(key[:-1], len(query_of)) for key in pairs], np.int64)
-    power = catalog.clicks.power if catalog.clicks.power is not None else fit_power(pair, place, shown, clicks)
-    looks = np.bincount(pair, shown * place**-power, len(pairs))
-    gain = np.bincount(pair, clicks + catalog.clicks.purchase_weight * bought, len(pairs))
-    relevance = shrunken_rates(gain, looks, query, prior=catalog.clicks.prior)
-    kept = np.flatnonzero(np.bincount(pair, shown, len(pairs)) >= catalog.clicks.least_shown)
-    if catalog.clicks.scale == "log":
+    query = np.array([query_of.setdefault(key[:-1], len(query_of)) for key in log.keys], np.int64)
+    power = clicks.power if clicks.power is not None else fit_power(log.pair, log.position, log.shown, log.clicks)
+    looks = np.bincount(log.pair, log.shown * log.position**-power, len(log.keys))
+    gain = np.bincount(log.pair, log.clicks + clicks.purchase_weight * log.bought, len(log.keys))
+    relevance = shrunken_rates(gain, looks, query, prior=clicks.prior)
+    often = np.flatnonzero(np.bincount(log.pair, log.shown, len(log.keys)) >= clicks.least_shown)
+    if clicks.scale == Scale.log:
         query = np.zeros_like(query)
-    score = grade(relevance[kept], query[kept])
-    columns = {name: [pairs_key[number] for pairs_key in pairs] for number, name in enumerate(keys)}
-    found = pa.table({**columns, "relevance": relevance, "looks": looks}).take(pa.array(kept))
-    found = found.append_column(SCORE, pa.array(score.astype(np.float32)))
-    parquet.write_table(found, folder / "pairs.parquet", compression="zstd")
-    about = {"power": power, "fitted": catalog.clicks.power is None, "pairs": len(kept), "queries": len(query_of)}
+    score = grade(relevance[often], query[often])
+    columns = {name: [key[number] for key in log.keys] for number, name in enumerate(keys)}
+    graded = pa.table({**columns, "relevance": relevance, "looks": looks}).take(pa.array(often))
+    graded = graded.append_column(SCORE, pa.array(score.astype(np.float32)))
+    parquet.write_table(graded, folder / "pairs.parquet", compression="zstd")
+    about = {"power": power, "fitted": clicks.power is None, "pairs": len(often), "queries": len(query_of)}
     (folder / "about.json").write_text(json.dumps(about, indent=1), encoding="utf-8")
 
 
-def _counts(clicks: Clicks) -> dict[str | None, str]:
-    return {getattr(clicks, name): f"data.clicks.{name}" for name in ("position", "impressions", "clicks", "purchases")}
+class _Log(NamedTuple):
+    """A log summed over the rows of the same (pair, position). keys: of each pair, in order of first sight. The rest
+    are parallel: pair int64 (a number into keys), position, shown, clicks, bought float64."""
+
+    keys: list[tuple]
+    pair: np.ndarray
+    position: np.ndarray
+    shown: np.ndarray
+    clicks: np.ndarray
+    bought: np.ndarray
 
 
-def _gather(catalog: Catalog, table: Table, keys: list[str], quarantine: Quarantine):
-    """Sums by (pair, position): the distinct pairs, and parallel columns."""
+def _gather(catalog: Catalog, clicks: Clicks, table: Table, keys: list[str], quarantine: Quarantine) -> _Log:
     pairs: dict[tuple, int] = {}
     cells: dict[tuple[int, float], int] = {}
-    where: dict[str, list] = {"pair": [], "position": []}
-    counts: dict[str, list[float]] = {"shown": [], "clicks": [], "bought": []}
-    for line, values in _rows(catalog, table, keys, quarantine):
+    sums: list[list[float]] = [[], [], []]  # shown, clicks, bought of each cell
+    for line, (position, *counts) in _rows(catalog, clicks, table, keys, quarantine):
         pair = pairs.setdefault(tuple(line.columns[name] for name in keys), len(pairs))
-        cell = cells.setdefault((pair, values[0]), len(cells))
-        if cell == len(where["pair"]):
-            where["pair"].append(pair)
-            where["position"].append(values[0])
-            for column_ in counts.values():
-                column_.append(0.0)
-        for column_, value in zip(counts.values(), values[1:], strict=True):
-            column_[cell] += value
-    return list(pairs), where, counts
+        cell = cells.setdefault((pair, position), len(cells))
+        for column_sums, count in zip(sums, counts, strict=True):
+            if cell == len(column_sums):
+                column_sums.append(0.0)
+            column_sums[cell] += count
+    return _Log(
+        list(pairs),
+        np.array([pair for pair, _ in cells], np.int64),
+        np.array([position for _, position in cells], np.float64),
+        *map(np.array, sums),
+    )
 
 
 def _rows(
-    catalog: Catalog, table: Table, keys: list[str], quarantine: Quarantine
+    catalog: Catalog, clicks: Clicks, table: Table, keys: list[str], quarantine: Quarantine
 ) -> Iterator[tuple[Line, tuple[float, float, float, float]]]:
     """Usable rows with (position, impressions, clicks, purchases)."""
-    clicks = catalog.clicks
-    others = [*keys, clicks.position, clicks.impressions, clicks.clicks, clicks.purchases]
-    for line in read_rows(table, {}, others, quarantine=quarantine):
+
+    def usable(line: Line) -> tuple[float, float, float, float] | Bad:
         values = _numbers(line, clicks)
         if not isinstance(values, Bad) and any(line.columns[name] is None for name in keys):
-            values = Bad("no query or product", ", ".join(name for name in keys if line.columns[name] is None))
-        if isinstance(values, Bad):
-            quarantine.add(table.name, line.file, line.number, line.columns[catalog.document_id], values)
-        else:
-            yield line, values
+            return Bad("no query or product", ", ".join(name for name in keys if line.columns[name] is None))
+        return values
+
+    lines = read_rows(table, {}, [*keys, *(getattr(clicks, name) for name in _COLUMNS)], quarantine=quarantine)
+    yield from usable_rows(lines, usable, table=table, named_by=catalog.document_id, quarantine=quarantine)
 
 
 def _numbers(line: Line, clicks: Clicks) -> tuple[float, float, float, float] | Bad:
     def number(name: str | None, default: float) -> float:
-        return default if name is None else float({"true": 1, "false": 0}.get(text := line.columns[name] or "0", text))
+        if name is None:
+            return default
+        text = line.text(name) or "0"
+        return float({"true": 1, "false": 0}.get(text, text))
 
     try:
         position, shown = number(clicks.position, 1.0), number(clicks.impressions, 1.0)

@@ -7,9 +7,9 @@ from array import array
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor, Future
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from gcl.data.store.key_table import KEY_BYTES, Keys, KeyTable, RowOf
 from gcl.data.store.records import MOST_TEXT, Record
@@ -22,22 +22,31 @@ EMPTY = Bad("empty record")
 _AHEAD = 16  # rows a thread may be ahead of the writer: bounds the image bytes in memory
 
 
+class Pair(NamedTuple):
+    """What a row of the pairs table says of its query: the document, as a row of the store, and the score."""
+
+    document: int
+    score: float
+
+
 class Row(NamedTuple):
-    """One row of a table, seen from one side. `identifier` None: the content is the identity. `extra` rides along."""
+    """One row of a table, seen from one side. `identifier` None: the content is the identity. `pair`: of a query."""
 
     file: Path
     number: int
     identifier: str | None
     cells: Record
-    extra: Any = None
+    pair: Pair | None = None
 
 
 class Checked(NamedTuple):
+    """A record to store, and what it is recognised by."""
+
     record: Record
     key: bytes
 
 
-_Found = Future | Checked | Bad | int  # a Future of Checked | Bad
+_Known = Checked | Bad | int  # what is known of a row: its record, why it has none, or the number of its record
 
 
 def record_key(record: Mapping[str, str | bytes | None]) -> bytes:
@@ -53,27 +62,39 @@ def record_key(record: Mapping[str, str | bytes | None]) -> bytes:
     return digest.digest()
 
 
-def check_record(
-    cells: Record,
-    *,
-    side: Mapping[str, Field],
-    folder: Path,
-    max_pixels: int,
-    image_side: int | None,
-    download: Callable[[str], bytes | Bad] | None = None,
-) -> Checked | Bad:
-    """The record to store with its key (of the images as they were before shrinking), or why there is none."""
-    record, original = dict(cells), dict(cells)
-    for name, spec in side.items():
-        cell = cells.get(name)
-        if spec.modality is Modality.text or cell is None:
-            continue
-        data = read_image(cell, folder, download)
-        stored = data if isinstance(data, Bad) else check_image(data, max_pixels=max_pixels, side=image_side)
-        if isinstance(stored, Bad):
-            return Bad(stored.reason, stored.detail if len(side) == 1 else f"{name}: {stored.detail}")
-        record[name], original[name] = stored, data
-    return Checked(record, record_key(original))
+@dataclass(frozen=True)
+class RecordCheck:
+    """Makes records of the cells of one side. max_pixels, image_side: of data.max_image_pixels and data.store.
+    download: reads the image behind a URL."""
+
+    side: Mapping[str, Field]
+    max_pixels: int
+    image_side: int | None
+    download: Callable[[str], bytes | Bad] | None = None
+
+    @property
+    def has_image(self) -> bool:
+        return any(spec.modality is Modality.image for spec in self.side.values())
+
+    def __call__(self, cells: Record, folder: Path) -> Checked | Bad:
+        """The record to store with its key (of the images as they were before shrinking), or why there is none.
+        `folder`: what relative paths start from."""
+        record, original = dict(cells), dict(cells)
+        for name, spec in self.side.items():
+            cell = cells.get(name)
+            if spec.modality is Modality.text or cell is None:
+                continue
+            data = read_image(cell, folder, self.download)
+            if isinstance(data, Bad):
+                return self._named(data, name)
+            stored = check_image(data, max_pixels=self.max_pixels, side=self.image_side)
+            if isinstance(stored, Bad):
+                return self._named(stored, name)
+            record[name], original[name] = stored, data
+        return Checked(record, record_key(original))
+
+    def _named(self, bad: Bad, name: str) -> Bad:
+        return bad if len(self.side) == 1 else Bad(bad.reason, f"{name}: {bad.detail}")
 
 
 def raw_key(cells: Record, folder: Path) -> bytes:
@@ -81,39 +102,53 @@ def raw_key(cells: Record, folder: Path) -> bytes:
     return record_key(cells | {"": str(folder)})
 
 
+class Earlier(NamedTuple):
+    """What an earlier, interrupted or divided run found out about rows, by their raw keys; see parts.py."""
+
+    known: Callable[[bytes], Checked | Bad | None] = lambda raw: None
+    """What was found out, if anything."""
+
+    keep: Callable[[bytes, Checked], None] = lambda raw, checked: None
+    """Told what is found out now."""
+
+
+class Workers(NamedTuple):
+    """Threads that check images."""
+
+    pool: Executor
+    threads: int
+
+
 class Collector:
     """The distinct records of one side, written as they come. Rows count from 0 in the order of first sight.
 
     Where a row brings an identifier, that is its identity: the same one again with equal content is merged and
     counted in `merged`, with other content it is a conflict (see `check_conflicts`). Without, equal content is.
+
+    1. `collect` pulls rows from a table and looks each of them up: by identifier, and by raw key (its cells)
+    2. a row that nothing is known of has its images read and checked by a thread, up to `_AHEAD` rows per thread ahead
+    3. in the order of the rows, each is settled: refused, merged, or written and remembered; only then is it yielded
     """
 
     def __init__(
         self,
         writer: ShardWriter,
+        check: RecordCheck,
         *,
-        side: Mapping[str, Field],
         what: str,
         by_content: bool,
-        max_pixels: int,
-        image_side: int | None,
-        image_root: Path | None = None,
-        download: Callable[[str], bytes | Bad] | None = None,
-        known: Callable[[bytes], Checked | Bad | None] | None = None,
-        keep: Callable[[bytes, Checked], None] | None = None,
-        pool: Executor,
-        threads: int,
+        image_root: Path | None,
+        earlier: Earlier,
+        workers: Workers,
     ):
         """`image_root`: what relative image paths start from; None: the folder of the row's table. `by_content`:
-        rows without identifier may come; what they are found by is kept in memory. `known`: what was found out about
-        a row, by its raw key, before. `keep`: told what was found out now.
+        rows without identifier may come; what they are found by is kept in memory.
 
         In memory a record takes about 70 bytes with an identifier and 70 without (110 where images are read)."""
-        self._writer, self.what, self._by_content = writer, what, by_content
-        self._image_root, self._pool, self._ahead = image_root, pool, _AHEAD * threads
-        self._known, self._keep = known or (lambda raw: None), keep or (lambda raw, checked: None)
-        self._has_image = any(spec.modality is Modality.image for spec in side.values())
-        self._check = partial(check_record, side=side, max_pixels=max_pixels, image_side=image_side, download=download)
+        self._writer, self._check, self.what, self._by_content = writer, check, what, by_content
+        self._image_root, self._earlier = image_root, earlier
+        self._pool, self._ahead = workers.pool, _AHEAD * workers.threads
+        self._has_image = check.has_image
         self.row_of = RowOf()  # of identifiers that rows brought
         self.merged = 0
         self.failed: set[str] = set()  # identifiers of which a row was bad
@@ -146,10 +181,10 @@ class Collector:
         `namespace`: put before an identifier that an earlier table already gave to something else.
         """
         start = len(self)
-        waiting: deque[tuple[Row, bytes, _Found]] = deque()
+        waiting: deque[tuple[Row, bytes, _Known | Future]] = deque()
         for row in rows:
             raw = self._raw(row.cells, row.file)
-            waiting.append((row, raw, self._look(row, raw)))
+            waiting.append((row, raw, self._look_up(row, raw)))
             while waiting and (len(waiting) > self._ahead or not isinstance(waiting[0][2], Future)):
                 yield self._settle(*waiting.popleft(), start, namespace)
         while waiting:
@@ -161,7 +196,7 @@ class Collector:
     def _raw(self, cells: Record, file: Path) -> bytes:
         return raw_key(cells, self._folder(file)) if self._has_image else record_key(cells)
 
-    def _look(self, row: Row, raw: bytes) -> _Found:
+    def _look_up(self, row: Row, raw: bytes) -> _Known | Future:
         """What is known of a row at once; a Future where images have to be read."""
         if not any(row.cells.values()):
             return EMPTY
@@ -178,25 +213,26 @@ class Collector:
             return before
         if not self._has_image:
             return Checked(row.cells, raw)
-        if (found := self._known(raw)) is not None:
-            return found
-        return self._pool.submit(self._check, row.cells, folder=self._folder(row.file))
+        if (earlier := self._earlier.known(raw)) is not None:
+            return earlier
+        return self._pool.submit(self._check, row.cells, self._folder(row.file))
 
-    def _settle(self, row: Row, raw: bytes, found: _Found, start: int, namespace: str) -> tuple[Row, int | Bad]:
-        if isinstance(found, Future):
-            found = found.result()
-            if isinstance(found, Checked):
-                self._keep(raw, found)
-        if isinstance(found, Bad):
-            if found is not EMPTY:
-                self._bad[raw] = found
+    def _settle(
+        self, row: Row, raw: bytes, pending: _Known | Future, start: int, namespace: str
+    ) -> tuple[Row, int | Bad]:
+        known: _Known = pending.result() if isinstance(pending, Future) else pending
+        if isinstance(pending, Future) and isinstance(known, Checked):
+            self._earlier.keep(raw, known)
+        if isinstance(known, Bad):
+            if known is not EMPTY:
+                self._bad[raw] = known
             if row.identifier is not None:
                 self.failed.add(row.identifier)
-            return row, found
-        if isinstance(found, int):
+            return row, known
+        if isinstance(known, int):
             self.merged += 1
-            return row, found
-        return row, self._place(row, raw, found, start, namespace)
+            return row, known
+        return row, self._place(row, raw, known, start, namespace)
 
     def _place(self, row: Row, raw: bytes, checked: Checked, start: int, namespace: str) -> int:
         identifier = row.identifier
@@ -240,10 +276,10 @@ class Collector:
             )
 
     def check_conflicts(self, setting: str) -> None:
-        """Raises ValueError when one identifier stood for records of different content."""
+        """Raises ValueError when records of different content had one identifier."""
         if self._conflicts:
             raise ValueError(
                 f"A {self.what} id is repeated with other content, {self._conflict_count:,} times, for example "
-                f"{', '.join(self._conflicts)}. An id ({setting}) must stand for one {self.what}: keep one row of "
+                f"{', '.join(self._conflicts)}. An id ({setting}) must name one {self.what}: keep one row of "
                 "each, or name a column that tells them apart."
             )

@@ -1,8 +1,16 @@
-"""Opened tables -> the files of a prepared folder: products, queries, pairs, tasks; all but the commit mark."""
+"""Opened tables -> the files of a prepared folder: documents, queries, pairs, tasks; all but the commit mark.
+
+1. images behind URLs are downloaded, all of them first: they wait for the network, checking waits for the processor
+2. documents: each row of the products checked, distinct ones written to shards
+3. queries of the explicit tasks, before those of the pairs: a query that both have keeps the task's id
+4. pairs: each row's document is looked up and its score parsed, its query written to shards where it is new
+5. split: training pairs, the four situations, then the explicit tasks with their judgments
+
+Rows that cannot be used go to quarantine.csv; after each table the share of them is checked.
+"""
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
@@ -11,10 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from gcl.data.catalog import Catalog, Split
-from gcl.data.prepare.distinct import EMPTY, Collector, Row
+from gcl.data.prepare.distinct import EMPTY, Collector, Earlier, Pair, RecordCheck, Row, Workers
 from gcl.data.prepare.judged_tasks import (
     TaskQueries,
-    as_numpy,
     check_names,
     explicit_task,
     file_name,
@@ -22,11 +29,10 @@ from gcl.data.prepare.judged_tasks import (
     read_judgments,
     read_queries,
 )
-from gcl.data.prepare.parts import CheckedParts
-from gcl.data.prepare.resume import KeptWork
-from gcl.data.prepare.rows import Line, parse_score, read_rows
-from gcl.data.prepare.sources import Sources, image_urls
-from gcl.data.prepare.write_split import NO_PAIRS, Built, Division, write_division, write_task
+from gcl.data.prepare.parts import CheckedParts, KeptWork
+from gcl.data.prepare.rows import Line, parse_score, read_rows, usable_rows
+from gcl.data.prepare.sources import Sources
+from gcl.data.prepare.split import NO_PAIRS, Built, Division, PairList, write_division, write_task
 from gcl.data.store.prepared import Pairs
 from gcl.data.store.shard_writer import ShardWriter
 from gcl.data.store.store import RecordStore
@@ -72,16 +78,17 @@ class _TableBuild:
             with self._collector("document", by_content=self.sources.document_id is None) as documents:
                 self._collect_documents(documents)
             with self._collector("query", by_content=self.catalog.query_id is None) as queries:
-                tasks = self._collect_tasks(queries)  # first: a query the pairs have as well keeps the task's id
-                pairs = self._collect_pairs(documents, queries) if self.sources.pairs else NO_PAIRS
-            holding = [found for found in tasks.values() if found.source.spec.hold_out_queries]
+                tasks = self._collect_tasks(queries)
+                table = self.sources.pairs
+                pairs = self._collect_pairs(table, documents, queries) if table is not None else NO_PAIRS
+            holding = [task for task in tasks if task.source.spec.hold_out_queries]
             division = write_division(
                 self.folder,
                 pairs,
                 query_keys=queries.keys,
                 document_ids=RecordStore(self.folder, "documents", {}).ids,
                 split=self._split,
-                held={queries.keys[row] for found in holding for row in found.row_of.values()},
+                held={queries.keys[row] for task in holding for row in task.row_of.values()},
             )
             counts = division.counts
             counts["tasks"] |= self._write_tasks(tasks, documents, division)
@@ -96,151 +103,137 @@ class _TableBuild:
         return self.catalog.split if self.catalog.training else replace(self.catalog.split, dev=0.0)
 
     def _download(self) -> None:
-        """Pictures behind URLs, all of them first: they wait for the network, checking waits for the processor."""
         self._downloads = Downloads(self.catalog.download, self.folder.parent / "downloads")
-        fetched = self._downloads.fetch_all(image_urls(self.sources, self.catalog))
+        fetched = self._downloads.fetch_all(self.sources.image_urls(self.catalog))
         for _ in counted(fetched, f"{self.catalog.name}: downloads", shown=self.progress):
             pass
 
     @contextmanager
     def _collector(self, side: SideName, *, by_content: bool) -> Iterator[Collector]:
-        fields, store = self.catalog.schema.side(side), self.catalog.store
+        fields, store, parts = self.catalog.schema.side(side), self.catalog.store, self.parts
         prefix = {"document": "documents", "query": "queries"}[side]
-        keeps = self.parts is not None and store.image_side is not None
+        check = RecordCheck(fields, self.catalog.max_image_pixels, store.image_side, self._downloads.read)
+        earlier = Earlier() if parts is None else Earlier(known=CheckedParts(parts, prefix, fields))
+        shrinks = parts is not None and store.image_side is not None
         with (
-            KeptWork(self.parts, prefix, fields) if keeps else nullcontext() as keep,
+            KeptWork(parts, prefix, fields) if parts and shrinks else nullcontext() as keep,
             ShardWriter(self.folder, prefix, side=fields, shard_bytes=store.shard_bytes) as writer,
         ):
             yield Collector(
                 writer,
-                side=fields,
+                check,
                 what={"document": "product", "query": "query"}[side],
                 by_content=by_content,
-                max_pixels=self.catalog.max_image_pixels,
-                image_side=store.image_side,
                 image_root=self.sources.image_root,
-                download=self._downloads.read,
-                known=CheckedParts(self.parts, prefix, fields) if self.parts is not None else None,
-                keep=keep,
-                pool=self._pool,
-                threads=store.workers,
+                earlier=earlier._replace(keep=keep) if keep else earlier,
+                workers=Workers(self._pool, store.workers),
             )
         self._shards += writer.shards
 
     def _collect_documents(self, documents: Collector) -> None:
-        table, id_column = self.sources.documents, self.sources.document_id
+        table, id_column, side = self.sources.documents, self.sources.document_id, self.catalog.document
 
-        def rows() -> Iterator[Row]:
-            for line in read_rows(table, {"document": self.catalog.document}, [id_column], quarantine=self._quarantine):
-                identifier = line.identifier(id_column) if id_column else None
-                if id_column and identifier is None:
-                    self._quarantine.add(table.name, line.file, line.number, None, Bad("no product id"))
-                else:
-                    yield Row(line.file, line.number, identifier, line.record(self.catalog.document))
+        def usable(line: Line) -> Row | Bad:
+            identifier = line.identifier(id_column) if id_column else None
+            if id_column and identifier is None:
+                return Bad("no product id")
+            return Row(line.file, line.number, identifier, line.record(side))
 
-        for row, result in documents.collect(self._shown(rows(), "products")):
+        lines = read_rows(table, {"document": side}, [id_column], quarantine=self._quarantine)
+        rows = (row for _, row in usable_rows(lines, usable, table=table, named_by=None, quarantine=self._quarantine))
+        for row, result in documents.collect(self._shown(rows, "products")):
             if isinstance(result, Bad):
                 self._quarantine.add(table.name, row.file, row.number, row.identifier, result)
         self._check_bad(table)
         documents.check_conflicts(f"data.document_id={id_column}")
 
-    def _collect_tasks(self, queries: Collector) -> dict[str, TaskQueries]:
-        tasks = {}
+    def _collect_tasks(self, queries: Collector) -> list[TaskQueries]:
+        tasks, side = [], self.catalog.query
         for name, source in self.sources.tasks.items():
-            tasks[name] = read_queries(
-                name, source, side=self.catalog.query, queries=queries, quarantine=self._quarantine
-            )
+            tasks.append(read_queries(name, source, side=side, queries=queries, quarantine=self._quarantine))
             self._check_bad(source.queries)
-        check_names([file_name(kind) for found in tasks.values() for kind in found.kinds])
+        check_names([file_name(kind) for task in tasks for kind in task.kinds])
         return tasks
 
-    def _collect_pairs(self, documents: Collector, queries: Collector) -> Pairs:
-        """Every usable pair of the pairs table, in its order; queries are stored on the way."""
-        table, catalog = self.sources.pairs, self.catalog
-        query, document, score = array("q"), array("q"), array("f")
-
-        def rows() -> Iterator[Row]:
-            sides = {"query": catalog.query} | ({} if self.sources.document_id else {"document": catalog.document})
-            others = [self.sources.document_id, catalog.query_id, catalog.score]
-            for line in read_rows(table, sides, others, quarantine=self._quarantine):
-                pair = self._pair_of(line, documents)
-                if isinstance(pair, Bad):
-                    product = line.columns[self.sources.document_id] if self.sources.document_id else None
-                    self._quarantine.add(table.name, line.file, line.number, product, pair)
-                elif pair is not None:
-                    identifier = line.identifier(catalog.query_id) if catalog.query_id else None
-                    yield Row(line.file, line.number, identifier, line.record(catalog.query), pair)
-
-        for row, result in queries.collect(self._shown(rows(), "pairs"), namespace="pairs"):
-            if isinstance(result, Bad):
-                bad = Bad("empty query") if result is EMPTY else result
+    def _collect_pairs(self, table: Table, documents: Collector, queries: Collector) -> Pairs:
+        """Every usable pair of the pairs table, in its order, then those of own_queries; queries are stored on the
+        way. The collector pulls rows from the generators below, some ahead, and gives them back in order."""
+        pairs, catalog = PairList(), self.catalog
+        for row, query in queries.collect(self._shown(self._pair_rows(table, documents), "pairs"), namespace="pairs"):
+            if isinstance(query, Bad):
+                bad = Bad("empty query") if query is EMPTY else query
                 self._quarantine.add(table.name, row.file, row.number, row.identifier, bad)
-            else:
-                query.append(result)
-                document.append(row.extra[0])
-                score.append(row.extra[1])
+            elif row.pair is not None:
+                pairs.add(query, row.pair.document, row.pair.score)
         self._check_bad(table)
         queries.check_conflicts(f"data.query_id={catalog.query_id}")
-        for row, result in queries.collect(self._own_queries(documents)):
-            if isinstance(result, int):  # a product without the column makes no query
-                query.append(result)
-                document.append(row.extra)
-                score.append(catalog.own_score)
-        return Pairs(as_numpy(query), as_numpy(document), as_numpy(score))
+        for row, query in queries.collect(self._own_queries(documents)):
+            if row.pair is not None and isinstance(query, int):  # a product without the column makes no query
+                pairs.add(query, row.pair.document, row.pair.score)
+        return pairs.pairs()
+
+    def _pair_rows(self, table: Table, documents: Collector) -> Iterator[Row]:
+        """The usable rows of the pairs table: their query, with the document's row and the score."""
+        catalog, id_column, quarantine = self.catalog, self.sources.document_id, self._quarantine
+        sides = {"query": catalog.query} | ({} if id_column else {"document": catalog.document})
+        lines = read_rows(table, sides, [id_column, catalog.query_id, catalog.score], quarantine=quarantine)
+        usable = usable_rows(
+            lines, lambda line: self._pair_of(line, documents), table=table, named_by=id_column, quarantine=quarantine
+        )
+        for line, pair in usable:
+            identifier = line.identifier(catalog.query_id) if catalog.query_id else None
+            yield Row(line.file, line.number, identifier, line.record(catalog.query), pair)
 
     def _own_queries(self, documents: Collector) -> Iterator[Row]:
         """The query that each stored product's own columns make (data.own_queries)."""
-        catalog, id_column = self.catalog, self.sources.document_id
-        if not catalog.own_queries:
+        own, id_column = self.catalog.own_queries, self.sources.document_id
+        if not own or id_column is None:
             return
-        for line in read_rows(
-            self.sources.documents, {}, [id_column, *catalog.own_queries.values()], quarantine=self._quarantine
-        ):
+        for line in read_rows(self.sources.documents, {}, [id_column, *own.values()], quarantine=self._quarantine):
             document = documents.row_of.get(line.identifier(id_column) or "")
             if document is not None:
-                record = {name: line.columns.get(catalog.own_queries.get(name)) for name in catalog.query}
-                yield Row(line.file, line.number, None, record, document)
+                record = {name: line.columns[own[name]] if name in own else None for name in self.catalog.query}
+                yield Row(line.file, line.number, None, record, Pair(document, self.catalog.own_score))
 
-    def _pair_of(self, line: Line, documents: Collector) -> tuple[int, float] | Bad | None:
-        """(product's row, score) of a row of the pairs table; None where the product is in the quarantine."""
+    def _pair_of(self, line: Line, documents: Collector) -> Pair | Bad | None:
+        """What a row of the pairs table says; None where the product is in the quarantine."""
         catalog, id_column = self.catalog, self.sources.document_id
         if id_column is None:
-            found = documents.find(line.record(catalog.document), line.file)
-            row = found if isinstance(found, int) else None
+            known = documents.find(line.record(catalog.document), line.file)
+            document = known if isinstance(known, int) else None
         else:
             identifier = line.identifier(id_column)
             if identifier is None:
                 return Bad("no product id")
-            row = documents.row_of.get(identifier)
-            if row is None and identifier not in documents.failed:
+            document = documents.row_of.get(identifier)
+            if document is None and identifier not in documents.failed:
                 return Bad("unknown product id", identifier)
-        if row is None:
+        if document is None:
             self._of_quarantined += self.sources.pairs is not self.sources.documents  # else the row itself is counted
             return None
         if catalog.query_id and line.columns[catalog.query_id] is None:
             return Bad("no query id")
-        score = parse_score(line.columns[catalog.score]) if catalog.score else 1.0
-        return score if isinstance(score, Bad) else (row, score)
+        score = parse_score(line.text(catalog.score)) if catalog.score else 1.0
+        return score if isinstance(score, Bad) else Pair(document, score)
 
     def _write_tasks(
-        self, tasks: dict[str, TaskQueries], documents: Collector, division: Division
+        self, tasks: list[TaskQueries], documents: Collector, division: Division
     ) -> dict[str, dict[str, Any]]:
         """The explicit tasks; returns their counts."""
         folder, written = self.folder / "tasks", {}
-        for key, found in tasks.items():
-            read = read_judgments(found, documents=documents, quarantine=self._quarantine, folder=folder)
-            self._check_bad(found.source.qrels)
-            listed = read_corpus(found, documents=documents, quarantine=self._quarantine)
-            if found.source.corpus:
-                self._check_bad(found.source.corpus)
-            dev_query = found.dev_queries(division.halves.dev_query)
-            for name, judged in read.judged.items():
-                size = len(documents)
-                task = explicit_task(
-                    name, found, judged, key=key, training=division.training, documents=size, listed=listed
+        for task in tasks:
+            judgments = read_judgments(task, documents=documents, quarantine=self._quarantine, folder=folder)
+            self._check_bad(task.source.qrels)
+            listed = read_corpus(task, documents=documents, quarantine=self._quarantine)
+            if task.source.corpus:
+                self._check_bad(task.source.corpus)
+            dev_query = task.dev_queries(division.halves.dev_query)
+            for name, judged in judgments.judged.items():
+                whole = explicit_task(
+                    name, task, judged, training=division.training, documents=len(documents), listed=listed
                 )
-                counts = write_task(task, dev_query=dev_query, split=self._split, folder=folder)
-                written[name] = counts | {"dangling_judgments": read.dangling.get(name, 0)}
+                counts = write_task(whole, dev_query=dev_query, split=self._split, folder=folder)
+                written[name] = counts | {"dangling_judgments": judgments.dangling.get(name, 0)}
         return written
 
     def _check_bad(self, table: Table) -> None:

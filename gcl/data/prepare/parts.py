@@ -1,27 +1,36 @@
-"""Preparing in n pieces, on one machine after another or on several at once over one folder.
+"""The heavy work of `prepare`, done in n pieces or kept from an interrupted run; `prepare` then takes it from there.
 
-A piece reads, downloads, decodes and shrinks the pictures of its share of the rows (of products, and of queries that
-have pictures) and keeps the records it made; that is where the time of a large catalog goes. `prepare` afterwards takes
-these instead of looking again; it reads the tables, and writes shards, pairs and tasks, alone. A share is chosen by a
-hash of the row's cells, so pieces never overlap, whatever order or machine they run in. A row of no piece is checked by
+A piece reads, downloads, decodes and shrinks the images of its share of the rows (of products, and of queries that have
+images) and keeps the records it made; that is where the time of a large catalog goes. `prepare` afterwards takes these
+instead of looking again; it reads the tables, and writes shards, pairs and tasks, alone. A share is chosen by a hash of
+the row's cells, so pieces never overlap, whatever order or machine they run in. A row of no piece is checked by
 `prepare` itself: pieces that were never run, or were cut short, cost time and nothing else.
+
+1. `write_part` does one piece; its folder counts when refused.json is in it, which is written last
+2. `KeptWork`: `prepare` itself keeps what it shrinks in the form of such pieces, so that an interrupted run resumes
+   with them. They are removed when the catalog is prepared; until then such images are on the disk twice
+3. `CheckedParts`: what all finished pieces know, by a row's raw key
 """
 
 from __future__ import annotations
 
 import json
 import shutil
+import time
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from contextlib import suppress
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from types import TracebackType
+from typing import NamedTuple, TypeGuard
 
 from gcl.data.catalog import Catalog
-from gcl.data.prepare.distinct import Checked, check_record, raw_key
-from gcl.data.prepare.sources import Sources, column
+from gcl.data.prepare.distinct import Checked, RecordCheck, raw_key
+from gcl.data.prepare.rows import column, image_columns
+from gcl.data.prepare.sources import Sources
 from gcl.data.store.key_table import KEY_BYTES, KeyTable
 from gcl.data.store.records import Record
 from gcl.data.store.shard_writer import ShardWriter
@@ -36,15 +45,20 @@ from gcl.files.progress import counted
 from gcl.schema import Field, Modality
 
 _DONE = "refused.json"  # written last
+_KEEP_SECONDS = 30.0  # of work that a kill may cost ...
+_KEEP_SHARE = 0.05  # ... or this share of all work so far: days of it must not end in thousands of open files
+_KEEP_SHARD_BYTES = 512 << 20
 
 
-class Part(NamedTuple):
+@dataclass(frozen=True)
+class Part:
     """The number-th of `count` pieces, from 1."""
 
     number: int
     count: int
 
     def holds(self, raw: bytes) -> bool:
+        """Whether the row with this raw key is one of the piece's."""
         return int.from_bytes(raw[:8], "big") % self.count == self.number - 1
 
 
@@ -62,7 +76,7 @@ def parse_part(text: str) -> Part:
 def write_part(
     catalog: Catalog, sources: Sources, folder: Path, part: Part, *, downloads: Path, progress: bool
 ) -> Path:
-    """Checks the pictures of one piece, below `folder`; does nothing when that is done. Returns the piece's folder."""
+    """Checks the images of one piece, below `folder`; does nothing when that is done. Returns the piece's folder."""
     target = folder / f"{part.number}-of-{part.count}"
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder / f"{target.name}.lock", waiting_for=f"{target} to be checked"):
@@ -71,27 +85,26 @@ def write_part(
         shutil.rmtree(target, ignore_errors=True)  # a piece that was cut short
         target.mkdir()
         cache = Downloads(catalog.download, downloads)
-        urls = (cell for *_, cells in _rows(catalog, sources, part) for cell in cells.values() if _is_url(cell))
+        urls = (url for row in _rows(catalog, sources, part) for url in row.cells.values() if _is_url(url))
         for _ in counted(cache.fetch_all(urls), f"{catalog.name}: downloads, part {part.number}", shown=progress):
             pass
         refused = {}
         with own_pixel_limit(), ThreadPoolExecutor(catalog.store.workers) as pool:
             for name, side in _sides(catalog).items():
+                check = RecordCheck(side, catalog.max_image_pixels, catalog.store.image_side, cache.read)
                 with ShardWriter(target, name, side=side, shard_bytes=catalog.store.shard_bytes) as writer:
-                    check = partial(_checked, catalog, side, cache)
                     rows = counted(
-                        (row for row in _rows(catalog, sources, part) if row[0] == name),
+                        (row for row in _rows(catalog, sources, part) if row.side == name),
                         f"{catalog.name}: {name}, part {part.number}",
                         shown=progress,
                     )
-                    ahead = 16 * catalog.store.workers
-                    while block := list(islice(rows, ahead)):
-                        for raw, found in pool.map(check, block):
-                            if isinstance(found, Bad):
-                                if found.reason != NOT_DOWNLOADED:  # worth another try
-                                    refused[raw.hex()] = found
-                            else:
-                                writer.write(raw.hex() + found.key.hex(), found.record)
+                    while block := list(islice(rows, 16 * catalog.store.workers)):
+                        results = pool.map(lambda row, check=check: check(row.cells, row.folder), block)
+                        for row, result in zip(block, results, strict=True):
+                            if isinstance(result, Checked):
+                                writer.write(row.raw.hex() + result.key.hex(), result.record)
+                            elif result.reason != NOT_DOWNLOADED:  # that is worth another try
+                                refused[row.raw.hex()] = result
         finish_piece(target, refused)
     return target
 
@@ -101,24 +114,26 @@ def finish_piece(folder: Path, refused: Mapping[str, Bad]) -> None:
     write_text(folder / _DONE, json.dumps(refused))
 
 
-def _checked(catalog: Catalog, side: dict[str, Field], cache: Downloads, row: tuple) -> tuple[bytes, Checked | Bad]:
-    _, raw, folder, cells = row
-    limits = {"max_pixels": catalog.max_image_pixels, "image_side": catalog.store.image_side}
-    return raw, check_record(cells, side=side, folder=folder, download=cache.read, **limits)
-
-
 def _sides(catalog: Catalog) -> dict[str, dict[str, Field]]:
-    """Sides that have pictures."""
+    """Sides that have images, by the prefix of their stores."""
     sides = {"documents": catalog.document, "queries": catalog.query}
-    return {
-        name: side for name, side in sides.items() if any(spec.modality is Modality.image for spec in side.values())
+    return {name: side for name, side in sides.items() if image_columns(side)}
+
+
+class _PieceRow(NamedTuple):
+    side: str  # prefix of its store
+    raw: bytes
+    folder: Path  # what relative paths of its images start from
+    cells: Record
+
+
+def _rows(catalog: Catalog, sources: Sources, part: Part) -> Iterator[_PieceRow]:
+    """Each different row of the piece."""
+    queries = [sources.pairs] if sources.pairs else []
+    tables = {
+        "documents": [sources.documents],
+        "queries": [*queries, *(task.queries for task in sources.tasks.values())],
     }
-
-
-def _rows(catalog: Catalog, sources: Sources, part: Part) -> Iterator[tuple[str, bytes, Path, Record]]:
-    """(side, raw key, folder of the pictures, cells) of each different row of the piece."""
-    tables = {"documents": [sources.documents], "queries": [sources.pairs] if sources.pairs else []}
-    tables["queries"] += [task.queries for task in sources.tasks.values()]
     for name, side in _sides(catalog).items():
         seen = KeyTable()
         for table in tables[name]:
@@ -126,20 +141,19 @@ def _rows(catalog: Catalog, sources: Sources, part: Part) -> Iterator[tuple[str,
                 raw = raw_key(cells, folder)
                 if part.holds(raw) and seen.get(raw) is None and any(cells.values()):
                     seen.add(raw, 0)
-                    yield name, raw, folder, cells
+                    yield _PieceRow(name, raw, folder, cells)
 
 
-def _cells(table: Table, side: dict[str, Field], image_root: Path | None) -> Iterator[tuple[Path, Record]]:
+def _cells(table: Table, side: Mapping[str, Field], image_root: Path | None) -> Iterator[tuple[Path, Record]]:
     columns = {name: column(name, spec) for name, spec in side.items()}
-    images = [columns[name] for name, spec in side.items() if spec.modality is Modality.image]
     texts = [columns[name] for name, spec in side.items() if spec.modality is Modality.text]
-    for block in table.blocks(texts, images):
+    for block in table.blocks(texts, image_columns(side)):
         folder = image_root or block.file.parent
         for values in zip(*(block.columns[name] for name in columns.values()), strict=True):
             yield folder, dict(zip(columns, values, strict=True))
 
 
-def _is_url(cell: str | bytes | None) -> bool:
+def _is_url(cell: str | bytes | None) -> TypeGuard[str]:
     return isinstance(cell, str) and is_url(cell)
 
 
@@ -169,3 +183,47 @@ class CheckedParts:
         number = bisect_right(self._start, row) - 1
         store, own = self._stores[number], row - self._start[number]
         return Checked(store[own], bytes.fromhex(store.ids[own])[KEY_BYTES:])
+
+
+class KeptWork:
+    """A context manager; called with a row's raw key and its checked record, it keeps them."""
+
+    def __init__(self, folder: Path, prefix: str, side: Mapping[str, Field]) -> None:
+        self.folder, self.prefix, self.side = folder, prefix, side
+        self._writer: ShardWriter | None = None
+        self._seen: set[bytes] = set()
+        self._start = time.monotonic()
+
+    def __enter__(self) -> KeptWork:
+        return self
+
+    def __call__(self, raw: bytes, checked: Checked) -> None:
+        if self._writer is None:
+            self._place = self.folder / f"kept-{self.prefix}-{time.time_ns()}"
+            self._place.mkdir(parents=True)
+            self._writer = ShardWriter(
+                self._place, self.prefix, side=self.side, shard_bytes=_KEEP_SHARD_BYTES
+            ).__enter__()
+            self._begun = time.monotonic()
+            self._seen.clear()
+        if raw not in self._seen:
+            self._seen.add(raw)
+            self._writer.write(raw.hex() + checked.key.hex(), checked.record)
+        now = time.monotonic()
+        if now - self._begun >= max(_KEEP_SECONDS, _KEEP_SHARE * (now - self._start)):
+            self._finish()
+
+    def _finish(self) -> None:
+        if self._writer is not None:
+            writer, self._writer = self._writer, None
+            writer.__exit__(None, None, None)
+            finish_piece(self._place, {})
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self._finish()
+        else:
+            with suppress(OSError):  # the disk is full, say: what interrupts is told, and older pieces are whole
+                self._finish()

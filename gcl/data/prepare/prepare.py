@@ -1,36 +1,47 @@
 """Tables in, a prepared folder out: once for the same inputs, all of it or nothing.
 
-The folder is written under another name beside its place, index.json last, then renamed: whatever interrupts it,
-nothing that looks finished is left behind.
+1. the catalog's tables are opened, and a fingerprint made of them: equal inputs, equal name, nothing to do
+2. under a lock, the folder is written under a temporary name (from_tables.py or from_shards.py), index.json last
+3. it is renamed: whatever interrupts this, nothing that looks finished is left behind
+
+The fingerprint is one SHA-256 of the content of every table; of image files the path as written, size and time of last
+change (reading millions of images to learn that none changed would cost as much as preparing them); and everything of
+the catalog that decides what is written. Not where the tables lie, what URLs in them hold, how many threads there are,
+or the weights and prompts of the fields.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
 import shutil
 import socket
-from collections.abc import Callable
-from dataclasses import replace
-from functools import partial
+from collections.abc import Callable, Iterable
+from dataclasses import asdict
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
-from gcl.data.catalog import Catalog
-from gcl.data.importers.generated import generated
-from gcl.data.prepare.fingerprint import fingerprint, fingerprint_shards
+from gcl.data.catalog import Catalog, is_corpus
+from gcl.data.prepare.from_shards import build_shards
 from gcl.data.prepare.from_tables import build_tables
 from gcl.data.prepare.parts import Part, write_part
-from gcl.data.prepare.sources import check_catalog, open_sources
-from gcl.data.prepare.write_split import Built
+from gcl.data.prepare.rows import column, image_columns
+from gcl.data.prepare.sources import Sources, open_sources, opened_catalog
+from gcl.data.prepare.split import Built
 from gcl.data.store.prepared import FORMAT, INDEX, PARTS, read_index, schema_to_dict
 from gcl.data.store.verify import mark_verified
+from gcl.data.tables.images import image_path, is_url
+from gcl.data.tables.remote import locate_shards
+from gcl.data.tables.table import Table
 from gcl.files.atomic import synchronize, write_text
-from gcl.files.digest import file_sha256
+from gcl.files.digest import Digest, file_sha256
 from gcl.files.lock import locked
 
 logger = logging.getLogger(__name__)
+_RULES = 1  # raised when the same inputs would be prepared into something else
 _LEFT_OUT = {
     "queries_without_relevant": "queries without a relevant product",
     "judgments_outside_corpus": "judgments outside the corpus",
@@ -47,8 +58,8 @@ def prepare(
     most_shards: int | None = None,
 ) -> Path:
     """Prepares `catalog` into `<folder>/<name>-<first 12 digits of its fingerprint>` and returns that path; does
-    nothing when it is there already. `report` receives a summary, line by line. `most_shards`: of ready shards take
-    only so many, evenly spread.
+    nothing when it is there already. `report` receives a summary, line by line. `most_shards`: take at most
+    this many of the ready shards, evenly spread.
 
     Several processes may call it at once: one works, the others wait for it. Raises FileNotFoundError, KeyError or
     ValueError, in sentences, for whatever is wrong with the catalog, before or while it is read.
@@ -72,7 +83,7 @@ def prepare_part(catalog: Catalog, folder: str | Path, part: Part, *, progress: 
     piece's folder."""
     catalog, root, folder = opened_catalog(catalog, folder)
     if catalog.shards:
-        raise ValueError("part= divides the checking of tables; ready shards are read where they lie.")
+        raise ValueError("part= divides the checking of tables; ready shards are read where they are.")
     sources = open_sources(catalog, root, copies=folder / "tables")
     place = _parts(folder, catalog, fingerprint(catalog, sources))
     return write_part(catalog, sources, place, part, downloads=folder / "downloads", progress=progress)
@@ -82,29 +93,9 @@ def _parts(folder: Path, catalog: Catalog, digest: str) -> Path:
     return folder / f"{catalog.name}-parts-{digest[:12]}"
 
 
-def opened_catalog(catalog: Catalog, folder: str | Path) -> tuple[Catalog, Path, Path]:
-    """The catalog as it is prepared (generated or translated, scored from its clicks), its root, and `folder`."""
-    check_catalog(catalog)
-    folder = Path(folder).expanduser().absolute()
-    folder.mkdir(parents=True, exist_ok=True)
-    root = Path(catalog.root or ".").expanduser().absolute()
-    if catalog.generator:
-        if catalog.root:  # pictures stay where they are
-            catalog = replace(catalog, image_root=str(root / Path(catalog.image_root or "").expanduser()))
-        root = generated(catalog.name, catalog.generator, folder, root if catalog.root else None)
-    if catalog.clicks is not None:
-        from gcl.data.prepare.clicks import catalog_of_clicks
-
-        catalog = catalog_of_clicks(catalog, root, folder)
-    return catalog, root, folder
-
-
 def _plan(catalog: Catalog, root: Path, folder: Path, most_shards: int | None) -> tuple[str, Callable[..., Built]]:
     """The fingerprint of what the catalog names, and the function that prepares it."""
     if catalog.shards:
-        from gcl.data.prepare.from_shards import build_shards  # here: tables need no fsspec
-        from gcl.data.tables.remote import locate_shards
-
         shards = locate_shards(catalog.shards, root=root, copies=folder / "shards", most=most_shards)
         return fingerprint_shards(catalog, shards), partial(build_shards, catalog, shards)
     sources = open_sources(catalog, root, copies=folder / "tables")
@@ -112,8 +103,73 @@ def _plan(catalog: Catalog, root: Path, folder: Path, most_shards: int | None) -
     return digest, partial(build_tables, catalog, sources, parts=_parts(folder, catalog, digest))
 
 
+def fingerprint(catalog: Catalog, sources: Sources) -> str:
+    """Of a catalog of tables: 64 hexadecimal digits."""
+    whole = hashlib.sha256(_decisive(catalog))
+    for table in sources.tables:
+        for file in table.files:
+            whole.update(f"{file.suffixes} {file_sha256(file)}\n".encode())
+    for table, side in sources.sides(catalog):
+        _add_images(whole, table, image_columns(side), sources.image_root)
+    return whole.hexdigest()
+
+
+def fingerprint_shards(catalog: Catalog, shards: Iterable[Path]) -> str:
+    """Of ready shards: their paths (they stay where they are), sizes and times of last change."""
+    whole = hashlib.sha256(_decisive(catalog))
+    for path in shards:
+        whole.update(f"{path}\0{_state(path)}\n".encode())
+    return whole.hexdigest()
+
+
+def _decisive(catalog: Catalog) -> bytes:
+    """Everything of the catalog that decides what is written."""
+    return json.dumps([FORMAT, _RULES, _settings(catalog)], sort_keys=True).encode()
+
+
+def _settings(catalog: Catalog) -> dict[str, Any]:
+    values = asdict(catalog)
+    for name in ("name", "root", "generator", "products", "pairs", "shards", "image_root"):
+        values[name] = values[name] is not None
+    for side in ("query", "document"):
+        fields = catalog.schema.side(side)
+        values[side] = [[name, spec.modality.value, column(name, spec)] for name, spec in fields.items()]
+    if values["training"]:  # settings newer than prepared folders are included only if set
+        del values["training"]
+    values["tasks"] = [[name, _task(task)] for name, task in values["tasks"].items()]
+    del values["store"]["workers"], values["download"], values["mix"], values["batches"], values["catalogs"]
+    return values
+
+
+def _task(task: dict[str, Any]) -> dict[str, Any]:
+    """Without the paths of tables, whose content is hashed, and the weights of fields."""
+    corpus = {} if is_corpus(task["corpus"]) else {"corpus": "table"}
+    newer = {key: task[key] for key in ("column", "qrels_query_id") if task[key] is not None}
+    left_out = ("document", "column", "qrels_query_id")
+    return {k: v for k, v in task.items() if k not in left_out} | {"queries": "", "qrels": ""} | corpus | newer
+
+
+def _add_images(whole: Digest, table: Table, columns: list[str], image_root: Path | None) -> None:
+    if not columns:
+        return
+    state = lru_cache(maxsize=1 << 17)(_state)  # a table of pairs names the same product's image again and again
+    for block in table.blocks((), columns):
+        folder = image_root or block.file.parent
+        for name in columns:
+            cells = [cell for cell in block.columns[name] if isinstance(cell, str) and not is_url(cell)]
+            whole.update("\n".join([f"{cell}\0{state(image_path(cell, folder))}" for cell in cells]).encode())
+
+
+def _state(path: Path) -> str:
+    try:
+        about = os.stat(path)
+    except (OSError, ValueError):
+        return "missing"
+    return f"{about.st_size} {about.st_mtime_ns}"
+
+
 def is_prepared(folder: Path, digest: str) -> bool:
-    """Whether a folder is complete and was made from what `digest` stands for."""
+    """Whether a folder is complete and has this fingerprint."""
     try:
         return read_index(folder)["fingerprint"] == digest
     except (FileNotFoundError, ValueError):

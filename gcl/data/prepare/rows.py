@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
-from gcl.data.prepare.sources import column
 from gcl.data.store.records import Record
-from gcl.data.tables.block import Cell
+from gcl.data.tables.formats import Cell
 from gcl.data.tables.quarantine import Bad, Quarantine
 from gcl.data.tables.table import Table
 from gcl.schema import Field, Modality
+
+T = TypeVar("T")
+
+
+def column(name: str, spec: Field) -> str:
+    """The table's column of the field `name`."""
+    return spec.column or name
+
+
+def image_columns(side: Mapping[str, Field]) -> list[str]:
+    return [column(name, spec) for name, spec in side.items() if spec.modality is Modality.image]
 
 
 @dataclass
@@ -25,9 +36,14 @@ class Line:
     def record(self, side: Mapping[str, Field]) -> Record:
         return {name: self.columns[column(name, spec)] for name, spec in side.items()}
 
+    def text(self, name: str) -> str | None:
+        """The cell of a column that was read as text."""
+        value = self.columns[name]
+        return value if isinstance(value, str) else None
+
     def identifier(self, name: str) -> str | None:
         """Ids are compared without the white space around them."""
-        value = self.columns[name]
+        value = self.text(name)
         return None if value is None else value.strip()
 
 
@@ -40,7 +56,7 @@ def read_rows(
     all_fields: bool = True,
 ) -> Iterator[Line]:
     """The rows of a table with the columns of these sides ("query" and/or "document") and of `others`. Rows that
-    cannot be read at all go to the quarantine.
+    cannot be read go to the quarantine.
 
     Raises ValueError after the last row for a table without rows and for a column without a value in any row (of
     the sides only where `all_fields`).
@@ -50,10 +66,11 @@ def read_rows(
         for side, specs in sides.items()
         for name, spec in specs.items()
     }
+    empty = {name: "" for name in others if name is not None}  # columns without a value so far, and what names them
     image = [name for name, spec in fields.values() if spec.modality is Modality.image]
-    others = {name: "" for name in others if name is not None}
-    text = [name for name, spec in fields.values() if spec.modality is Modality.text] + list(others)
-    empty = others | ({name: f" ({setting})" for setting, (name, _) in fields.items()} if all_fields else {})
+    text = [name for name, spec in fields.values() if spec.modality is Modality.text] + list(empty)
+    if all_fields:
+        empty |= {name: f" ({setting})" for setting, (name, _) in fields.items()}
     rows = 0
     for block in table.blocks(text, image):
         for number, reason, detail in block.bad:
@@ -72,6 +89,25 @@ def read_rows(
             f"{table.name}: no value in any of its {rows:,} rows in the column {unused}. Fill it, or take it out of "
             "the configuration."
         )
+
+
+def usable_rows(
+    lines: Iterable[Line],
+    usable: Callable[[Line], T | Bad | None],
+    *,
+    table: Table,
+    named_by: str | None,
+    quarantine: Quarantine,
+) -> Iterator[tuple[Line, T]]:
+    """Each line with what `usable` makes of it. Where that is Bad, the line goes to the quarantine, under its value in
+    the column `named_by`; where it is None, the line is passed over."""
+    for line in lines:
+        value = usable(line)
+        if isinstance(value, Bad):
+            identifier = line.identifier(named_by) if named_by else None
+            quarantine.add(table.name, line.file, line.number, identifier, value)
+        elif value is not None:
+            yield line, value
 
 
 def parse_score(text: str | None) -> float | Bad:

@@ -1,26 +1,35 @@
-"""The tables a catalog names, opened, their columns checked, before a single row is read."""
+"""What a catalog names -> its tables, opened, their columns checked, before a single row is read.
+
+1. `opened_catalog`: the catalog as it is prepared: its generator called, a click log turned into pairs
+2. `open_sources`: the tables of products, pairs and tasks; judgments in other tools' forms become tables
+3. `read_columns`: later, for a report, what the tables say about products and queries in columns of no field
+"""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+import difflib
+import importlib
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from gcl.data.catalog import Catalog, Task
+from gcl.data.catalog import Catalog, Task, check_catalog, is_corpus
 from gcl.data.importers.judgments import as_tables
-from gcl.data.prepare.split import check_split
-from gcl.data.tables.download import check_download
+from gcl.data.prepare.clicks import catalog_of_clicks
+from gcl.data.prepare.rows import column, image_columns
 from gcl.data.tables.images import is_url
 from gcl.data.tables.table import Table, open_table
-from gcl.schema import Field, Modality
-
-CORPORA = ("held_out", "all")
-_SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+from gcl.files.digest import text_sha256
+from gcl.files.lock import locked
+from gcl.schema import Field, SideName
 
 
 @dataclass
 class TaskSource:
+    """The tables of an explicit task."""
+
     spec: Task
     queries: Table
     qrels: Table
@@ -30,9 +39,9 @@ class TaskSource:
 
 @dataclass
 class Sources:
-    """`documents` and `pairs` are the same table in two of the three forms a catalog has: pairs alone (the product's
-    columns stand in every row) and products alone (the query is made of the product's own columns). `pairs` is None for
-    a catalog without training."""
+    """`documents` and `pairs` are the same table in two of the three forms a catalog has: pairs alone (every row has
+    the product's columns) and products alone (the query is made of the product's own columns). `pairs` is None for a
+    catalog without training."""
 
     root: Path
     documents: Table
@@ -44,54 +53,77 @@ class Sources:
     @property
     def tables(self) -> list[Table]:
         """Every table once."""
-        both = [
+        several = [
             self.documents,
             *([self.pairs] if self.pairs else []),
             *(part for task in self.tasks.values() for part in (task.queries, task.qrels, task.corpus) if part),
         ]
-        return list({table.name: table for table in both}.values())
+        return list({table.name: table for table in several}.values())
+
+    def sides(self, catalog: Catalog) -> list[tuple[Table, Mapping[str, Field]]]:
+        """Every table that holds records, with the fields of the side it holds."""
+        pairs = [self.pairs] if self.pairs else []
+        queries = [*pairs, *(task.queries for task in self.tasks.values())]
+        return [(self.documents, catalog.document), *((table, catalog.query) for table in queries)]
+
+    def image_urls(self, catalog: Catalog) -> Iterator[str]:
+        """Every URL in an image column, as often as it occurs."""
+        for table, side in self.sides(catalog):
+            if columns := image_columns(side):
+                for block in table.blocks((), columns):
+                    for name in columns:
+                        yield from (cell for cell in block.columns[name] if isinstance(cell, str) and is_url(cell))
 
 
-def column(name: str, spec: Field) -> str:
-    return spec.column or name
+def opened_catalog(catalog: Catalog, folder: str | Path) -> tuple[Catalog, Path, Path]:
+    """The catalog as it is prepared (generated or translated, scored from its clicks), its root, and `folder`."""
+    check_catalog(catalog)
+    folder = Path(folder).expanduser().absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    root = Path(catalog.root or ".").expanduser().absolute()
+    if generator := catalog.generator:
+        if catalog.root:  # images stay where they are
+            catalog = replace(catalog, image_root=str(root / Path(catalog.image_root or "").expanduser()))
+        root = _generated(catalog.name, generator, folder, root if catalog.root else None)
+    if catalog.clicks is not None:
+        catalog = catalog_of_clicks(catalog, catalog.clicks, root, folder)
+    return catalog, root, folder
 
 
-def check_catalog(catalog: Catalog) -> None:
-    """Raises ValueError for what can be known without opening anything."""
-    if not _SAFE_NAME.fullmatch(catalog.name):
-        raise ValueError(f"data.name is {catalog.name!r}: it names a folder, so use letters, digits, '.', '_' and '-'.")
-    if catalog.mix:
-        raise ValueError(f"{catalog.name} is a mix of {', '.join(catalog.mix)}: each of them is prepared by itself.")
-    if not (catalog.products or catalog.pairs or catalog.shards):
-        raise ValueError("The catalog names no table: set data.pairs, data.products or both (or data.shards).")
-    if catalog.shards and (catalog.products or catalog.pairs):
-        both = "data.products" if catalog.products else "data.pairs"
-        raise ValueError(f"data.shards and {both} are both set: a catalog is tables or ready shards, not both.")
-    catalog.schema.check()
-    check_split(catalog.split)
-    if not catalog.training and (catalog.pairs or not catalog.products or not catalog.tasks):
-        raise ValueError(
-            "data.training is false, so the catalog is evaluated on alone: it needs data.products and data.tasks, and "
-            "no data.pairs."
-        )
-    if not 0 <= catalog.max_bad <= 1:
-        raise ValueError(f"data.max_bad is {catalog.max_bad}: it is a share of rows, between 0 and 1.")
-    check_download(catalog.download)
-    if catalog.store.workers < 1:
-        raise ValueError(f"data.store.workers is {catalog.store.workers}: at least one thread checks the images.")
-    if catalog.store.image_side is not None and catalog.store.image_side < 1:
-        raise ValueError(
-            f"data.store.image_side is {catalog.store.image_side}: give pixels, or null to store images unchanged."
-        )
-    for name, task in catalog.tasks.items():
-        if task.corpus not in CORPORA and not Path(task.corpus).suffix:
-            raise ValueError(
-                f"data.tasks.{name}.corpus is {task.corpus!r}; expected 'held_out', 'all' or a table of product ids."
-            )
-        if task.kinds is not None and task.kind is None:
-            raise ValueError(
-                f"data.tasks.{name}.kinds is set but data.tasks.{name}.kind is not: name the column that holds them."
-            )
+def _generated(name: str, generator: str, folder: Path, root: Path | None) -> Path:
+    """The folder below `folder` that a generator wrote its tables into; called the first time only, or with a `root`
+    to translate when the files in it (not those in its folders) change."""
+    source = folder / f"{name}-source{'' if root is None else '-' + _state_of(root)}"
+    if source.is_dir():
+        return source
+    with locked(folder / f".{source.name}.lock", waiting_for=f"{source} to be generated"):
+        if not source.is_dir():
+            write = _import(generator)
+            unfinished = folder / f".{source.name}.partial"
+            shutil.rmtree(unfinished, ignore_errors=True)
+            unfinished.mkdir()
+            write(unfinished, *([] if root is None else [root]))
+            os.rename(unfinished, source)
+    return source
+
+
+def _state_of(root: Path) -> str:
+    if not root.is_dir():
+        raise FileNotFoundError(f"data.root: there is no folder {root}.")
+    files = sorted((entry.name, entry.stat()) for entry in os.scandir(root) if entry.is_file())
+    state = [str(root), *(f"{name} {about.st_size} {about.st_mtime_ns}" for name, about in files)]
+    return text_sha256("\n".join(state))[:12]
+
+
+def _import(path: str) -> Callable[..., None]:
+    module, _, name = path.partition(":")
+    hint = f"data.generator is {path!r}; expected 'package.module:function'"
+    if not name:
+        raise ValueError(f"{hint}.")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"{hint}, and this one cannot be imported: {error}.") from error
 
 
 def open_sources(catalog: Catalog, root: Path, copies: Path | None = None) -> Sources:
@@ -99,71 +131,41 @@ def open_sources(catalog: Catalog, root: Path, copies: Path | None = None) -> So
 
     Raises FileNotFoundError, KeyError or ValueError, in sentences, for tables or columns that are not there.
     """
-    products = (
-        open_table(catalog.products, root=root, setting="data.products", copies=copies) if catalog.products else None
-    )
-    if not catalog.training:
-        return _to_evaluate(catalog, products, root, copies)
-    pairs = open_table(catalog.pairs, root=root, setting="data.pairs", copies=copies) if catalog.pairs else products
+
+    def opened(path: str | None, setting: str) -> Table | None:
+        return open_table(path, root=root, setting=setting, copies=copies) if path else None
+
+    products = opened(catalog.products, "data.products")
+    pairs = (opened(catalog.pairs, "data.pairs") or products) if catalog.training else None
     documents = products or pairs
+    if documents is None:
+        raise ValueError("The catalog names no table: set data.pairs, data.products or both (or data.shards).")
     # without an id column a product is its content; a column that somebody named has to be there
-    by_id = products is not None or catalog.document_id != Catalog.document_id or catalog.document_id in pairs.columns
-    documents.check_columns(
-        _side_columns(catalog, "document") + ([(catalog.document_id, "data.document_id")] if by_id else [])
+    by_id = (
+        products is not None or catalog.document_id != Catalog.document_id or catalog.document_id in documents.columns
     )
-    _check_own_queries(catalog, products)
-    wanted = _side_columns(catalog, "query")
-    wanted += [(catalog.document_id, "data.document_id")] if by_id else []
-    wanted += [
-        (name, f"data.{key}") for key, name in (("query_id", catalog.query_id), ("score", catalog.score)) if name
-    ]
-    pairs.check_columns(wanted)
-    return _sources(catalog, documents, pairs, catalog.document_id if by_id else None, root, copies)
-
-
-def _to_evaluate(catalog: Catalog, products: Table, root: Path, copies: Path | None) -> Sources:
-    """Of a catalog without training: its products and its tasks."""
-    products.check_columns(_side_columns(catalog, "document") + [(catalog.document_id, "data.document_id")])
-    return _sources(catalog, products, None, catalog.document_id, root, copies)
-
-
-def _sources(
-    catalog: Catalog, documents: Table, pairs: Table | None, document_id: str | None, root: Path, copies: Path | None
-) -> Sources:
+    identifier = [(catalog.document_id, "data.document_id")] if by_id else []
+    documents.check_columns([*_side_columns(catalog, "document"), *identifier])
+    documents.check_columns([(name, f"data.own_queries.{key}") for key, name in catalog.own_queries.items()])
+    if pairs is not None:
+        others = (("query_id", catalog.query_id), ("score", catalog.score))
+        wanted = [(name, f"data.{key}") for key, name in others if name]
+        pairs.check_columns([*_side_columns(catalog, "query"), *identifier, *wanted])
     return Sources(
         root=root,
         documents=documents,
         pairs=pairs,
-        document_id=document_id,
+        document_id=catalog.document_id if by_id else None,
         image_root=root / Path(catalog.image_root).expanduser() if catalog.image_root else None,
         tasks={name: _open_task(catalog, name, task, root, copies) for name, task in catalog.tasks.items()},
     )
 
 
-def _check_own_queries(catalog: Catalog, products: Table | None) -> None:
-    if not catalog.own_queries:
-        return
-    if products is None or not catalog.pairs:
-        raise ValueError(
-            "data.own_queries adds pairs of the products table to the pairs table: set data.products and data.pairs."
-        )
-    if catalog.query_id:
-        raise ValueError(
-            "data.own_queries makes queries without an id, and data.query_id is set: leave one of them out."
-        )
-    unknown = next((name for name in catalog.own_queries if name not in catalog.query), None)
-    if unknown is not None:
-        raise ValueError(
-            f"data.own_queries.{unknown}: the query side has no such field; it has {', '.join(catalog.query)}."
-        )
-    products.check_columns([(name, f"data.own_queries.{key}") for key, name in catalog.own_queries.items()])
-
-
 def _open_task(catalog: Catalog, name: str, task: Task, root: Path, copies: Path | None) -> TaskSource:
     where = f"data.tasks.{name}"
-    task = as_tables(catalog, name, task, root, copies)
-    queries = open_table(task.queries, root=root, setting=f"{where}.queries", copies=copies)
-    qrels = open_table(task.qrels, root=root, setting=f"{where}.qrels", copies=copies)
+    task, queries_path, qrels_path = as_tables(catalog, name, task, root, copies)
+    queries = open_table(queries_path, root=root, setting=f"{where}.queries", copies=copies)
+    qrels = open_table(qrels_path, root=root, setting=f"{where}.qrels", copies=copies)
     document_id = task.document_id or catalog.document_id
     wanted = [(task.query_id, f"{where}.query_id"), *_side_columns(catalog, "query")]
     wanted += [(name, f"{where}.{key}") for key, name in (("kind", task.kind), ("part", task.part)) if name]
@@ -174,24 +176,75 @@ def _open_task(catalog: Catalog, name: str, task: Task, root: Path, copies: Path
         (document_id, f"{where}.document_id"), (task.score, f"{where}.score"),
     ])  # fmt: skip
     corpus = None
-    if task.corpus not in CORPORA:
+    if not is_corpus(task.corpus):
         corpus = open_table(task.corpus, root=root, setting=f"{where}.corpus", copies=copies)
         corpus.check_columns([(document_id, f"{where}.document_id")])
     return TaskSource(task, queries, qrels, document_id, corpus)
 
 
-def _side_columns(catalog: Catalog, side: str) -> list[tuple[str, str]]:
+def _side_columns(catalog: Catalog, side: SideName) -> list[tuple[str, str]]:
     return [(column(name, spec), f"data.{side}.{name}") for name, spec in catalog.schema.side(side).items()]
 
 
-def image_urls(sources: Sources, catalog: Catalog) -> Iterator[str]:
-    """Every URL that stands in an image column, as often as it does."""
-    sides = [(sources.documents, catalog.document)]
-    sides += [(sources.pairs, catalog.query)] if sources.pairs else []
-    sides += [(task.queries, catalog.query) for task in sources.tasks.values()]
-    for table, side in sides:
-        columns = [column(name, spec) for name, spec in side.items() if spec.modality is Modality.image]
-        if columns:
-            for block in table.blocks((), columns):
-                for name in columns:
-                    yield from (cell for cell in block.columns[name] if isinstance(cell, str) and is_url(cell))
+Values = dict[str, dict[str, str]]  # column -> id -> value
+
+
+@dataclass
+class Columns:
+    """What the tables say about products and queries, by the ids of the stores; without a value, no entry."""
+
+    documents: Values = field(default_factory=dict)
+    queries: Values = field(default_factory=dict)
+
+
+def read_columns(catalog: Catalog, folder: str | Path, names: Sequence[str]) -> Columns:
+    """The columns `names` of the products table (or of the pairs, where they hold the products) and of the tables of
+    the explicit tasks' queries. folder: where prepared catalogs lie. A mix's ids begin with `<catalog>/`.
+
+    Raises KeyError, naming the nearest column there is, for a name that no table has.
+    """
+    columns = Columns({name: {} for name in names}, {name: {} for name in names})
+    if not names:
+        return columns
+    known: dict[str, None] = {}
+    parts = {f"{name}/": one for name, one in catalog.catalogs.items()} if catalog.mix else {"": catalog}
+    for prefix, one in parts.items():
+        known |= dict.fromkeys(_read_catalog(one, folder, names, prefix, columns))
+    for name in names:
+        if name not in known:
+            raise KeyError(_unknown(name, list(known)))
+    return columns
+
+
+def _read_catalog(
+    catalog: Catalog, folder: str | Path, names: Sequence[str], prefix: str, columns: Columns
+) -> list[str]:
+    """Reads what this catalog's tables have of `names` into `columns`; returns the names of all their columns."""
+    if catalog.shards:
+        return []
+    catalog, root, folder = opened_catalog(catalog, folder)
+    sources = open_sources(catalog, root, copies=folder / "tables")
+    tables = [(sources.documents, sources.document_id, columns.documents)]
+    tables += [(task.queries, task.spec.query_id, columns.queries) for task in sources.tasks.values()]
+    for table, identifier, values in tables:
+        if identifier is not None:
+            _read(table, identifier, [name for name in names if name in table.columns], prefix, values)
+    return [name for table, _, _ in tables for name in table.columns]
+
+
+def _unknown(name: str, known: Sequence[str]) -> str:
+    if not known:
+        return f"evaluate.slices: {name!r} is not a field, and ready shards have no tables to read it from."
+    near = difflib.get_close_matches(name, known, 1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    return f"evaluate.slices: there is no column {name!r}.{hint} There are {', '.join(known)}."
+
+
+def _read(table: Table, identifier: str, names: Sequence[str], prefix: str, values: Values) -> None:
+    """The first value of an id counts."""
+    for block in table.blocks([identifier, *names]) if names else ():
+        ids = block.columns[identifier]
+        for name in names:
+            for key, value in zip(ids, block.columns[name], strict=True):
+                if isinstance(key, str) and isinstance(value, str):
+                    values[name].setdefault(prefix + key.strip(), value.strip())

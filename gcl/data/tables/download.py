@@ -234,12 +234,3 @@ def _opener(private: set[str]) -> urllib.request.OpenerDirector:
 def _retry_after(error: urllib.error.HTTPError) -> float:
     seconds = (error.headers or {}).get("Retry-After") or ""
     return min(float(seconds), _LONGEST_WAIT) if seconds.isdigit() else 0.0
-
-
-def check_download(settings: Download) -> None:
-    """Raises ValueError for settings that fetch nothing."""
-    for name, least in (("timeout", 1e-3), ("workers", 1), ("retries", 0), ("max_bytes", 1)):
-        if getattr(settings, name) < least:
-            raise ValueError(f"data.download.{name} is {getattr(settings, name)}: give at least {least:g}.")
-    if settings.rate is not None and not settings.rate > 0:
-        raise ValueError(f"data.download.rate is {settings.rate}: requests a second to one host, or null for no limit.")

@@ -24,7 +24,7 @@ def too_long(length: int, name: str) -> Bad:
 
 
 class Quarantine:
-    """quarantine.csv, a context manager: table, 1-based data row, id, reason, detail. One line a bad row."""
+    """quarantine.csv, a context manager: table, 1-based data row, id, reason, detail. One line per bad row."""
 
     columns = ("table", "row", "id", "reason", "detail")
 
@@ -83,5 +83,5 @@ class Quarantine:
         raise ValueError(
             f"{bad:,} of {rows:,} rows of {table} cannot be used ({bad / rows:.1%}, data.max_bad allows "
             f"{max_bad:.1%}). Most frequent reasons: {worst}. The first: {self._first[table]}. Every such row is "
-            f"listed in {report_at}. Mend {table}, or set data.max_bad higher to go on without these rows."
+            f"listed in {report_at}. Fix {table}, or set data.max_bad higher to continue without these rows."
         )

@@ -1,8 +1,4 @@
-"""Tables as the user has them, read in blocks: CSV, TSV, JSON Lines and Parquet, each of them gzipped or not.
-
-Every value of a text column arrives as a string, character for character ("007" stays "007"); a missing value (empty,
-null, NaN, white space only) arrives as None. Nothing here holds more than one block of rows.
-"""
+"""Tables as the user has them: the files that a path, pattern or URL names, their columns, and their rows in blocks."""
 
 from __future__ import annotations
 
@@ -11,8 +7,7 @@ import glob
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from gcl.data.tables.block import Block, suffix_of
-from gcl.data.tables.readers import FORMATS, errors_in_sentences, open_file
+from gcl.data.tables.formats import SUFFIXES, Block, Format, errors_in_sentences, suffix_of
 from gcl.data.tables.remote import copy_table, is_remote
 
 
@@ -31,7 +26,7 @@ class Table:
             self._columns = _columns(self.files[0])
             for file in self.files[1:]:
                 other = _columns(file)
-                if FORMATS[suffix_of(file)] == "json":
+                if not _format(file).has_header:
                     self._columns += [name for name in other if name not in self._columns]
                 elif set(other) != set(self._columns):
                     raise ValueError(
@@ -51,7 +46,7 @@ class Table:
         text, image = list(dict.fromkeys(text)), list(dict.fromkeys(image))
         for file in self.files:
             with errors_in_sentences(file):
-                yield from open_file(file).blocks(text, image)
+                yield from _format(file).open(file).blocks(text, image)
 
 
 def open_table(path: str, *, root: Path, setting: str, copies: Path | None = None) -> Table:
@@ -62,48 +57,52 @@ def open_table(path: str, *, root: Path, setting: str, copies: Path | None = Non
     Raises FileNotFoundError or ValueError in a sentence that names `setting`.
     """
     if copies is not None and is_remote(path):
-        found = _copies(path, copies, setting)
-        return Table(path, _known(found, setting))
+        return Table(path, _readable(_copies(path, copies, setting), setting))
     place = root / Path(path).expanduser()
     if place.is_dir():
         raise FileNotFoundError(
             f"{setting}: {place} is a folder; name its files, for example {path.rstrip('/')}/*.parquet."
         )
-    found = [place] if place.is_file() else [Path(name) for name in sorted(glob.glob(str(place)))]
-    if not found:
+    files = [place] if place.is_file() else [Path(name) for name in sorted(glob.glob(str(place)))]
+    if not files:
         raise FileNotFoundError(
             f"{setting}: there is no table {place} (paths are relative to {root}, set data.root to change that)."
             f"{_nearest_file(place)}"
         )
-    return Table(path, _known(found, setting))
+    return Table(path, _readable(files, setting))
 
 
-def _known(files: list[Path], setting: str) -> list[Path]:
+def _readable(files: list[Path], setting: str) -> list[Path]:
     for file in files:
-        if suffix_of(file) not in FORMATS:
+        if suffix_of(file) not in SUFFIXES:
             raise ValueError(
-                f"{setting}: {file.name} is not a table gcl reads; expected one of {', '.join(FORMATS)}, also with .gz."
+                f"{setting}: {file.name} is not a table gcl reads; expected one of {', '.join(SUFFIXES)}, also with "
+                ".gz."
             )
     return files
 
 
 def _copies(url: str, copies: Path, setting: str) -> list[Path]:
     try:
-        found = copy_table(url, copies)
+        files = copy_table(url, copies)
     except ImportError as error:
         raise ValueError(
             f"{setting}: {url} needs another package ({error}): pip install 'gcl-trainer[s3]' for s3://."
         ) from error
     except (OSError, ValueError) as error:
         raise ValueError(f"{setting}: {url} cannot be read ({type(error).__name__}: {error}).") from error
-    if not found:
+    if not files:
         raise FileNotFoundError(f"{setting}: there is nothing at {url}.")
-    return found
+    return files
 
 
 def _columns(file: Path) -> list[str]:
     with errors_in_sentences(file):
-        return open_file(file).columns()
+        return _format(file).open(file).columns()
+
+
+def _format(file: Path) -> Format:
+    return SUFFIXES[suffix_of(file)]
 
 
 def _nearest_file(place: Path) -> str:
