@@ -1,7 +1,8 @@
-"""The folder of an export: written beside its place, and renamed when everything is in it."""
+"""The folder of an export: written under a temporary name, and renamed when it is complete."""
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -13,38 +14,38 @@ from typing import Any
 from gcl.files.atomic import synchronize
 from gcl.files.lock import locked
 
-_KEPT = "embeddings"
+EMBEDDINGS = "embeddings"  # its folder with a catalog's vectors, and the name that formats=[…] has for them
 
 
 @contextmanager
 def whole(out: Path) -> Iterator[Path]:
-    """Gives a folder to write into; after the block it stands at `out`. After an error or a kill nothing stands there.
+    """Yields a folder to write into, which becomes `out` after the block. After an error or a kill there is no `out`.
 
-    The next attempt begins anew, but for embeddings: finished files of theirs say of which model and catalog they are,
-    took hours, and are found again.
+    The next attempt starts from the beginning, except for embeddings: their finished files took hours, name their
+    model and catalog, and are used again.
 
-    Raises FileExistsError if there is something at `out` already.
+    Raises FileExistsError if `out` is there already.
     """
     check_free(out)
     out.parent.mkdir(parents=True, exist_ok=True)
-    beside = out.with_name(f".{out.name}.unfinished")
+    temporary = out.with_name(f".{out.name}.unfinished")
     with locked(out.with_name(f".{out.name}.lock"), waiting_for=f"the export into {out}"):
         check_free(out)  # whoever held the lock may have written it
-        _empty(beside)  # of a process that was killed: the lock says that nobody is at work in it
-        beside.mkdir(exist_ok=True)
+        _empty(temporary)  # of a killed process: the lock says that nobody works in it any more
+        temporary.mkdir(exist_ok=True)
         try:
-            yield beside
-            _sync(beside)
-            os.replace(beside, out)  # an empty folder at `out` is replaced, too
+            yield temporary
+            _sync(temporary)
+            os.replace(temporary, out)  # an empty folder at `out` is replaced, too
         except BaseException:
-            _empty(beside)
+            _empty(temporary)
             raise
 
 
 def _empty(folder: Path) -> None:
     """Removes the folder, or everything but its embeddings."""
     for path in folder.iterdir() if folder.is_dir() else ():
-        if path.name != _KEPT:
+        if path.name != EMBEDDINGS:
             shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
     if folder.is_dir() and not any(folder.iterdir()):
         folder.rmdir()
@@ -55,9 +56,15 @@ def check_free(out: Path) -> None:
         raise FileExistsError(f"out={out} is not empty: name a new folder, or empty this one.")
 
 
+def write_json(path: Path, content: Any) -> None:
+    """A JSON file of an export, in which names and texts of any script stay readable; makes its folder."""
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
 def settled(config: dict[str, Any], place: str) -> dict[str, Any]:
-    """An open_clip_config.json whose Hugging Face tokenizer and text tower are looked for at `place`: a path, or
-    owner/name on the Hub. open_clip finds the tokenizer of a local folder by itself."""
+    """An open_clip_config.json whose Hugging Face tokenizer and text tower are found at `place`: a path, or owner/name
+    on the Hub. open_clip finds the tokenizer of a local folder by itself."""
     config = deepcopy(config)
     text_cfg = config["model_cfg"]["text_cfg"]
     foreign, published = bool(text_cfg.get("hf_model_name")), not Path(place).is_absolute()
@@ -69,7 +76,7 @@ def settled(config: dict[str, Any], place: str) -> dict[str, Any]:
 
 
 def _sync(folder: Path) -> None:
-    """Everything is on the disk before the name says so."""
+    """Waits until every file is on the disk: the name must not be there before them."""
     for path in folder.rglob("*"):
         if path.is_file():
             synchronize(path)

@@ -247,7 +247,7 @@ def test_the_command_and_evaluation_of_what_it_wrote(finished, shop, tmp_path):
     "words, told",
     [
         (["index=usearch"], "belong to the embeddings"),
-        (["onnx=[int8]"], "fp32 belongs to it"),
+        (["onnx=[int8]"], "fp32 cannot be left out"),
         (["onnx=[fp32,int8]", "formats=[open_clip]"], "needs onnx among the formats"),
         (["embeddings=both"], "embeddings=both"),
     ],

@@ -16,7 +16,7 @@ import torch
 from gcl.cli import main
 from gcl.export.folder import whole
 from gcl.export.formats.open_clip import settle
-from gcl.export.formats.registry import FORMATS, missing
+from gcl.export.formats.registry import FORMATS
 from gcl.model.load import load_model
 from gcl.run.contestants import tuned_encoder
 from gcl.schema import Field, Schema
@@ -70,7 +70,8 @@ def test_the_default_is_all_that_the_architecture_has(finished):
     assert [sentence.split(":")[0] for sentence in left_out(encoder)] == [
         "Without transformers", "Without sentence_transformers",
     ]  # fmt: skip
-    assert missing("sentence_transformers") == [] and FORMATS["sentence_transformers"].extra == "export"
+    record = FORMATS["sentence_transformers"]
+    assert record.missing == [] and record.extra == "export"
 
 
 def test_a_folder_that_is_not_empty_is_left_alone(finished, tmp_path):

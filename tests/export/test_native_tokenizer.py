@@ -10,8 +10,7 @@ from open_clip.tokenizer import HFTokenizer, get_clean_fn
 from tokenizers import normalizers
 from transformers import AutoTokenizer
 
-from gcl.export.formats.tokenizer import native_tokenizer
-from gcl.export.formats.tokenizer_cleaning import BEYOND, cleaning
+from gcl.export.formats.tokenizer import BEYOND, cleaning, native_tokenizer
 from gcl.model.tokens import Tokens
 
 WORDS = [

@@ -16,10 +16,10 @@ from PIL import Image
 from transformers import BertConfig, BertModel
 
 from gcl.errors import ConfigError
-from gcl.export.formats.onnx import ONNX, export_onnx
-from gcl.export.formats.onnx_precision import OnnxEncoder, add_precisions, measure_precisions, quality_table
+from gcl.export.formats.onnx import OPSET, OnnxEncoder, OnnxTower, add_precisions, export_onnx, export_tower
 from gcl.export.formats.onnx_session import LoadedOnnx, open_graph
-from gcl.export.formats.onnx_trace import OPSET, OnnxTower, export_tower
+from gcl.export.formats.registry import FORMATS
+from gcl.export.measure import measure_precisions, quality_table
 from gcl.model.load import load_model
 from gcl.retrieval.evaluate import evaluate
 from gcl.retrieval.tasks.task import ListRecords, task_from_qrels
@@ -150,7 +150,7 @@ def test_the_snippet_runs_and_builds_no_torch_model(exports):
         "def refuse(self, *a, **k): raise AssertionError('a torch module is built')\n"
         "torch.nn.Module.__init__ = refuse\n"
     )
-    code = refuse + ONNX.snippet(encoder, str(folder)) + "print(float(text[0, 0]))\n"
+    code = refuse + FORMATS["onnx"].snippet(encoder, str(folder)) + "print(float(text[0, 0]))\n"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert f"(2, {encoder.width})" in done.stdout
@@ -162,9 +162,9 @@ def test_the_snippet_runs_and_builds_no_torch_model(exports):
 def test_half_precision_and_int8(exports, tmp_path):
     encoder, source = exports("gcl-tiny")
     folder = Path(shutil.copytree(source, tmp_path / "copy"))
-    with pytest.raises(ConfigError, match="convolutions"):
+    with pytest.raises(ConfigError, match="convolutional"):
         add_precisions(encoder, folder, ["fp32", "int8"])
-    notes = add_precisions(encoder, folder, ["fp32", "fp16", "int8"], pictures=pictures() * 4)
+    notes = add_precisions(encoder, folder, ["fp32", "fp16", "int8"], images=pictures() * 4)
     assert len(notes) == 2
     whole = LoadedOnnx(folder)
     names = ("text.onnx", "text.fp16.onnx", "text.int8.onnx")
@@ -182,20 +182,20 @@ def test_what_a_precision_loses_is_measured_on_a_task(exports, tmp_path):
     encoder, source = exports("gcl-tiny")
     shutil.copytree(source, tmp_path, dirs_exist_ok=True)
     files = pictures()
-    add_precisions(encoder, tmp_path, ["fp32", "int8"], pictures=files)
+    add_precisions(encoder, tmp_path, ["fp32", "int8"], images=files)
     names = [f"p{number}" for number in range(24)]
     corpus = ListRecords(
         names, [{"image": files[n % 6] if n % 5 else None, "title": f"thing {n}"} for n in range(24)], SCHEMA.document
     )
     queries = ListRecords([f"q{n}" for n in range(8)], [{"query": f"a thing {n}"} for n in range(8)], SCHEMA.query)
     task = task_from_qrels("shop", queries, corpus, {f"q{n}": {names[n]: 1.0, names[n + 8]: 0.5} for n in range(8)})
-    quality = measure_precisions(tmp_path, encoder, lambda model: evaluate(model, [task], ["ndcg@10"]))
+    quality = measure_precisions(FORMATS["onnx"], tmp_path, encoder, lambda model: evaluate(model, [task], ["ndcg@10"]))
     assert json.loads((tmp_path / "onnx" / "quality.json").read_text()) == quality
     rows = quality["tasks"]["shop"]
     assert set(rows) == {"torch", "fp32", "int8"} and rows["fp32"]["change"] == pytest.approx(0, abs=1e-6)
     assert rows["fp32"]["top_10_equal"] == 1.0
     assert rows["int8"]["low"] <= rows["int8"]["change"] <= rows["int8"]["high"]
-    assert len(quality_table(quality)) == 5
+    assert len(quality_table(quality).rows) == 3
     # The measured int8 is the int8 of the files, absent fields and prompts included.
     by_hand = OnnxEncoder(LoadedOnnx(tmp_path, "int8"), encoder)
     assert evaluate(by_hand, [task], ["ndcg@10"])["shop"].means["ndcg@10"] == rows["int8"]["mean"]
@@ -245,9 +245,9 @@ def test_folders_that_are_none_are_refused(exports, tmp_path):
     with pytest.raises(ValueError, match="version 99"):
         LoadedOnnx(tmp_path)
     with pytest.raises(ConfigError, match="no precision 'fp8'"):
-        add_precisions(None, folder, ["fp32", "fp8"])
-    with pytest.raises(ConfigError, match="fp32 belongs to it"):
-        add_precisions(None, folder, ["int8"])
+        FORMATS["onnx"].check_precisions(["fp32", "fp8"])
+    with pytest.raises(ConfigError, match="fp32 cannot be left out"):
+        FORMATS["onnx"].check_precisions(["int8"])
 
 
 def test_a_tower_is_a_copy(exports):

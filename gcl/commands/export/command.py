@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from gcl.commands.export.card import CardOptions, Ending
-from gcl.commands.export.data import EMBEDDINGS, DataOptions, ExportData
+from gcl.commands.export.data import DataOptions, ExportData
 from gcl.config.compose import load_config
 from gcl.errors import ConfigError
-from gcl.export.folder import check_free, whole
+from gcl.export.folder import EMBEDDINGS, check_free, whole
 from gcl.run.console import quiet_libraries, say, speak_plainly
 from gcl.run.folder import RunFolder
 

@@ -6,15 +6,18 @@ import json
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gcl.config.schema import RunConfig
 from gcl.errors import ConfigError
+from gcl.export.folder import EMBEDDINGS
 from gcl.run.console import say
 from gcl.run.folder import RunFolder
 
-EMBEDDINGS = "embeddings"
-_PICTURES = 64  # that int8 convolutions are calibrated with
+if TYPE_CHECKING:
+    from gcl.export.formats.registry import Format
+
+_IMAGES = 64  # with which int8 convolutions are calibrated
 
 
 @dataclass
@@ -39,7 +42,7 @@ class ExportData:
     """The options, checked, and what they ask for; the catalog is opened when it is needed for the first time."""
 
     def __init__(self, options: DataOptions, formats: list[str] | None, run: RunFolder, config: RunConfig) -> None:
-        from gcl.export.formats.onnx_precision import check_precisions
+        from gcl.export.formats.registry import FORMATS
         from gcl.export.vectors.write import Wanted
         from gcl.run.interpolation import parse_alpha
 
@@ -47,10 +50,12 @@ class ExportData:
         self.sections: list[str] = []  # of the card, in Markdown: what was measured on the way
         self.seconds = options.latency
         self.alpha = parse_alpha(options.alpha)
-        check_precisions(options.onnx)
-        self.precisions = options.onnx
-        if len(options.onnx) > 1 and formats is not None and "onnx" not in formats:
-            raise ConfigError(f"onnx=[{','.join(options.onnx)}] needs onnx among the formats.")
+        # A format with several precisions has an option of its own name.
+        asked = {name: getattr(options, name) for name, format in FORMATS.items() if format.precisions}
+        self.precisions = {name: FORMATS[name].check_precisions(names) for name, names in asked.items()}
+        for name, names in asked.items():
+            if len(names) > 1 and formats is not None and name not in formats:
+                raise ConfigError(f"{name}=[{','.join(names)}] needs {name} among the formats.")
         content = options.embeddings or ("fused" if EMBEDDINGS in (formats or ()) else None)
         self.wanted = None
         if content is not None:
@@ -73,33 +78,37 @@ class ExportData:
         return between(self.run, self.config, self.prepared, self.alpha, checkpoint=checkpoint)
 
     def write(self, encoder: Any, folder: Path, formats: list[str], found: Any = None) -> dict[str, list[str]]:
-        """Adds alpha.json, ONNX precisions and embeddings to a folder of written formats; {format: notes}."""
+        """Adds alpha.json, precisions and embeddings to a folder of written formats; {format: notes}."""
+        from gcl.export.formats.registry import FORMATS
+
         notes: dict[str, list[str]] = {}
         if found is not None:
             from gcl.run.interpolation import alpha_lines
 
             (folder / "alpha.json").write_text(json.dumps(found.record, indent=2) + "\n", encoding="utf-8")
             self.sections += ["## Between base and tuned", "", *alpha_lines(found.record), ""]
-        if "onnx" in formats and len(self.precisions) > 1:
-            notes["onnx precisions"] = self._precisions(encoder, folder)
+        for name, precisions in self.precisions.items():
+            if name in formats and len(precisions) > 1:
+                notes[f"{name} precisions"] = self._precisions(FORMATS[name], encoder, folder)
         if self.wanted is not None:
             notes[EMBEDDINGS] = self._embeddings(encoder, folder)
         if self.seconds > 0:
             self._time(encoder, folder, formats)
         return notes
 
-    def _precisions(self, encoder: Any, folder: Path) -> list[str]:
-        from gcl.export.formats.onnx_precision import add_precisions, measure_precisions, quality_table
+    def _precisions(self, format: Format, encoder: Any, folder: Path) -> list[str]:
+        from gcl.export.measure import measure_precisions, quality_table
         from gcl.run.measurement import measurement_of
 
-        notes = add_precisions(encoder, folder, self.precisions, pictures=self._pictures(encoder))
+        assert format.precisions is not None
+        notes = format.precisions.add(encoder, folder, self.precisions[format.name], images=self._images(encoder))
         evaluate = self.config.evaluate
         measurement = measurement_of(evaluate, self.config.data, self.prepared)
         quality = measure_precisions(
-            folder, encoder, lambda model: measurement(model, "dev", [evaluate.monitor], passing=True),
+            format, folder, encoder, lambda model: measurement(model, "dev", [evaluate.monitor], passing=True),
             metric=evaluate.monitor,
         )  # fmt: skip
-        self.sections += ["## ONNX in fewer bits", "", *quality_table(quality), ""]
+        self.sections += [f"## {format.name} in fewer bits", "", quality_table(quality).markdown(), ""]
         for task, rows in quality["tasks"].items():
             for precision, row in rows.items():
                 if precision != "torch":
@@ -107,18 +116,18 @@ class ExportData:
                     say(f"{task}, {precision}: {evaluate.monitor} {row['mean']:.4f}, {told}")
         return notes
 
-    def _pictures(self, encoder: Any) -> list[bytes]:
-        """Pictures from all over the catalog."""
+    def _images(self, encoder: Any) -> list[bytes]:
+        """Images from all over the catalog."""
         import numpy as np
 
         from gcl.schema import Modality
 
         documents, found = self.prepared.documents, []
         names = [name for name, spec in encoder.schema.document.items() if spec.modality is Modality.image]
-        rows = np.unique(np.linspace(0, max(len(documents) - 1, 0), 4 * _PICTURES).astype(np.int64))
+        rows = np.unique(np.linspace(0, max(len(documents) - 1, 0), 4 * _IMAGES).astype(np.int64))
         for name in names:
             found += [data for data in documents.column(name, rows) if data is not None]
-        return found[:: max(1, len(found) // _PICTURES)][:_PICTURES]
+        return found[:: max(1, len(found) // _IMAGES)][:_IMAGES]
 
     def _embeddings(self, encoder: Any, folder: Path) -> list[str]:
         from gcl.export.vectors.write import write_embeddings
@@ -138,22 +147,17 @@ class ExportData:
     def _time(self, encoder: Any, folder: Path, formats: list[str]) -> None:
         """latency.json and the card's table: each format as a user loads it, on this machine."""
         from gcl.export.formats.registry import FORMATS
-        from gcl.export.latency import latency_record, latency_table, measure_latency
+        from gcl.export.measure import latency_record, latency_table, measure_latency
         from gcl.schema import Modality
 
         images, timings = encoder.tower(Modality.image) is not None, []
-        for name in formats:
-            timings += measure_latency(name, FORMATS[name].load(folder), images=images, seconds=self.seconds)
-        if self.precisions != ["fp32"] and "onnx" in formats:
-            from gcl.export.formats.onnx_session import LoadedOnnx
-
-            for precision in (name for name in self.precisions if name != "fp32"):
-                loaded = LoadedOnnx(folder, precision)
-                timings += measure_latency(f"onnx {precision}", loaded, images=images, seconds=self.seconds)
+        for format in (FORMATS[name] for name in formats):
+            for precision in format.written(folder):
+                loaded = format.load_as(folder, precision)
+                timings += measure_latency(format.label(precision), loaded, images=images, seconds=self.seconds)
         if not timings:
             return
         record = latency_record(timings)
         (folder / "latency.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-        self.sections += [
-            "## How fast it is", "", f"On {record['machine']}, {record['measured']}.", "", *latency_table(timings), "",
-        ]  # fmt: skip
+        about = f"On {record['machine']}, {record['measured']}."
+        self.sections += ["## How fast it is", "", about, "", latency_table(timings).markdown(), ""]

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from gcl.export.formats.base import unit
-from gcl.export.formats.onnx_tokenizer import read_tokenizer
+from gcl.export.formats.registry import unit
+from gcl.export.formats.tokenizer import read_tokenizer
+from gcl.export.settings import Precision
 from gcl.model.preprocess import Preprocess
 from gcl.schema import Modality
 
@@ -29,7 +30,7 @@ def write_config(out: Path, config: Mapping[str, Any]) -> None:
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """folder/onnx/config.json. Raises ValueError for none, or one of another version."""
+    """folder/onnx/config.json. Raises ValueError if there is none, or one of another version."""
     path = folder / FOLDER / CONFIG
     if not path.is_file():
         raise ValueError(f"{folder} holds no ONNX export: there is no {FOLDER}/{CONFIG} in it.")
@@ -37,6 +38,11 @@ def read_config(folder: Path) -> dict[str, Any]:
     if config.get("version") != VERSION:
         raise ValueError(f"{path} is of version {config.get('version')}; this gcl reads version {VERSION}.")
     return config
+
+
+def written_precisions(folder: Path) -> list[Precision]:
+    """The precisions that the folder holds, fp32 first."""
+    return [Precision(name) for name in read_config(folder)["files"]]
 
 
 def open_graph(path: Path) -> Any:
@@ -52,7 +58,7 @@ def open_graph(path: Path) -> Any:
 
 
 class LoadedOnnx:
-    """The folder through onnxruntime; `run` takes what the graphs take, `texts` and `images` what a user has."""
+    """The folder through onnxruntime: `run` for tokens and pixels, `texts` and `images` for strings and files."""
 
     def __init__(self, folder: Path, precision: str = "fp32") -> None:
         out = folder / FOLDER
@@ -80,17 +86,17 @@ class LoadedOnnx:
         graph = self.graphs.get(modality)
         if graph is None:
             raise ValueError(f"This export has no {modality.value} tower.")
-        parts = [
+        blocks = [
             graph.run(None, {INPUTS[modality]: value[start : start + _ROWS]})[0]
             for start in range(0, len(value), _ROWS)
         ]
-        return np.concatenate(parts) if parts else np.empty((0, self.config["width"]), dtype=np.float32)
+        return np.concatenate(blocks) if blocks else np.empty((0, self.config["width"]), dtype=np.float32)
 
     def texts(self, texts: Sequence[str]) -> np.ndarray:
         return unit(self.run(Modality.text, self.trimmed(self.preprocess.text(list(texts)).numpy())))
 
     def trimmed(self, tokens: np.ndarray) -> np.ndarray:
-        """Without the columns that are padding in every row, where the tower ignores padding: several times faster."""
+        """Drops columns that are padding in every row, where the tower ignores padding: several times faster."""
         padding = self.config["text"]["padding"]
         if padding is None or not len(tokens):
             return tokens

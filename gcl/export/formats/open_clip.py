@@ -1,4 +1,4 @@
-"""An open_clip folder: what `open_clip.create_model_and_transforms("local-dir:…")` and a hub repository hold."""
+"""open_clip: a folder or repository for `open_clip.create_model_and_transforms`."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ import open_clip
 import torch
 from safetensors.torch import save_file
 
-from gcl.export.folder import settled
-from gcl.export.formats.base import Format, unit
+from gcl.export.folder import settled, write_json
 from gcl.export.formats.images import upright
-from gcl.export.formats.weights import exported_config, exported_state, resized_tower
+from gcl.export.formats.registry import unit
+from gcl.export.formats.tokenizer import save_tokenizer
+from gcl.export.formats.weights import exported_config, exported_state, origin_of, resized_tower
 from gcl.model.dual_encoder import DualEncoder
 
 CONFIG = "open_clip_config.json"
@@ -24,7 +25,7 @@ WEIGHTS = "open_clip_model.safetensors"
 
 def refuses(encoder: DualEncoder) -> str | None:
     if getattr(encoder.model, "visual", None) is None:
-        return f"{encoder.origin.name} has no image tower, and open_clip has no class for a text encoder alone."
+        return f"{origin_of(encoder).name} has no image tower, and open_clip has no class for a text encoder alone."
     try:
         resized_tower(encoder)
     except ValueError as error:
@@ -41,23 +42,23 @@ def export_open_clip(encoder: DualEncoder, folder: Path) -> list[str]:
         raise ValueError(why)
     folder.mkdir(parents=True, exist_ok=True)
     model_cfg = exported_config(encoder)
-    tokenizer = getattr(encoder.origin.tokenizer, "tokenizer", None)
+    tokenizer = getattr(origin_of(encoder).tokenizer, "tokenizer", None)
     if hasattr(tokenizer, "save_pretrained"):
         save_tokenizer(tokenizer, folder)
     transformer = getattr(getattr(encoder.model, "text", None), "transformer", None)
-    foreign_text = bool(model_cfg["text_cfg"].get("hf_model_name")) and hasattr(transformer, "config")
-    if foreign_text:  # open_clip builds this text tower from a transformers config: the folder brings it
-        transformer.config.save_pretrained(folder)
+    text_config = getattr(transformer, "config", None) if model_cfg["text_cfg"].get("hf_model_name") else None
+    if text_config is not None:  # open_clip builds this text tower from a transformers config: the folder brings it
+        text_config.save_pretrained(folder)
         model_cfg["text_cfg"] = {**model_cfg["text_cfg"], "hf_model_pretrained": False}
     model_cfg |= _temperature(encoder)
-    _write(folder / CONFIG, {"model_cfg": model_cfg, "preprocess_cfg": _preprocess(encoder)})
+    write_json(folder / CONFIG, {"model_cfg": model_cfg, "preprocess_cfg": _preprocess(encoder)})
     save_file(exported_state(encoder), folder / WEIGHTS)
     settle(folder, str(folder.resolve()))
-    return _notes(foreign_text, bool(tokenizer))
+    return _notes(text_config is not None, bool(tokenizer))
 
 
 def settle(folder: Path, place: str) -> None:
-    """Writes where the folder will stand (a path, or owner/name on the Hub) into an open_clip_config.json.
+    """Writes the place of the folder (a path, or owner/name on the Hub) into its open_clip_config.json.
 
     open_clip looks there for the config of a Hugging Face text tower, and on the Hub for any Hugging Face tokenizer. In
     a local folder it finds the tokenizer by itself.
@@ -65,17 +66,7 @@ def settle(folder: Path, place: str) -> None:
     path = folder / CONFIG
     if not path.is_file():
         return
-    _write(path, settled(json.loads(path.read_text("utf-8")), place))
-
-
-def save_tokenizer(tokenizer: Any, folder: Path) -> None:
-    """A Hugging Face tokenizer's files, without the path of this machine that it was loaded from."""
-    tokenizer.save_pretrained(folder)
-    path = folder / "tokenizer_config.json"
-    config = json.loads(path.read_text("utf-8"))
-    for key in ("name_or_path", "local_files_only", "is_local", "cache_dir"):
-        config.pop(key, None)
-    _write(path, config)
+    write_json(path, settled(json.loads(path.read_text("utf-8")), place))
 
 
 class LoadedOpenClip:
@@ -103,7 +94,8 @@ def _tower_here(folder: Path) -> dict[str, Any]:
     return {"text_cfg": {**text_cfg, "hf_model_name": str(folder)}} if text_cfg.get("hf_model_name") else {}
 
 
-def _snippet(encoder: DualEncoder, place: str) -> str:
+def snippet(encoder: DualEncoder, place: str) -> str:
+    """Python source for the card."""
     name = f"local-dir:{place}" if Path(place).is_dir() else f"hf-hub:{place}"
     return f"""\
 import open_clip
@@ -137,16 +129,9 @@ def _temperature(encoder: DualEncoder) -> dict[str, float]:
 
 
 def _preprocess(encoder: DualEncoder) -> dict[str, Any]:
-    cfg = dict(encoder.origin.preprocess_cfg)
+    cfg = origin_of(encoder).preprocess_cfg
     return {
         key: cfg[key]
         for key in ("size", "mode", "mean", "std", "interpolation", "resize_mode", "fill_color")
         if key in cfg
     }
-
-
-def _write(path: Path, content: dict[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-OPEN_CLIP = Format("open_clip", export_open_clip, LoadedOpenClip, _snippet, refuses)

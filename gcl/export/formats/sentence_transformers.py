@@ -1,29 +1,28 @@
-"""A folder for `SentenceTransformer(folder)`: texts and pictures, prompts included, without remote code."""
+"""A folder for `SentenceTransformer(folder)`: texts and images, prompts included, without remote code."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from safetensors.torch import save_file
 
+from gcl.export.folder import write_json
 from gcl.export.formats import transformers as native
-from gcl.export.formats.base import Format, unit
 from gcl.export.formats.images import for_processor
-from gcl.export.formats.open_clip import save_tokenizer
-from gcl.export.formats.tokenizer import native_tokenizer
-from gcl.export.formats.tokenizer_cleaning import BEYOND
-from gcl.export.formats.weights import exported_state
+from gcl.export.formats.registry import unit
+from gcl.export.formats.tokenizer import BEYOND, native_tokenizer, save_tokenizer
+from gcl.export.formats.weights import exported_state, origin_of
 from gcl.model.dual_encoder import DualEncoder
 from gcl.model.text_only import TextOnly
 from gcl.schema import SIDES, Modality, Schema
 
 _TEXT_PREFIX = "text.transformer."  # of a TextOnly's state
-# Class names as files of every version say them; and those that came with pictures (5.4).
+# Class names as files of every version have them, and those that came with images (5.4).
 _OLD, _NEW = "sentence_transformers.models", "sentence_transformers.base.modules"
 
 
@@ -31,7 +30,7 @@ def refuses(encoder: DualEncoder) -> str | None:
     if isinstance(encoder.model, TextOnly):
         config = encoder.model.text.config
         if getattr(config, "is_encoder_decoder", False):
-            return f"sentence_transformers: {encoder.origin.name} is the encoder half of a {config.model_type}."
+            return f"sentence_transformers: {origin_of(encoder).name} is the encoder half of a {config.model_type}."
         return None
     why = native.refuses(encoder)
     return why and f"sentence_transformers loads what transformers has a class for. {why}"
@@ -43,26 +42,29 @@ def export_sentence_transformers(encoder: DualEncoder, folder: Path) -> list[str
         raise ValueError(why)
     prompts, notes = prompts_of(encoder.schema)
     if isinstance(encoder.model, TextOnly):
-        notes += _text_only(encoder, folder)
+        notes += _text_only(encoder, encoder.model, folder)
     else:
         if not (folder / "model.safetensors").is_file():
             notes += native.export_transformers(encoder, folder)
         _two_towers(encoder, folder)
-    versions = {"sentence_transformers": "6.2.0", "transformers": "5.23.0", "pytorch": "2.15.0"}
-    _write(
+    packages = {"sentence_transformers": "sentence-transformers", "transformers": "transformers", "pytorch": "torch"}
+    write_json(
         folder / "config_sentence_transformers.json",
         {
-            "__version__": versions, "model_type": "SentenceTransformer", "prompts": prompts,
-            "default_prompt_name": None, "similarity_fn_name": "cosine",
+            "__version__": {name: version(package) for name, package in packages.items()},
+            "model_type": "SentenceTransformer",
+            "prompts": prompts,
+            "default_prompt_name": None,
+            "similarity_fn_name": "cosine",
         },
-    )  # fmt: skip
+    )
     return notes
 
 
 def prompts_of(schema: Schema) -> tuple[dict[str, str], list[str]]:
-    """The schema's prompts as sentence-transformers has them: words in front of a text. -> prompts, notes.
+    """The schema's prompts as sentence-transformers has them, put in front of a text. -> prompts, notes.
 
-    "query" and "document" are those of the side's heaviest text field (what encode_query and encode_document use);
+    "query" and "document" (used by encode_query and encode_document) are those of the side's heaviest text field;
     every text field has its own under its name, or <side>.<name> where the two sides disagree.
     """
     prompts, notes, behind = {"query": "", "document": ""}, [], []
@@ -79,20 +81,22 @@ def prompts_of(schema: Schema) -> tuple[dict[str, str], list[str]]:
                 clash = name in SIDES or (other is not None and other.prompt != field.prompt)
                 prompts[f"{side}.{name}" if clash else name] = front
     if behind:
-        notes.append("sentence-transformers puts prompts in front of a text only; write these around the value "
-                     f"yourself: {', '.join(behind)}.")  # fmt: skip
+        notes.append(
+            "sentence-transformers puts prompts in front of a text only; write these around the value yourself: "
+            f"{', '.join(behind)}."
+        )
     return prompts, notes
 
 
 def _two_towers(encoder: DualEncoder, folder: Path) -> None:
-    """One module that takes texts and pictures to their towers; a SigLIP text is padded to the context length."""
+    """One module that takes texts and images to their towers; a SigLIP text is padded to the context length."""
     siglip = json.loads((folder / "config.json").read_text("utf-8"))["model_type"] == "siglip"
     padding = {"padding": "max_length"} if siglip else {"padding": True}
     length = encoder.preprocess.tokens.context_length
     modalities = {
         name: {"method": f"get_{name}_features", "method_output_name": "pooler_output"} for name in ("text", "image")
     }
-    _write(
+    write_json(
         folder / "sentence_bert_config.json",
         {
             "transformer_task": "feature-extraction", "modality_config": modalities,
@@ -101,26 +105,26 @@ def _two_towers(encoder: DualEncoder, folder: Path) -> None:
         },
     )  # fmt: skip
     _modules(folder, ("", f"{_NEW}.transformer.Transformer"), ("1_Normalize", f"{_NEW}.normalize.Normalize"))
-    _write(
+    write_json(
         folder / "1_Normalize" / "config.json",
         {"module_input_name": "sentence_embedding", "module_output_name": "sentence_embedding"},
     )
 
 
-def _text_only(encoder: DualEncoder, folder: Path) -> list[str]:
+def _text_only(encoder: DualEncoder, model: TextOnly, folder: Path) -> list[str]:
     """The encoder, mean pooling, length one."""
-    transformer, tokens = encoder.model.text.transformer, encoder.preprocess.tokens
+    tokens = encoder.preprocess.tokens
     state = {
         name.removeprefix(_TEXT_PREFIX): value
         for name, value in exported_state(encoder).items()
         if name.startswith(_TEXT_PREFIX)
     }
     save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
-    transformer.config.save_pretrained(folder)
+    model.text.config.save_pretrained(folder)
     save_tokenizer(native_tokenizer(tokens, "text"), folder)
     about = {"max_seq_length": tokens.context_length, "do_lower_case": False}
-    _write(folder / "sentence_bert_config.json", {**about, "model_args": {"add_pooling_layer": False}})
-    _write(
+    write_json(folder / "sentence_bert_config.json", {**about, "model_args": {"add_pooling_layer": False}})
+    write_json(
         folder / "1_Pooling" / "config.json",
         {"word_embedding_dimension": encoder.width, "pooling_mode_mean_tokens": True, "include_prompt": True},
     )
@@ -132,12 +136,7 @@ def _text_only(encoder: DualEncoder, folder: Path) -> list[str]:
 
 def _modules(folder: Path, *modules: tuple[str, str]) -> None:
     content = [{"idx": i, "name": str(i), "path": path, "type": kind} for i, (path, kind) in enumerate(modules)]
-    _write(folder / "modules.json", content)
-
-
-def _write(path: Path, content: Any) -> None:
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_json(folder / "modules.json", content)
 
 
 class LoadedSentenceTransformers:
@@ -157,12 +156,13 @@ class LoadedSentenceTransformers:
     def images(self, images: Sequence[bytes]) -> np.ndarray:
         if not self.model.supports("image"):
             raise ValueError("This model encodes texts alone.")
-        processor = self.model[0].processor.image_processor
-        pictures = [for_processor(processor, data) for data in images]
-        return unit(self.model.encode(pictures, show_progress_bar=False))
+        processor = getattr(self.model[0], "processor").image_processor  # noqa: B009
+        opened = [for_processor(processor, data) for data in images]
+        return unit(self.model.encode(opened, show_progress_bar=False))
 
 
-def _snippet(encoder: DualEncoder, place: str) -> str:
+def snippet(encoder: DualEncoder, place: str) -> str:
+    """Python source for the card."""
     lines = [
         "from sentence_transformers import SentenceTransformer",
         "",
@@ -175,9 +175,3 @@ def _snippet(encoder: DualEncoder, place: str) -> str:
         lines[:1] = ["from PIL import Image", lines[0]]
         lines += ['documents = model.encode([Image.new("RGB", (640, 480), "red")])  # yours: Image.open("shoe.jpg")']
     return "\n".join([*lines, "print(model.similarity(queries, documents))", ""])
-
-
-SENTENCE_TRANSFORMERS = Format(
-    "sentence_transformers", export_sentence_transformers, LoadedSentenceTransformers, _snippet, refuses,
-    requires=("sentence_transformers",),
-)  # fmt: skip

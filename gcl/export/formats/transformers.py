@@ -15,34 +15,33 @@ from safetensors.torch import save_file
 from transformers import AutoModel, AutoProcessor, CLIPConfig, CLIPModel, SiglipConfig, SiglipModel
 from transformers.utils import logging
 
-from gcl.export.formats.base import Format, unit
+from gcl.export.folder import write_json
 from gcl.export.formats.images import for_processor
-from gcl.export.formats.open_clip import save_tokenizer
-from gcl.export.formats.tokenizer import native_tokenizer
-from gcl.export.formats.tokenizer_cleaning import BEYOND
-from gcl.export.formats.weights import exported_state
+from gcl.export.formats.registry import unit
+from gcl.export.formats.tokenizer import BEYOND, native_tokenizer, save_tokenizer
+from gcl.export.formats.weights import exported_state, origin_of
 from gcl.model.dual_encoder import DualEncoder
 from gcl.model.transformers.describe import Native, NotNative, describe
 from gcl.model.transformers.tensors import to_native
 
 CLASSES = {"siglip": (SiglipConfig, SiglipModel), "clip": (CLIPConfig, CLIPModel)}
 _RESAMPLE = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
-PICTURES = (
-    "transformers reads two kinds of pictures a little differently from the training: those that are neither RGB nor "
-    "grey become RGB before they are resized (the training: afterwards, which shows in palettes and transparency), and "
-    "where an odd number of pixels is cut off, it cuts one pixel further left or up. Resize and cut those yourself for "
-    "the very same vectors."
+IMAGES = (
+    "transformers reads two kinds of images a little differently from the training: those that are neither RGB nor "
+    "grey become RGB before they are resized (in training afterwards, which shows in palettes and transparency), and "
+    "where an odd number of pixels is cropped, it crops one pixel further left or up. Resize and crop those yourself "
+    "for the very same vectors."
 )
 
 
 def refuses(encoder: DualEncoder) -> str | None:
-    name = encoder.origin.name
+    name = origin_of(encoder).name
     try:
         describe(encoder.model)
     except NotNative as reason:
         return f"transformers has no native class for {name}: {reason}."
     if encoder.preprocess.resize == "longest":
-        return f"{name} reads pictures with resize=longest, and the processors of transformers pad them elsewhere."
+        return f"{name} reads images with resize=longest, and the processors of transformers pad them differently."
     return None
 
 
@@ -58,20 +57,20 @@ def export_transformers(encoder: DualEncoder, folder: Path) -> list[str]:
     config = native_config(native, tokenizer)
     with torch.device("meta"):
         model = CLASSES[native.kind][1](config)
-    notes = [BEYOND, PICTURES]
+    notes = [BEYOND, IMAGES]
     if native.kind == "siglip":
         state.setdefault("logit_bias", torch.zeros(1))
         notes.append("A SigLIP text tower reads its padding: the processor pads to the context length by itself; a "
                      "tokenizer called without it needs padding='max_length'.")  # fmt: skip
     elif "logit_bias" in state:
-        notes.append("CLIPModel has no logit bias; the one of this model stands in the open_clip files only.")
+        notes.append("CLIPModel has no logit bias; this model's bias is in the open_clip files only.")
     shapes = {name: value.shape for name, value in model.state_dict().items()}
     save_file(to_native(state, native.table, shapes), folder / "model.safetensors", metadata={"format": "pt"})
     config.architectures = [native.architecture]
     config.dtype = "float32"
     config.save_pretrained(folder)
     save_tokenizer(tokenizer, folder)
-    _write(folder / "preprocessor_config.json", image_processor(encoder, native))
+    write_json(folder / "preprocessor_config.json", image_processor(encoder, native))
     return notes
 
 
@@ -86,7 +85,7 @@ def native_config(native: Native, tokenizer: Any) -> SiglipConfig | CLIPConfig:
 
 
 def image_processor(encoder: DualEncoder, native: Native) -> dict[str, Any]:
-    """preprocessor_config.json: how a picture becomes pixels, and which processor reads the folder."""
+    """preprocessor_config.json: how an image becomes pixels, and which processor reads the folder."""
     own = encoder.preprocess
     height, width = own.size
     squash = own.resize == "squash"
@@ -123,15 +122,14 @@ class LoadedTransformers:
 
     @torch.inference_mode()
     def images(self, images: Sequence[bytes]) -> np.ndarray:
-        pictures = [for_processor(self.processor.image_processor, data) for data in images]
-        return unit(
-            vectors(self.model.get_image_features(**self.processor(images=pictures, return_tensors="pt"))).numpy()
-        )
+        opened = [for_processor(self.processor.image_processor, data) for data in images]
+        inputs = self.processor(images=opened, return_tensors="pt")
+        return unit(vectors(self.model.get_image_features(**inputs)).numpy())
 
 
 @contextmanager
 def without_bars() -> Iterator[None]:
-    """transformers shows a progress bar for every model that it loads, however small."""
+    """Without the progress bar that transformers shows for every model it loads, however small."""
     shown = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:
@@ -146,7 +144,8 @@ def vectors(output: Any) -> torch.Tensor:
     return output if isinstance(output, torch.Tensor) else output.pooler_output
 
 
-def _snippet(encoder: DualEncoder, place: str) -> str:
+def snippet(encoder: DualEncoder, place: str) -> str:
+    """Python source for the card."""
     return f"""\
 import torch
 from PIL import Image
@@ -160,10 +159,3 @@ with torch.inference_mode():
     outputs = model(**inputs)
 print(outputs.image_embeds @ outputs.text_embeds.T)
 """
-
-
-def _write(path: Path, content: dict[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-
-
-TRANSFORMERS = Format("transformers", export_transformers, LoadedTransformers, _snippet, refuses)

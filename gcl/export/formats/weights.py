@@ -7,11 +7,18 @@ from typing import Any
 
 from torch import Tensor
 
-from gcl.model.dual_encoder import DualEncoder
+from gcl.model.dual_encoder import DualEncoder, Origin
 from gcl.model.transformers.describe import describe
 from gcl.model.transformers.read import siglip_tower
 
 _POSITIONS = ("positional_embedding", "text.positional_embedding")
+
+
+def origin_of(encoder: DualEncoder) -> Origin:
+    """Where the model came from. Raises ValueError for one that was not built by `load_model`."""
+    if encoder.origin is None:
+        raise ValueError("This DualEncoder has no origin: an export needs a model that gcl.model.load built.")
+    return encoder.origin
 
 
 def exported_state(encoder: DualEncoder) -> dict[str, Tensor]:
@@ -30,7 +37,7 @@ def exported_state(encoder: DualEncoder) -> dict[str, Tensor]:
 
 def exported_config(encoder: DualEncoder) -> dict[str, Any]:
     """The `model_cfg` that open_clip builds these tensors' model from."""
-    model_cfg = deepcopy(encoder.origin.model_cfg)
+    model_cfg = deepcopy(origin_of(encoder).model_cfg)
     text_cfg = model_cfg.setdefault("text_cfg", {})
     length = encoder.preprocess.tokens.context_length
     if text_cfg.get("context_length", 77) != length:
@@ -41,10 +48,10 @@ def exported_config(encoder: DualEncoder) -> dict[str, Any]:
 
 
 def resized_tower(encoder: DualEncoder) -> str | None:
-    """timm's name of a SigLIP tower whose pictures' size the run has changed; None if it has not.
+    """timm's name of a SigLIP tower whose image size the run has changed; None if it has not.
 
-    open_clip builds timm's transformers at the size in their name, whatever image_size says. Raises ValueError if there
-    is none of this size.
+    open_clip builds timm's transformers at the size in their name, whatever image_size says. Raises ValueError if timm
+    has none of this size.
     """
     trunk = getattr(encoder.model.visual, "trunk", None)
     own = (getattr(trunk, "default_cfg", None) or {}).get("input_size")
@@ -55,6 +62,6 @@ def resized_tower(encoder: DualEncoder) -> str | None:
         return siglip_tower(describe(encoder.model).config["vision_config"])
     except ValueError as error:
         raise ValueError(
-            f"open_clip builds the image tower of {encoder.origin.name} for pictures of {own[-1]} pixels only, and "
+            f"open_clip builds the image tower of {origin_of(encoder).name} for images of {own[-1]} pixels only, and "
             f"this run read {size[0]}: {error}"
         ) from error

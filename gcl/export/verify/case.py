@@ -16,7 +16,7 @@ import torch
 from open_clip.tokenizer import basic_clean
 
 from gcl.data.store.records import Record
-from gcl.export.formats.base import unit
+from gcl.export.formats.registry import unit
 from gcl.export.verify.golden import damaged_texts, golden_images, golden_texts
 from gcl.model.dual_encoder import DualEncoder
 from gcl.model.fusion import fuse

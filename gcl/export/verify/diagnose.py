@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from gcl.export.formats.base import Loaded, unit
+from gcl.export.formats.registry import Loaded, unit
 from gcl.export.formats.weights import exported_state
 from gcl.export.verify.case import run_images, run_texts
 from gcl.export.verify.hooks import trace

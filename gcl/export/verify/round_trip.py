@@ -21,7 +21,7 @@ from typing import Any
 import torch
 
 import gcl
-from gcl.export.formats.base import Format
+from gcl.export.formats.registry import Format
 from gcl.export.verify.case import Case
 from gcl.export.verify.compare import K
 from gcl.export.verify.diagnose import first_difference

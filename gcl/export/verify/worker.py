@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from gcl.export.formats.base import Loaded
+from gcl.export.formats.registry import Loaded
 from gcl.export.verify.case import Case, TaskSample, in_parts, read_case
 from gcl.export.verify.compare import cosine, cosines, same_tops
 
@@ -52,17 +52,12 @@ def _tops(case: Case, task: TaskSample, texts: np.ndarray, images: np.ndarray, n
 
 
 def loaded_formats(folder: Path, names: list[str]) -> Iterator[tuple[str, str, Loaded]]:
-    """(label, precision, loaded) of each format; of ONNX every precision that the folder has."""
+    """(label, precision, loaded) of each format in every precision that the folder holds."""
     from gcl.export.formats.registry import FORMATS
 
-    for name in names:
-        yield name, "fp32", FORMATS[name].load(folder)
-        if name == "onnx":
-            from gcl.export.formats.onnx_session import LoadedOnnx, read_config
-
-            for precision in read_config(folder)["files"]:
-                if precision != "fp32":
-                    yield f"{name} {precision}", precision, LoadedOnnx(folder, precision)
+    for format in (FORMATS[name] for name in names):
+        for precision in format.written(folder):
+            yield format.label(precision), precision.value, format.load_as(folder, precision)
 
 
 def main(case_folder: Path, folder: Path) -> None:
