@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import nn
 
 from gcl.export.folder import write_json
 from gcl.export.formats.registry import Format, Loaded
@@ -127,13 +126,14 @@ def measure_precisions(
     format: Format,
     folder: Path,
     encoder: DualEncoder,
-    measure: Callable[[nn.Module], Mapping[str, TaskResult]],
+    measure: Callable[[Any], Mapping[str, TaskResult]],
     *,
     metric: str = "ndcg@10",
 ) -> dict[str, Any]:
     """What each precision loses, per dev task: {metric, tasks: {task: {precision: {mean, change, low, high, p}}}}.
 
-    measure: an encoder -> {task: TaskResult} on the dev half, without cached features (they would be the model's own).
+    measure: a DualEncoder, or a module that embeds as one, -> {task: TaskResult} on the dev half, without cached
+        features (they would be the model's own).
     change is measured against the model itself (torch, fp32), paired by query; low and high: its 95 % interval.
     Also written to the format's quality file, onnx/quality.json.
     """

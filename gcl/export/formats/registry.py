@@ -221,8 +221,7 @@ def choose(encoder: DualEncoder, wanted: Sequence[str] | None) -> list[Format]:
             raise ConfigError(f"formats: {name} is not possible. {why} {_others(encoder)}")
         if format.missing:
             raise ConfigError(
-                f"formats: {name} needs {', '.join(format.missing)}, which is not installed: "
-                f"{install(format.extra)}."
+                f"formats: {name} needs {', '.join(format.missing)}, which is not installed: {install(format.extra)}."
             )
     return [format for name, format in FORMATS.items() if name in wanted]
 
@@ -234,9 +233,7 @@ def left_out(encoder: DualEncoder) -> list[str]:
         if why := format.refuses(encoder):
             sentences.append(f"Without {name}: {why}")
         elif format.missing:
-            sentences.append(
-                f"Without {name}: {', '.join(format.missing)} is not installed ({install(format.extra)})."
-            )
+            sentences.append(f"Without {name}: {', '.join(format.missing)} is not installed ({install(format.extra)}).")
     return sentences
 
 
