@@ -1,55 +1,230 @@
-"""What the README tells people to type is understood, and its YAML is a catalog."""
+"""What the README and docs/ tell people to type is understood, their YAML is a catalog, their links lead somewhere."""
 
+import importlib.util
+import json
 import re
 import shlex
+import subprocess
+import sys
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
+import yaml
+from PIL import Image
 
-from gcl.cli import COMMANDS
-from gcl.config.compose import compose, typed
+from gcl.cli import SETTING, main
+from gcl.commands.registry import COMMANDS
+from gcl.config.compose import Overrides, options_from
+from helpers.trained_shop import write_shop
 
-README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
-LINES = [line.strip().partition("  #")[0].strip() for line in README.splitlines() if line.startswith("    ")]
-RUNS = [
-    command.strip()
-    for line in LINES
-    for command in re.split(r"&&|;", line)
-    if re.match(r"(python (train|evaluate)\.py|torchrun .*train\.py|gcl \w+)", command.strip())
+try:
+    import tomllib
+except ModuleNotFoundError:  # Python 3.10: pytest brings it
+    import tomli as tomllib
+
+ROOT = Path(__file__).parents[1]
+GENERATED = {"commands.md", "configuration.md"}  # by .ci/docs
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    *sorted(path for path in (ROOT / "docs").glob("*.md") if path.name not in GENERATED),
 ]
-YAML = re.findall(r"```yaml\n(.*?)```", README, flags=re.DOTALL)
+EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+PROGRAMS = ("gcl", "python", "torchrun", "srun", "pip", "pytest", "ruff", "mypy", "pre-commit", ".ci/")
+ELSEWHERE = ("source", "git", "img2dataset")  # programs that are not ours
 
 
-def test_the_two_commands_open_the_readme():
-    commands = [line for line in LINES if line][:2]
-    assert commands == ["pip install -e . && python train.py", 'pip install -e ".[dev]" && pytest']
+def text_of(page: Path) -> str:
+    return page.read_text(encoding="utf-8")
 
 
-@pytest.fixture
-def my_conf(tmp_path):
-    (tmp_path / "data").mkdir()
-    (tmp_path / "data" / "my_catalog.yaml").write_text(YAML[0])
-    (tmp_path / "data" / "shoes.yaml").write_text(YAML[0])  # what the mix of the README names beside conf/data/fashion
-    for text in YAML:
-        if named := re.match(r"# conf/data/(\w+)\.yaml\n", text):
-            (tmp_path / "data" / f"{named[1]}.yaml").write_text(text)
-    return tmp_path
+def blocks(page: Path, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", text_of(page), flags=re.DOTALL)
 
 
-def test_the_catalog_in_five_lines_is_one(my_conf):
-    run = typed(compose(["data=my_catalog", "model=ecommerce-B"], config_dir=my_conf))
+def commands_of(page: Path) -> list[str]:
+    """The commands of a page: lines of indented blocks, and code in sentences that begins with a program of ours."""
+    text = re.sub(r"```.*?```", "", text_of(page), flags=re.DOTALL)
+    indented = "\n".join(line[4:] for line in text.splitlines() if line.startswith("    "))
+    lines = indented.replace("\\\n", " ").splitlines()
+    lines += [code for code in re.findall(r"`([^`\n]+)`", text) if code.startswith(("gcl ", "python ", "pip ", ".ci/"))]
+    typed = [command.strip() for line in lines for command in re.split(r"&&|;", re.sub(r"\s+#.*", "", line))]
+    return [command for command in typed if command.startswith((*PROGRAMS, *ELSEWHERE)) and "…" not in command]
+
+
+COMMAND_LINES = [(page, command) for page in PAGES for command in dict.fromkeys(commands_of(page))]
+
+
+@pytest.fixture(scope="module")
+def conf(tmp_path_factory):
+    """A folder with every YAML that a page gives a file name."""
+    folder = tmp_path_factory.mktemp("conf")
+    (folder / "data").mkdir()
+    for page in reversed(PAGES):  # the README's come last and win
+        for block in blocks(page, "yaml"):
+            (folder / "data" / f"{file_of(block)}.yaml").write_text(block)
+    (folder / "data" / "shoes.yaml").write_text(blocks(ROOT / "README.md", "yaml")[1])  # a part of the documented mix
+    return str(folder)
+
+
+def file_of(block: str) -> str:
+    named = re.match(r"# \w+/data/(\w+)\.yaml\n", block)
+    assert named, f"a YAML block begins with its file's name, for example # conf/data/my_catalog.yaml:\n{block}"
+    return named[1]
+
+
+def test_pages_say_something_to_type():
+    assert len(COMMAND_LINES) > 80 and {page.name for page, _ in COMMAND_LINES} >= {"README.md", "catalogs.md"}
+
+
+def test_the_readme_begins_with_installing_the_demo_and_the_tests():
+    lines = text_of(PAGES[0]).splitlines()
+    commands = [line.partition("  #")[0].strip() for line in lines if line.startswith("    ")]
+    assert commands[1:3] == ["pip install -e . && python train.py", 'pip install -e ".[dev]" && pytest']
+    assert len(lines) <= 160
+
+
+@pytest.mark.parametrize(("page", "command"), COMMAND_LINES, ids=lambda value: getattr(value, "name", value))
+def test_every_command_is_understood(page, command, conf, capsys):
+    program, *arguments = shlex.split(command)
+    if program in ("torchrun", "srun"):
+        script = next(place for place, argument in enumerate(arguments) if argument.endswith(".py"))
+        program, arguments = "python", arguments[script:]
+    if program == "python" and arguments[0] in ("train.py", "evaluate.py"):
+        program, arguments = "gcl", [arguments[0].removesuffix(".py"), *arguments[1:]]
+    if program == "gcl" and len(arguments) == 1 and arguments[0] in COMMANDS:
+        return  # named in a sentence
+    if program == "gcl":
+        check_gcl([argument.replace("/path/to/folder", conf) for argument in arguments], conf)
+    elif program == "python" and arguments[0] == "-m":
+        assert importlib.util.find_spec(arguments[1]), f"{page.name}: no module {arguments[1]}"
+    elif program == "python":
+        script = ROOT / arguments[0]
+        flags = {argument for argument in arguments[1:] if argument.startswith("--")}
+        assert all(f'"{flag}"' in script.read_text() for flag in flags)
+    elif program == "pip":
+        extras = ",".join(re.findall(r"\[([\w,]+)\]", command))
+        assert arguments[0] == "install" and set(filter(None, extras.split(","))) <= set(EXTRAS)
+        assert not re.search(r"\bgcl\[", command), "gcl is another project on the package index"
+    elif program.startswith(".ci/"):
+        assert (ROOT / program).is_file()
+    elif program not in ELSEWHERE:
+        assert importlib.util.find_spec(program.replace("-", "_")), f"{page.name}: {program} is not in the extra dev"
+
+
+def check_gcl(arguments: list[str], conf: str) -> None:
+    """The command line is parsed as `gcl` parses it, and a run's settings are composed and checked."""
+    if arguments[0] in ("help", "--help", "--version", "completion") or "--help" in arguments:
+        main(arguments)
+        return
+    command, rest = COMMANDS[arguments[0]], arguments[1:]
+    options = command.load_options()
+    if not command.composed:
+        settings = [argument for argument in rest if SETTING.match(argument)]
+        bare = [argument for argument in rest if not SETTING.match(argument)]
+        assert command.bare or not bare
+        options_from(options, settings, example=command.example, given={command.bare: " ".join(bare)} if bare else {})
+        return
+    if "--config-dir" in rest:
+        del rest[rest.index("--config-dir") : rest.index("--config-dir") + 2]
+    if "--multirun" in rest:  # one of the combinations; Hydra's own groups are files of conf/hydra
+        for group in [argument for argument in rest if argument.startswith("hydra/")]:
+            assert (ROOT / "conf" / f"{group.replace('=', '/')}.yaml").is_file()
+        rest = [re.sub(r",.*", "", argument) for argument in rest if not argument.startswith(("--", "hydra/"))]
+    rest = [argument for argument in rest if argument not in ("--cfg", "job")]
+    own = {field.name for field in fields(options)}
+    mine = [argument for argument in rest if argument.partition("=")[0] in own]
+    options_from(options, mine, example=command.example)
+    Overrides([argument for argument in rest if argument not in mine], conf).config()
+
+
+def test_every_documented_catalog_is_one(conf):
+    for file in sorted(Path(conf).glob("data/*.yaml")):
+        run = Overrides([f"data={file.stem}"], conf).config()
+        assert run.data.name in (file.stem, "my_catalog") and (run.data.document or run.data.mix)
+    run = Overrides(["data=my_catalog", "model=ecommerce-B"], conf).config()
     assert run.data.document["image"].weight == 0.9 and run.model.label == "ecommerce-B"
 
 
-@pytest.mark.parametrize("command", RUNS)
-def test_every_command_is_understood(command, my_conf):
-    words = shlex.split(command)
-    place = next(i for i, word in enumerate(words) if word.endswith(".py") or word == "gcl")
-    name = words[place].removesuffix(".py") if words[place].endswith(".py") else words[place + 1]
-    assert name in COMMANDS
-    settings = words[place + 1 :] if words[place].endswith(".py") else words[place + 2 :]
-    settings = [word for word in settings if "=" in word and not word.startswith("--")]
-    if name in ("train", "evaluate", "prepare"):
-        typed(compose(settings, config_dir=my_conf))
-    else:
-        assert all("=" in word for word in settings)
+@pytest.mark.parametrize("name", ["products_only", "my_catalog", "judged"])
+def test_the_readme_s_catalogs_prepare_and_pass_the_doctor(name, conf, tmp_path, monkeypatch, capsys):
+    """Real tables with the columns that the README's comments name."""
+    folder = tmp_path / "catalog"
+    (folder / "images").mkdir(parents=True)
+    colours, things = ("red", "blue", "green", "black", "white"), ("shoe", "shirt", "mug", "lamp")
+    titles = [f"{colours[n % 5]} {things[n % 4]} number {n}" for n in range(40)]
+    for number in range(40):
+        Image.new("RGB", (24, 24), (6 * number, 90, 255 - 6 * number)).save(folder / "images" / f"{number}.jpg")
+    products = [f"p{n},{title},images/{n}.jpg" for n, title in enumerate(titles)]
+    pairs = [f"{' '.join(title.split()[:2])},p{n},{40 + n}" for n, title in enumerate(titles)]
+    tables = {
+        "products": ["product_id,title,image", *products],
+        "pairs": ["query,product_id,score", *pairs],
+        "queries": ["query_id,query", *(f"q{n},{colour} things" for n, colour in enumerate(colours))],
+        "qrels": ["query_id,product_id,score", *(f"q{n % 5},p{n},1" for n in range(40))],
+    }
+    for table, lines in tables.items():
+        (folder / f"{table}.csv").write_text("\n".join(lines) + "\n")
+    monkeypatch.chdir(tmp_path)
+    try:
+        main(["doctor", "--config-dir", conf, f"data={name}", "model=tiny", "trainer=cpu", "train.batch_size=8"])
+    except SystemExit as end:
+        assert end.code in (0, None), capsys.readouterr()
+
+
+def test_the_python_examples_run(tmp_path, monkeypatch, capsys):
+    shop = write_shop(tmp_path / "shop")
+    main(["prepare", "--config-dir", str(shop / "conf"), "data=shop", f"cache_dir={tmp_path / 'prepared'}"])
+    prepared = next(path for path in (tmp_path / "prepared").iterdir() if (path / "index.json").is_file())
+    for page in (ROOT / "README.md", ROOT / "docs" / "python.md"):
+        for block in blocks(page, "python"):
+            exec(re.sub(r'"prepared/[\w-]+"', repr(str(prepared)), block), {})
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_leads_somewhere(page):
+    for target in re.findall(r"\]\(([^)\s]+)\)", text_of(page)):
+        if target.startswith("http"):
+            continue
+        file, _, anchor = target.partition("#")
+        there = page.parent / file if file else page
+        assert there.is_file() or there.name in GENERATED, f"{page.name}: {target}"
+        if anchor:
+            headings = re.findall(r"^#+ (.*)$", text_of(there), flags=re.MULTILINE)
+            anchors = {re.sub(r"[^\w\- ]", "", heading).lower().replace(" ", "-") for heading in headings}
+            assert anchor in anchors, f"{page.name}: {target}"
+
+
+def test_every_page_is_in_the_site_s_navigation():
+    site = yaml.safe_load((ROOT / "mkdocs.yml").read_text())
+    listed = re.findall(r"[\w-]+\.md", json.dumps(site["nav"]))
+    assert sorted(listed) == sorted({page.name for page in PAGES if page.parent.name == "docs"} | GENERATED)
+
+
+def test_the_site_builds_without_a_warning(tmp_path):
+    pytest.importorskip("zensical", reason="the documentation needs the extra: pip install 'gcl-trainer[docs]'")
+    done = subprocess.run([sys.executable, ".ci/docs"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    settings = (ROOT / "docs" / "configuration.md").read_text()
+    assert "`train.micro_batch`" in settings and "`data.tasks.<name>.qrels`" in settings
+
+
+def test_a_package_index_shows_the_readme_with_absolute_links():
+    hook = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["metadata"]["hooks"]
+    text = text_of(ROOT / "README.md")
+    for substitution in hook["fancy-pypi-readme"]["substitutions"]:
+        text = re.sub(substitution["pattern"], substitution["replacement"], text)
+    assert all(target.startswith("https://") for target in re.findall(r"\]\(([^)\s]+)\)", text))
+    assert "main/docs/report.png)" in text
+
+
+YAMLS = [
+    *(ROOT / name for name in ("mkdocs.yml", ".pre-commit-config.yaml")),
+    *(file for pattern in (".github/**/*.yml", "conf/**/*.yaml") for file in sorted(ROOT.glob(pattern))),
+]
+
+
+@pytest.mark.parametrize("file", YAMLS, ids=lambda file: str(file.relative_to(ROOT)))
+def test_every_yaml_is_parsed(file):
+    assert isinstance(yaml.safe_load(file.read_text(encoding="utf-8")) or {}, dict)
