@@ -5,16 +5,30 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from gcl.loss.reference import Form, whole_loss
-from gcl.loss.targets import RULES, Rule, count_ignored
-from gcl.loss.terms import Direction, Normalizer, Options, Part, Problem, SigmoidWeight, Term, pose
+from gcl.loss.reference import whole_loss
+from gcl.loss.settings import (
+    Direction,
+    Form,
+    Normalizer,
+    Repeat,
+    SigmoidWeight,
+    Term,
+    check_scale,
+    check_terms,
+    check_tile,
+)  # fmt: skip
+from gcl.loss.targets import count_ignored
+from gcl.loss.terms import Options, Part, Problem, pose
 from gcl.loss.tiled import tiled_loss
 from gcl.loss.weight import constant
+from gcl.options import Choice
+
+C = TypeVar("C", bound=Choice)
 
 
 class LossOutput(NamedTuple):
@@ -37,6 +51,8 @@ class LossOutput(NamedTuple):
 
 class GCLLoss(nn.Module):
     """Weighted contrastive loss of N pairs; owns the scale (temperature), the bias and the rules.
+
+    gcl/loss/reference.py is the same loss as a readable formula on the whole matrix; gcl/loss/tiled.py is what runs.
 
     With w = score_to_weight(score), s_ij = scale * query_i . document_j + bias, and Z = sum w (normalizer "weight") or
     N ("count"):
@@ -68,17 +84,21 @@ class GCLLoss(nn.Module):
     0.0013
     """
 
+    log_scale: Tensor
+    bias: Tensor
+    score_to_weight: Callable[[Tensor], Tensor]
+
     def __init__(
         self,
         *,
-        form: Form = "softmax",
+        form: Form | str = Form.softmax,
         score_to_weight: Callable[[Tensor], Tensor] = constant,
-        direction: Direction = "both",
-        normalizer: Normalizer = "weight",
-        same_query: Rule = "ignore",
-        same_document: Rule = "ignore",
+        direction: Direction | str = Direction.both,
+        normalizer: Normalizer | str = Normalizer.weight,
+        same_query: Repeat | str = Repeat.ignore,
+        same_document: Repeat | str = Repeat.ignore,
         terms: Sequence[Term | Mapping] = (Term(),),
-        sigmoid_weight: SigmoidWeight = "pair",
+        sigmoid_weight: SigmoidWeight | str = SigmoidWeight.pair,
         scale: float | None = None,
         bias: float | None = None,
         learn_scale: bool = True,
@@ -87,32 +107,24 @@ class GCLLoss(nn.Module):
         tile: int | Literal["auto"] | None = "auto",
     ) -> None:
         super().__init__()
-        self.form = _one_of("form", form, ("softmax", "sigmoid"))
+        self.form = _choose("form", Form, form)
+        softmax = self.form == Form.softmax
+        spread = _choose("sigmoid_weight", SigmoidWeight, sigmoid_weight)
         self.options = Options(
-            direction=_one_of("direction", direction, ("both", "query", "document")),
-            normalizer=_one_of("normalizer", normalizer, ("weight", "count")),
-            same_query=_one_of("same_query", same_query, RULES),
-            same_document=_one_of("same_document", same_document, RULES),
-            sigmoid_weight=_one_of("sigmoid_weight", sigmoid_weight, ("pair", "target"))
-            if form == "sigmoid"
-            else "pair",
+            direction=_choose("direction", Direction, direction),
+            normalizer=_choose("normalizer", Normalizer, normalizer),
+            same_query=_choose("same_query", Repeat, same_query),
+            same_document=_choose("same_document", Repeat, same_document),
+            sigmoid_weight=SigmoidWeight.pair if softmax else spread,
         )
-        if tile is not None and tile != "auto" and not (isinstance(tile, int) and tile >= 1):
-            raise ValueError(
-                f"tile is {tile!r}, expected a whole number of at least 1, 'auto', or None for the whole matrix."
-            )
+        check_tile(tile)
         self.tile = tile
         self.score_to_weight = score_to_weight
         self.terms = tuple(term if isinstance(term, Term) else Term(**term) for term in terms)
-        if not self.terms or len({term[:2] for term in self.terms}) < len(self.terms):
-            raise ValueError(f"terms are {self.terms}: expected at least one, and each (query, document) once.")
-        if not all(0 <= term.weight < math.inf for term in self.terms):
-            raise ValueError(f"terms are {self.terms}: each weight is expected to be a number of at least 0.")
-        softmax = form == "softmax"
+        check_terms(self.terms)
+        check_scale(scale)
         scale = (1 / 0.07 if softmax else 10.0) if scale is None else float(scale)
         bias = (0.0 if softmax else -10.0) if bias is None else float(bias)
-        if not 0 < scale < math.inf:
-            raise ValueError(f"scale is {scale}, expected the positive factor of the cosines, not its logarithm.")
         self.max_scale = None if max_scale is None else max(float(max_scale), scale)
         self._hold("log_scale", math.log(scale), learn_scale)
         self._hold("bias", bias, learn_bias and not softmax)
@@ -156,12 +168,12 @@ class GCLLoss(nn.Module):
         with torch.autocast(score.device.type, enabled=False):
             problems = self._problems(query, document, score, query_id, document_id)
             dtype = problems[0].query.dtype
-            arguments = {"form": self.form, "scale": self.scale.to(dtype), "bias": self.bias.to(dtype)}
+            scale, bias = self.scale.to(dtype), self.bias.to(dtype)
             if self.tile is None:
-                terms = torch.stack([whole_loss(problem, **arguments) for problem in problems])
+                terms = torch.stack([whole_loss(p, form=self.form, scale=scale, bias=bias) for p in problems])
                 loss = terms @ terms.new_tensor([problem.coefficient for problem in problems])
             else:
-                loss, terms = tiled_loss(problems, tile=self.tile, **arguments)
+                loss, terms = tiled_loss(problems, form=self.form, scale=scale, bias=bias, tile=self.tile)
         kept = [len(problem.query) for problem in problems]
         masked = sum(count_ignored(problem.relations) for problem in problems) / max(sum(n * (n - 1) for n in kept), 1)
         absent = 1 - sum(kept) / max(len(score) * len(kept), 1)
@@ -189,7 +201,8 @@ class GCLLoss(nn.Module):
         return [pose(term, query, document, weight=weight, **ids, options=self.options) for term in self.terms]
 
 
-def _one_of(name: str, given: str, expected: Sequence[str]) -> str:
-    if given not in expected:
-        raise ValueError(f"{name} is {given!r}, expected one of {', '.join(expected)}.")
-    return given
+def _choose(name: str, choice: type[C], value: C | str) -> C:
+    try:
+        return choice(value)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None

@@ -1,26 +1,22 @@
-"""The loss on the whole N x N matrix with ordinary autograd: the formulas in one place, and what the tiled path is held
-against.
+"""The loss on the whole N x N matrix with ordinary autograd: the readable formulas, and what the tiled path must equal.
 
-Every rank computes all of it: gather_rows sums over ranks, DistributedDataParallel takes the mean, so gradients are
-exact.
+`GCLLoss(tile=None)` runs this file; otherwise gcl.loss.tiled computes the same numbers a block at a time. Every rank
+computes all of it: gather_rows sums over ranks, DistributedDataParallel takes the mean, so gradients are exact.
 """
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from torch import Tensor
 
+from gcl.loss.settings import Form
 from gcl.loss.targets import Relations, Weights, target_matrix
 from gcl.loss.terms import Problem
-
-Form = Literal["softmax", "sigmoid"]
 
 
 def whole_loss(problem: Problem, *, form: Form, scale: Tensor, bias: Tensor) -> Tensor:
     """The weighted sum over pairs, a scalar, before the coefficient; s[N, N] = scale * query @ document.T + bias."""
-    loss = whole_softmax if form == "softmax" else whole_sigmoid
+    loss = whole_softmax if form == Form.softmax else whole_sigmoid
     return loss(scale * problem.query @ problem.document.T + bias, problem.weights, problem.relations)
 
 

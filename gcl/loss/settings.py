@@ -1,38 +1,52 @@
-"""What `loss:` in a run's config may say. Standard library only: checked before torch is loaded."""
+"""What `loss:` in a run's config may say, and the rules for it. Imports nothing heavy: checked before torch loads.
+
+GCLLoss and the config check call the same rules.
+"""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from enum import Enum
 from typing import Any
 
-from gcl.options import MISSING, node
+from gcl.errors import nearest
+from gcl.options import MISSING, Choice, node
+
+FUSED = "fused"  # the part that all fields of a side make together
 
 
-class Form(Enum):
+class Form(Choice):
+    """softmax: each query chooses among the batch's documents, and the other way round (CLIP). sigmoid: each
+    (query, document) is a yes or no of its own (SigLIP)."""
+
     softmax = "softmax"
     sigmoid = "sigmoid"
 
 
-class Direction(Enum):
+class Direction(Choice):
+    """Who chooses: queries among documents, documents among queries, or the mean of both."""
+
     both = "both"
     query = "query"
     document = "document"
 
 
-class Normalizer(Enum):
+class Normalizer(Choice):
+    """What the weighted sum over pairs is divided by: the sum of the weights, or the number of pairs."""
+
     weight = "weight"
-    count = "count"
+    count = "count"  # type: ignore[assignment]  # in place of str.count, which no one calls on a choice
 
 
-class SigmoidWeight(Enum):
+class SigmoidWeight(Choice):
     """What a pair's weight counts for in the sigmoid form: its target and its negatives, or its target alone."""
 
     pair = "pair"
     target = "target"
 
 
-class Repeat(Enum):
+class Repeat(Choice):
     """What another pair of the same query (or the same document) is to this one."""
 
     ignore = "ignore"
@@ -40,30 +54,85 @@ class Repeat(Enum):
     positive = "positive"
 
 
-@dataclass
-class TermConfig:
-    """One contrast of the loss: a part of the query ("fused" or a field) against a part of the document."""
+@dataclass(frozen=True)
+class Term:
+    """One contrastive loss of the sum: a part of the query against a part of the document."""
 
-    query: str = "fused"
-    document: str = "fused"
+    query: str = FUSED
+    """Part of the query: "fused" (all fields together) or a field's name."""
+    document: str = FUSED
+    """Part of the document: "fused" (all fields together) or a field's name."""
     weight: float = 1.0
+    """Factor of this term in the sum, at least 0."""
 
 
 @dataclass
 class LossConfig:
-    """Generalized contrastive loss. scale and bias null: the checkpoint's own."""
+    """Generalized contrastive loss (gcl.loss.gcl.GCLLoss explains each option with its formula)."""
 
     form: Form = Form.softmax
+    """softmax (CLIP's loss with weights) or sigmoid (SigLIP's loss with weights)."""
     score_to_weight: Any = node(MISSING)
+    """Function that turns a pair's score into its weight: a `_target_` of gcl.loss.weight with its parameters."""
     direction: Direction = Direction.both
+    """both, query (each query chooses among documents) or document (each document among queries)."""
     normalizer: Normalizer = Normalizer.weight
+    """What the weighted sum is divided by: the sum of the weights (weight) or the number of pairs (count)."""
     same_query: Repeat = Repeat.ignore
+    """What another pair of the same query is to a pair: ignore (left out), negative, or positive (a soft target)."""
     same_document: Repeat = Repeat.ignore
+    """What another pair of the same document is to a pair: ignore (left out), negative, or positive."""
     sigmoid_weight: SigmoidWeight = SigmoidWeight.pair
-    terms: list[TermConfig] = field(default_factory=lambda: [TermConfig()])
+    """What a weight counts for in the sigmoid form: target and negatives (pair) or the target alone (target)."""
+    terms: list[Term] = field(default_factory=lambda: [Term()])
+    """The contrasts that are summed: {query, document, weight}, each part "fused" or a field's name."""
     scale: float | None = None
+    """Factor of the cosines at the start (1 / temperature); null: the checkpoint's own."""
     bias: float | None = None
+    """Bias of the sigmoid form at the start; null: the checkpoint's own."""
     learn_scale: bool = True
+    """Whether the scale is trained."""
     learn_bias: bool = True
+    """Whether the bias is trained; the softmax form has none."""
     max_scale: float = 100.0
+    """Upper bound of the scale; a checkpoint that starts above it keeps its own value as the bound."""
     tile: Any = "auto"
+    """Side of the square blocks of similarities in memory, in rows; "auto", or null for the whole matrix at once."""
+
+
+def check_loss(loss: LossConfig, *, query: Iterable[str], document: Iterable[str]) -> None:
+    """query, document: the sides' field names. Raises ValueError for the first value that cannot be, with its key."""
+    try:
+        check_scale(loss.scale)
+        check_tile(loss.tile)
+        check_terms(loss.terms)
+    except ValueError as error:  # which begins with the option's name
+        raise ValueError(f"loss.{error}") from error
+    parts = {"query": {FUSED, *query}, "document": {FUSED, *document}}
+    for number, term in enumerate(loss.terms):
+        for side, names in parts.items():
+            part = getattr(term, side)
+            if part not in names:
+                raise ValueError(
+                    f"loss.terms[{number}].{side}={part!r} is not a part of the {side}.{nearest(part, names)}"
+                )
+
+
+def check_scale(scale: float | None) -> None:
+    """Raises ValueError for a scale that is not a positive number."""
+    if scale is not None and not 0 < scale < math.inf:
+        raise ValueError(f"scale={scale}: the positive factor of the cosines is expected, not its logarithm.")
+
+
+def check_tile(tile: object) -> None:
+    """Raises ValueError unless a tile is a number of rows, "auto" or None."""
+    if not (tile is None or tile == "auto" or (isinstance(tile, int) and not isinstance(tile, bool) and tile >= 1)):
+        raise ValueError(f'tile={tile}: a number of rows (1024), "auto", or null for the whole matrix.')
+
+
+def check_terms(terms: Sequence[Term]) -> None:
+    """Raises ValueError unless there is a term, each (query, document) once, with weights of at least 0."""
+    if not terms or len({(term.query, term.document) for term in terms}) < len(terms):
+        raise ValueError(f"terms={list(terms)}: at least one is expected, and each (query, document) once.")
+    if not all(0 <= term.weight < math.inf for term in terms):
+        raise ValueError(f"terms={list(terms)}: each weight is a number of at least 0.")

@@ -1,14 +1,23 @@
 """The weighted softmax loss of this rank's rows, a block of similarities at a time, with its gradient.
 
-Two passes over the blocks. The first gathers, for each row and column, the log-sum-exp of its entries off the diagonal,
-so that CE(row i) = log(1 + exp(lse_i - s_ii)) keeps its digits when it is near 0; the second computes the similarities
-again and adds G = row_i p_ij + column_j p'_ij to the gradients: 8 N^2 D operations and two blocks of memory, where
-autograd on the whole matrix holds it several times (the recomputation follows Gao et al. 2021,
-https://arxiv.org/abs/2101.06983, and Dao et al. 2022, https://arxiv.org/abs/2205.14135). Targets besides the diagonal
-only add a term that is linear in s, in O(N D).
+With t_i = s_ii and lse_i the log-sum-exp of row i without its diagonal, CE(row i) = log(1 + exp(lse_i - t_i)), which
+keeps its digits when it is near 0; columns alike. So
+
+1. the first pass over the blocks collects lse of this rank's rows and its part of that of all columns;
+2. columns are combined over ranks; the value follows from the lse alone;
+3. the second pass computes the blocks again, in reverse, and overwrites each with
+   G_ij = row_i p_ij + column_j p'_ij, p_ij = exp(s_ij) / (exp(t_i) + exp(lse_i)), j != i;
+4. the diagonal's gradient is -(row_i (1 - p_ii) + column_i (1 - p'_ii)), 1 - p_ii = sigmoid(lse_i - t_i);
+5. targets besides the diagonal ("positive" rules) only add a term that is linear in s, in O(N D).
+
+8 N^2 D operations and two blocks of memory, where autograd on the whole matrix holds it several times (the
+recomputation follows Gao et al. 2021, https://arxiv.org/abs/2101.06983, and Dao et al. 2022,
+https://arxiv.org/abs/2205.14135).
 """
 
 from __future__ import annotations
+
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -16,6 +25,7 @@ from torch import Tensor
 from gcl.distributed.ranks import own_rows
 from gcl.loss.blocks import Buffers, Gradients, blank, row_products, split, wide
 from gcl.loss.gather import logsumexp_over_ranks
+from gcl.loss.settings import Repeat
 from gcl.loss.targets import target_mean
 from gcl.loss.terms import Problem
 
@@ -27,11 +37,13 @@ def softmax_share(
 
     Adds coefficient times the gradient of its share to `gradients`. The bias drops out.
     """
-    query, document, weights, relations = problem[:4]
+    query, document, weights, relations, _ = problem
     own = own_rows(len(query))
+    mine = slice(own.start, own.stop)
     blocks, columns = split(own.start, own.stop, buffers.side), split(0, len(query), buffers.side)
     target = scale * row_products(query, document)  # s_ii [N]
 
+    # First pass: log-sum-exp of the entries off the diagonal, added up block by block.
     row = query.new_full((len(query),), -torch.inf)
     column = query.new_full((len(query),), -torch.inf)
     s = None
@@ -42,36 +54,38 @@ def softmax_share(
             scratch = buffers.view(1, *s.shape)
             row[r] = torch.logaddexp(row[r], _logsumexp(s, 1, scratch))
             column[c] = torch.logaddexp(column[c], _logsumexp(s, 0, scratch))
+    # From here on relative to the target: lse_i - t_i. Rows are whole already, columns lie across the ranks.
     row, column = row - target, logsumexp_over_ranks(column) - target
-    mine = slice(own.start, own.stop)
     zero = torch.zeros_like(target)
     entropy = weights.row * torch.logaddexp(row, zero) + weights.column * torch.logaddexp(column, zero)
     value = entropy[mine].sum(dtype=wide(query.device))
 
     if gradients is not None:
         factor = problem.coefficient
-        # p_ij = exp(s_ij - s_ii) / (1 + exp(row_i)): as one exponent, with the weight inside it.
+        # row_i p_ij = exp(s_ij + to_row_i) with to_row_i = log row_i - t_i - log(1 + exp(lse_i - t_i)): the weight and
+        # the normaliser in one exponent, so that a block needs one addition and one exponential each way.
         to_row = (weights.row * factor).log() - target - torch.logaddexp(row, zero)
         to_column = (weights.column * factor).log() - target - torch.logaddexp(column, zero)
         on_target = -factor * (weights.row * row.sigmoid() + weights.column * column.sigmoid())
-        for r in reversed(blocks):  # the block that the first pass ended with is still there
+        for r in reversed(blocks):  # the block that the first pass ended with is still in its buffer
             left = scale * query[r]
-            step = on_target[r, None] * document[r]
+            step = on_target[r, None] * document[r]  # dL/d(scale * query[r]), begun with the diagonal
             for c in reversed(columns):
                 if s is None:
                     s = _similarities(left, document[c], r, c, problem, buffers)
-                g = torch.add(s, to_row[r, None], out=buffers.view(1, *s.shape)).exp_()
-                g += s.add_(to_column[c]).exp_()
+                g = torch.add(s, to_row[r, None], out=buffers.view(1, *s.shape)).exp_()  # row_i p_ij
+                g += s.add_(to_column[c]).exp_()  # + column_j p'_ij; the similarities are spent
                 gradients.add_block(g, r, c, left, document[c], step)
                 s = None
             gradients.add_diagonal(on_target[r], r, left)
             gradients.add_rows(r, query, step, scale)
-    if relations.repeats and "positive" in (relations.same_query, relations.same_document):
+    if relations.repeats and Repeat.positive in (relations.same_query, relations.same_document):
         value = value + _other_targets(problem, scale, mine, gradients)
     return value
 
 
 def _similarities(left: Tensor, right: Tensor, r: slice, c: slice, problem: Problem, buffers: Buffers) -> Tensor:
+    """left[R, D], right[C, D] -> S[R, C] in buffer 0; -inf for the diagonal and what is ignored, which no sum has."""
     s = torch.mm(left, right.T, out=buffers.view(0, len(left), len(right)))
     return blank(s, r, c, problem.relations)
 
@@ -83,18 +97,24 @@ def _logsumexp(s: Tensor, dim: int, scratch: Tensor) -> Tensor:
 
 
 def _other_targets(problem: Problem, scale: Tensor, mine: slice, gradients: Gradients | None) -> Tensor:
-    """What targets off the diagonal add: sum_i row_i (s_ii - sum_j t_ij s_ij) of this rank's pairs; columns alike."""
-    query, document, weights, relations = problem[:4]
+    """What targets off the diagonal add: sum_i row_i (s_ii - sum_j t_ij s_ij) of this rank's pairs; columns alike.
+
+    sum_j t_ij s_ij is query_i . (mean of its targets), so no block is needed; ordinary autograd gives the gradient.
+    """
+    query, document, weights, relations, _ = problem
     with torch.enable_grad():
         q, d, k = (x.detach().requires_grad_() for x in (query, document, scale))
         value = query.new_zeros((), dtype=wide(query.device))
-        for axis, left, right, weight in (("row", q, d, weights.row), ("column", d, q, weights.column)):
+        axes: tuple[tuple[Literal["row", "column"], Tensor, Tensor, Tensor], ...] = (
+            ("row", q, d, weights.row), ("column", d, q, weights.column),
+        )  # fmt: skip
+        for axis, left, right, weight in axes:
             index, mean = target_mean(right, weights.target, relations, axis=axis)
             share = weight[index] * (index >= mine.start) * (index < mine.stop)
             value = value + k * (share * row_products(left[index], right[index] - mean)).sum(dtype=value.dtype)
     if gradients is not None:
         parts = torch.autograd.grad(value, (q, d, k), grad_outputs=torch.full_like(value, problem.coefficient))
-        for total, part in zip(gradients, parts, strict=False):
+        for total, part in zip(gradients, parts, strict=False):  # query, document and scale; there is no bias
             if total is not None:
                 total += part
     return value.detach()

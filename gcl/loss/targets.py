@@ -22,8 +22,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-Rule = Literal["ignore", "negative", "positive"]
-RULES = ("ignore", "negative", "positive")
+from gcl.loss.settings import Repeat
 
 
 class Weights(NamedTuple):
@@ -40,12 +39,12 @@ class Relations(NamedTuple):
     query: Tensor
     document: Tensor
     pair: Tensor
-    same_query: Rule
-    same_document: Rule
+    same_query: Repeat
+    same_document: Repeat
     repeats: bool
 
     def ignored(self, rows: slice, columns: slice) -> Tensor | None:
-        """bool[R, C]: entries left out, the diagonal aside, whose entries are always targets. None: there are none."""
+        """bool[R, C]: entries that are left out; None if none are. The diagonal, always a target, is the caller's."""
         rules = (self.same_query, self.same_document)
         if not self.repeats or ("positive" in rules and "ignore" not in rules):
             return None
@@ -72,11 +71,11 @@ class Relations(NamedTuple):
         return self.query[rows, None] == self.query[columns], self.document[rows, None] == self.document[columns]
 
 
-def relate(query_id: Tensor, document_id: Tensor, same_query: Rule, same_document: Rule) -> Relations:
+def relate(query_id: Tensor, document_id: Tensor, same_query: Repeat | str, same_document: Repeat | str) -> Relations:
     """query_id[N], document_id[N], integers -> Relations.
 
     >>> relations = relate(torch.tensor([7, 7, 9]), torch.tensor([1, 2, 1]), "ignore", "positive")
-    >>> relations.ignored(slice(0, 3), slice(0, 3)).int()  # the diagonal is the caller's to set aside
+    >>> relations.ignored(slice(0, 3), slice(0, 3)).int()
     tensor([[0, 1, 0],
             [1, 0, 0],
             [0, 0, 0]], dtype=torch.int32)
@@ -84,7 +83,7 @@ def relate(query_id: Tensor, document_id: Tensor, same_query: Rule, same_documen
     query, document = _groups(query_id), _groups(document_id)
     pair = _groups(query * (len(query) + 1) + document)
     repeats = bool((query.max() + 1 < len(query)) | (document.max() + 1 < len(document))) if len(query) else False
-    return Relations(query.int(), document.int(), pair.int(), same_query, same_document, repeats)
+    return Relations(query.int(), document.int(), pair.int(), Repeat(same_query), Repeat(same_document), repeats)
 
 
 def count_ignored(relations: Relations) -> int:

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from gcl.loss.targets import Relations, Rule, Weights, relate
-
-Direction = Literal["both", "query", "document"]
-Normalizer = Literal["weight", "count"]
-SigmoidWeight = Literal["pair", "target"]
+from gcl.loss.settings import Direction, Normalizer, Repeat, SigmoidWeight, Term
+from gcl.loss.targets import Relations, Weights, relate
 
 
 class Part(NamedTuple):
@@ -25,26 +22,21 @@ class Part(NamedTuple):
     present: Tensor | None = None
 
 
-class Term(NamedTuple):
-    """One contrastive loss of the sum: a part of the query against a part of the document, and its coefficient."""
-
-    query: str = "fused"
-    document: str = "fused"
-    weight: float = 1.0
-
-
 class Options(NamedTuple):
     """How a term counts; gcl.loss.gcl.GCLLoss explains each."""
 
     direction: Direction
     normalizer: Normalizer
-    same_query: Rule
-    same_document: Rule
+    same_query: Repeat
+    same_document: Repeat
     sigmoid_weight: SigmoidWeight
 
 
 class Problem(NamedTuple):
-    """What a term comes down to: the pairs that have both its parts. query[n, D], document[n, D]."""
+    """A term's contrastive loss, ready to compute: the n pairs that have both its parts.
+
+    query[n, D], document[n, D]: of all ranks; coefficient: of the term in the sum.
+    """
 
     query: Tensor
     document: Tensor
@@ -63,7 +55,7 @@ def pose(
     document_id: Tensor,
     options: Options,
 ) -> Problem:
-    """The parts, weight[N], query_id[N], document_id[N] -> the term's Problem. KeyError where a part is not there."""
+    """The parts, weight[N], query_id[N], document_id[N] -> the term's Problem. KeyError for a part that is absent."""
     left, right = part_of(query, term.query, "query"), part_of(document, term.document, "document")
     x, y = left.embedding, right.embedding
     if not len(x) == len(y) == len(weight) == len(query_id) == len(document_id):
@@ -90,11 +82,11 @@ def part_of(parts: Mapping[str, Part], name: str, side: str) -> Part:
 def share_weights(weight: Tensor, direction: Direction, normalizer: Normalizer, negatives: SigmoidWeight) -> Weights:
     """weight[n] -> Weights, divided by Z, which is their sum or n; all 0 where that is 0.
 
-    >>> share_weights(torch.tensor([1.0, 3.0]), "both", "weight", "pair").row
+    >>> share_weights(torch.tensor([1.0, 3.0]), Direction.both, Normalizer.weight, SigmoidWeight.pair).row
     tensor([0.1250, 0.3750])
     """
-    total = weight.sum() if normalizer == "weight" else weight.new_tensor(float(len(weight)))
+    total = weight.sum() if normalizer == Normalizer.weight else weight.new_tensor(float(len(weight)))
     target = weight / total.masked_fill(total == 0, 1.0)
-    spread = target if negatives == "pair" else torch.full_like(target, 1 / max(len(target), 1))
-    rows = {"both": 0.5, "query": 1.0, "document": 0.0}[direction]
+    spread = target if negatives == SigmoidWeight.pair else torch.full_like(target, 1 / max(len(target), 1))
+    rows = {Direction.both: 0.5, Direction.query: 1.0, Direction.document: 0.0}[direction]
     return Weights(row=rows * spread, column=(1 - rows) * spread, target=target)

@@ -31,7 +31,7 @@ from gcl.lit.signals import Interruption
 from gcl.lit.step_log import StepLog
 from gcl.lit.throughput import Meter
 from gcl.lit.watchdog import Watchdog
-from gcl.loss.gcl import GCLLoss, Term
+from gcl.loss.gcl import GCLLoss
 from gcl.loss.settings import LossConfig
 from gcl.model.dual_encoder import DualEncoder
 from gcl.model.load import load_model
@@ -64,14 +64,14 @@ def assemble_loss(loss: LossConfig, encoder: DualEncoder) -> GCLLoss:
     if loss.bias is not None:
         bias = loss.bias
     return GCLLoss(
-        form=loss.form.value,
+        form=loss.form,
         score_to_weight=build(loss.score_to_weight),
-        direction=loss.direction.value,
-        normalizer=loss.normalizer.value,
-        same_query=loss.same_query.value,
-        same_document=loss.same_document.value,
-        sigmoid_weight=loss.sigmoid_weight.value,
-        terms=[Term(term.query, term.document, term.weight) for term in loss.terms],
+        direction=loss.direction,
+        normalizer=loss.normalizer,
+        same_query=loss.same_query,
+        same_document=loss.same_document,
+        sigmoid_weight=loss.sigmoid_weight,
+        terms=loss.terms,
         scale=loss.scale if loss.scale is not None else math.exp(log_scale),
         bias=bias,
         learn_scale=loss.learn_scale,
