@@ -20,9 +20,8 @@ from gcl.data.store.records import Column
 from gcl.errors import ConfigError, nearest
 from gcl.files.atomic import write_text
 from gcl.retrieval.embedding.embed import EmbedOptions, embed
-from gcl.retrieval.embedding.precomputed import GivenEmbeddings
-from gcl.retrieval.embedding.run_files import GivenRuns
-from gcl.retrieval.embedding.stream import embed_pictures
+from gcl.retrieval.embedding.precomputed import PrecomputedEmbeddings, RunFiles
+from gcl.retrieval.embedding.stream import embed_images
 from gcl.retrieval.evaluate import result_of
 from gcl.retrieval.page.words import spelled
 from gcl.retrieval.settings import BenchmarkConfig
@@ -137,12 +136,12 @@ def _opened(name: str, size: str, benchmark: BenchmarkConfig, rules: Rules) -> _
 def _measured(config: RunConfig, entry: Contestant, one: _Set, outcome: Outcome) -> dict[str, Any]:
     settings, encoder = config.evaluate, entry.encoder
     corpus = one.tasks[0].corpus
-    if isinstance(encoder, GivenEmbeddings):
+    if isinstance(encoder, PrecomputedEmbeddings):
         from gcl.retrieval.embedding.stream import Streamed
 
         found = Streamed(encoder.embed_records(corpus, "document").fused(), np.empty(0, np.int64))
     else:
-        found = embed_pictures(
+        found = embed_images(
             encoder, one.source, settings.benchmark.image, batch_size=settings.batch_size,
             workers=config.train.workers, scratch=Path(config.cache_dir) / "embeddings", progress=True,
         )  # fmt: skip
@@ -171,12 +170,12 @@ def _say_plan(config: RunConfig, sets: list[_Set], config_dir: str | None) -> No
     ]  # fmt: skip
     total = 0.0
     for entry in contestants(config, SCHEMA, config_dir=config_dir):
-        if isinstance(entry.encoder, GivenRuns):
+        if isinstance(entry.encoder, RunFiles):
             raise ConfigError(f"models: {entry.label} is a run file; a benchmark takes models and embeddings.")
         largest, full = (max(getattr(one.source, key) for one in sets) for key in ("rows", "whole"))
         vectors = largest * entry.encoder.width * 4 / 1e9
         at_full = f", {full * entry.encoder.width * 4 / 1e9:.2f} GB for the full size" if rows < whole else ""
-        if isinstance(entry.encoder, GivenEmbeddings):
+        if isinstance(entry.encoder, PrecomputedEmbeddings):
             lines.append(f"  {entry.label}: embeddings that are there, {vectors:.2f} GB of vectors")
             continue
         each = _seconds(config, entry, sets[0])
@@ -195,9 +194,9 @@ def _seconds(config: RunConfig, entry: Contestant, one: _Set) -> float:
     """A picture's share of a probe, reading and decoding included; the first batch warms up."""
     few = min(config.evaluate.batch_size, _PROBED)
     options = {"batch_size": few, "scratch": Path(config.cache_dir) / "embeddings"}
-    embed_pictures(entry.encoder, one.source, config.evaluate.benchmark.image, most=1, **options)
+    embed_images(entry.encoder, one.source, config.evaluate.benchmark.image, most=1, **options)
     begun = time.perf_counter()
-    embed_pictures(entry.encoder, one.source, config.evaluate.benchmark.image, most=1, **options)
+    embed_images(entry.encoder, one.source, config.evaluate.benchmark.image, most=1, **options)
     return (time.perf_counter() - begun) / min(few, one.source.groups[0].count)
 
 

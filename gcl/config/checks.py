@@ -9,7 +9,7 @@ from gcl.config.explain import why_no_target
 from gcl.config.schema import RunConfig
 from gcl.data.catalog import check_split
 from gcl.errors import ConfigError, nearest
-from gcl.retrieval.embedding.quantize import parse_form
+from gcl.retrieval.embedding.quantize import parse_format
 from gcl.retrieval.metrics.names import PARTS, Sampling, TieRule, depth, parse_metric
 
 # Lightning's words (lightning.fabric.plugins.precision), and "auto".
@@ -39,8 +39,6 @@ def check(run: RunConfig) -> None:
     _check_plan(run)
     _check_training(run)
     _check_targets(run)
-    if run.model.resize not in (None, "squash", "shortest", "longest"):
-        raise ConfigError(f"model.resize={run.model.resize}: it is squash, shortest, longest or null.")
     folder = run.model.name.removeprefix("local-dir:")
     if folder != run.model.name and not Path(folder).is_dir():
         raise ConfigError(f"model.name={run.model.name}: there is no such folder.")
@@ -140,7 +138,7 @@ def _check_beside(run: RunConfig) -> None:
         raise ConfigError(f"evaluate.cache_gb={run.evaluate.cache_gb}: gigabytes to keep, 0 for none.")
     for word in run.evaluate.compress:
         try:
-            parse_form(word)
+            parse_format(word)
         except ValueError as error:
             raise ConfigError(f"evaluate.compress: {error}") from error
     for name, spec in run.evaluate.retention.items():

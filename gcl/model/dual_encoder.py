@@ -1,11 +1,16 @@
-"""Two towers and a schema: from one side of a batch to one unit vector per record."""
+"""Two towers and a schema: from one side of a batch to one unit vector per record.
+
+1. `embed_fields`: the present values of all fields of one modality go through that tower together: equal images and
+   equal texts once, padding cut off, a frozen trunk without a gradient. [B, F, D], zeros where a field is absent.
+2. `fuse`: the weighted mean of each record's present fields, at length 1. [B, D].
+"""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +19,7 @@ from torch import Tensor, nn
 from gcl.data.batches.batch import Features, SideBatch
 from gcl.model.fusion import fuse
 from gcl.model.preprocess import Preprocess
-from gcl.model.towers import Tower, embedding_width, tower
+from gcl.model.towers import OpenClipModel, Tower, embedding_width, tower
 from gcl.schema import SIDES, Modality, Schema, SideName
 
 
@@ -50,6 +55,11 @@ class DualEncoder(nn.Module):
         ValueError: the schema names a field of a modality the model has no tower for.
     """
 
+    _gain: Tensor  # [1, 3, 1, 1]: uint8 pixels times gain plus offset are normalised
+    _offset: Tensor
+    _query_weight: Tensor  # [F]
+    _document_weight: Tensor
+
     def __init__(
         self,
         model: nn.Module,
@@ -62,14 +72,14 @@ class DualEncoder(nn.Module):
         super().__init__()
         self.origin = origin
         self.adapters: Any = None  # of model.lora, while they are trained (gcl/model/lora.py)
-        self.model = model
+        self.model = cast(OpenClipModel, model)
         self.preprocess = preprocess
         self.channels_last = channels_last
-        for parameter in (model.logit_scale, model.logit_bias):
+        for parameter in (self.model.logit_scale, self.model.logit_bias):
             if parameter is not None:
                 parameter.requires_grad_(False)
-        if channels_last and getattr(model, "visual", None) is not None:
-            model.visual.to(memory_format=torch.channels_last)
+        if channels_last and self.model.visual is not None:
+            self.model.visual.to(memory_format=torch.channels_last)
         mean, std = torch.tensor(preprocess.mean), torch.tensor(preprocess.std)
         self.register_buffer("_gain", (1 / (255 * std)).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("_offset", (-mean / std).view(1, 3, 1, 1), persistent=False)
@@ -140,7 +150,7 @@ class DualEncoder(nn.Module):
 
         A frozen trunk runs in evaluation mode and without a gradient. Equal images and equal texts are encoded once.
         """
-        part = self.tower(modality)
+        part = self.required_tower(modality)
         if not part.trunk_frozen:
             return self._run_trunk(part, modality, value)
         part.rest()
@@ -153,7 +163,7 @@ class DualEncoder(nn.Module):
             if len(rows) == len(value):
                 return part.trunk(self._pixels(value))
             return part.trunk(self._pixels(value[rows]))[inverse]
-        tokens = part.trim(value) if part.ignores_padding else value
+        tokens = value if part.trim is None else part.trim(value)
         tokens, inverse = torch.unique(tokens, dim=0, return_inverse=True)
         return part.trunk(tokens)[inverse]
 
@@ -171,17 +181,17 @@ class DualEncoder(nn.Module):
         """
         fields = self.schema.side(side)
         records, width = len(batch.present), self.width
-        slots, embeddings, idle = [], [], []
+        slots, embeddings, idle = [], [], []  # per modality: where its embeddings belong in [B * F], and they
         for modality in Modality:
             columns = [column for column, field in enumerate(fields.values()) if field.modality is modality]
             if not columns:
                 continue
-            slot, embedding = self._embed_modality(batch, [*fields], columns, modality)
-            if embedding is None:
+            embedded = self._embed_modality(batch, [*fields], columns, modality)
+            if embedded is None:
                 idle.append(self._nothing(modality))
             else:
-                slots.append(slot)
-                embeddings.append(embedding)
+                slots.append(embedded[0])
+                embeddings.append(embedded[1])
         out = torch.zeros(records * len(fields), width, device=self._gain.device)
         if slots:
             out = out.index_copy(0, torch.cat(slots), torch.cat(embeddings))
@@ -191,18 +201,19 @@ class DualEncoder(nn.Module):
 
     def _embed_modality(
         self, batch: SideBatch, names: list[str], columns: list[int], modality: Modality
-    ) -> tuple[Tensor | None, Tensor | None]:
-        """-> where in the flattened [B * F] the n present values of these columns belong, and their unit vectors."""
-        slots = {True: [], False: []}  # by: is it a cached feature
-        values = {True: [], False: []}
+    ) -> tuple[Tensor, Tensor] | None:
+        """-> where in the flattened [B * F] the n present values of these columns belong, and their unit vectors; None
+        if no value is present."""
+        slots: dict[bool, list[Tensor]] = {True: [], False: []}  # by: is it a cached feature
+        values: dict[bool, list[Tensor]] = {True: [], False: []}
         for column in columns:
             value, present = batch.fields[names[column]], batch.present[:, column]
             rows = present.nonzero()[:, 0]
             if not len(rows):
                 continue
             cached = isinstance(value, Features)
-            value = value.value if cached else value
-            values[cached].append(value if len(rows) == len(present) else value[rows])
+            tensor = value.value if isinstance(value, Features) else value
+            values[cached].append(tensor if len(rows) == len(present) else tensor[rows])
             slots[cached].append(rows * len(names) + column)
         features = []
         if values[False]:
@@ -212,13 +223,13 @@ class DualEncoder(nn.Module):
                 raise ValueError(f"Cached {modality.value} features are given, but the trunk is being trained.")
             features.append(torch.cat(values[True]).to(self._gain))
         if not features:
-            return None, None
-        embedding = self.tower(modality).head(torch.cat(features))
+            return None
+        embedding = self.required_tower(modality).head(torch.cat(features))
         return torch.cat(slots[False] + slots[True]), F.normalize(embedding.float(), dim=-1)
 
     def _nothing(self, modality: Modality) -> Tensor:
         """Zero, with a gradient of zero for every trained parameter of the tower: DDP's hooks must fire."""
-        trained = [p for p in self.tower(modality).parameters() if p.requires_grad and p.numel()]
+        trained = [p for p in self.required_tower(modality).parameters() if p.requires_grad and p.numel()]
         return sum((p.flatten()[0] * 0 for p in trained), self._gain.new_zeros(()))
 
     def forward(self, batch: SideBatch, side: SideName) -> Tensor:

@@ -31,8 +31,8 @@ _TEXTS = (
 
 def fingerprint(preprocess: Transform, side: Mapping[str, Field]) -> str:
     """SHA-256 over what a preprocess makes of a side's fields: every plain option it has, at any depth, and its output
-    for fixed texts and a fixed image. What is no plain value (a tokenizer) counts by that output alone: its pickle
-    differs from process to process.
+    for fixed texts and a fixed image. Other values (a tokenizer) count by that output alone: their pickles differ from
+    process to process.
     """
     digest = hashlib.sha256(repr(_options(preprocess)).encode())
     modalities = {field.modality for field in side.values()}

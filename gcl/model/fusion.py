@@ -15,7 +15,7 @@ def fuse(embedding: Tensor, weight: Tensor, present: Tensor) -> Tensor:
     remaining weights are renormalised, so a record with one field present is exactly that field's embedding.
 
     Args:
-        embedding: [B, F, D] unit vectors; what stands in an absent field's row is never looked at.
+        embedding: [B, F, D] unit vectors; an absent field's row is never looked at.
         weight: [F], at least 0; the fields' shares.
         present: [B, F] bool.
 
@@ -46,5 +46,5 @@ def fuse(embedding: Tensor, weight: Tensor, present: Tensor) -> Tensor:
             "batch: a record needs at least one to have an embedding."
         )
     kept = embedding.masked_fill(~present[:, :, None], 0)  # [B, F, D]; 0 * nan would be nan
-    mean = ((share / total)[:, :, None] * kept).sum(dim=1)  # not a product of matrices: autocast would round it
+    mean = ((share / total)[:, :, None] * kept).sum(dim=1)  # not a matrix product: autocast would round it
     return F.normalize(mean, dim=-1, eps=_SMALLEST_NORM)

@@ -1,4 +1,4 @@
-"""Between two models of one architecture: every weight a mean of both (WiSE-FT; Wortsman et al. 2022,
+"""A model between two of one architecture: each weight the mean of both (WiSE-FT; Wortsman et al. 2022,
 https://arxiv.org/abs/2109.01903). Pure functions of state dicts."""
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ def interpolate(base: StateDict, tuned: StateDict, alpha: float) -> dict[str, Te
     """(1 - alpha) base + alpha tuned for every floating tensor; alpha 0 is base and 1 is tuned, bit for bit.
 
     The temperature is a logarithm and is averaged as one (the scale's geometric mean); running statistics of a batch
-    norm are averaged like weights, which is exact for none but the ends. Integers (counters, position numbers) come
+    norm are averaged like weights, which is exact only at the ends. Integers (counters, position numbers) come
     from the nearer end, tuned at 0.5. A bias that training added has no base to be averaged with and is kept whole for
     alpha above 0. Sums are made in float64 where the tensors have less, and rounded once.
 
@@ -62,8 +62,8 @@ def _check(base: StateDict, tuned: StateDict) -> None:
 
 @dataclass(frozen=True)
 class Point:
-    """One alpha of a sweep. dev: the dev tasks' mean. retention: set -> its change against the base; within: all of
-    them lost no more than their limits (True where there is no set)."""
+    """One alpha of a sweep. dev: the mean over the dev tasks. retention: {set: its change against the base}. within:
+    whether no set lost more than its limit (True without sets)."""
 
     alpha: float
     dev: float

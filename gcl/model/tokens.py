@@ -8,12 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
 from open_clip import tokenizer as open_clip_tokenizer
 from open_clip.tokenizer import HFTokenizer
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 
 def _in_lines(text: str) -> str:
@@ -29,7 +33,7 @@ _OF_PLAIN_TEXT: dict[Callable[[str], str], Callable[[str], str]] = {
 
 @dataclass(frozen=True)
 class Clean:
-    """open_clip's cleaning of a text; printable ASCII without "&" has nothing for ftfy and html to mend."""
+    """open_clip's cleaning of a text; printable ASCII without "&" has nothing for ftfy and html to fix."""
 
     clean: Callable[[str], str]
 
@@ -39,6 +43,12 @@ class Clean:
         return self.clean(text)
 
 
+class Tokenizer(Protocol):
+    """A tokenizer of open_clip: SimpleTokenizer, HFTokenizer, SigLipTokenizer."""
+
+    def __call__(self, texts: list[str], context_length: int | None = None) -> Tensor: ...  # int64 [n, L]
+
+
 @dataclass
 class Tokens:
     """texts, n of them -> token ids int64 [n, context_length].
@@ -46,21 +56,26 @@ class Tokens:
     tokenizer: open_clip's of the model, its cleaning included.
     """
 
-    tokenizer: Callable[..., Tensor]
+    tokenizer: Tokenizer
     context_length: int
 
     def __post_init__(self) -> None:
-        if getattr(self.tokenizer, "clean_fn", None) in _OF_PLAIN_TEXT:
-            self.tokenizer.clean_fn = Clean(self.tokenizer.clean_fn)
+        clean = getattr(self.tokenizer, "clean_fn", None)
+        if clean in _OF_PLAIN_TEXT:
+            vars(self.tokenizer)["clean_fn"] = Clean(clean)
 
     def __call__(self, texts: list[str]) -> Tensor:
         own = self.tokenizer
-        plain = isinstance(own, HFTokenizer) and not own.tokenizer_mode and not own.strip_sep_token
-        if plain and own.tokenizer.padding_side == "right":
+        if (
+            isinstance(own, HFTokenizer)
+            and not own.tokenizer_mode
+            and not own.strip_sep_token
+            and own.tokenizer.padding_side == "right"
+        ):
             return self._padded([own.clean_fn(text) for text in texts], own.tokenizer)
         return own(list(texts), context_length=self.context_length)
 
-    def _padded(self, texts: list[str], tokenizer: Callable) -> Tensor:
+    def _padded(self, texts: list[str], tokenizer: PreTrainedTokenizerBase) -> Tensor:
         rows = tokenizer(texts, max_length=self.context_length, truncation=True).input_ids if texts else []
         out = np.full((len(rows), self.context_length), tokenizer.pad_token_id, dtype=np.int64)
         for place, ids in zip(out, rows, strict=True):

@@ -8,16 +8,55 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Protocol, cast
 
 import torch
 from open_clip.hf_model import HFTextEncoder
 from open_clip.timm_model import TimmModel
-from open_clip.transformer import TextTransformer, VisionTransformer, text_global_pool
+from open_clip.transformer import TextTransformer, Transformer, VisionTransformer, text_global_pool
 from torch import Tensor, nn
 
 from gcl.schema import Modality
 
 _LENGTH_STEP = 8  # text lengths are rounded up to a multiple of it: few distinct shapes, aligned kernels
+
+
+class OpenClipModel(nn.Module):
+    """What open_clip's two model classes and our TextOnly have in common, for type checkers: none derives from it.
+
+    logit_scale: the logarithm of 1 / temperature. context_length: the most tokens that a text can have.
+    """
+
+    visual: nn.Module | None
+    logit_scale: nn.Parameter
+    logit_bias: nn.Parameter | None
+    context_length: int
+
+
+class TextParts(Protocol):
+    """open_clip's own text tower: a module in CustomTextCLIP, the same names on the model itself in CLIP."""
+
+    token_embedding: nn.Embedding
+    positional_embedding: nn.Parameter  # [L, width]
+    transformer: Transformer
+    ln_final: nn.LayerNorm
+    attn_mask: Tensor | None  # [L, L], causal
+    text_projection: nn.Linear | nn.Parameter | None
+
+
+def text_parts(model: nn.Module) -> TextParts | None:
+    """None if the text tower is not open_clip's own."""
+    text = getattr(model, "text", None)
+    if text is None:
+        return cast(TextParts, model)
+    return cast(TextParts, text) if isinstance(text, TextTransformer) else None
+
+
+def pooling_of(text: TextParts) -> tuple[str, int | None]:
+    """How a text's vector is taken from its tokens' ("argmax", "eos", "last" …), and the id of the last token."""
+    pooling = str(getattr(text, "text_pool_type", None) or getattr(text, "pool_type", None))
+    end: int | None = getattr(text, "text_eos_id", None) or getattr(text, "eos_id", None)
+    return pooling, end
 
 
 @dataclass(frozen=True)
@@ -62,20 +101,27 @@ def tower(model: nn.Module, modality: Modality) -> Tower | None:
     text = getattr(model, "text", None)
     if isinstance(text, HFTextEncoder):
         return _hugging_face_tower(text)
-    if text is None or (isinstance(text, TextTransformer) and text.cls_emb is None):
-        return _open_clip_text_tower(model if text is None else text)
-    return _whole(text)
+    parts = text_parts(model)
+    if parts is None or (isinstance(text, TextTransformer) and text.cls_emb is not None):
+        assert text is not None
+        return _whole(text)
+    return _text_tower(parts)
 
 
 def embedding_width(model: nn.Module) -> int:
     """D: CustomTextCLIP's text tower says it; CLIP's is read off the projection."""
-    text = getattr(model, "text", None)
-    if text is not None:
+    if (text := getattr(model, "text", None)) is not None:
         return text.output_dim
-    projection = model.text_projection
+    parts = cast(TextParts, model)
+    projection = parts.text_projection
     if projection is None:
-        return model.token_embedding.embedding_dim
+        return parts.token_embedding.embedding_dim
     return projection.out_features if isinstance(projection, nn.Linear) else projection.shape[1]
+
+
+def image_size(model: nn.Module) -> tuple[int, ...]:
+    """(height, width) of the images that the model takes."""
+    return tuple(getattr(cast(OpenClipModel, model).visual, "image_size", ()))
 
 
 def _image_tower(visual: nn.Module) -> Tower:
@@ -107,10 +153,8 @@ def _hugging_face_tower(text: HFTextEncoder) -> Tower:
     return Tower(trunk, text.proj, (text.transformer, text.pooler), (text.proj,), trim)
 
 
-def _open_clip_text_tower(text: nn.Module) -> Tower:
-    """CLIP keeps its text tower's parts on itself, CustomTextCLIP in `.text`; the parts have the same names."""
-    pooling = getattr(text, "text_pool_type", None) or text.pool_type
-    end = getattr(text, "text_eos_id", None) or getattr(text, "eos_id", None)
+def _text_tower(text: TextParts) -> Tower:
+    pooling, end = pooling_of(text)
     mask, projection = text.attn_mask, text.text_projection
 
     def trunk(tokens: Tensor) -> Tensor:
@@ -127,13 +171,13 @@ def _open_clip_text_tower(text: nn.Module) -> Tower:
 
     def trim(tokens: Tensor) -> Tensor:
         # Under a causal mask nothing right of the pooled token reaches it.
-        return _shorten(tokens, (tokens if pooling == "argmax" else (tokens == end).int()).argmax(dim=-1).max() + 1)
+        pooled = tokens if pooling == "argmax" else torch.eq(tokens, end if end is not None else -1).int()
+        return _shorten(tokens, pooled.argmax(dim=-1).max() + 1)
 
-    names = ("token_embedding", "positional_embedding", "transformer", "ln_final")
     return Tower(
         trunk,
         head,
-        tuple(getattr(text, name) for name in names),
+        (text.token_embedding, text.positional_embedding, text.transformer, text.ln_final),
         () if projection is None else (projection,),
         trim if mask is not None and pooling in ("argmax", "eos") else None,
     )

@@ -1,4 +1,4 @@
-"""Folders come from anywhere: what is read of them is data, never code, and never outside of the folder."""
+"""Folders come from anywhere: they are read as data, never as code, and nothing outside of them is read."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _FILE_KEYS = (
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object of a folder. Raises ValueError naming the file if it is none."""
+    """A JSON object of a folder. Raises ValueError naming the file if it is not one."""
     try:
         content = json.loads(path.read_text("utf-8"))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
@@ -41,8 +41,8 @@ def check_links(folder: Path) -> None:
             raise ValueError(f"{path} is a link to {target}, outside of the folder: nothing is read through it.")
 
 
-def check_model_cfg(source: str, model_cfg: Any) -> None:
-    """Raises ValueError for a model_cfg that asks for code, for other places, or is no model's config at all."""
+def check_model_cfg(source: str, model_cfg: Any) -> dict[str, Any]:
+    """Returns it. Raises ValueError for one that asks for code or for other places, or is not a model's config."""
     if not isinstance(model_cfg, dict) or not all(
         isinstance(model_cfg.get(key), dict) for key in ("vision_cfg", "text_cfg")
     ):
@@ -59,11 +59,12 @@ def check_model_cfg(source: str, model_cfg: Any) -> None:
         raise ValueError(f"{source}: timm has no architecture {name!r}, which its open_clip_config.json names.")
     for key in ("hf_model_name", "hf_tokenizer_name"):
         if text_cfg.get(key) is not None and not isinstance(text_cfg[key], str):
-            raise ValueError(f"{source}: {key} of its open_clip_config.json is no name: {text_cfg[key]!r}.")
+            raise ValueError(f"{source}: {key} of its open_clip_config.json is not a name: {text_cfg[key]!r}.")
+    return model_cfg
 
 
 def check_repository(source: str, name: str) -> None:
-    """Raises ValueError for what is a path and not owner/name of the Hub, where the folder lacks the files itself."""
+    """Raises ValueError for a path instead of owner/name on the Hub, where the folder lacks the files itself."""
     parts = name.split("/")
     if len(parts) > 2 or any(part in ("", ".", "..", "~") or part.startswith(".") for part in parts):
         raise ValueError(
@@ -83,13 +84,14 @@ def check_tokenizer(folder: Path) -> None:
     if config.get("trust_remote_code"):
         raise ValueError(f"{path} sets trust_remote_code, and no code of a folder is run.")
     for key in _FILE_KEYS:
-        for value in config.get(key) if isinstance(config.get(key), list) else [config.get(key)]:
+        given = config.get(key)
+        for value in given if isinstance(given, list) else [given]:
             if isinstance(value, str) and Path(value).name != value:
                 raise ValueError(f"{path}: {key} is {value!r}, a path that leaves the folder.")
 
 
 def check_no_code(path: Path, config: Mapping[str, Any]) -> None:
-    """Raises ValueError if a config.json that says how to compute names code of its own."""
+    """Raises ValueError if a model's config.json names code of its own."""
     for key in ("auto_map", "trust_remote_code", "custom_pipelines"):
         if config.get(key):
             raise ValueError(f"{path} names code of its own ({key}), and none is run: bring an open_clip folder of it.")

@@ -14,20 +14,20 @@ _INDEX, _WHOLE = "model.safetensors.index.json", "model.safetensors"
 
 
 def read_weights(folder: Path) -> dict[str, Tensor]:
-    """Raises ValueError for weights in another form, a part that is missing, or a file that is none."""
+    """Raises ValueError for weights in another form, a missing part, or a file that is not safetensors."""
     if (folder / _WHOLE).is_file():
         return _load(folder / _WHOLE)
     if not (folder / _INDEX).is_file():
         pickles = sorted(path.name for path in folder.iterdir() if path.suffix in (".bin", ".pt", ".pth", ".ckpt"))
         why = f"{pickles[0]} is a pickle, which can run code when it is read" if pickles else "it holds no weights"
-        raise ValueError(f"{folder}: {why}; {_WHOLE} belongs into it.")
+        raise ValueError(f"{folder}: {why}; {_WHOLE} belongs in it.")
     parts = read_json(folder / _INDEX).get("weight_map")
     if not isinstance(parts, dict) or not all(isinstance(name, str) for name in parts.values()):
         raise ValueError(f"{folder / _INDEX} has no weight_map of names.")
     state: dict[str, Tensor] = {}
     for name in sorted(set(parts.values())):
         if Path(name).name != name or not name.endswith(".safetensors"):
-            raise ValueError(f"{folder / _INDEX} names {name!r}, which is no safetensors file of the folder.")
+            raise ValueError(f"{folder / _INDEX} names {name!r}, which is not a safetensors file of the folder.")
         state |= _load(folder / name)
     return state
 
@@ -36,7 +36,7 @@ def _load(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except (SafetensorError, OSError) as error:
-        raise ValueError(f"{path} is no safetensors file that can be read: {error}") from error
+        raise ValueError(f"{path} cannot be read as safetensors: {error}") from error
 
 
 def fill(model: nn.Module, state: dict[str, Tensor], source: str) -> None:

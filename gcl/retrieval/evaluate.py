@@ -13,7 +13,7 @@ import numpy as np
 from gcl.data.store.records import Records
 from gcl.model.dual_encoder import DualEncoder
 from gcl.retrieval.embedding.embed import DEFAULTS, EmbedOptions, EmbedsRecords, FieldEmbeddings, embed
-from gcl.retrieval.embedding.quantize import Form, compress
+from gcl.retrieval.embedding.quantize import VectorFormat, compress
 from gcl.retrieval.metrics.metrics import measure
 from gcl.retrieval.metrics.names import COVERAGE, TieRule, depth, parse_metric
 from gcl.retrieval.search.search import search
@@ -41,7 +41,7 @@ class TaskResult:
     document_ids: Sequence[str] = field(repr=False)
     audit: Audit | None = None
     width: int = 0
-    smaller: Mapping[Form, dict[str, np.ndarray]] = field(default_factory=dict, repr=False)
+    smaller: Mapping[VectorFormat, dict[str, np.ndarray]] = field(default_factory=dict, repr=False)
 
     @property
     def queries(self) -> int:
@@ -71,7 +71,7 @@ def evaluate(
     threshold: float = 0.0,
     ties: TieRule = "ascending",
     check: bool = True,
-    forms: Sequence[Form] = (),
+    forms: Sequence[VectorFormat] = (),
     embedding: EmbedOptions = DEFAULTS,
 ) -> dict[str, TaskResult]:
     """{task name: TaskResult}.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -48,11 +48,10 @@ _PROFILERS = {"simple": SimpleProfiler, "advanced": AdvancedProfiler}
 
 def assemble_encoder(model: ModelConfig, schema: Schema, *, begun: bool = True) -> DualEncoder:
     """begun: with the weights of an earlier run that model.pretrained names; not needed where a checkpoint follows."""
-    arguments = {key: value for key, value in asdict(model).items() if key not in ("label", "recipe", "name", "lora")}
-    names_run = (model.pretrained or "").startswith(RUN_PREFIX)
-    encoder = load_model(model.name, schema=schema, **arguments | ({"pretrained": None} if names_run else {}))
-    if names_run and begun:
-        begin_from(encoder, earlier_run(model.pretrained))
+    earlier = model.pretrained if (model.pretrained or "").startswith(RUN_PREFIX) else None
+    encoder = load_model(model.name, schema=schema, options=replace(model, pretrained=None) if earlier else model)
+    if earlier and begun:
+        begin_from(encoder, earlier_run(earlier))
     if model.lora.rank is not None:
         add_adapters(encoder, **vars(model.lora))
     return encoder

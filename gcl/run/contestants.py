@@ -16,8 +16,7 @@ from gcl.lit.checkpoint import read_checkpoint
 from gcl.model.dual_encoder import DualEncoder
 from gcl.model.fingerprint import model_hash
 from gcl.model.lora import merge_adapters
-from gcl.retrieval.embedding.precomputed import Embedder, GivenEmbeddings
-from gcl.retrieval.embedding.run_files import GivenRuns
+from gcl.retrieval.embedding.precomputed import Embedder, PrecomputedEmbeddings, RunFiles
 from gcl.run import build as assembly
 from gcl.run.folder import RunFolder
 from gcl.schema import Schema
@@ -38,9 +37,9 @@ class Contestant:
 
     def facts(self) -> dict[str, Any]:
         """Where its figures come from: SHA-256 of the weights (or of the files of embeddings), width, parameters."""
-        if isinstance(self.encoder, GivenRuns):
+        if isinstance(self.encoder, RunFiles):
             return {"runs": self.encoder.digest()}
-        if isinstance(self.encoder, GivenEmbeddings):
+        if isinstance(self.encoder, PrecomputedEmbeddings):
             files = [str(file) for file in self.encoder.files]
             return {"embeddings": files, "sha256": self.encoder.digest(), "width": self.encoder.width,
                     "normalised_as_given": self.encoder.normalised}  # fmt: skip
@@ -101,16 +100,17 @@ def contestant(word: str, schema: Schema, *, config_dir: str | None = None) -> C
         return Contestant(str(run.path), tuned_encoder(run, schema), run.best)
     if word.startswith("embeddings:"):
         files = word.removeprefix("embeddings:").split("+")
-        return Contestant("+".join(Path(file).stem for file in files), GivenEmbeddings(files))
+        return Contestant("+".join(Path(file).stem for file in files), PrecomputedEmbeddings(files))
     if word.startswith("trec:"):
         pattern = word.removeprefix("trec:")
-        return Contestant(Path(pattern).stem.replace("{task}", "").strip(".-_ ") or word, GivenRuns(pattern))
+        return Contestant(Path(pattern).stem.replace("{task}", "").strip(".-_ ") or word, RunFiles(pattern))
     if ":" in word:
         from gcl.model.load import load_model
+        from gcl.model.settings import LoadOptions
 
         name, _, weights = word.removeprefix("open_clip:").partition("/")
         if word.startswith("open_clip:"):
-            model = load_model(name, schema=schema, pretrained=weights or None)
+            model = load_model(name, schema=schema, options=LoadOptions(pretrained=weights or None))
             return Contestant(f"{name} {weights}".strip(), model.eval())
         return Contestant(word, load_model(word, schema=schema).eval())
     try:

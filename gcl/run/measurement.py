@@ -20,9 +20,8 @@ from gcl.model.dual_encoder import DualEncoder
 from gcl.model.features import cached_features
 from gcl.retrieval.analysis.weight_sweep import Embedded
 from gcl.retrieval.embedding.embed import EmbedOptions
-from gcl.retrieval.embedding.precomputed import Embedder
-from gcl.retrieval.embedding.quantize import Form
-from gcl.retrieval.embedding.run_files import GivenRuns
+from gcl.retrieval.embedding.precomputed import Embedder, RunFiles
+from gcl.retrieval.embedding.quantize import VectorFormat
 from gcl.retrieval.evaluate import TaskResult, embed_shared, evaluate, result_of
 from gcl.retrieval.metrics.names import depth
 from gcl.retrieval.settings import EvaluateConfig
@@ -48,7 +47,7 @@ class Measurement:
     workers: int = 0
     features: Features = field(default_factory=dict)
     cache: ArrayCache | None = None
-    forms: Sequence[Form] = ()  # smaller vectors to measure beside the full ones
+    forms: Sequence[VectorFormat] = ()  # smaller vectors to measure beside the full ones
     _opened: dict[str, list[RetrievalTask]] = field(default_factory=dict, repr=False)
 
     def opened(self, part: str) -> list[RetrievalTask]:
@@ -80,7 +79,7 @@ class Measurement:
     ) -> dict[str, TaskResult]:
         """{task: TaskResult} of one part, names without the part. passing: a model that no one will measure again,
         whose embeddings are not kept."""
-        if isinstance(encoder, GivenRuns):
+        if isinstance(encoder, RunFiles):
             return self._of_runs(encoder, part, metrics or self.metrics, k=k)
         results = evaluate(
             encoder, self.opened(part), metrics or self.metrics, k=k, ties=self.rules.ties,
@@ -88,7 +87,7 @@ class Measurement:
         )  # fmt: skip
         return {name.removesuffix(f".{part}"): result for name, result in results.items()}
 
-    def _of_runs(self, runs: GivenRuns, part: str, metrics: Sequence[str], *, k: int | None) -> dict[str, TaskResult]:
+    def _of_runs(self, runs: RunFiles, part: str, metrics: Sequence[str], *, k: int | None) -> dict[str, TaskResult]:
         results = {}
         for task in self.opened(part):
             name, audited = task.name.removesuffix(f".{part}"), audit(task).check()

@@ -27,6 +27,7 @@ from PIL import Image
 from gcl.data.batches.batch import SideBatch
 from gcl.model.load import load_model
 from gcl.model.preprocess import Preprocess
+from gcl.model.settings import LoadOptions
 from gcl.model.tokens import Tokens
 from gcl.schema import Field, Modality, Schema
 
@@ -86,7 +87,7 @@ def texts(repeats: int) -> None:
 def step(repeats: int, batch: int = 128) -> None:
     fields = {"image": Field(Modality.image, weight=0.5), "title": Field(weight=0.3), "brand": Field(weight=0.2)}
     torch.manual_seed(0)
-    encoder = load_model("gcl-tiny", schema=Schema({"query": Field()}, fields), channels_last=True)
+    encoder = load_model("gcl-tiny", schema=Schema({"query": Field()}, fields), options=LoadOptions(channels_last=True))
     model, pp = encoder.model, encoder.preprocess
     image = torch.randint(0, 256, (batch, 3, *pp.size), dtype=torch.uint8)
     title, brand = pp.text(titles(batch)), pp.text(titles(12))[torch.arange(batch) % 12]

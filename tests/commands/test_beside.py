@@ -193,7 +193,7 @@ def test_slices_by_columns_that_are_no_fields(measured):
 @pytest.mark.parametrize(
     ("word", "says"),
     [
-        ("evaluate.compress=[int4]", "'int4' is no form of vectors"),
+        ("evaluate.compress=[int4]", "'int4' is not a format of vectors"),
         ("evaluate.compress=[4096]", "4096 numbers are asked for"),
         ("evaluate.slices=[brandd]", "no column 'brandd'. Did you mean 'brand'"),
         ("evaluate.retention.x={limit: 0.1}", "give one of catalog, folder and images"),
@@ -213,12 +213,12 @@ def test_mistakes_are_named_before_anything_is_measured(finished, monkeypatch, t
 
 
 def test_compressed_vectors_are_what_their_names_say():
-    from gcl.retrieval.embedding.quantize import Form, compress
+    from gcl.retrieval.embedding.quantize import VectorFormat, compress
 
     generator = np.random.default_rng(0)
     query, corpus = (generator.standard_normal((n, 16)).astype(np.float32) for n in (5, 9000))
-    asked, small = compress(query, corpus, Form(8, "int8"))
+    asked, small = compress(query, corpus, VectorFormat(8, "int8"))
     assert np.array_equal(small, np.rint(small)) and np.abs(small).max() == 127 and small.shape == (9000, 8)
     assert np.allclose(np.linalg.norm(asked, axis=1), 1, atol=1e-6)
-    asked, small = compress(query, corpus, Form(None, "binary both"))
+    asked, small = compress(query, corpus, VectorFormat(None, "binary both"))
     assert set(np.unique(asked)) == set(np.unique(small)) == {-1.0, 1.0}

@@ -13,6 +13,7 @@ from transformers import AutoConfig, AutoModel, AutoProcessor
 from gcl.errors import ConfigError
 from gcl.export.formats.registry import FORMATS, choose, left_out, supported
 from gcl.model.load import load_model
+from gcl.model.settings import LoadOptions
 from gcl.model.transformers.describe import NotNative, describe
 from gcl.model.transformers.read import to_open_clip
 from gcl.schema import Field, Modality, Schema
@@ -95,7 +96,9 @@ def test_a_siglip_processor_pads_lowercases_and_squashes_by_itself(exported, fam
 
 
 def test_a_run_that_reads_fewer_tokens_stays_so(small, tmp_path):
-    encoder = load_model(f"local-dir:{small('clip').folder}", schema=SCHEMA, context_length=12).eval()
+    encoder = load_model(
+        f"local-dir:{small('clip').folder}", schema=SCHEMA, options=LoadOptions(context_length=12)
+    ).eval()
     long = ["one two three four five six seven eight nine ten eleven twelve thirteen", "short"]
     for name in ("open_clip", "transformers", "sentence_transformers"):
         FORMATS[name].write(encoder, tmp_path)
@@ -105,13 +108,17 @@ def test_a_run_that_reads_fewer_tokens_stays_so(small, tmp_path):
 
 def test_a_run_that_reads_larger_pictures_stays_so(small, tmp_path):
     """open_clip builds timm's towers at the size that their name says."""
-    encoder = load_model(f"local-dir:{small('siglip-B').folder}", schema=SCHEMA, image_size=48).eval()
+    encoder = load_model(
+        f"local-dir:{small('siglip-B').folder}", schema=SCHEMA, options=LoadOptions(image_size=48)
+    ).eval()
     images = list(pictures().values())
     for name in ("open_clip", "transformers"):
         FORMATS[name].write(encoder, tmp_path)
         assert closest(FORMATS[name].load(tmp_path).images(images), embed(encoder, images=images)[1]) < 1e-4, name
-    unknown = load_model(f"local-dir:{small('siglip-B').folder}", schema=SCHEMA, image_size=64).eval()
-    with pytest.raises(ConfigError, match="open_clip is not possible. .*comes for pictures of 32, 48 pixels"):
+    unknown = load_model(
+        f"local-dir:{small('siglip-B').folder}", schema=SCHEMA, options=LoadOptions(image_size=64)
+    ).eval()
+    with pytest.raises(ConfigError, match="open_clip is not possible. .*comes for images of 32, 48 pixels"):
         choose(unknown, ["open_clip"])
     assert "transformers" in supported(unknown)
 
@@ -130,7 +137,7 @@ def test_prompts_of_the_fields(small, tmp_path):
 
 
 def test_a_text_encoder_alone_goes_to_sentence_transformers(bert, tmp_path):
-    encoder = load_model(f"hf-text:{bert}", schema=TEXT_ONLY, context_length=16).eval()
+    encoder = load_model(f"hf-text:{bert}", schema=TEXT_ONLY, options=LoadOptions(context_length=16)).eval()
     assert supported(encoder)[0] == "sentence_transformers"
     format = FORMATS["sentence_transformers"]
     format.write(encoder, tmp_path)
@@ -139,7 +146,7 @@ def test_a_text_encoder_alone_goes_to_sentence_transformers(bert, tmp_path):
     assert loaded.model.prompts == {"query": "query: ", "document": "passage: ", "title": "passage: "}
     with pytest.raises(ValueError, match="texts alone"):
         loaded.images(list(pictures().values()))
-    again = load_model(f"hf-text:{tmp_path}", schema=TEXT_ONLY, context_length=16).eval()
+    again = load_model(f"hf-text:{tmp_path}", schema=TEXT_ONLY, options=LoadOptions(context_length=16)).eval()
     assert closest(embed(again)[0], embed(encoder)[0]) < 1e-6
 
 

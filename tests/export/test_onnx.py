@@ -21,6 +21,7 @@ from gcl.export.formats.onnx_session import LoadedOnnx, open_graph
 from gcl.export.formats.registry import FORMATS
 from gcl.export.measure import measure_precisions, quality_table
 from gcl.model.load import load_model
+from gcl.model.settings import LoadOptions
 from gcl.retrieval.evaluate import evaluate
 from gcl.retrieval.tasks.task import ListRecords, task_from_qrels
 from gcl.schema import Field, Modality, Schema
@@ -252,7 +253,7 @@ def test_folders_that_are_none_are_refused(exports, tmp_path):
 
 def test_a_tower_is_a_copy(exports):
     """Exporting leaves a model in training mode, in channels_last and with its gradients as it was."""
-    encoder = load_model("gcl-tiny", schema=SCHEMA, channels_last=True).train()
+    encoder = load_model("gcl-tiny", schema=SCHEMA, options=LoadOptions(channels_last=True)).train()
     before = [(p.data_ptr(), p.requires_grad) for p in encoder.parameters()]
     tower = OnnxTower(encoder, Modality.image).eval()
     assert encoder.training and [(p.data_ptr(), p.requires_grad) for p in encoder.parameters()] == before

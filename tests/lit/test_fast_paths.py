@@ -11,6 +11,7 @@ from gcl.config.compose import build, compose, typed
 from gcl.data.batches.batch import SideBatch
 from gcl.lit.encode import rows_of
 from gcl.model.load import load_model
+from gcl.model.settings import LoadOptions
 from gcl.run.build import choose_precision
 from gcl.schema import Field, Modality, Schema
 
@@ -50,7 +51,7 @@ def test_the_default_optimiser_is_fused():
 
 def test_convolutions_run_in_channels_last_where_the_model_asks_for_it():
     schema = Schema({"query": Field()}, {"image": Field(Modality.image)})
-    encoder = load_model("gcl-tiny", schema=schema, channels_last=True)
+    encoder = load_model("gcl-tiny", schema=schema, options=LoadOptions(channels_last=True))
     kernels = [p for p in encoder.model.visual.parameters() if p.ndim == 4 and min(p.shape[1:]) > 1]
     assert kernels and all(p.is_contiguous(memory_format=torch.channels_last) for p in kernels)
     pixels = encoder._pixels(torch.zeros(2, 3, 64, 64, dtype=torch.uint8))

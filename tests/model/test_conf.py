@@ -10,7 +10,7 @@ import torch
 import yaml
 
 from gcl.model.load import load_model
-from gcl.model.settings import ModelConfig, Recipe
+from gcl.model.settings import LoadOptions, ModelConfig, Recipe
 from gcl.schema import Field, Modality, Schema
 
 FILES = sorted((Path(__file__).parents[2] / "conf" / "model").glob("*.yaml"))
@@ -76,6 +76,6 @@ def test_the_architecture_has_two_towers_we_can_read(path):
 
 def test_tiny_loads_as_configured():
     settings = {key: value for key, value in read(FILES[-1]).items() if key not in ("label", "recipe", "lora")}
-    assert settings["name"] == "gcl-tiny"
+    assert settings.pop("name") == "gcl-tiny"
     schema = Schema(query={"query": Field()}, document={"image": Field(Modality.image)})
-    assert load_model(schema=schema, **settings).preprocess.resize == "squash"
+    assert load_model("gcl-tiny", schema=schema, options=LoadOptions(**settings)).preprocess.resize == "squash"

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 
 from gcl.data.batches.batch import Features, SideBatch
 from gcl.model.load import load_model
+from gcl.model.settings import LoadOptions
 from gcl.schema import Field, Modality, Schema
 
 TEXTS = ["blue striped mug", "red dress", "red dress", "running shoes for men 1 2 3 4 5 6 7 8 9", "the", "a mug"]
@@ -206,7 +207,8 @@ def test_raw_and_cached_fields_mix(folders):
 @torch.no_grad()
 def test_channels_last_changes_nothing_but_speed(folders, schema):
     plain, fast = (
-        load_model(f"local-dir:{folders['custom']}", schema=schema, channels_last=c).eval() for c in (False, True)
+        load_model(f"local-dir:{folders['custom']}", schema=schema, options=LoadOptions(channels_last=c)).eval()
+        for c in (False, True)
     )
     batch = batch_of(plain)
     torch.testing.assert_close(fast(batch, "document"), plain(batch, "document"), atol=1e-5, rtol=0)

@@ -14,6 +14,7 @@ from gcl.data.store.store import RecordStore
 from gcl.files.arrays import ArrayCache
 from gcl.model.features import cached_features
 from gcl.model.load import load_model
+from gcl.model.settings import LoadOptions
 from gcl.run.measurement import frozen_features
 from gcl.schema import Field, Modality, Schema
 
@@ -86,7 +87,7 @@ def test_whatever_changes_the_features_changes_the_file(frozen, records, tmp_pat
     assert call() == 1 and call() == 1
     assert call(field=Field(Modality.text, prompt="a photo of {}")) == 2
     assert call(records=records.subset(np.arange(5))) == 3
-    shorter = load_model(f"local-dir:{folders['bert']}", schema=schema, context_length=8)
+    shorter = load_model(f"local-dir:{folders['bert']}", schema=schema, options=LoadOptions(context_length=8))
     shorter.model.requires_grad_(False)
     assert call(encoder=shorter) == 4
     with torch.no_grad():

@@ -10,6 +10,7 @@ import torch
 
 from gcl.data.batches.batch import SideBatch
 from gcl.model.load import load_model
+from gcl.model.settings import LoadOptions
 from gcl.schema import Field, Modality, Schema
 
 TEXT_ONLY = Schema(query={"query": Field()}, document={"title": Field()})
@@ -42,7 +43,9 @@ def test_the_origin_is_enough_to_build_the_model_again(encoder, kind, tmp_path):
 
 
 def test_resize_and_image_size_can_be_chosen(folders, schema):
-    encoder = load_model(f"local-dir:{folders['clip']}", schema=schema, resize="longest", image_size=48)
+    encoder = load_model(
+        f"local-dir:{folders['clip']}", schema=schema, options=LoadOptions(resize="longest", image_size=48)
+    )
     assert encoder.preprocess.size == (48, 48) and encoder.preprocess.resize == "longest"
     assert encoder.origin.preprocess_cfg["resize_mode"] == "longest"
     assert encoder.origin.model_cfg["vision_cfg"]["image_size"] == 48
@@ -56,7 +59,8 @@ def test_resize_and_image_size_can_be_chosen(folders, schema):
 @pytest.mark.parametrize("name", ["clip", "custom", "bert"])
 def test_a_shorter_context_only_cuts_long_texts(folders, name):
     long, short = (
-        load_model(f"local-dir:{folders[name]}", schema=TEXT_ONLY, context_length=c).eval() for c in (None, 12)
+        load_model(f"local-dir:{folders[name]}", schema=TEXT_ONLY, options=LoadOptions(context_length=c)).eval()
+        for c in (None, 12)
     )
     assert short.preprocess.text(["mug"]).shape == (1, 12)
     present = torch.ones(2, 1, dtype=torch.bool)
@@ -73,7 +77,7 @@ def test_a_shorter_context_only_cuts_long_texts(folders, name):
 )
 def test_impossible_context_lengths_are_refused(folders, name, length, words):
     with pytest.raises(ValueError, match=words):
-        load_model(f"local-dir:{folders[name]}", schema=TEXT_ONLY, context_length=length)
+        load_model(f"local-dir:{folders[name]}", schema=TEXT_ONLY, options=LoadOptions(context_length=length))
 
 
 @pytest.mark.parametrize(
@@ -88,7 +92,9 @@ def test_impossible_context_lengths_are_refused(folders, name, length, words):
 def test_without_the_hub_the_error_says_what_was_wanted(name, repository, file, schema):
     tags = {"ViT-B-16-SigLIP": "webli", "ViT-B-32": "laion2b_s34b_b79k"}
     with pytest.raises(ValueError) as error:
-        load_model(name, pretrained=tags.get(name), schema=schema if "text" not in name else TEXT_ONLY)
+        load_model(
+            name, schema=schema if "text" not in name else TEXT_ONLY, options=LoadOptions(pretrained=tags.get(name))
+        )
     message = str(error.value)
     folder = "hf-text:/path/to/folder" if name.startswith("hf-text:") else "local-dir:/path/to/folder"
     assert repository in message and file in message and folder in message and "\n" not in message
@@ -116,7 +122,7 @@ def test_a_tokenizer_that_only_the_hub_has_is_named(schema, tmp_path, folders):
 )
 def test_unknown_names_get_the_nearest_right_ones(name, pretrained, near, schema):
     with pytest.raises(ValueError, match=near):
-        load_model(name, pretrained=pretrained, schema=schema)
+        load_model(name, schema=schema, options=LoadOptions(pretrained=pretrained))
 
 
 def test_a_folder_without_weights_or_config_is_refused(tmp_path, folders, schema):
@@ -126,7 +132,7 @@ def test_a_folder_without_weights_or_config_is_refused(tmp_path, folders, schema
     with pytest.raises(ValueError, match="no weights"):
         load_model(f"local-dir:{tmp_path}", schema=schema)
     with pytest.raises(ValueError, match="brings its own weights"):
-        load_model(f"local-dir:{folders['clip']}", pretrained="openai", schema=schema)
+        load_model(f"local-dir:{folders['clip']}", schema=schema, options=LoadOptions(pretrained="openai"))
 
 
 class Touch:
@@ -147,7 +153,7 @@ def test_a_checkpoint_never_runs_code(tmp_path, folders, schema):
 
 @torch.no_grad()
 def test_text_only(bert_folder):
-    encoder = load_model(f"hf-text:{bert_folder}", schema=TEXT_ONLY, context_length=16).eval()
+    encoder = load_model(f"hf-text:{bert_folder}", schema=TEXT_ONLY, options=LoadOptions(context_length=16)).eval()
     assert encoder.width == 32 and encoder.tower(Modality.image) is None and not encoder.frozen_trunk(Modality.image)
     tokens = encoder.preprocess.text(["red dress", "blue striped mug for men"])
     out = encoder(SideBatch({"query": tokens}, torch.ones(2, 1, dtype=torch.bool)), "query")

@@ -9,7 +9,7 @@ from gcl.retrieval.analysis import compression as compress
 from gcl.retrieval.analysis import slices
 from gcl.retrieval.analysis import weight_sweep as sweep
 from gcl.retrieval.embedding.embed import FieldEmbeddings
-from gcl.retrieval.embedding.quantize import Form
+from gcl.retrieval.embedding.quantize import VectorFormat
 from gcl.retrieval.embedding.quantize import compress as quantized
 from gcl.retrieval.evaluate import result_of
 from gcl.retrieval.search.search import search
@@ -150,7 +150,7 @@ def test_compression_costs_what_it_should():
 
     forms = compress.forms_of([128, 64, "int8", "binary", "binary both"])
     smaller = {form: measured(form).values for form in forms}
-    result = replace(measured(Form()), width=256, smaller=smaller)
+    result = replace(measured(VectorFormat()), width=256, smaller=smaller)
     rows = compress.of_result(result, ["ndcg@10", "recall@10"])
     found = {str(row.form): row for row in rows}
     assert list(found) == ["128 x float32", "64 x float32", "all x int8", "all x binary", "all x binary both"]
@@ -164,8 +164,8 @@ def test_compression_costs_what_it_should():
     assert by_model == {"base": {"t": rows}}
     assert len(compress.compression_table(by_model).text().splitlines()) == 3 + 5 * 2
     assert len(compress.compression_table(by_model, all_metrics=False).text().splitlines()) == 3 + 5
-    with pytest.raises(ValueError, match="not 'int4'"):
-        quantized(query, corpus, Form(None, "int4"))
+    with pytest.raises(ValueError, match="'int4' is not one of float32, int8"):
+        quantized(query, corpus, VectorFormat(None, "int4"))
 
 
 def test_sweep_finds_the_field_that_knows():

@@ -20,6 +20,7 @@ from gcl.data.doctor.facts import MOST_TEXTS, distribution, repeats, sample_rows
 from gcl.data.store.prepared import Prepared
 from gcl.model.dual_encoder import DualEncoder
 from gcl.model.tokens import Tokens
+from gcl.retrieval.embedding.embed import to_device
 from gcl.run.build import assemble_encoder, assemble_plan, freeze_parts, total_steps
 from gcl.schema import SIDES, Modality
 
@@ -188,16 +189,12 @@ def _forward_and_backward(encoder: DualEncoder, sides: dict[str, SideBatch], dev
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        embedded = [encoder(_moved(batch, device), side) for side, batch in sides.items()]
+        embedded = [encoder(to_device(batch, device), side) for side, batch in sides.items()]
     total = sum(output.sum() for output in embedded)
     if total.requires_grad:
         total.backward()
     encoder.zero_grad(set_to_none=True)
     return sum(kept.values())
-
-
-def _moved(batch: SideBatch, device: torch.device) -> SideBatch:
-    return SideBatch({name: value.to(device) for name, value in batch.fields.items()}, batch.present.to(device))
 
 
 def _line(few: _Step, more: _Step, name: str) -> dict[str, float]:

@@ -23,7 +23,8 @@ from gcl.files.progress import counted
 from gcl.model.dual_encoder import DualEncoder
 from gcl.model.fingerprint import fingerprint, model_hash
 from gcl.retrieval.embedding.embed import DEFAULTS, EmbedOptions, FieldEmbeddings, embed, field_weights
-from gcl.schema import Modality, SideName
+from gcl.retrieval.embedding.precomputed import texts_of
+from gcl.schema import SideName
 
 logger = logging.getLogger("gcl")
 FOLDER = "embeddings"
@@ -132,7 +133,7 @@ def _chunks(
         part = records.subset(rows[start : start + _CHUNK])
         yield (
             part.ids,
-            _texts(part) if side == "query" else None,
+            texts_of(part) if side == "query" else None,
             embed(encoder, part, side, replace(options, progress=False)),
         )
 
@@ -181,14 +182,6 @@ def _about(encoder: DualEncoder, side: SideName, wanted: Wanted, model: str, dat
             for (name, field), weight in zip(fields.items(), weights, strict=True)
         },
     }  # fmt: skip
-
-
-def _texts(records: Records) -> list[str]:
-    """Each record's text fields, joined by a space: what a query's row is recognised by."""
-    rows = np.arange(len(records))
-    names = [name for name, field in records.side.items() if field.modality is Modality.text]
-    columns = [records.column(name, rows) for name in names]
-    return [" ".join(text for text in texts if text) for texts in zip(*columns, strict=True)] or [""] * len(rows)
 
 
 def _plural(side: SideName) -> str:

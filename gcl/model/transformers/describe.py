@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar, cast
 
+from open_clip.model import CLIP
 from open_clip.timm_model import TimmModel
-from open_clip.transformer import TextTransformer, VisionTransformer
+from open_clip.transformer import VisionTransformer
+from timm.layers import AttentionPoolLatent
+from timm.models.vision_transformer import Attention
 from timm.models.vision_transformer import VisionTransformer as TimmViT
 from torch import Tensor, nn
 
+from gcl.model.towers import OpenClipModel, TextParts, pooling_of, text_parts
 from gcl.model.transformers.tensors import Kind, Link, links
 
+M = TypeVar("M", bound=nn.Module)
 CLIP_VOCABULARY, CLIP_START, CLIP_END = 49408, 49406, 49407
 
 
@@ -37,11 +42,11 @@ def describe(model: nn.Module) -> Native:
     visual = getattr(model, "visual", None)
     if visual is None:
         raise NotNative("it is a text encoder alone")
-    text = getattr(model, "text", model)
-    if text is not model and not isinstance(text, TextTransformer):
+    text = text_parts(model)
+    if text is None:
         raise NotNative("its text tower is a Hugging Face encoder with a head of its own")
     if isinstance(visual, TimmModel):
-        native = _siglip(model, visual, text)
+        native = _siglip(visual, text)
     elif isinstance(visual, VisionTransformer):
         native = _clip(model, visual, text)
     else:
@@ -52,78 +57,95 @@ def describe(model: nn.Module) -> Native:
     return native
 
 
-def _siglip(model: nn.Module, visual: TimmModel, text: nn.Module) -> Native:
+def _siglip(visual: TimmModel, text: TextParts) -> Native:
     trunk = visual.trunk
     if not isinstance(trunk, TimmViT):
         raise NotNative(f"its image tower is timm's {type(trunk).__name__}")
-    if getattr(trunk, "attn_pool", None) is None or trunk.cls_token is not None or len(visual.head):
+    pool, projection = trunk.attn_pool, text.text_projection
+    if not isinstance(pool, AttentionPoolLatent) or trunk.cls_token is not None or len(list(visual.head.children())):
         raise NotNative("its image tower does not end in attention pooling, as SigLIP's does")
-    _require(trunk.attn_pool.num_heads == trunk.blocks[0].attn.num_heads, "its attention pool has heads of its own")
-    _require(text.attn_mask is None and _pooling(text) == "last", "its text tower does not pool the last token")
+    blocks = trunk.blocks
+    heads = _part(blocks, "0.attn", Attention).num_heads
+    _require(pool.num_heads == heads, "its attention pool has heads of its own")
+    _require(text.attn_mask is None and pooling_of(text)[0] == "last", "its text tower does not pool the last token")
     _require(not getattr(text, "use_pad_mask", False), "its text tower masks padding")
-    _require(isinstance(text.text_projection, nn.Linear), "its text tower has no projection with a bias")
-    width = trunk.embed_dim
+    if not isinstance(projection, nn.Linear):
+        raise NotNative("its text tower has no projection with a bias")
     config = {
         "vision_config": {
-            **_tower(trunk.blocks, trunk.norm, trunk.attn_pool, heads=trunk.blocks[0].attn.num_heads, width=width),
-            "intermediate_size": trunk.blocks[0].mlp.fc1.out_features,
+            **_tower(blocks, trunk.norm, pool, heads=heads, width=trunk.embed_dim),
+            "intermediate_size": _part(blocks, "0.mlp.fc1", nn.Linear).out_features,
             **_patches(visual.image_size, trunk.patch_embed.patch_size),
         },
-        "text_config": {**_text(text), "projection_size": text.text_projection.out_features},
+        "text_config": {**_text(text), "projection_size": projection.out_features},
     }
-    table = links("siglip", vision_layers=len(trunk.blocks), text_layers=len(text.transformer.resblocks))
+    table = links("siglip", vision_layers=len(blocks), text_layers=len(text.transformer.resblocks))
     return Native("siglip", config, table)
 
 
-def _clip(model: nn.Module, visual: VisionTransformer, text: nn.Module) -> Native:
+def _clip(model: nn.Module, visual: VisionTransformer, text: TextParts) -> Native:
     _require(visual.attn_pool is None and visual.pool_type == "tok", "its image tower does not pool the class token")
     _require(not isinstance(visual.ln_pre, nn.Identity), "its image tower has no norm before its layers")
-    _require(visual.proj is not None, "its image tower has no projection")
-    _require(isinstance(text.text_projection, Tensor), "its text projection is missing or has a bias")
+    if visual.proj is None:
+        raise NotNative("its image tower has no projection")
+    projection = text.text_projection
+    if not isinstance(projection, Tensor):
+        raise NotNative("its text projection is missing or has a bias")
     _require(text.attn_mask is not None, "its text tower is not causal")
-    end = CLIP_END if _pooling(text) == "argmax" else getattr(text, "text_eos_id", getattr(text, "eos_id", None))
-    _require(_pooling(text) in ("argmax", "eos"), f"its text tower pools by {_pooling(text)!r}")
+    pooling, end = pooling_of(text)
+    _require(pooling in ("argmax", "eos"), f"its text tower pools by {pooling!r}")
     _require(text.token_embedding.num_embeddings == CLIP_VOCABULARY, "its tokenizer is not CLIP's")
-    blocks = visual.transformer.resblocks
-    width = visual.conv1.out_channels
+    blocks, width = visual.transformer.resblocks, visual.conv1.out_channels
     config = {
         "projection_dim": visual.proj.shape[1],
-        "logit_scale_init_value": model.logit_scale.item(),
+        "logit_scale_init_value": cast(OpenClipModel, model).logit_scale.item(),
         "vision_config": {
-            **_tower(blocks, visual.ln_pre, visual.ln_post, heads=blocks[0].attn.num_heads, width=width),
-            "intermediate_size": blocks[0].mlp.c_fc.out_features,
+            **_tower(blocks, visual.ln_pre, visual.ln_post, heads=_heads(blocks), width=width),
+            "intermediate_size": _part(blocks, "0.mlp.c_fc", nn.Linear).out_features,
             "projection_dim": visual.proj.shape[1],
             **_patches(visual.image_size, visual.patch_size),
         },
         "text_config": {
-            **_text(text), "projection_dim": text.text_projection.shape[1], "bos_token_id": CLIP_START,
-            "eos_token_id": end, "pad_token_id": CLIP_END,
+            **_text(text), "projection_dim": projection.shape[1], "bos_token_id": CLIP_START,
+            "eos_token_id": CLIP_END if pooling == "argmax" else end, "pad_token_id": CLIP_END,
         },
     }  # fmt: skip
-    prefix = "" if text is model else "text."
+    prefix = "" if isinstance(model, CLIP) else "text."
     table = links("clip", vision_layers=len(blocks), text_layers=len(text.transformer.resblocks), text_prefix=prefix)
     return Native("clip", config, table)
 
 
-def _text(text: nn.Module) -> dict[str, Any]:
+def _text(text: TextParts) -> dict[str, Any]:
     blocks, embedding = text.transformer.resblocks, text.token_embedding
     _require(getattr(text, "cls_emb", None) is None, "its text tower has a class token")
     return {
-        **_tower(blocks, text.ln_final, heads=blocks[0].attn.num_heads, width=embedding.embedding_dim),
-        "intermediate_size": blocks[0].mlp.c_fc.out_features,
+        **_tower(blocks, text.ln_final, heads=_heads(blocks), width=embedding.embedding_dim),
+        "intermediate_size": _part(blocks, "0.mlp.c_fc", nn.Linear).out_features,
         "vocab_size": embedding.num_embeddings,
         "max_position_embeddings": text.positional_embedding.shape[0],
     }
 
 
-def _tower(*parts: nn.Module, heads: int, width: int) -> dict[str, Any]:
+def _heads(blocks: nn.ModuleList) -> int:
+    return _part(blocks, "0.attn", nn.MultiheadAttention).num_heads
+
+
+def _part(module: nn.Module, name: str, kind: type[M]) -> M:
+    part = module.get_submodule(name)
+    if not isinstance(part, kind):
+        raise NotNative(f"its {name} is a {type(part).__name__}, not a {kind.__name__}")
+    return part
+
+
+def _tower(blocks: nn.Sequential | nn.ModuleList, *others: nn.Module, heads: int, width: int) -> dict[str, Any]:
+    parts = (blocks, *others)
     epsilon = {module.eps for part in parts for module in part.modules() if isinstance(module, nn.LayerNorm)}
     activation = {name for part in parts for module in part.modules() if (name := _activation(module))}
     _require(len(epsilon) == 1, f"its layer norms have different epsilons: {sorted(epsilon)}")
-    _require(len(activation) == 1, f"its activations are no GELU known to transformers, or mixed: {activation or ''}")
+    _require(len(activation) == 1, f"its activations are not one GELU known to transformers: {activation or ''}")
     return {
         "hidden_size": width,
-        "num_hidden_layers": len(parts[0]),
+        "num_hidden_layers": len(blocks),
         "num_attention_heads": heads,
         "hidden_act": activation.pop(),
         "layer_norm_eps": epsilon.pop(),
@@ -142,10 +164,6 @@ def _activation(module: nn.Module) -> str | None:
 def _patches(image: tuple[int, int], patch: tuple[int, int]) -> dict[str, int]:
     _require(image[0] == image[1] and patch[0] == patch[1], "its images or patches are not square")
     return {"image_size": image[0], "patch_size": patch[0]}
-
-
-def _pooling(text: nn.Module) -> str:
-    return getattr(text, "text_pool_type", None) or text.pool_type
 
 
 def _require(condition: bool, otherwise: str) -> None:

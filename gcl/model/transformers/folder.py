@@ -12,9 +12,10 @@ from open_clip.model import set_model_preprocess_cfg
 from open_clip.tokenizer import HFTokenizer
 from torch import Tensor, nn
 
-from gcl.model.transformers.describe import describe
+from gcl.model.towers import image_size
+from gcl.model.transformers.describe import Native, describe
 from gcl.model.transformers.read import build, filled, to_open_clip
-from gcl.model.transformers.tensors import from_native, links
+from gcl.model.transformers.tensors import from_native
 from gcl.model.trusted import check_no_code, check_tokenizer, read_json
 from gcl.model.weights import fill, read_weights
 
@@ -34,7 +35,7 @@ _RESAMPLE = {2: "bilinear", 3: "bicubic"}
 def read_native(folder: Path) -> tuple[nn.Module, dict[str, Any], dict[str, Any], Any]:
     """-> model, model_cfg, preprocess_cfg, open_clip tokenizer. No code of the folder is run.
 
-    Raises ValueError for what is no SiglipModel, no CLIPModel and nothing of Marqo's, or does not fit together.
+    Raises ValueError for a folder that is not of a SiglipModel, a CLIPModel or Marqo's class, or does not fit together.
     """
     config = read_json(folder / "config.json")
     wrapped = config.get("open_clip_model_name")
@@ -56,13 +57,9 @@ def _converted(folder: Path, config: dict[str, Any], state: dict[str, Tensor]) -
     except Exception as error:  # a config from anywhere makes the builders raise nearly every kind of exception
         why = " ".join(str(error).split())
         raise ValueError(f"{folder} cannot be read as an open_clip model: {why or type(error).__name__}") from error
-    text = getattr(model, "text", model)
-    kind = config["model_type"]
-    table = links(
-        kind, vision_layers=_layers(model.visual), text_layers=len(text.transformer.resblocks),
-        text_prefix="" if text is model else "text.",
-    )  # fmt: skip
-    _same_activation(folder, config, model)
+    kind, native = config["model_type"], describe(model)
+    _same_activation(folder, config, native)
+    table = native.table
     known = {name for link in table for name in link.theirs}
     extra = sorted(name for name in set(state) - known if not name.endswith("position_ids"))
     if extra:
@@ -75,10 +72,10 @@ def _converted(folder: Path, config: dict[str, Any], state: dict[str, Tensor]) -
     return model, model_cfg
 
 
-def _same_activation(folder: Path, config: dict[str, Any], model: nn.Module) -> None:
+def _same_activation(folder: Path, config: dict[str, Any], native: Native) -> None:
     """timm builds some SigLIP towers with the exact GELU where Google's configs name the tanh approximation."""
     wanted = filled(config, "vision")["hidden_act"]
-    built = describe(model).config["vision_config"]["hidden_act"]
+    built = native.config["vision_config"]["hidden_act"]
     if wanted == built:
         return
     gelus = {"gelu", "gelu_pytorch_tanh", "gelu_new"}
@@ -103,10 +100,6 @@ def _wrapped(folder: Path, name: str, state: dict[str, Tensor]) -> tuple[nn.Modu
     return model, model_cfg
 
 
-def _layers(visual: nn.Module) -> int:
-    return len(visual.trunk.blocks if hasattr(visual, "trunk") else visual.transformer.resblocks)
-
-
 def _preprocess(folder: Path, model: nn.Module) -> dict[str, Any]:
     """open_clip's preprocess_cfg from preprocessor_config.json (or processor_config.json of newer versions)."""
     config: dict[str, Any] = {}
@@ -124,11 +117,12 @@ def _preprocess(folder: Path, model: nn.Module) -> dict[str, Any]:
         mode, cut = "shortest", crop or edge
         wanted = (cut["height"], cut["width"]) if isinstance(cut, dict) else (cut, cut)
         if not config.get("do_center_crop") or edge != min(wanted):
-            raise ValueError(f"{folder}: pictures of {edge} pixels cut to {wanted} are not one of open_clip's ways.")
+            raise ValueError(f"{folder}: images of {edge} pixels cut to {wanted} are not one of open_clip's ways.")
     if config.get("resample", 3) not in _RESAMPLE:
         raise ValueError(f"{folder}: resample={config['resample']}; bilinear (2) and bicubic (3) can be read.")
-    if tuple(wanted) != tuple(model.visual.image_size):
-        raise ValueError(f"{folder}: pictures come as {wanted}, and its model takes {tuple(model.visual.image_size)}.")
+    takes = image_size(model)
+    if tuple(wanted) != takes:
+        raise ValueError(f"{folder}: images come as {wanted}, and its model takes {takes}.")
     return {
         "size": tuple(wanted), "mode": "RGB", "mean": tuple(config["image_mean"]), "std": tuple(config["image_std"]),
         "interpolation": _RESAMPLE[config.get("resample", 3)], "resize_mode": mode, "fill_color": 0,

@@ -12,7 +12,7 @@ from transformers import CLIPTextConfig, CLIPVisionConfig, SiglipTextConfig, Sig
 from gcl.model.transformers.describe import CLIP_VOCABULARY
 
 # The architectures that SigLIP came in: width, layers, heads, MLP width, patch -> its name in timm, which ends in the
-# picture's size, and the sizes it has there.
+# image's size, and the sizes it has there.
 SIGLIP_TOWERS: dict[tuple[int, int, int, int, int], tuple[str, tuple[int, ...]]] = {
     (768, 12, 12, 3072, 32): ("vit_base_patch32_siglip", (256,)),
     (768, 12, 12, 3072, 16): ("vit_base_patch16_siglip", (224, 256, 384, 512)),
@@ -29,14 +29,12 @@ def siglip_tower(vision: Mapping[str, Any]) -> str:
     shape, size = tuple(vision[key] for key in keys), vision["image_size"]
     if shape not in SIGLIP_TOWERS:
         raise ValueError(
-            f"its image tower (width, layers, heads, MLP width, patch) = {shape} is none of SigLIP's: "
+            f"its image tower (width, layers, heads, MLP width, patch) = {shape} is not one of SigLIP's: "
             f"{', '.join(map(str, SIGLIP_TOWERS))}."
         )
     name, sizes = SIGLIP_TOWERS[shape]
     if size not in sizes:
-        raise ValueError(
-            f"{name} comes for pictures of {', '.join(map(str, sizes))} pixels in timm, and not of {size}."
-        )
+        raise ValueError(f"{name} comes for images of {', '.join(map(str, sizes))} pixels in timm, not of {size}.")
     return f"{name}_{size}"
 
 

@@ -1,7 +1,7 @@
 """Between open_clip's modules and the classes SiglipModel and CLIPModel of transformers: whose tensor is whose.
 
-One list of links serves both directions. A link says that some tensors of the one side, put under each other, are some
-tensors of the other; so a projection that one side keeps as q, k, v and the other as one matrix is one link.
+One list of links serves both directions. A link says that some tensors of one side, concatenated, are some tensors of
+the other; so a projection that one side keeps as q, k, v and the other as one matrix is one link.
 """
 
 from __future__ import annotations
@@ -52,7 +52,11 @@ def _even(link: Link) -> tuple[int, ...]:
     return (1,) * len(link.theirs)
 
 
-def _carry(state, moves, shapes) -> dict[str, Tensor]:
+def _carry(
+    state: Mapping[str, Tensor],
+    moves: list[tuple[tuple[str, ...], tuple[str, ...], tuple[int, ...], bool]],
+    shapes: Mapping[str, torch.Size],
+) -> dict[str, Tensor]:
     out: dict[str, Tensor] = {}
     for sources, targets, shares, turned in moves:
         missing = [name for name in sources if name not in state]
@@ -85,11 +89,11 @@ def _pair(ours: str, theirs: str) -> Iterator[Link]:
 
 def _block(ours: str, theirs: str, names: Mapping[str, str]) -> Iterator[Link]:
     """One layer; both kinds of our layers have two norms, attention and an MLP under names of their own."""
-    for part, native in (
+    for part, target in (
         ("norm1", "layer_norm1"), ("out", "self_attn.out_proj"), ("norm2", "layer_norm2"), ("fc1", "mlp.fc1"),
         ("fc2", "mlp.fc2"),
     ):  # fmt: skip
-        yield from _pair(f"{ours}.{names[part]}", f"{theirs}.{native}")
+        yield from _pair(f"{ours}.{names[part]}", f"{theirs}.{target}")
     for kind in ("weight", "bias"):
         native = tuple(f"{theirs}.self_attn.{letter}_proj.{kind}" for letter in "qkv")
         yield Link((f"{ours}.{names['qkv']}{kind}",), native)

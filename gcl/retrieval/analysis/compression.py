@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from itertools import product
 from typing import Any
 
-from gcl.retrieval.embedding.quantize import Form, parse_form
+from gcl.retrieval.embedding.quantize import VectorFormat, parse_format
 from gcl.retrieval.evaluate import TaskResult
 from gcl.retrieval.metrics.statistics import Comparison, compare
 from gcl.retrieval.report import interval_text
@@ -20,18 +20,18 @@ TITLE = "Smaller vectors: bytes per product, and the change against the full one
 class Compressed:
     """One form: bytes per document and, for each metric, the comparison with float32 vectors of full width."""
 
-    form: Form
+    form: VectorFormat
     bytes: int
     comparisons: dict[str, Comparison]
 
 
-def forms_of(words: Sequence[Any]) -> list[Form]:
+def forms_of(words: Sequence[Any]) -> list[VectorFormat]:
     """The forms that a config names, each once.
 
     >>> [str(form) for form in forms_of(["int8", 128, "int8"])]
     ['all x int8', '128 x float32']
     """
-    return list(dict.fromkeys(map(parse_form, words)))
+    return list(dict.fromkeys(map(parse_format, words)))
 
 
 def of_result(result: TaskResult, metrics: Sequence[str]) -> list[Compressed]:

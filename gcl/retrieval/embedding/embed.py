@@ -34,6 +34,9 @@ from gcl.model.fusion import fuse
 from gcl.schema import Field, SideName
 
 _FORMAT = "gcl-embedding-3"
+Weights = Mapping[str, float] | Sequence[float] | np.ndarray
+"""Weights of a side's fields, by name or in field order."""
+
 _FUSE_ROWS = 2048  # rows fused at once: bounds the memory of the intermediate
 
 
@@ -53,7 +56,7 @@ class FieldEmbeddings:
     def __len__(self) -> int:
         return len(self.embedding)
 
-    def fused(self, weights: Mapping[str, float] | Sequence[float] | None = None) -> np.ndarray:
+    def fused(self, weights: Weights | None = None) -> np.ndarray:
         """[M, D] unit vectors. weights: by field name or in field order; absent, the schema's.
 
         Raises ValueError for a record without a field of positive weight, and for weights of unknown fields.
@@ -84,7 +87,7 @@ class FieldEmbeddings:
         return blank(shape, folder=self.scratch, in_memory=self.in_memory)
 
 
-def field_weights(side: Mapping[str, Field], weights: Mapping[str, float] | Sequence[float] | None) -> np.ndarray:
+def field_weights(side: Mapping[str, Field], weights: Weights | None) -> np.ndarray:
     """[F] in field order; a mapping leaves out the fields it does not name (weight 0)."""
     if weights is None:
         return np.array([spec.weight for spec in side.values()], dtype=np.float32)
@@ -129,7 +132,7 @@ DEFAULTS = EmbedOptions()
 
 @runtime_checkable
 class EmbedsRecords(Protocol):
-    """What brings embeddings instead of computing them (`precomputed.GivenEmbeddings`)."""
+    """What brings embeddings instead of computing them (`precomputed.PrecomputedEmbeddings`)."""
 
     def embed_records(self, records: Records, side: SideName) -> FieldEmbeddings: ...
 

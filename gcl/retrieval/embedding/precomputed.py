@@ -1,4 +1,8 @@
-"""Embeddings that somebody else's model made, behind the interface of a model: they are measured on the same path."""
+"""Somebody else's embeddings and results, measured on the same path as a model.
+
+`PrecomputedEmbeddings` takes the place of an encoder: vectors by id from Parquet files. `RunFiles` takes the place of
+encoder and search: documents ranked by query from TREC run files.
+"""
 
 from __future__ import annotations
 
@@ -6,34 +10,32 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Union
 
 import numpy as np
 
-from gcl.data.importers.vectors import Vectors, read_vectors
+from gcl.data.importers.vectors import read_vectors
 from gcl.data.store.records import Records
-from gcl.files.digest import add_file
-from gcl.retrieval.embedding.embed import FieldEmbeddings
-from gcl.schema import Field, Modality, SideName
+from gcl.files.digest import add_file, file_sha256
+from gcl.model.dual_encoder import DualEncoder
+from gcl.retrieval.embedding.embed import FieldEmbeddings, Weights
+from gcl.retrieval.search.ties import with_ties
+from gcl.retrieval.tasks.task import RetrievalTask, Run
+from gcl.retrieval.tasks.trec import read_run
+from gcl.schema import SIDES, Field, Modality, SideName
 
-if TYPE_CHECKING:
-    from gcl.model.dual_encoder import DualEncoder
-    from gcl.retrieval.embedding.run_files import GivenRuns
-
-Embedder = Union["DualEncoder", "GivenEmbeddings", "GivenRuns"]  # what is measured; the last brings its results
 _FIELD = {"embedding": Field(Modality.text)}
 _UNIT = 1e-3  # how far from 1 a length may be and still count as normalised
 
 
 @dataclass(frozen=True)
 class WholeEmbeddings(FieldEmbeddings):
-    """One vector a record, made of all its fields: field weights do not apply."""
+    """One vector per record, made of all its fields: field weights do not apply."""
 
-    def fused(self, weights=None) -> np.ndarray:
+    def fused(self, weights: Weights | None = None) -> np.ndarray:
         return super().fused(None)
 
 
-class GivenEmbeddings:
+class PrecomputedEmbeddings:
     """Vectors by id. `files`: Parquet with id and vector in every row, of documents and of queries, in one file or two.
 
     A query is found by its id, or by its text (as an id, or in a column `text`). Rows with a `side` belong to that side
@@ -46,7 +48,7 @@ class GivenEmbeddings:
         lengths = np.linalg.norm(self.vectors.vector, axis=1)
         self.normalised = bool((np.abs(lengths - 1) < _UNIT).all())
         self._unit = self.vectors.vector / lengths[:, None]
-        self._row_of = {side: self._index(side) for side in ("query", "document")}
+        self._row_of = {side: self._index(side) for side in SIDES}
 
     @property
     def width(self) -> int:
@@ -54,25 +56,25 @@ class GivenEmbeddings:
 
     @property
     def notes(self) -> list[str]:
-        """What a reader of the figures has to know."""
+        """What a reader of the metrics has to know."""
         if self.normalised:
             return []
         return [f"{self.files[0].name}: its vectors are not of length 1; they were normalised, so scores are cosines."]
 
     def digest(self) -> str:
         """SHA-256 of the files."""
-        whole = hashlib.sha256()
-        for file in self.files:
-            with open(file, "rb") as source:
-                add_file(whole, source)
-        return whole.hexdigest()
+        digest = hashlib.sha256()
+        for path in self.files:
+            with open(path, "rb") as file:
+                add_file(digest, file)
+        return digest.hexdigest()
 
     def embed_records(self, records: Records, side: SideName) -> FieldEmbeddings:
         """Raises ValueError, with counts and the first ids, for records that have no vector."""
         row_of = self._row_of[side]
         rows = [row_of.get(str(name), -1) for name in records.ids]
         if side == "query":
-            texts = _texts(records)
+            texts = texts_of(records)
             rows = [row_of.get(text, -1) if row < 0 else row for row, text in zip(rows, texts, strict=True)]
         missing = [place for place, row in enumerate(rows) if row < 0]
         if missing:
@@ -86,15 +88,15 @@ class GivenEmbeddings:
         return WholeEmbeddings(taken, np.ones((len(rows), 1), dtype=bool), _FIELD)
 
     def _index(self, side: SideName) -> dict[str, int]:
-        vectors: Vectors = self.vectors
-        found: dict[str, int] = {}
+        vectors = self.vectors
+        row_of: dict[str, int] = {}
         for row, name in enumerate(vectors.ids):
             given = vectors.sides[row] if vectors.sides is not None else None
             if given is not None and given not in ("query", "document"):
                 raise ValueError(f"embeddings: the side of {name!r} is {given!r}; it is query, document or empty.")
             if given not in (None, side):
                 continue
-            if found.setdefault(name, row) != row and not (vectors.vector[found[name]] == vectors.vector[row]).all():
+            if row_of.setdefault(name, row) != row and not (vectors.vector[row_of[name]] == vectors.vector[row]).all():
                 raise ValueError(
                     f"embeddings:{'+'.join(map(str, self.files))} has two vectors for {name!r}: make ids unique, or "
                     "add a column `side` (query or document) where a query and a document share an id."
@@ -102,17 +104,85 @@ class GivenEmbeddings:
         if side == "query" and vectors.texts is not None:
             for row, text in enumerate(vectors.texts):
                 if text is not None and (vectors.sides is None or vectors.sides[row] in (None, "query")):
-                    found.setdefault(text, row)
-        return found
+                    row_of.setdefault(text, row)
+        return row_of
 
 
-def _texts(records: Records) -> list[str]:
-    """Each query's text fields, joined by a space."""
+class RunFiles:
+    """TREC run files by task. pattern: a path with "{task}" in the place of a task's name, or one file for all."""
+
+    def __init__(self, pattern: str) -> None:
+        self.pattern = pattern
+        self.notes: list[str] = []
+        self._read: dict[str, Run] = {}
+        if "{task}" not in pattern:
+            self._file("")
+
+    def digest(self) -> dict[str, str]:
+        """{file: SHA-256} of the files that were read."""
+        return {path: file_sha256(path) for path in self._read}
+
+    def results(self, task: RetrievalTask, name: str, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """score[Q, k] float32 and row[Q, k] (-1: nothing), the best first, equal scores by document id ascending.
+
+        Raises ValueError, with counts, for documents that the task's corpus does not have, and for a run that answers
+        none of its queries. Queries without results are noted: they score 0.
+        """
+        run = self._file(name)
+        position = {str(document): row for row, document in enumerate(task.corpus.ids)}
+        score = np.full((len(task.queries), k), -np.inf, dtype=np.float32)
+        row = np.full((len(task.queries), k), -1, dtype=np.int64)
+        unknown, empty = [], 0
+        for place, query in enumerate(task.queries.ids):
+            ranked = sorted(run.get(str(query), []), key=lambda item: -item[1])
+            unknown += [document for document, _ in ranked if document not in position]
+            empty += not ranked
+            if unknown or not ranked:
+                continue
+            scores = np.array([value for _, value in ranked], dtype=np.float32)
+            rows = np.array([position[document] for document, _ in ranked], dtype=np.int64)
+            if len(set(rows.tolist())) < len(rows):
+                raise ValueError(f"{self._path(name)}: query {query!r} has a document twice.")
+            ordered = with_ties(scores[None], rows[None], task.id_ranks)
+            most = min(k, len(ranked))
+            score[place, :most], row[place, :most] = ordered[0][0, :most], ordered[1][0, :most]
+        if unknown:
+            raise ValueError(
+                f"{self._path(name)}: {len(unknown):,} results are documents outside the corpus of {name!r}, for "
+                f"example {unknown[0]!r}: a run has to search the documents of the task and no others."
+            )
+        if empty == len(task.queries):
+            raise ValueError(
+                f"{self._path(name)} answers none of the {empty:,} queries of {name!r}; are these its ids?"
+            )
+        if empty:
+            of = f"{empty:,} of {len(task.queries):,}"
+            self.notes.append(f"{self._path(name)}: no results for {of} queries of {name}; they score 0.")
+        return score, row
+
+    def _path(self, name: str) -> str:
+        return self.pattern.replace("{task}", name)
+
+    def _file(self, name: str) -> Run:
+        path = self._path(name)
+        if path not in self._read:
+            if not Path(path).is_file():
+                raise FileNotFoundError(f"trec:{self.pattern}: there is no file {path}.")
+            self._read[path] = read_run(path)
+        return self._read[path]
+
+
+Embedder = DualEncoder | PrecomputedEmbeddings | RunFiles
+"""What can be measured; the last brings its results."""
+
+
+def texts_of(records: Records) -> list[str]:
+    """Each record's text fields, joined by a space."""
     rows = np.arange(len(records))
     names = [name for name, field in records.side.items() if field.modality is Modality.text]
     columns = [records.column(name, rows) for name in names]
-    return [" ".join(text for text in texts if text) for texts in zip(*columns, strict=True)] or [""] * len(rows)
+    return [" ".join(str(text) for text in texts if text) for texts in zip(*columns, strict=True)] or [""] * len(rows)
 
 
 def _name(records: Records, place: int, side: SideName) -> str:
-    return (_texts(records)[place] if side == "query" else None) or str(records.ids[place])
+    return (texts_of(records)[place] if side == "query" else None) or str(records.ids[place])

@@ -1,4 +1,4 @@
-"""Forms in which vectors are stored: the first numbers of each, as float32, int8 or binary."""
+"""How vectors are stored to be smaller: only the first numbers of each, as float32, int8 or one bit."""
 
 from __future__ import annotations
 
@@ -9,61 +9,72 @@ from typing import Any
 import numpy as np
 
 from gcl.files.arrays import blank
+from gcl.options import Choice
 
-KINDS = ("float32", "int8", "binary", "binary both")
 _ROWS = 4096
 _WORD = re.compile(r"(?:(\d+)|all)?(?: *x)? *(float32|int8|binary both|binary)?")
 
 
-@dataclass(frozen=True)
-class Form:
-    """How vectors are stored: the first `width` numbers of each (None: all), as float32, int8 or binary.
+class Quantization(Choice):
+    """The type of a vector's numbers."""
 
-    >>> Form(256, "int8").bytes(768), Form(None, "binary").bytes(768), str(Form(256, "int8"))
+    float32 = "float32"
+    int8 = "int8"  # one scale for all vectors
+    binary = "binary"  # the sign, of the documents only
+    binary_both = "binary both"  # the sign, of queries as well
+
+
+@dataclass(frozen=True)
+class VectorFormat:
+    """How vectors are stored: the first `width` numbers of each (None: all), of this type.
+
+    >>> VectorFormat(256, "int8").bytes(768), VectorFormat(None, "binary").bytes(768), str(VectorFormat(256, "int8"))
     (256, 96, '256 x int8')
     """
 
     width: int | None = None
-    kind: str = "float32"
+    kind: Quantization = Quantization.float32
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "kind", Quantization(self.kind))
 
     def bytes(self, width: int) -> int:
         """Of one vector of a model with embeddings of this width."""
         kept = min(self.width or width, width)
-        return {"float32": 4 * kept, "int8": kept, "binary": -(-kept // 8), "binary both": -(-kept // 8)}[self.kind]
+        bits = {Quantization.float32: 32, Quantization.int8: 8}.get(self.kind, 1)
+        return -(-kept * bits // 8)
 
     def __str__(self) -> str:
         return f"{self.width or 'all'} x {self.kind}"
 
 
-def parse_form(word: Any) -> Form:
-    """A form as one writes it: a width, a kind, or both.
+def parse_format(word: Any) -> VectorFormat:
+    """A format as one writes it: a width, a type, or both.
 
-    >>> [str(parse_form(word)) for word in (256, "int8", "128 binary", "all x binary both")]
+    >>> [str(parse_format(word)) for word in (256, "int8", "128 binary", "all x binary both")]
     ['256 x float32', 'all x int8', '128 x binary', 'all x binary both']
-    >>> parse_form("int4")
+    >>> parse_format("int4")
     Traceback (most recent call last):
     ...
-    ValueError: 'int4' is no form of vectors: a width (256), a kind (int8, binary, binary both), or both ('256 int8').
+    ValueError: 'int4' is not a format of vectors: a width (256), int8, binary, binary both, or both ('256 int8').
     """
     match = _WORD.fullmatch(str(word).strip())
     if match is None or not any(match.groups()) or match[1] == "0":
         raise ValueError(
-            f"{word!r} is no form of vectors: a width (256), a kind (int8, binary, binary both), or both ('256 int8')."
+            f"{word!r} is not a format of vectors: a width (256), int8, binary, binary both, or both ('256 int8')."
         )
-    return Form(None if match[1] is None else int(match[1]), match[2] or "float32")
+    return VectorFormat(None if match[1] is None else int(match[1]), Quantization(match[2] or "float32"))
 
 
-def compress(query: np.ndarray, corpus: np.ndarray, form: Form) -> tuple[np.ndarray, np.ndarray]:
-    """query[Q, D] and corpus[M, D] as float32 vectors whose dot products are the scores of this form.
+def compress(query: np.ndarray, corpus: np.ndarray, form: VectorFormat) -> tuple[np.ndarray, np.ndarray]:
+    """query[Q, D] and corpus[M, D] as float32 vectors whose dot products are the scores in this format.
 
     Truncated vectors are made unit vectors again. int8: one scale for all numbers, the largest magnitude becoming 127,
-    as vector databases do without calibration. A query need not fit into memory and stays float32, but for "binary
-    both". What a large corpus becomes is mapped from a file, block by block.
+    as vector databases do without calibration. Queries stay float32 except for "binary both": they need not be stored.
+    What a large corpus becomes is mapped from a file, block by block.
 
     Raises ValueError for a width that the vectors do not have.
     """
-    if form.kind not in KINDS:
-        raise ValueError(f"Vectors are stored as {', '.join(KINDS)}; not {form.kind!r}.")
     if form.width is not None and form.width > corpus.shape[1]:
         raise ValueError(f"Vectors of {form.width} numbers are asked for, but the model's have {corpus.shape[1]}.")
     query = unit(query[:, : form.width])
@@ -72,11 +83,11 @@ def compress(query: np.ndarray, corpus: np.ndarray, form: Form) -> tuple[np.ndar
     for start in range(0, len(corpus), _ROWS):
         part = unit(corpus[start : start + _ROWS, : form.width])
         largest = max(largest, float(np.abs(part).max(initial=0)))
-        small[start : start + _ROWS] = part if form.kind in ("float32", "int8") else _signs(part)
-    if form.kind == "int8":
+        small[start : start + _ROWS] = part if form.kind in (Quantization.float32, Quantization.int8) else _signs(part)
+    if form.kind is Quantization.int8:
         for start in range(0, len(corpus), _ROWS):
             small[start : start + _ROWS] = np.rint(small[start : start + _ROWS] * np.float32(127 / largest))
-    return (_signs(query) if form.kind == "binary both" else query), small
+    return (_signs(query) if form.kind is Quantization.binary_both else query), small
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:

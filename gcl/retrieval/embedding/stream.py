@@ -1,7 +1,7 @@
-"""Embeddings of pictures that are read once, in order: for corpora too large to be written down a second time.
+"""Embeddings of images that are read once, in order: for corpora too large to be stored a second time.
 
-Every row group of the files is read by one worker, decoded and embedded in batches; only the vectors stay, in memory or
-in a mapped file. What cannot be read is named, and never found.
+Each row group of the files is read by one worker, decoded and embedded in batches; only the vectors stay, in memory or
+in a mapped file. Images that cannot be read are counted, and no search returns them.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _MOST_UNREADABLE = 1000
 
 @dataclass(frozen=True)
 class Streamed:
-    """vector[M, D] float32 unit vectors; unreadable: rows whose picture cannot be read (their vectors are 0)."""
+    """vector[M, D] float32 unit vectors; unreadable: rows whose image cannot be read (their vectors are 0)."""
 
     vector: np.ndarray
     unreadable: np.ndarray
@@ -45,7 +45,7 @@ class Streamed:
         return np.take_along_axis(score, order, 1), np.take_along_axis(row, order, 1)
 
 
-class _Pictures(IterableDataset):
+class _Images(IterableDataset):
     """(rows [n], SideBatch of the readable ones, unreadable rows) of the row groups that fall to this worker."""
 
     def __init__(self, source: PublishedSet, encoder: DualEncoder, column: str, batch_size: int) -> None:
@@ -57,30 +57,27 @@ class _Pictures(IterableDataset):
         worker = get_worker_info()
         first, step = (0, 1) if worker is None else (worker.id, worker.num_workers)
         for group in self.source.groups[first::step]:
-            pictures = self.source.pictures(group, self.column)
-            while some := list(islice(pictures, self.batch_size)):
-                yield self._batch(some)
+            images = self.source.pictures(group, self.column)
+            while rows := list(islice(images, self.batch_size)):
+                yield self._batch(rows)
 
-    def _batch(self, some: list[tuple[int, bytes | None]]) -> tuple[list[int], SideBatch | None, list[int]]:
+    def _batch(self, encoded: list[tuple[int, bytes | None]]) -> tuple[list[int], SideBatch | None, list[int]]:
         rows, images, unreadable = [], [], []
-        for row, data in some:
+        for row, data in encoded:
             try:
                 if data is None:
-                    raise ValueError("no picture")
+                    raise ValueError("no image")
                 images.append(self.preprocess.image(data))
                 rows.append(row)
             except (ValueError, OSError, RuntimeError):
                 unreadable.append(row)
         if not rows:
             return rows, None, unreadable
-        return (
-            rows,
-            SideBatch({self.field: torch.stack(images)}, torch.ones(len(rows), 1, dtype=torch.bool)),
-            unreadable,
-        )
+        batch = SideBatch({self.field: torch.stack(images)}, torch.ones(len(rows), 1, dtype=torch.bool))
+        return rows, batch, unreadable
 
 
-def embed_pictures(
+def embed_images(
     encoder: DualEncoder,
     source: PublishedSet,
     column: str,
@@ -91,15 +88,15 @@ def embed_pictures(
     progress: bool = False,
     most: int | None = None,
 ) -> Streamed:
-    """Embeds a set's pictures on the device the encoder is on. most: only so many batches, to see how long they take.
+    """Embeds a set's images on the device the encoder is on. most: at most this many batches, to time them.
 
-    encoder: its document side is one image field. Raises ValueError for more than 1,000 unreadable pictures.
+    encoder: its document side is one image field. Raises ValueError for more than 1,000 unreadable images.
     """
     device = next(encoder.parameters()).device
     vector = blank((source.rows, int(encoder.width)), folder=scratch)
     weight, unreadable = torch.ones(1), []
     batches = DataLoader(
-        _Pictures(source, encoder, column, batch_size), batch_size=None, collate_fn=unchanged,
+        _Images(source, encoder, column, batch_size), batch_size=None, collate_fn=unchanged,
         num_workers=min(workers, len(source.groups)), generator=torch.Generator(),
     )  # fmt: skip
     with evaluating(encoder, device), torch.inference_mode():
@@ -109,8 +106,8 @@ def embed_pictures(
             unreadable += bad
             if len(unreadable) > _MOST_UNREADABLE:
                 raise ValueError(
-                    f"More than {_MOST_UNREADABLE:,} pictures cannot be read, the last is row {unreadable[-1]} of "
-                    f"{source.files[0]} …: is {column!r} the column of the pictures, and are the files whole?"
+                    f"More than {_MOST_UNREADABLE:,} images cannot be read, the last is row {unreadable[-1]} of "
+                    f"{source.files[0]} …: is {column!r} the column of the images, and are the files whole?"
                 )
             if batch is not None:
                 fields = encoder.embed_fields(to_device(batch, device), "document").float().cpu()
