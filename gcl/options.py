@@ -13,6 +13,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import inspect
+import re
 import textwrap
 import types
 import typing
@@ -36,17 +37,21 @@ class Choice(str, Enum):
     >>> Resize("crop")
     Traceback (most recent call last):
     ...
-    ValueError: 'crop' is not one of squash, longest.
+    ValueError: resize is one of squash, longest; given 'crop'.
     """
 
     @classmethod
     def _missing_(cls, value: object) -> Choice:
-        raise ValueError(f"{value!r} is not one of {', '.join(member.value for member in cls)}.")
+        name = re.sub("(?<=[a-z])(?=[A-Z])", " ", cls.__name__).lower()
+        raise ValueError(f"{name} is one of {', '.join(member.value for member in cls)}; given {value!r}.")
 
     def __str__(self) -> str:
         return self.value
 
-    __format__, __hash__ = str.__format__, str.__hash__
+    def __format__(self, spec: str) -> str:
+        return format(self.value, spec)
+
+    __hash__ = str.__hash__
 
 
 class Kind(Enum):

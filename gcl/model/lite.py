@@ -6,25 +6,19 @@ on a CPU. Before any training, text finds text exactly as MiniLM does (its proje
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
 from open_clip.model import CustomTextCLIP, set_model_preprocess_cfg
+from open_clip.transform import PreprocessCfg
 from safetensors.torch import load_file
 from torch import nn
 
 NAME = "gcl-lite"
-PREPROCESS = {
-    "size": 224,
-    "mode": "RGB",
-    "mean": (0.5, 0.5, 0.5),
-    "std": (0.5, 0.5, 0.5),
-    "interpolation": "bicubic",
-    "resize_mode": "squash",
-    "fill_color": 0,
-}
+PREPROCESS = asdict(PreprocessCfg(size=224, mean=(0.5,) * 3, std=(0.5,) * 3, resize_mode="squash"))
 
 
 def build(model_cfg: dict[str, Any]) -> nn.Module:

@@ -70,14 +70,7 @@ class Preprocess:
     def __post_init__(self) -> None:
         if not 0 < self.crop <= 1:
             raise ValueError(f"crop is a share of an image's area, above 0 and at most 1; given {self.crop}.")
-        try:
-            self.resize = Resize(self.resize)
-        except ValueError as error:
-            raise ValueError(f"resize: {error}") from None
-        try:
-            self.decode = Decode(self.decode)
-        except ValueError as error:
-            raise ValueError(f"decode: {error}") from None
+        self.resize, self.decode = Resize(self.resize), Decode(self.decode)  # plain strings will do
 
     def text(self, texts: list[str]) -> Tensor:
         """texts, n of them -> token ids int64 [n, L], L the model's context length."""

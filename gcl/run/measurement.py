@@ -19,7 +19,7 @@ from gcl.files.lock import locked
 from gcl.model.dual_encoder import DualEncoder
 from gcl.model.features import cached_features
 from gcl.retrieval.analysis.weight_sweep import Embedded
-from gcl.retrieval.embedding.embed import EmbedOptions
+from gcl.retrieval.embedding.embed import EmbedOptions, EmbedsRecords
 from gcl.retrieval.embedding.precomputed import Embedder, RunFiles
 from gcl.retrieval.embedding.quantize import VectorFormat
 from gcl.retrieval.evaluate import TaskResult, embed_shared, evaluate, result_of
@@ -95,7 +95,7 @@ class Measurement:
             results[name] = result_of(task, score, row, metrics, ties=self.rules.ties, audited=audited)
         return results
 
-    def embedded(self, encoder: Embedder, part: str) -> list[Embedded]:
+    def embedded(self, encoder: DualEncoder | EmbedsRecords, part: str) -> list[Embedded]:
         """The tasks of one part with both sides embedded field by field, to be measured with any field weights."""
         tasks, options = self.opened(part), self._embedding()
         query = embed_shared(encoder, [task.queries for task in tasks], "query", options)

@@ -164,7 +164,7 @@ def test_compression_costs_what_it_should():
     assert by_model == {"base": {"t": rows}}
     assert len(compress.compression_table(by_model).text().splitlines()) == 3 + 5 * 2
     assert len(compress.compression_table(by_model, all_metrics=False).text().splitlines()) == 3 + 5
-    with pytest.raises(ValueError, match="'int4' is not one of float32, int8"):
+    with pytest.raises(ValueError, match="quantization is one of float32, int8, binary, binary both; given 'int4'"):
         quantized(query, corpus, VectorFormat(None, "int4"))
 
 
