@@ -62,7 +62,7 @@ def load_model(name: str, *, schema: Schema, options: LoadOptions = DEFAULTS) ->
 
 def _open_clip(name: str, pretrained: str | None, image_size: int | None) -> tuple[nn.Module, Origin]:
     if pretrained and ":" in name:
-        raise ValueError(f"model.pretrained={pretrained!r}: {name} brings its own weights, leave it out.")
+        raise ValueError(f"model.pretrained={pretrained!r}: {name} brings its own weights; leave model.pretrained out.")
     if name.startswith(LOCAL_DIR_PREFIX):
         folder = Path(name.removeprefix(LOCAL_DIR_PREFIX))
         check_links(folder)
@@ -100,7 +100,7 @@ def _open_clip(name: str, pretrained: str | None, image_size: int | None) -> tup
 def _native(name: str, folder: Path, image_size: int | None) -> tuple[nn.Module, Origin]:
     if image_size:
         raise ValueError(
-            f"model.image_size={image_size}: a folder of transformers is read at its own size; export it to "
+            f"model.image_size={image_size}: a folder of transformers is read at its own size: export it to "
             "open_clip first, or leave image_size out."
         )
     model, model_cfg, preprocess_cfg, tokenizer = read_native(folder)
@@ -219,7 +219,7 @@ def _in_a_sentence(name: str, pretrained: str | None) -> Iterator[None]:
     except pickle.UnpicklingError as error:
         raise ValueError(
             f"{pretrained or name}: its checkpoint is a pickle with more than tensors in it, which can run code and is "
-            "not read; bring safetensors."
+            "not read: use safetensors."
         ) from error
     except (RuntimeError, TypeError, KeyError, AssertionError, SafetensorError) as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
@@ -239,7 +239,7 @@ def _reaching(name: str, repository: str | None, file: str) -> Iterator[None]:
         why = "HF_HUB_OFFLINE is set" if offline else str(error).strip().splitlines()[0]
         raise ValueError(
             f"{name} needs {file} of the repository {repository} on huggingface.co, which cannot be fetched ({why}): "
-            f"bring the model's folder here and give model.name={scheme}/path/to/folder."
+            f"copy the model's folder to this machine and set model.name={scheme}/path/to/folder."
         ) from error
 
 

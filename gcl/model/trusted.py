@@ -38,7 +38,7 @@ def check_links(folder: Path) -> None:
     for path in folder.iterdir():
         target = path.resolve()
         if path.is_symlink() and root not in target.parents and target.parent.name != "blobs":
-            raise ValueError(f"{path} is a link to {target}, outside of the folder: nothing is read through it.")
+            raise ValueError(f"{path} is a link to {target}, outside of the folder, which is not followed.")
 
 
 def check_model_cfg(source: str, model_cfg: Any) -> dict[str, Any]:
@@ -52,7 +52,7 @@ def check_model_cfg(source: str, model_cfg: Any) -> dict[str, Any]:
     if unknown := sorted(set(settings) - _TOKENIZER_SETTINGS):
         raise ValueError(
             f"{source}: tokenizer_kwargs of its open_clip_config.json sets {unknown[0]!r}, which can make a tokenizer "
-            f"run code or read other files; only {', '.join(sorted(_TOKENIZER_SETTINGS))} are taken."
+            f"run code or read other files; only {', '.join(sorted(_TOKENIZER_SETTINGS))} are allowed."
         )
     name = vision_cfg.get("timm_model_name")
     if name is not None and not (isinstance(name, str) and timm.is_model(name)):
@@ -68,7 +68,7 @@ def check_repository(source: str, name: str) -> None:
     parts = name.split("/")
     if len(parts) > 2 or any(part in ("", ".", "..", "~") or part.startswith(".") for part in parts):
         raise ValueError(
-            f"{source} wants files from {name!r}, outside of the folder: put config.json of its text tower into it."
+            f"{source} wants files from {name!r}, outside of the folder: put the config.json of its text tower there."
         )
 
 
@@ -80,9 +80,9 @@ def check_tokenizer(folder: Path) -> None:
     config = read_json(path)
     code = config.get("auto_map")
     if isinstance(code, list | tuple | str) or (isinstance(code, dict) and "AutoTokenizer" in code):
-        raise ValueError(f"{path} names code of its own for the tokenizer (auto_map), and none is run.")
+        raise ValueError(f"{path} names code of its own for the tokenizer (auto_map), which is never run.")
     if config.get("trust_remote_code"):
-        raise ValueError(f"{path} sets trust_remote_code, and no code of a folder is run.")
+        raise ValueError(f"{path} sets trust_remote_code, but code of a folder is never run.")
     for key in _FILE_KEYS:
         given = config.get(key)
         for value in given if isinstance(given, list) else [given]:
@@ -94,7 +94,9 @@ def check_no_code(path: Path, config: Mapping[str, Any]) -> None:
     """Raises ValueError if a model's config.json names code of its own."""
     for key in ("auto_map", "trust_remote_code", "custom_pipelines"):
         if config.get(key):
-            raise ValueError(f"{path} names code of its own ({key}), and none is run: bring an open_clip folder of it.")
+            raise ValueError(
+                f"{path} names code of its own ({key}), which is never run: use an open_clip folder of it."
+            )
     for part in ("text_config", "vision_config"):
         if isinstance(config.get(part), dict):
             check_no_code(path, config[part])
