@@ -32,6 +32,7 @@ class WholeEmbeddings(FieldEmbeddings):
     """One vector per record, made of all its fields: field weights do not apply."""
 
     def fused(self, weights: Weights | None = None) -> np.ndarray:
+        del weights
         return super().fused(None)
 
 
