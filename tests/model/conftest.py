@@ -63,9 +63,9 @@ def bert_folder(tmp_path_factory):
 @pytest.fixture(scope="session")
 def folders(tmp_path_factory, bert_folder):
     """open_clip folders of small models with random weights, as anybody could have published them."""
-    found = {}
+    written = {}
     for kind, config in CONFIGS.items():
-        folder = found[kind] = tmp_path_factory.mktemp(kind)
+        folder = written[kind] = tmp_path_factory.mktemp(kind)
         model_cfg = json.loads(json.dumps(config))
         built = json.loads(json.dumps(config))
         custom = built.pop("custom_text", False) or kind == "bert"
@@ -88,7 +88,7 @@ def folders(tmp_path_factory, bert_folder):
         (folder / "open_clip_config.json").write_text(
             json.dumps({"model_cfg": model_cfg, "preprocess_cfg": preprocess_cfg})
         )
-    return found
+    return written
 
 
 @pytest.fixture(scope="session", params=list(CONFIGS))

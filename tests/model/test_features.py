@@ -19,7 +19,7 @@ from gcl.run.measurement import frozen_features
 from gcl.schema import Field, Modality, Schema
 
 
-def picture(seed):
+def png(seed):
     pixels = np.random.default_rng(seed).integers(0, 256, (40, 30, 3), dtype=np.uint8)
     target = io.BytesIO()
     Image.fromarray(pixels).save(target, "PNG")
@@ -32,7 +32,7 @@ def records(tmp_path, schema):
     seeds = [1, 2, 1, None, 3, 4, 5, 2, None, 6]
     with ShardWriter(tmp_path / "store", "documents", side=schema.document) as writer:
         for row, (text, seed) in enumerate(zip(texts, seeds, strict=True)):
-            writer.write(f"p{row}", {"image": seed and picture(seed), "title": text, "brand": "cotton"})
+            writer.write(f"p{row}", {"image": seed and png(seed), "title": text, "brand": "cotton"})
     return RecordStore(tmp_path / "store", "documents", schema.document)
 
 

@@ -48,7 +48,7 @@ def test_one_field_present_is_that_field():
     torch.testing.assert_close(out, embedding[present])
 
 
-def test_what_stands_in_an_absent_field_is_never_looked_at():
+def test_values_of_an_absent_field_are_never_looked_at():
     embedding = unit(2, 2, 4)
     present = torch.tensor([[True, False], [True, True]])
     expected = fuse(embedding, torch.ones(2), present)

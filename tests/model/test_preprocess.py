@@ -19,9 +19,9 @@ def photo(height, width, seed=0):
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[0:height, 0:width]
     waves = [127 + 60 * np.sin(x / rng.uniform(3, 40) + c) * np.cos(y / rng.uniform(3, 40)) for c in range(3)]
-    picture = np.stack(waves, axis=-1) + rng.normal(0, 8, (height, width, 3))
-    picture[height // 3 : height // 2, width // 4 : width // 2] = rng.integers(60, 196, 3)
-    return picture.clip(0, 255).astype(np.uint8)
+    image = np.stack(waves, axis=-1) + rng.normal(0, 8, (height, width, 3))
+    image[height // 3 : height // 2, width // 4 : width // 2] = rng.integers(60, 196, 3)
+    return image.clip(0, 255).astype(np.uint8)
 
 
 def encoded(image, kind, **options):

@@ -34,16 +34,16 @@ def same(left, right) -> bool:
 
 def test_is_what_the_encoder_says(encoder):
     records = documents(11)
-    found = embed(encoder, records, "document", EmbedOptions(batch_size=4))
-    assert found.embedding.shape == (11, 2, encoder.width) and found.embedding.dtype == np.float32
+    embedded = embed(encoder, records, "document", EmbedOptions(batch_size=4))
+    assert embedded.embedding.shape == (11, 2, encoder.width) and embedded.embedding.dtype == np.float32
     batch = SideReader(records, SCHEMA.document, encoder.preprocess)(np.arange(11))
     encoder.eval()
     with torch.no_grad():
         fields, fused = encoder.embed_fields(batch, "document"), encoder(batch, "document")
-    assert torch.allclose(torch.from_numpy(found.embedding), fields, atol=1e-5)
-    assert torch.allclose(torch.from_numpy(found.fused()), fused, atol=1e-5)
-    assert (found.present == batch.present.numpy()).all()
-    assert (found.embedding[~found.present] == 0).all()
+    assert torch.allclose(torch.from_numpy(embedded.embedding), fields, atol=1e-5)
+    assert torch.allclose(torch.from_numpy(embedded.fused()), fused, atol=1e-5)
+    assert (embedded.present == batch.present.numpy()).all()
+    assert (embedded.embedding[~embedded.present] == 0).all()
 
 
 def test_leaves_modes_and_randomness_alone(encoder):
@@ -58,7 +58,7 @@ def test_leaves_modes_and_randomness_alone(encoder):
     assert {name: module.training for name, module in encoder.named_modules()} == before
     assert not torch.is_inference_mode_enabled()
 
-    broken = ListRecords(["d"], [{"image": b"no picture"}], SCHEMA.document)
+    broken = ListRecords(["d"], [{"image": b"no image"}], SCHEMA.document)
     with pytest.raises(ValueError, match="id 'd'"):
         embed(encoder, broken, "document")
     assert {name: module.training for name, module in encoder.named_modules()} == before
@@ -82,19 +82,19 @@ def test_rows_of_a_store_are_the_store_s_rows(tmp_path, encoder):
 
 
 def test_weights(encoder):
-    found = embed(encoder, documents(10), "document")
-    both = found.present.all(axis=1)
-    only_title = found.take(np.flatnonzero(found.present[:, 1])).fused({"title": 1.0})
-    assert np.allclose(only_title, found.embedding[found.present[:, 1], 1], atol=1e-6)
-    assert np.array_equal(found.fused(), found.fused({"image": 0.9, "title": 0.1}))
-    assert np.array_equal(found.fused([1, 3]), found.fused({"image": 1, "title": 3}))
-    assert both.any() and not np.allclose(found.fused([1, 3])[both], found.fused([3, 1])[both])
+    embedded = embed(encoder, documents(10), "document")
+    both = embedded.present.all(axis=1)
+    only_title = embedded.take(np.flatnonzero(embedded.present[:, 1])).fused({"title": 1.0})
+    assert np.allclose(only_title, embedded.embedding[embedded.present[:, 1], 1], atol=1e-6)
+    assert np.array_equal(embedded.fused(), embedded.fused({"image": 0.9, "title": 0.1}))
+    assert np.array_equal(embedded.fused([1, 3]), embedded.fused({"image": 1, "title": 3}))
+    assert both.any() and not np.allclose(embedded.fused([1, 3])[both], embedded.fused([3, 1])[both])
     with pytest.raises(ValueError, match="records have no field of positive weight, the first is row 2"):
-        found.fused({"image": 1.0})
+        embedded.fused({"image": 1.0})
     with pytest.raises(ValueError, match="no field 'imgae'"):
-        found.fused({"imgae": 1.0})
+        embedded.fused({"imgae": 1.0})
     with pytest.raises(ValueError, match="3 weights for the 2 fields image, title"):
-        found.fused([1, 2, 3])
+        embedded.fused([1, 2, 3])
 
 
 def test_cache_returns_the_same_bits_without_the_encoder(tmp_path, encoder, monkeypatch):
@@ -119,8 +119,8 @@ def test_cache_key_changes_with_everything_that_matters_and_nothing_else(encoder
     heavier = {**fields, "title": replace(fields["title"], weight=5.0)}
     assert key == embedding_key(encoder, records, heavier)  # weights come after the embeddings
 
-    other_picture = [{**record} for record in records.records]
-    other_picture[0]["image"] = picture(999)
+    other_image = [{**record} for record in records.records]
+    other_image[0]["image"] = picture(999)
     swapped = [records.records[row] for row in (1, 0, 2, 3, 4, 5)]
     other_prompt = {**fields, "title": replace(fields["title"], prompt="{}")}
     nudged, other_pixels = tiny_encoder(), tiny_encoder()
@@ -133,7 +133,7 @@ def test_cache_key_changes_with_everything_that_matters_and_nothing_else(encoder
         key,
         embedding_key(nudged, records, fields),
         embedding_key(other_pixels, records, fields),
-        embedding_key(encoder, ListRecords(records.ids, other_picture, fields), fields),
+        embedding_key(encoder, ListRecords(records.ids, other_image, fields), fields),
         embedding_key(encoder, ListRecords(records.ids, swapped, fields), fields),
         embedding_key(encoder, records.subset(np.arange(5)), fields),
         embedding_key(encoder, records, other_prompt),
@@ -188,10 +188,10 @@ embed(encoder, records.subset(range(64)), "document")
 search(np.ones((2, 768), np.float32), np.ones((4000, 768), np.float32), 5, rank=np.arange(4000))
 before = anonymous()
 cache = ArrayCache(Path(sys.argv[1]))
-found = embed(encoder, records, "document", EmbedOptions(batch_size=256, cache=cache, in_memory=1 << 20))
-fused = found.fused()
+embedded = embed(encoder, records, "document", EmbedOptions(batch_size=256, cache=cache, in_memory=1 << 20))
+fused = embedded.fused()
 search(fused[:2], fused, 5, rank=np.arange(60000))
-print(anonymous() - before, found.embedding.nbytes)
+print(anonymous() - before, embedded.embedding.nbytes)
 """
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)
     grown, size = map(int, done.stdout.split())
@@ -219,8 +219,8 @@ def test_a_cache_that_has_grown_too_large_forgets_what_was_used_longest_ago(tmp_
 def test_a_cache_that_cannot_be_written_costs_no_result(tmp_path, encoder, caplog):
     (tmp_path / "file").write_text("no folder")
     with caplog.at_level("WARNING", logger="gcl"):
-        found = embed(encoder, documents(5), "document", EmbedOptions(cache=ArrayCache(tmp_path / "file")))
-    assert same(found, embed(encoder, documents(5), "document"))
+        embedded = embed(encoder, documents(5), "document", EmbedOptions(cache=ArrayCache(tmp_path / "file")))
+    assert same(embedded, embed(encoder, documents(5), "document"))
     assert "could not be kept" in caplog.text
 
 
@@ -228,16 +228,20 @@ def one_rank(rank: int, world: int, file: str, cache: str, results) -> None:
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
     distributed.init_process_group("gloo", init_method=f"file://{file}", rank=rank, world_size=world)
     encoder = tiny_encoder()
-    found = [embed(encoder, documents(count), "document", EmbedOptions(batch_size=4)) for count in (14, 3)]
-    found.append(embed(encoder, documents(14), "document", EmbedOptions(batch_size=4, cache=ArrayCache(Path(cache)))))
-    found.append(embed(encoder, documents(14), "document", EmbedOptions(batch_size=4, cache=ArrayCache(Path(cache)))))
+    embedded = [embed(encoder, documents(count), "document", EmbedOptions(batch_size=4)) for count in (14, 3)]
+    embedded.append(
+        embed(encoder, documents(14), "document", EmbedOptions(batch_size=4, cache=ArrayCache(Path(cache))))
+    )
+    embedded.append(
+        embed(encoder, documents(14), "document", EmbedOptions(batch_size=4, cache=ArrayCache(Path(cache))))
+    )
     broken = documents(14)
-    broken.records[13] = {"image": b"no picture"}  # in the last rank's share
+    broken.records[13] = {"image": b"no image"}  # in the last rank's share
     try:
         embed(encoder, broken, "document", EmbedOptions(batch_size=4))
     except (ValueError, RuntimeError) as error:
         key = embedding_key(encoder, documents(4), SCHEMA.document)
-        results.put((key, [(f.embedding, f.present) for f in found], str(error)))
+        results.put((key, [(f.embedding, f.present) for f in embedded], str(error)))
     distributed.destroy_process_group()
 
 
@@ -252,10 +256,10 @@ def test_ranks_get_the_bits_of_one_process(tmp_path, encoder):
     for process in processes:
         process.join()
     alone = [embed(encoder, documents(count), "document", EmbedOptions(batch_size=4)) for count in (14, 3, 14, 14)]
-    for key, found, error in answers:
+    for key, embedded, error in answers:
         assert key == embedding_key(encoder, documents(4), SCHEMA.document)  # no trace of a process in it
         assert "id 'd013'" in error
-        for (embedding, present), expected in zip(found, alone, strict=True):
+        for (embedding, present), expected in zip(embedded, alone, strict=True):
             assert (embedding == expected.embedding).all() and (present == expected.present).all()
 
 
