@@ -158,7 +158,7 @@ def test_parts_of_weights_from_elsewhere(crafted, tmp_path):
     load_model(f"local-dir:{folder}", schema=SCHEMA)
     for name in ("../model.safetensors", "/tmp/x.safetensors", "pytorch_model.bin"):
         index.write_text(json.dumps({"weight_map": {**parts, names[0]: name}}))
-        refused(folder, "no safetensors file of the folder")
+        refused(folder, "not a safetensors file of the folder")
     index.write_text(json.dumps({"weight_map": ["x"]}))
     refused(folder, "no weight_map")
 
@@ -190,10 +190,10 @@ def test_weights_of_other_shapes_or_names(crafted, family, layout, weights):
         ({"model_cfg__vision_cfg__surprise": 1}, "does not fit together"),
         ({"model_cfg__embed_dim": 7}, "does not fit"),
         ({"model_cfg__text_cfg__width": "wide"}, "does not fit together"),
-        ({"model_cfg__text_cfg__hf_tokenizer_name": ["x"]}, "is no name"),
+        ({"model_cfg__text_cfg__hf_tokenizer_name": ["x"]}, "is not a name"),
     ],
 )
-def test_configs_that_are_none(crafted, changes, words):
+def test_configs_that_are_not_configs(crafted, changes, words):
     folder = crafted("siglip-B")
     change(folder / "open_clip_config.json", **changes)
     refused(folder, words)
@@ -204,13 +204,13 @@ def test_configs_that_are_none(crafted, changes, words):
     [
         ({"model_type": "llama"}, "model_type 'llama'"),
         ({"model_type": "siglip2"}, "model_type 'siglip2'"),
-        ({"vision_config__hidden_size": 31}, "none of SigLIP's"),
+        ({"vision_config__hidden_size": 31}, "not one of SigLIP's"),
         ({"text_config__hidden_act": "os.system"}, "activation"),
         ({"text_config__num_hidden_layers": "two"}, "cannot be read"),
         ({"text_config__hidden_size": -8}, "cannot be read"),
     ],
 )
-def test_native_configs_that_are_none(crafted, changes, words):
+def test_impossible_native_configs(crafted, changes, words):
     folder = crafted("siglip-B", "native")
     change(folder / "config.json", **changes)
     refused(folder, words)
