@@ -23,13 +23,12 @@ from gcl.retrieval.embedding.embed import EmbedOptions, embed
 from gcl.retrieval.embedding.precomputed import PrecomputedEmbeddings, RunFiles
 from gcl.retrieval.embedding.stream import embed_images
 from gcl.retrieval.evaluate import result_of
-from gcl.retrieval.page.words import spelled
-from gcl.retrieval.settings import BenchmarkConfig
-from gcl.retrieval.tasks.protocol import BETWEEN, Rules, draw
-from gcl.retrieval.tasks.task import Judgments, ListRecords, RetrievalTask
+from gcl.retrieval.metrics.metrics import spelled
+from gcl.retrieval.settings import BenchmarkConfig, Rules
+from gcl.retrieval.tasks.protocol import BETWEEN, draw
+from gcl.retrieval.tasks.task import JudgedPairs, ListRecords, RetrievalTask
 from gcl.run.console import say
 from gcl.run.contestants import Contestant, contestants
-from gcl.run.measurement import rules_of
 from gcl.run.outcome import Outcome
 from gcl.run.tables import summary
 from gcl.schema import Field, Modality, Schema
@@ -61,8 +60,8 @@ class _Set:
 def run_benchmark(config: RunConfig, config_dir: str | None) -> Path:
     """Measures every model on every task of the benchmark; returns the folder with the figures."""
     benchmark, settings = config.evaluate.benchmark, config.evaluate
-    rules, sizes = rules_of(settings), _sizes(benchmark)
-    sets = [_opened(name, size, benchmark, rules) for size in sizes for name in benchmark.sets]
+    sizes = _sizes(benchmark)
+    sets = [_opened(name, size, benchmark, settings) for size in sizes for name in benchmark.sets]
     _say_plan(config, sets, config_dir)
     outcome = Outcome(
         settings, settings.part, f"Marqo-Ecommerce, {', '.join(sizes)}", [t for one in sets for t in one.tasks]
@@ -128,7 +127,7 @@ def _opened(name: str, size: str, benchmark: BenchmarkConfig, rules: Rules) -> _
         texts = found.texts.take(drawn).to_pylist() if len(drawn) else []
         queries = ListRecords([f"q{n}" for n in range(len(texts))], [{"text": text} for text in texts], SCHEMA.query)
         tasks.append(
-            RetrievalTask(f"{task}.{size}", queries, corpus, Judgments(query, rows, np.ones(len(rows), np.float32)))
+            RetrievalTask(f"{task}.{size}", queries, corpus, JudgedPairs(query, rows, np.ones(len(rows), np.float32)))
         )
     return _Set(f"{name}.{size}", source, tasks)
 

@@ -11,7 +11,7 @@ from gcl.config.compose import Overrides
 from gcl.config.schema import RunConfig
 from gcl.errors import ConfigError
 from gcl.files.atomic import write_json, write_text
-from gcl.retrieval.metrics.names import parse_metric
+from gcl.retrieval.metrics.metrics import parse_metric
 from gcl.run.console import say, speak_plainly
 from gcl.run.folder import RunFolder
 from gcl.table import Table
@@ -129,7 +129,7 @@ def _encoder(config: RunConfig, checkpoint: str):
 
 
 def _depth(metrics: Sequence[str]) -> int:
-    from gcl.retrieval.metrics.names import depth
+    from gcl.retrieval.metrics.metrics import depth
 
     return depth(metrics) or 1000
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from gcl.config.explain import why_no_target
 from gcl.config.schema import RunConfig
 from gcl.data.catalog import check_split
 from gcl.errors import ConfigError, nearest
-from gcl.retrieval.embedding.quantize import parse_format
-from gcl.retrieval.metrics.names import PARTS, Sampling, TieRule, depth, parse_metric
 
 # Lightning's words (lightning.fabric.plugins.precision), and "auto".
 _PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true", "32", "16", "bf16", "64",
@@ -35,7 +33,10 @@ def check(run: RunConfig) -> None:
             check_split(catalog.split)
         except ValueError as error:
             raise ConfigError(str(error)) from error
-    _check_measures(run)
+    try:
+        run.evaluate.check()
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
     _check_plan(run)
     _check_training(run)
     _check_targets(run)
@@ -104,53 +105,3 @@ def _check_targets(run: RunConfig) -> None:
             raise ConfigError(f"{key} has no _target_: name the function, for example as conf/ does.")
         if target is not None and (why := why_no_target(str(target))):
             raise ConfigError(f"{key}._target_={target}: {why}")
-
-
-def _check_measures(run: RunConfig) -> None:
-    for name in run.evaluate.metrics:
-        try:
-            parse_metric(name)
-        except ValueError as error:
-            raise ConfigError(f"evaluate.metrics: {error}") from error
-    missing = [name for name in (run.evaluate.monitor, *run.evaluate.headline) if name not in run.evaluate.metrics]
-    if missing:
-        raise ConfigError(
-            f"evaluate.metrics does not hold {missing[0]!r}, which evaluate.monitor or headline names: add it."
-        )
-    choices = {"part": PARTS, "sample": get_args(Sampling), "ties": get_args(TieRule)}
-    for key, known in choices.items():
-        if (value := getattr(run.evaluate, key)) not in known:
-            raise ConfigError(f"evaluate.{key}={value}: it is one of {', '.join(known)}.{nearest(value, known)}")
-    _check_beside(run)
-    for key in ("queries", "judged", "depth", "batch_size"):
-        if (number := getattr(run.evaluate, key)) is not None and number < 1:
-            raise ConfigError(f"evaluate.{key}={number}: a number of at least 1.")
-    deepest = max(run.evaluate.metrics, key=lambda name: depth([name]), default="")
-    if deepest and depth([deepest]) > run.evaluate.depth:
-        raise ConfigError(
-            f"evaluate.depth={run.evaluate.depth} results a query are too few for {deepest}: give at least "
-            f"{depth([deepest])}, or other evaluate.metrics."
-        )
-
-
-def _check_beside(run: RunConfig) -> None:
-    if not run.evaluate.cache_gb >= 0:
-        raise ConfigError(f"evaluate.cache_gb={run.evaluate.cache_gb}: gigabytes to keep, 0 for none.")
-    for word in run.evaluate.compress:
-        try:
-            parse_format(word)
-        except ValueError as error:
-            raise ConfigError(f"evaluate.compress: {error}") from error
-    for name, spec in run.evaluate.retention.items():
-        where = f"evaluate.retention.{name}"
-        given = [key for key in ("catalog", "folder", "images") if getattr(spec, key)]
-        if len(given) != 1:
-            raise ConfigError(f"{where}: give one of catalog, folder and images; given: {', '.join(given) or 'none'}.")
-        if not spec.limit >= 0:
-            raise ConfigError(f"{where}.limit={spec.limit}: how much may be lost is a number of at least 0.")
-        if spec.sample is not None and spec.sample < 1:
-            raise ConfigError(f"{where}.sample={spec.sample}: a number of at least 1, or null for all.")
-        try:
-            parse_metric(spec.metric or "ndcg@10")
-        except ValueError as error:
-            raise ConfigError(f"{where}.metric: {error}") from error

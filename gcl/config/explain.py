@@ -39,6 +39,12 @@ def _no_key(_: re.Match[str], refusal: _Refusal) -> ConfigError:
     return unknown_key(refusal.key or refusal.sentence, refusal.known)
 
 
+def _no_member(match: re.Match[str], refusal: _Refusal) -> ConfigError:
+    near = difflib.get_close_matches(match[1], match[2].split(", "), n=1)
+    hint = f" Did you mean {near[0]}?" if near else ""
+    return ConfigError(f"{refusal.key}={match[1]}: expected one of [{match[2]}].{hint}")
+
+
 # The wording of Hydra 1.3 and OmegaConf 2.3, the first that matches any error of the chain explains it.
 REFUSALS: tuple[tuple[str, Callable[[re.Match[str], _Refusal], ConfigError]], ...] = (
     (r"Error parsing override '([^']*)'", _no_setting),
@@ -46,6 +52,7 @@ REFUSALS: tuple[tuple[str, Callable[[re.Match[str], _Refusal], ConfigError]], ..
     (r"Could not override '[^']+'", _no_key),
     (r"Key '[^']+' (?:is )?not in", _no_key),
     (r"does not exist", _no_key),
+    (r"Invalid value '([^']*)', expected one of \[([^\]]*)\]", _no_member),
 )
 _KEYS = (r"Could not (?:override|delete from config\.) '([^']+)'", r"full_key: (\S+)")
 

@@ -14,10 +14,10 @@ from gcl.data.store.records import Records
 from gcl.model.dual_encoder import DualEncoder
 from gcl.retrieval.embedding.embed import DEFAULTS, EmbedOptions, EmbedsRecords, FieldEmbeddings, embed
 from gcl.retrieval.embedding.quantize import VectorFormat, compress
-from gcl.retrieval.metrics.metrics import measure
-from gcl.retrieval.metrics.names import COVERAGE, TieRule, depth, parse_metric
+from gcl.retrieval.metrics.metrics import Reads, depth, measure, parse_metric
 from gcl.retrieval.search.search import search
 from gcl.retrieval.search.ties import with_ties
+from gcl.retrieval.settings import TieRule
 from gcl.retrieval.tasks.audit import Audit, audit
 from gcl.retrieval.tasks.task import RetrievalTask, Run
 from gcl.schema import SideName
@@ -69,7 +69,7 @@ def evaluate(
     query_weights: Mapping[str, float] | None = None,
     document_weights: Mapping[str, float] | None = None,
     threshold: float = 0.0,
-    ties: TieRule = "ascending",
+    ties: TieRule | str = TieRule.ascending,
     check: bool = True,
     forms: Sequence[VectorFormat] = (),
     embedding: EmbedOptions = DEFAULTS,
@@ -119,29 +119,30 @@ def result_of(
     metrics: Sequence[str] = DEFAULT_METRICS,
     *,
     threshold: float = 0.0,
-    ties: TieRule = "ascending",
+    ties: TieRule | str = TieRule.ascending,
     audited: Audit | None = None,
 ) -> TaskResult:
     """Measures results that are already there: score[Q, K], row[Q, K] corpus positions (-1: none).
 
     ties: how equal scores are ordered before measuring.
     """
-    if ties == "published":
+    rule = TieRule(ties)
+    if rule is TieRule.published:
         by_id = [name for name in metrics if parse_metric(name).family in _BY_TREC_EVAL]
         in_list = [name for name in metrics if name not in by_id]
-        result = result_of(task, score, row, in_list, threshold=threshold, ties="listed", audited=audited)
-        values = result.values | result_of(task, score, row, by_id, threshold=threshold, ties="descending").values
+        result = result_of(task, score, row, in_list, threshold=threshold, ties=TieRule.listed, audited=audited)
+        values = result.values | result_of(task, score, row, by_id, threshold=threshold, ties=TieRule.descending).values
         return replace(result, values={name: values[name] for name in metrics})
-    if ties != "ascending":
-        score, row = with_ties(score, row, task.id_ranks, ties)
+    if rule is not TieRule.ascending:
+        score, row = with_ties(score, row, task.id_ranks, rule)
     gains = task.judgments.gains(row, len(task.corpus))
-    covered = any(parse_metric(name).family in COVERAGE for name in metrics)
+    covered = any(parse_metric(name).metric.reads is Reads.status for name in metrics)
     values = measure(
         metrics,
         gains=gains,
         judged=task.judgments.by_query(len(task.queries)),
         threshold=threshold,
-        standing=task.judgments.standing(row, len(task.corpus)) if covered else None,
+        status=task.judgments.status(row, len(task.corpus)) if covered else None,
     )
     return TaskResult(task.name, values, score, row, task.queries.ids, task.corpus.ids, audited)
 

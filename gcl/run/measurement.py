@@ -23,10 +23,10 @@ from gcl.retrieval.embedding.embed import EmbedOptions, EmbedsRecords
 from gcl.retrieval.embedding.precomputed import Embedder, RunFiles
 from gcl.retrieval.embedding.quantize import VectorFormat
 from gcl.retrieval.evaluate import TaskResult, embed_shared, evaluate, result_of
-from gcl.retrieval.metrics.names import depth
-from gcl.retrieval.settings import EvaluateConfig
+from gcl.retrieval.metrics.metrics import depth
+from gcl.retrieval.settings import EvaluateConfig, Rules
 from gcl.retrieval.tasks.audit import audit
-from gcl.retrieval.tasks.protocol import Rules, under
+from gcl.retrieval.tasks.protocol import under
 from gcl.retrieval.tasks.task import RetrievalTask, from_prepared
 from gcl.schema import SideName
 
@@ -122,13 +122,9 @@ def _cache(config: RunConfig, name: str) -> ArrayCache:
 def measurement_of(evaluate: EvaluateConfig, data: Catalog, prepared: Prepared, **options: Any) -> Measurement:
     """What a config's evaluate asks of a prepared catalog; `options` are the other fields of Measurement."""
     return Measurement(
-        prepared, evaluate.metrics, evaluate.tasks, rules=rules_of(evaluate), weights=task_weights(data),
+        prepared, evaluate.metrics, evaluate.tasks, rules=evaluate, weights=task_weights(data),
         batch_size=evaluate.batch_size, **options,
     )  # fmt: skip
-
-
-def rules_of(evaluate: EvaluateConfig) -> Rules:
-    return Rules(**{name: getattr(evaluate, name) for name in Rules.__dataclass_fields__})
 
 
 def task_weights(data: Catalog) -> dict[str, dict[str, float]]:

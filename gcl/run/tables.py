@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from gcl.retrieval.evaluate import TaskResult
-from gcl.retrieval.metrics.names import COVERAGE, parse_metric
+from gcl.retrieval.metrics.metrics import parse_metric
 from gcl.retrieval.report import AnyRow, audit_lines, comparison_rows, contest_rows, results_table, single_rows
 from gcl.table import Table
 
@@ -87,8 +87,3 @@ def averages_table(averages: Mapping[str, Mapping[str, Mapping[str, float]]]) ->
 
 def only(results: Results, metrics: Sequence[str]) -> dict[str, TaskResult]:
     return {task: replace(r, values={m: v for m, v in r.values.items() if m in metrics}) for task, r in results.items()}
-
-
-def quality(metrics: Sequence[str]) -> list[str]:
-    """Those that say how good results are, not how well they are judged."""
-    return [name for name in metrics if parse_metric(name).family not in COVERAGE]

@@ -23,7 +23,7 @@ import pytrec_eval
 
 from gcl.retrieval.metrics.metrics import measure
 from gcl.retrieval.search.ties import id_ranks, with_ties
-from gcl.retrieval.tasks.task import Judgments
+from gcl.retrieval.tasks.task import JudgedPairs
 
 CUTOFFS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 20, 30, 40, 50, 60, 70, 80, 90, 100, 200, 500, 1000)
 FAMILIES = {"ndcg": "ndcg_cut", "map": "map_cut", "recall": "recall", "precision": "P"}
@@ -46,7 +46,7 @@ def data(queries: int, documents: int, retrieved: int, judged: int, tied: float)
     query = np.repeat(np.arange(queries), judged)
     _, first = np.unique(query * documents + document.reshape(-1), return_index=True)
     relevance = generator.integers(1, 101, len(first)).astype(np.float32)
-    return ids, score, row, Judgments(query[first], document.reshape(-1)[first], relevance)
+    return ids, score, row, JudgedPairs(query[first], document.reshape(-1)[first], relevance)
 
 
 def sorted_again(run: dict) -> dict[str, list[str]]:
@@ -109,13 +109,13 @@ def peer(run: dict, listed: dict, qrels: dict) -> dict[str, float]:
     return mean
 
 
-def ours(score, row, rank, judgments: Judgments, names: list[str], ties: str) -> dict[str, float]:
+def ours(score, row, rank, judgments: JudgedPairs, names: list[str], ties: str) -> dict[str, float]:
     row = with_ties(score, row, rank, ties)[1]
     found = measure(
         names,
         gains=judgments.gains(row, len(rank)),
         judged=judgments.by_query(len(row)),
-        standing=judgments.standing(row, len(rank)) if any(name.startswith("hole") for name in names) else None,
+        status=judgments.status(row, len(rank)) if any(name.startswith("hole") for name in names) else None,
     )
     return {name: float(values.mean()) for name, values in found.items()}
 

@@ -177,7 +177,7 @@ def test_what_is_for_evaluating_alone_is_refused_by_training(tmp_path, capsys):
 def test_words_that_cannot_be_meant_are_refused(judged, capsys):
     _, _, evaluate = judged
     for words, sentence in (
-        (["evaluate.ties=random"], "evaluate.ties=random: it is one of"),
+        (["evaluate.ties=random"], "evaluate.ties=random: expected one of [ascending, descending, listed, published]"),
         (["evaluate.sample=luck"], "evaluate.sample=luck"),
         (["evaluate.queries=0"], "at least 1"),
         (["evaluate.depth=5"], "too few for ndcg@100: give at least 100"),

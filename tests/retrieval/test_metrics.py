@@ -6,10 +6,24 @@ import numpy as np
 import pytest
 import pytrec_eval
 
-from gcl.retrieval.metrics.metrics import Hits, measure
-from gcl.retrieval.metrics.names import parse_metric
+from gcl.retrieval.evaluate import result_of
+from gcl.retrieval.metrics.functions import Hits, precision, recall
+from gcl.retrieval.metrics.metrics import (
+    METRICS,
+    Cutoff,
+    Metric,
+    Reads,
+    depth,
+    explained,
+    measure,
+    parse_metric,
+    spelled,
+)  # fmt: skip
+from gcl.retrieval.page.page import write_page
+from gcl.retrieval.report import results_table, single_rows
 from gcl.retrieval.search.ties import id_ranks, with_ties
-from gcl.retrieval.tasks.task import Judgments
+from gcl.retrieval.tasks.task import JudgedPairs, task_from_qrels
+from helpers.tiny_encoder import documents, queries
 
 CUTOFFS = (1, 3, 10, 25)
 OURS_AND_THEIRS = {
@@ -44,7 +58,7 @@ def random_run(
 def in_order(ids, score, row, qrels, ties):
     row = with_ties(score, row, id_ranks(ids), ties)[1]
     pairs = [(q, d, r) for q, judged in qrels.items() for d, r in judged.items()]
-    judgments = Judgments(*(np.array(column) for column in zip(*pairs, strict=True)))
+    judgments = JudgedPairs(*(np.array(column) for column in zip(*pairs, strict=True)))
     return {"gains": judgments.gains(row, len(ids)), "judged": judgments.by_query(len(row))}
 
 
@@ -52,7 +66,7 @@ def in_order(ids, score, row, qrels, ties):
 def test_equals_pytrec_eval_under_its_tie_rule(seed):
     ids, score, row, qrels = random_run(seed, lowest=-2 if seed > 3 else 0)
     run = {str(q): {ids[d]: float(s) for d, s in zip(row[q], score[q], strict=True) if d >= 0} for q in range(len(row))}
-    # Judgments below 0 count as 0; pytrec_eval dies of them (a fault in its memory), so it is given the 0.
+    # JudgedPairs below 0 count as 0; pytrec_eval dies of them (a fault in its memory), so it is given the 0.
     named = {str(q): {ids[d]: max(r, 0) for d, r in judged.items()} for q, judged in qrels.items()}
     theirs = pytrec_eval.RelevanceEvaluator(named, ASKED).evaluate(run)
     ours = measure(list(OURS_AND_THEIRS), **in_order(ids, score, row, qrels, "descending"))
@@ -117,10 +131,10 @@ def test_published_err_saturates_and_the_graded_one_does_not():
 def test_what_is_judged_and_what_is_judged_for_no_query():
     """judged@k and hole@k against loops; documents that are judged for another query only are neither."""
     ids, score, row, qrels = random_run(2, documents=400)
-    judgments = Judgments(*(np.array(c) for c in zip(*((q, d, r) for q, j in qrels.items() for d, r in j.items()),
+    judgments = JudgedPairs(*(np.array(c) for c in zip(*((q, d, r) for q, j in qrels.items() for d, r in j.items()),
                                                      strict=True)))  # fmt: skip
     found = measure(["judged@7", "hole@7"], gains=judgments.gains(row, len(ids)), judged=judgments.by_query(len(row)),
-                    standing=judgments.standing(row, len(ids)))  # fmt: skip
+                    status=judgments.status(row, len(ids)))  # fmt: skip
     anywhere = {document for judged in qrels.values() for document in judged}
     for q, rows in enumerate(row[:, :7].tolist()):
         assert found["judged@7"][q] == sum(d in qrels[q] for d in rows) / 7
@@ -151,8 +165,61 @@ def test_nothing_found_and_nothing_to_find():
     for gains, judged in ((np.zeros((2, 0)), np.ones((2, 3))), (np.zeros((2, 5)), np.zeros((2, 0)))):
         for values in measure(names, gains=gains, judged=judged).values():
             assert values.tolist() == [0.0, 0.0]
-    with pytest.raises(ValueError, match="one row a query"):
+    with pytest.raises(ValueError, match="one row per query"):
         Hits.of(np.zeros((1, 2)), np.zeros((2, 2)))
+
+
+@pytest.mark.parametrize("family", METRICS)
+def test_every_record_is_named_measured_within_its_range_and_explained(family):
+    metric = METRICS[family]
+    name = f"{family}{'.8' if metric.parameter else ''}{'' if metric.cutoff is Cutoff.none else '@5'}"
+    assert str(parse_metric(name)) == name and parse_metric(name).metric is metric
+    ids, score, row, qrels = random_run(5, documents=400)
+    pairs = [(q, d, r) for q, judged in qrels.items() for d, r in judged.items()]
+    judgments = JudgedPairs(*(np.array(column) for column in zip(*pairs, strict=True)))
+    given = in_order(ids, score, row, qrels, "ascending") | {"status": judgments.status(row, len(ids))}
+    values = measure([name], **given)[name]
+    low, high = metric.range
+    assert (
+        values.shape == (len(row),) and values.dtype == np.float64 and (low <= values).all() and (values <= high).all()
+    )
+    assert (values > low).any()
+    assert spelled(name).startswith(metric.spelled) and explained(name).startswith(f"{spelled(name)} ")
+    assert "{" not in explained(name)
+    for other in metric.elsewhere:
+        with pytest.raises(ValueError, match=f"Did you mean '{family}"):
+            parse_metric(other)
+    if metric.cutoff is Cutoff.required:
+        with pytest.raises(ValueError, match="needs a cutoff"):
+            parse_metric(family)
+
+
+def test_one_record_is_a_metric_everywhere(monkeypatch, tmp_path):
+    """Parsing, its errors, measuring, the printed table and the page know a metric whose record was added."""
+
+    def f1(hits, k):
+        p, r = precision(hits, k), recall(hits, k)
+        return np.divide(2 * p * r, p + r, out=np.zeros(len(p)), where=p + r > 0)
+
+    record = Metric("f1", "F1", f1, "balances precision and recall within {first}", Reads.binary, Cutoff.required)
+    with pytest.raises(ValueError, match="no metric 'f1@10'"):
+        parse_metric("f1@10")
+    monkeypatch.setitem(METRICS, "f1", record)
+    with pytest.raises(ValueError, match="needs a cutoff, for example 'f1@10'"):
+        parse_metric("f1")
+    with pytest.raises(ValueError, match=r"Did you mean 'f1@3'\? .* hole, f1,"):
+        parse_metric("f_1@3")
+    task = task_from_qrels("t", queries(4), documents(6), {f"q{n}": {"d000": 1, f"d00{n + 1}": 2} for n in range(4)})
+    row = np.array([[0, 1, 2], [2, 3, 4], [5, 3, 0], [4, 0, 5]])
+    result = result_of(task, np.float32([[3, 2, 1]] * 4), row, ["f1@2", "precision@2", "recall@2"])
+    p, r = result.values["precision@2"], result.values["recall@2"]
+    assert result.values["f1@2"] == pytest.approx(
+        [2 * a * b / (a + b) if a + b else 0 for a, b in zip(p, r, strict=True)]
+    )
+    assert 0 < result.means["f1@2"] < 1 and depth(["f1@7"]) == 7
+    assert f"f1@2 {result.means['f1@2']:.4f}" in " ".join(results_table(single_rows({"t": result})).text().split())
+    page = write_page(tmp_path / "r.html", title="x", tasks=[task], models={"base": {"t": result}}, metrics=["f1@2"])
+    assert "F1@2 balances precision and recall within the first 2 results." in page.read_text()
 
 
 @pytest.mark.parametrize(

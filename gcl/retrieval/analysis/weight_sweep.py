@@ -13,7 +13,7 @@ import numpy as np
 
 from gcl.retrieval.embedding.embed import FieldEmbeddings
 from gcl.retrieval.evaluate import TaskResult, result_of
-from gcl.retrieval.metrics.names import depth
+from gcl.retrieval.metrics.metrics import depth
 from gcl.retrieval.search.search import search
 from gcl.retrieval.tasks.task import RetrievalTask
 from gcl.table import Table

@@ -1,215 +1,240 @@
-"""Retrieval metrics as functions of gains in rank order and of all judged relevances. One number a query, no averages.
+"""The metrics there are: a `Metric` record for each, and how one is named, explained and measured.
 
-Everything is computed on the hits alone: `Hits` holds, for each query, the ranks at which something relevant stands
-and how relevant it is. A running sum along the hits answers every cutoff at once, and each query's bits depend on that
-query only, however many are measured together.
+1. A name such as "ndcg@10" is parsed into a `MetricName`: a family of METRICS, a cutoff, a parameter.
+2. `measure` finds the hits of each query once and calls the record's function with them and the cutoff.
 
-Judged but missed documents stay in every ideal and denominator. A query without a relevant judgment scores 0, as in
-trec_eval. A relevance below 0 counts as 0.
+To add a metric, add its record to METRICS: parsing, measuring, error messages, tables and the page read it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from enum import Enum
+from functools import partial
+from typing import Any
 
 import numpy as np
 
-from gcl.retrieval.metrics.coverage import coverage
-from gcl.retrieval.metrics.names import COVERAGE, MetricName, parse_metric
+from gcl.retrieval.metrics.functions import (
+    Hits,
+    average_precision,
+    expected_reciprocal_rank,
+    hit_rate,
+    hole_share,
+    judged_share,
+    ndcg,
+    precision,
+    r_precision,
+    rank_biased_precision,
+    recall,
+    reciprocal_rank,
+)
 
-_LARGEST_EXPONENT = 1000.0  # 2**1024 is no float64
-GRADES = 4  # Chapelle et al. 2009 use the grades 0…4; err_grades maps a query's highest relevance to 4.
+
+class Cutoff(Enum):
+    """Whether a metric's name ends in "@K"."""
+
+    required = "required"
+    optional = "optional"  # without one the whole result list counts
+    none = "none"
 
 
-@dataclass
-class Hits:
-    """The relevant documents that were found and those that could have been.
+class Reads(Enum):
+    """What a metric is computed from."""
 
-    rank[Q, H]: from 0, ascending; padding is beyond every cutoff. gain[Q, H]: above 0; padding is 0.
-    ideal[Q, J]: all judged relevances above the threshold, largest first, padded with 0; count[Q]: how many those are.
-    """
+    grades = "grades"  # the hits, every relevance above 0
+    binary = "binary"  # the hits above the threshold, all alike
+    status = "status"  # what is known of each result: not how good results are, but how well they are judged
 
-    rank: np.ndarray
-    gain: np.ndarray
-    ideal: np.ndarray
-    count: np.ndarray
-    _within: dict[int | None, np.ndarray] = field(default_factory=dict, repr=False)
-    _running: dict[object, np.ndarray] = field(default_factory=dict, repr=False)
 
-    @staticmethod
-    def of(gains: np.ndarray, judged: np.ndarray, *, threshold: float = 0.0) -> Hits:
-        """From gains[Q, K] of the retrieved documents in rank order (0: unjudged or none) and judged[Q, J], all
-        relevances of each query (padded with 0, any order). Relevant is what is above `threshold`."""
-        gains, judged = np.atleast_2d(np.asarray(gains)), np.atleast_2d(np.asarray(judged))
-        if len(gains) != len(judged):
-            raise ValueError(f"Gains of {len(gains)} queries and judgments of {len(judged)}: one row a query in both.")
-        relevant = gains > threshold
-        query, rank = np.nonzero(relevant)
-        count = np.bincount(query, minlength=len(gains))
-        column = np.arange(len(query)) - np.repeat(np.cumsum(count) - count, count)
-        width = int(count.max(initial=0))
-        ranks = np.full((len(gains), width), np.iinfo(np.int32).max, dtype=np.int32)
-        values = np.zeros((len(gains), width))
-        ranks[query, column] = rank
-        values[query, column] = gains[query, rank]
-        ideal = -np.sort(-np.where(judged > threshold, judged, 0.0).astype(np.float64), axis=1)
-        return Hits(ranks, values, ideal, np.count_nonzero(ideal, axis=1))
+@dataclass(frozen=True)
+class Metric:
+    """A family of metrics."""
 
-    def within(self, k: int | None) -> np.ndarray:
-        """How many hits each query has among its first k, [Q]."""
-        if k not in self._within:
-            inside = self.rank < (np.iinfo(np.int32).max if k is None else k)
-            self._within[k] = np.count_nonzero(inside, axis=1)
-        return self._within[k]
+    family: str
+    """How its names begin."""
+    spelled: str
+    """How a page spells it."""
+    function: Callable[..., np.ndarray]
+    """(Hits or status[Q, K], k=…) -> [Q] float64; no k where there is no cutoff."""
+    explanation: str
+    """What a page says after its name; {first} is "the first 10 results" or "all results"."""
+    reads: Reads = Reads.grades
+    cutoff: Cutoff = Cutoff.optional
+    parameter: str | None = None
+    """An argument of the function that a name gives as a fraction: rbp.8 for a persistence of 0.8."""
+    range: tuple[float, float] = (0.0, 1.0)
+    """The lowest and the highest value."""
+    elsewhere: tuple[str, ...] = ()
+    """What other tools call it."""
+
+
+_SATISFIED = "is the chance-weighted place at which a shopper is satisfied within {first}; higher is better"
+METRICS: dict[str, Metric] = {
+    metric.family: metric
+    for metric in (
+        Metric(
+            "ndcg", "nDCG", ndcg, elsewhere=("ndcg_cut",),
+            explanation="scores {first} of a search from 0 (nothing relevant) to 1 (the best order there is): relevant "
+            "products count more the higher they rank",
+        ),
+        Metric(
+            "ndcg_exp", "nDCG (exp)", partial(ndcg, exponential=True),
+            explanation="is nDCG where a grade counts 2 to its power, so that the very best products weigh most",
+        ),
+        Metric(
+            "map", "MAP", average_precision, reads=Reads.binary, elsewhere=("map_cut", "ap"),
+            explanation="is the mean precision at the places of the relevant products within {first}",
+        ),
+        Metric(
+            "mrr", "MRR", reciprocal_rank, reads=Reads.binary, elsewhere=("recip_rank", "rr"),
+            explanation="is 1 divided by the place of the first relevant product within {first}: 1 for place one, 0.5 "
+            "for place two",
+        ),
+        Metric(
+            "recall", "Recall", recall, reads=Reads.binary, elsewhere=("r",),
+            explanation="is the share of all relevant products that are among {first}",
+        ),
+        Metric(
+            "precision", "Precision", precision, reads=Reads.binary, cutoff=Cutoff.required, elsewhere=("p",),
+            explanation="is the share of {first} that is relevant",
+        ),
+        Metric(
+            "hit", "Hit", hit_rate, reads=Reads.binary, cutoff=Cutoff.required,
+            elsewhere=("success", "hitrate", "hit_rate", "accuracy", "acc"),
+            explanation="is 1 if a relevant product is among {first}, else 0",
+        ),
+        Metric(
+            "rprec", "R-precision", r_precision, reads=Reads.binary, cutoff=Cutoff.none,
+            elsewhere=("rprecision", "r_precision"),
+            explanation="is the precision among as many results as there are relevant products",
+        ),
+        Metric("err", "ERR", expected_reciprocal_rank, _SATISFIED),
+        Metric("err_grades", "ERR (grades)", partial(expected_reciprocal_rank, grades=True), _SATISFIED),
+        Metric(
+            "rbp", "RBP", rank_biased_precision, parameter="persistence",
+            explanation="is the relevance a shopper meets who goes on to the next result with a fixed probability, "
+            "within {first}",
+        ),
+        Metric(
+            "judged", "Judged", judged_share, reads=Reads.status, cutoff=Cutoff.required,
+            explanation="is the share of {first} that somebody judged for this search; what nobody judged counts as "
+            "irrelevant",
+        ),
+        Metric(
+            "hole", "Hole", hole_share, reads=Reads.status, cutoff=Cutoff.required,
+            explanation="is the share of {first} that nobody has judged for any search",
+        ),
+    )
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class MetricName:
+    """A parsed name: family, cutoff K (None: the whole result list), the parameter of RBP (None elsewhere)."""
+
+    family: str
+    cutoff: int | None = None
+    parameter: float | None = None
+
+    def __str__(self) -> str:
+        parameter = "" if self.parameter is None else f"{self.parameter:g}".removeprefix("0")
+        return f"{self.family}{parameter}" + ("" if self.cutoff is None else f"@{self.cutoff}")
 
     @property
-    def highest(self) -> np.ndarray:
-        """The highest judged relevance of each query, [Q]; 0 where nothing is relevant."""
-        return self.ideal[:, 0] if self.ideal.shape[1] else np.zeros(len(self.ideal))
+    def metric(self) -> Metric:
+        return METRICS[self.family]
 
-    def total(self, key: object, value: Callable[[], np.ndarray], k: int | None) -> np.ndarray:
-        """Sum over each query's first `within(k)` hits of value()[Q, H]; the running sum is kept under `key`."""
-        if key not in self._running:
-            self._running[key] = _running_sum(value())
-        return self._running[key][np.arange(len(self.rank)), self.within(k)]
-
-    def ideal_total(self, key: object, value: Callable[[], np.ndarray], k: int | None) -> np.ndarray:
-        """The same over the first k of each query's ideal list."""
-        if key not in self._running:
-            self._running[key] = _running_sum(value())
-        running = self._running[key]
-        return running[:, running.shape[1] - 1 if k is None else min(k, running.shape[1] - 1)]
+    def value(self, hits: Hits | np.ndarray) -> np.ndarray:
+        """[Q] float64 of what the metric reads."""
+        options: dict[str, Any] = {} if self.metric.cutoff is Cutoff.none else {"k": self.cutoff}
+        if self.metric.parameter is not None:
+            options[self.metric.parameter] = self.parameter
+        return self.metric.function(hits, **options)
 
 
-def ndcg(hits: Hits, k: int | None = None, *, exponential: bool = False) -> np.ndarray:
-    """Normalised discounted cumulated gain (Järvelin and Kekäläinen 2002), sum gain / log2(rank + 1) over its ideal.
+_NAME = re.compile(r"(?P<family>[a-z][a-z0-9_]*?)(?P<parameter>0?\.\d+)?(?:@(?P<cutoff>\d+))?")
 
-    The gain is the relevance itself (trec_eval), or 2^relevance - 1 (Burges et al. 2005) if `exponential`.
 
-    >>> ndcg(Hits.of([[3, 0, 2]], [[3, 2, 1]]), 3).round(4)
-    array([0.84])
-    >>> ndcg(Hits.of([[3, 0, 2]], [[3, 2, 1]]), 3, exponential=True).round(4)
-    array([0.9049])
+def parse_metric(name: str) -> MetricName:
+    """`family[.parameter][@cutoff]`, for example ndcg@10, rbp.8@100, rprec. Raises ValueError, naming the nearest
+    metric there is, for any other name.
+
+    >>> parse_metric("ndcg@10")
+    MetricName(family='ndcg', cutoff=10, parameter=None)
+    >>> parse_metric("rbp.8@100")
+    MetricName(family='rbp', cutoff=100, parameter=0.8)
+    >>> parse_metric("nddcg@10")
+    Traceback (most recent call last):
+    ...
+    ValueError: There is no metric 'nddcg@10'. Did you mean 'ndcg@10'? A metric is one of ndcg, ndcg_exp, map, mrr, \
+recall, precision, hit, rprec, err, err_grades, rbp, judged, hole, with '@K' for a cutoff, and rbp.8 for a persistence \
+of 0.8.
     """
-    top = hits.highest[:, None]
-    if exponential and top.max(initial=0.0) > _LARGEST_EXPONENT:
-        raise ValueError(f"ndcg_exp: 2^{top.max():g} is too large a gain; use 'ndcg' or smaller grades.")
+    match = _NAME.fullmatch(name)
+    metric = METRICS.get(match["family"]) if match else None
+    if match is None or metric is None or (match["parameter"] and metric.parameter is None):
+        raise ValueError(_unknown(name))
+    family, cutoff = metric.family, None if match["cutoff"] is None else int(match["cutoff"])
+    if metric.parameter is not None and match["parameter"] is None:
+        example = f"{family}.8@{cutoff or 100}"
+        raise ValueError(f"{name!r}: {metric.spelled} needs its {metric.parameter}, for example {example!r}.")
+    if cutoff == 0:
+        raise ValueError(f"{name!r}: a cutoff is at least 1.")
+    if cutoff is not None and metric.cutoff is Cutoff.none:
+        raise ValueError(f"{name!r}: {metric.spelled} takes no cutoff; write {family!r}.")
+    if cutoff is None and metric.cutoff is Cutoff.required:
+        raise ValueError(f"{name!r} needs a cutoff, for example '{family}@10'.")
+    return MetricName(family, cutoff, None if match["parameter"] is None else float(match["parameter"]))
 
-    def scaled(relevance: np.ndarray) -> np.ndarray:
-        # Divided by 2^top, which cancels: grades of 100 would otherwise reach 1e30.
-        return np.where(relevance > 0, np.exp2(relevance - top) - np.exp2(-top), 0.0) if exponential else relevance
 
-    def gained() -> np.ndarray:
-        return scaled(hits.gain) / np.log2(hits.rank + 2.0)
+def _unknown(name: str) -> str:
+    head, at, tail = name.lower().replace(" ", "").partition("@")
+    head = head.replace("-", "_")
+    aliases = {alias: metric.family for metric in METRICS.values() for alias in metric.elsewhere}
+    nearest = [aliases[head]] if head in aliases else get_close_matches(head, METRICS, n=1, cutoff=0.4)
+    hint = ""
+    if nearest:
+        metric = METRICS[nearest[0]]
+        given = f"@{tail}" if at and tail.isdigit() and metric.cutoff is not Cutoff.none else ""
+        cutoff = given or ("@10" if metric.cutoff is Cutoff.required else "")
+        hint = f" Did you mean '{metric.family}{'.8' if metric.parameter else ''}{cutoff}'?"
+    parameters = [f", and {m.family}.8 for a {m.parameter} of 0.8" for m in METRICS.values() if m.parameter]
+    known = f"A metric is one of {', '.join(METRICS)}, with '@K' for a cutoff{''.join(parameters)}."
+    return f"There is no metric {name!r}.{hint} {known}"
 
-    def best() -> np.ndarray:
-        return scaled(hits.ideal) / np.log2(np.arange(hits.ideal.shape[1]) + 2.0)
 
-    reached = hits.total(("dcg", exponential), gained, k)
-    return _ratio(reached, hits.ideal_total(("ideal dcg", exponential), best, k))
+def depth(names: Iterable[str]) -> int:
+    """How many documents must be retrieved for these metrics to be what their names say: the largest cutoff.
 
-
-def average_precision(hits: Hits, k: int | None = None) -> np.ndarray:
-    """Mean over all relevant documents of the precision at their rank; 0 for those not among the first k.
-
-    >>> average_precision(Hits.of([[1, 0, 1]], [[1, 1]]))
-    array([0.83333333])
+    >>> depth(["ndcg@10", "recall@50", "rprec"])
+    50
     """
-    reached = hits.total("ap", lambda: (np.arange(hits.rank.shape[1]) + 1.0) / (hits.rank + 1.0), k)
-    return _ratio(reached, hits.count)
+    return max((parse_metric(name).cutoff or 0 for name in names), default=0)
 
 
-def reciprocal_rank(hits: Hits, k: int | None = None) -> np.ndarray:
-    """1 / rank of the first relevant document, 0 if there is none among the first k (Voorhees 1999).
+def spelled(name: str) -> str:
+    """A metric's name as a page writes it.
 
-    >>> reciprocal_rank(Hits.of([[0, 1, 1], [0, 0, 0]], [[1, 1], [1, 0]]), 10)
-    array([0.5, 0. ])
+    >>> spelled("ndcg@10"), spelled("rbp.8@100")
+    ('nDCG@10', 'RBP.8@100')
     """
-    if not hits.rank.shape[1]:
-        return np.zeros(len(hits.rank))
-    return np.where(hits.within(k) > 0, 1.0 / (hits.rank[:, 0] + 1.0), 0.0)
+    metric = parse_metric(name).metric
+    return name.replace(metric.family, metric.spelled, 1)
 
 
-def recall(hits: Hits, k: int | None = None) -> np.ndarray:
-    """Share of the relevant documents that stand among the first k.
+def explained(name: str) -> str:
+    """One plain sentence for a page.
 
-    >>> recall(Hits.of([[1, 0, 1]], [[1, 1, 1, 1]]), 3)
-    array([0.5])
+    >>> explained("recall@10")
+    'Recall@10 is the share of all relevant products that are among the first 10 results.'
     """
-    return _ratio(hits.within(k), hits.count)
-
-
-def precision(hits: Hits, k: int) -> np.ndarray:
-    """Share of the first k that is relevant; a list shorter than k is filled up with irrelevant documents.
-
-    >>> precision(Hits.of([[1, 0, 1]], [[1, 1]]), 5)
-    array([0.4])
-    """
-    return hits.within(k) / float(k)
-
-
-def hit_rate(hits: Hits, k: int) -> np.ndarray:
-    """1 if anything relevant stands among the first k (trec_eval success).
-
-    >>> hit_rate(Hits.of([[0, 0, 1]], [[1]]), 2)
-    array([0.])
-    """
-    return (hits.within(k) > 0).astype(np.float64)
-
-
-def r_precision(hits: Hits) -> np.ndarray:
-    """Precision at R, R being the query's number of relevant documents.
-
-    >>> r_precision(Hits.of([[1, 0, 1]], [[1, 1]]))
-    array([0.5])
-    """
-    return _ratio(np.count_nonzero(hits.rank < hits.count[:, None], axis=1), hits.count)
-
-
-def expected_reciprocal_rank(hits: Hits, k: int | None = None, *, grades: bool = False) -> np.ndarray:
-    """ERR (Chapelle et al. 2009): sum over ranks of 1/rank * p(rank) * product of (1 - p) above it.
-
-    As published with GCL, p = (2^relevance - 1) / 2^highest, with the highest relevance of this query. With relevances
-    up to 100 that is 1, 1/2, 1/4 … for 100, 99, 98 …: only the few best products count at all. With `grades` the
-    relevance is first scaled to 0…4, the grades the paper was written for: p = (2^(4 relevance / highest) - 1) / 2^4.
-
-    >>> expected_reciprocal_rank(Hits.of([[2, 0, 1]], [[2, 1]])).round(4)
-    array([0.7708])
-    >>> expected_reciprocal_rank(Hits.of([[50, 100]], [[100, 50]]), grades=True).round(4)
-    array([0.5684])
-    """
-
-    def stops() -> np.ndarray:
-        top = np.maximum(hits.highest, np.finfo(np.float64).tiny)[:, None]
-        if grades:
-            p = (np.exp2(GRADES * hits.gain / top) - 1.0) / 2.0**GRADES
-        else:
-            p = np.exp2(hits.gain - top) - np.exp2(-top)
-        p = np.where(hits.gain > 0, p, 0.0)
-        seen = np.cumprod(1.0 - p, axis=1)
-        arrives = np.concatenate([np.ones((len(p), 1)), seen[:, :-1]], axis=1) if p.shape[1] else seen
-        return arrives * p / (hits.rank + 1.0)
-
-    return hits.total(("err", grades), stops, k)
-
-
-def rank_biased_precision(hits: Hits, k: int | None = None, *, persistence: float) -> np.ndarray:
-    """RBP (Moffat and Zobel 2008) as published with GCL: (1 - p) * sum of relevance / highest * p^(rank - 1).
-
-    p is the persistence, `highest` the highest judged relevance of this query.
-
-    >>> rank_biased_precision(Hits.of([[2, 0, 1]], [[2, 1]]), persistence=0.8)
-    array([0.264])
-    """
-    if not 0.0 < persistence < 1.0:
-        raise ValueError(f"The persistence of rank-biased precision lies between 0 and 1, not at {persistence}.")
-
-    def value() -> np.ndarray:
-        top = np.maximum(hits.highest, np.finfo(np.float64).tiny)[:, None]
-        return hits.gain / top * np.power(persistence, hits.rank.astype(np.float64))
-
-    return (1.0 - persistence) * hits.total(("rbp", persistence), value, k)
+    parsed = parse_metric(name)
+    first = f"the first {parsed.cutoff:,} results" if parsed.cutoff else "all results"
+    return f"{spelled(name)} {parsed.metric.explanation.format(first=first)}."
 
 
 def measure(
@@ -218,54 +243,29 @@ def measure(
     gains: np.ndarray,
     judged: np.ndarray,
     threshold: float = 0.0,
-    standing: np.ndarray | None = None,
+    status: np.ndarray | None = None,
 ) -> dict[str, np.ndarray]:
-    """Every named metric (see `names`) for every query: {name: [Q] float64}.
+    """Every named metric for every query: {name: [Q] float64}.
 
     gains[Q, K]: relevance of the retrieved documents in rank order, 0 where unjudged or where fewer than K were found.
     judged[Q, J]: all judged relevances of each query, padded with 0.
     threshold: binary metrics call a document relevant if its relevance is above this; graded ones use all above 0.
-    standing[Q, K]: what is known of each result (`Judgments.standing`); judged@K and hole@K are read from it.
+    status[Q, K]: what is known of each result (`Qrels.status`); judged@K and hole@K are computed from it.
+    Raises ValueError for an unknown name, and for judged@K or hole@K without `status`.
 
     >>> measure(["recall@2", "mrr@10"], gains=np.array([[0, 1]]), judged=np.array([[1, 1]]))
     {'recall@2': array([0.5]), 'mrr@10': array([0.5])}
     """
     parsed = {name: parse_metric(name) for name in names}
-    graded = Hits.of(gains, judged)
-    binary = graded if threshold == 0 else Hits.of(gains, judged, threshold=threshold)
-    return {
-        name: coverage(metric, standing) if metric.family in COVERAGE else _one(metric, graded, binary)
-        for name, metric in parsed.items()
+    hits = Hits.of(gains, judged)
+    sources = {
+        Reads.grades: hits,
+        Reads.binary: hits if threshold == 0 else Hits.of(gains, judged, threshold=threshold),
+        Reads.status: status,
     }
-
-
-def _one(metric: MetricName, graded: Hits, binary: Hits) -> np.ndarray:
-    k = metric.cutoff
-    match metric.family:
-        case "ndcg" | "ndcg_exp":
-            return ndcg(graded, k, exponential=metric.family == "ndcg_exp")
-        case "err" | "err_grades":
-            return expected_reciprocal_rank(graded, k, grades=metric.family == "err_grades")
-        case "rbp":
-            assert metric.persistence is not None
-            return rank_biased_precision(graded, k, persistence=metric.persistence)
-        case "rprec":
-            return r_precision(binary)
-        case "precision" | "hit":
-            assert k is not None
-            return precision(binary, k) if metric.family == "precision" else hit_rate(binary, k)
-        case "map":
-            return average_precision(binary, k)
-        case "mrr":
-            return reciprocal_rank(binary, k)
-    return recall(binary, k)
-
-
-def _running_sum(value: np.ndarray) -> np.ndarray:
-    running = np.zeros((value.shape[0], value.shape[1] + 1))
-    np.cumsum(value, axis=1, out=running[:, 1:])
-    return running
-
-
-def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
-    return np.divide(numerator, denominator, out=np.zeros(len(numerator)), where=denominator > 0)
+    values = {}
+    for name, metric in parsed.items():
+        if (source := sources[metric.metric.reads]) is None:
+            raise ValueError(f"{name} says what is known of each result: give measure() the `status` of the results.")
+        values[name] = metric.value(source)
+    return values

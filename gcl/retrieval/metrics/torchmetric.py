@@ -13,14 +13,13 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
-from gcl.retrieval.metrics.metrics import measure
-from gcl.retrieval.metrics.names import parse_metric
+from gcl.retrieval.metrics.metrics import measure, parse_metric
 
 
 class RetrievalMetrics(Metric):
     """Several metrics of many queries, fed a few queries at a time on each rank.
 
-    names: see `gcl.retrieval.metrics.names`. threshold: binary metrics call relevant what is above it.
+    names: see `gcl.retrieval.metrics.metrics`. threshold: binary metrics call relevant what is above it.
 
     >>> metric = RetrievalMetrics(["mrr@10", "recall@2"])
     >>> metric.update(torch.tensor([[0.0, 2.0], [1.0, 0.0]]), torch.tensor([[2.0, 1.0], [1.0, 0.0]]))

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from gcl.retrieval.metrics.metrics import explained, spelled
 from gcl.retrieval.metrics.statistics import Comparison
 from gcl.retrieval.page.contest import Entry
 from gcl.retrieval.page.figures import share_bar
 from gcl.retrieval.page.markup import Markup, join, tag, untrusted
-from gcl.retrieval.page.words import FEW, explained, interval, outcome, signed, spelled, verdict
+from gcl.retrieval.page.words import FEW, interval, outcome, signed, verdict
 
 
 def head(entry: Entry, comparison: Comparison, metric: str, label: str, base: str) -> Markup:

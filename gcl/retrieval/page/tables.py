@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from gcl.retrieval.metrics.metrics import spelled
 from gcl.retrieval.metrics.statistics import Comparison, compare
 from gcl.retrieval.page.contest import Entry
 from gcl.retrieval.page.figures import share_bar, whisker
 from gcl.retrieval.page.markup import Markup, join, tag, untrusted
-from gcl.retrieval.page.words import FEW, interval, signed, spelled
+from gcl.retrieval.page.words import FEW, interval, signed
 from gcl.retrieval.report import Row, SingleRow, p_text
 from gcl.table import Table
 

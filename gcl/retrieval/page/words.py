@@ -4,52 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gcl.retrieval.metrics.names import parse_metric
 from gcl.retrieval.metrics.statistics import Comparison
 
 FEW = 20
-
-_EXPLAINED = {
-    "ndcg": "scores {first} of a search from 0 (nothing relevant) to 1 (the best order there is): relevant products "
-    "count more the higher they stand",
-    "ndcg_exp": "is nDCG where a grade counts 2 to its power, so that the very best products weigh most",
-    "mrr": "is 1 divided by the place of the first relevant product within {first}: 1 for place one, 0.5 for place two",
-    "recall": "is the share of all relevant products that stand among {first}",
-    "precision": "is the share of {first} that is relevant",
-    "map": "is the mean precision at the places of the relevant products within {first}",
-    "hit": "is 1 if a relevant product stands among {first}, else 0",
-    "rprec": "is the precision among as many results as there are relevant products",
-    "err": "is the chance-weighted place at which a shopper is satisfied within {first}; higher is better",
-    "err_grades": "is the chance-weighted place at which a shopper is satisfied within {first}; higher is better",
-    "judged": "is the share of {first} that somebody judged for this search; what nobody judged counts as irrelevant",
-    "hole": "is the share of {first} that nobody has judged for any search",
-    "rbp": "is the relevance a shopper meets who goes on to the next result with a fixed probability, within {first}",
-}
-_SPELLED = {
-    "ndcg": "nDCG", "ndcg_exp": "nDCG (exp)", "mrr": "MRR", "map": "MAP", "err": "ERR", "err_grades": "ERR (grades)",
-    "rbp": "RBP", "rprec": "R-precision", "recall": "Recall", "precision": "Precision", "hit": "Hit",
-    "judged": "Judged", "hole": "Hole",
-}  # fmt: skip
-
-
-def spelled(metric: str) -> str:
-    """
-    >>> spelled("ndcg@10"), spelled("rbp.8@100")
-    ('nDCG@10', 'RBP.8@100')
-    """
-    family = parse_metric(metric).family
-    return metric.replace(family, _SPELLED[family], 1)
-
-
-def explained(metric: str) -> str:
-    """One plain sentence.
-
-    >>> explained("recall@10")
-    'Recall@10 is the share of all relevant products that stand among the first 10 results.'
-    """
-    name = parse_metric(metric)
-    first = f"the first {name.cutoff:,} results" if name.cutoff else "all results"
-    return f"{spelled(metric)} {_EXPLAINED[name.family].format(first=first)}."
 
 
 def of_hundred(counts: Sequence[int]) -> list[int]:

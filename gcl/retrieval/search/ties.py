@@ -6,11 +6,11 @@ Ids are compared as strings of Unicode code points. Their ranks are computed onc
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, get_args
 
 import numpy as np
 
-Ties = Literal["ascending", "descending", "listed"]
+from gcl.retrieval.settings import TieRule
+
 _ROWS = 64  # queries put in order at once: their keys stay in the cache
 
 
@@ -59,7 +59,7 @@ def unpack(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def with_ties(
-    score: np.ndarray, row: np.ndarray, rank: np.ndarray, ties: Ties = "ascending"
+    score: np.ndarray, row: np.ndarray, rank: np.ndarray, ties: TieRule | str = TieRule.ascending
 ) -> tuple[np.ndarray, np.ndarray]:
     """Results score[Q, K], row[Q, K] sorted by score, ties by id ascending (ours), by id descending (trec_eval,
     pytrec_eval); or "listed", as they are. Rows of -1 (no result) go last, with a score of -inf. rank[M]: `id_ranks`.
@@ -67,11 +67,12 @@ def with_ties(
     >>> with_ties(np.float32([[2, 3, 2]]), np.array([[0, 1, 2]]), np.array([0, 1, 2]), "descending")
     (array([[3., 2., 2.]], dtype=float32), array([[1, 2, 0]]))
     """
-    if ties not in get_args(Ties):
-        raise ValueError(f"Ties are broken {', '.join(get_args(Ties))}; not {ties!r}.")
-    if ties == "listed":
+    rule = TieRule(ties)
+    if rule is TieRule.published:
+        raise ValueError("The published figures mix two orders: give one of ascending, descending and listed.")
+    if rule is TieRule.listed:
         return score, row
-    place = rank if ties == "ascending" else len(rank) - 1 - rank
+    place = rank if rule is TieRule.ascending else len(rank) - 1 - rank
     row_of_place = np.full(len(rank) + 1, -1)
     row_of_place[place] = np.arange(len(rank))
     place = np.append(place, len(rank)).astype(np.int32)  # row -1 is the last place

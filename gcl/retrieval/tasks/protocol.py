@@ -8,43 +8,24 @@ of https://github.com/marqo-ai/GCL.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import get_args
+from dataclasses import replace
 
 import numpy as np
 
 from gcl.data.store.records import Records
-from gcl.retrieval.metrics.names import Sampling, TieRule
-from gcl.retrieval.tasks.task import Judgments, RetrievalTask
+from gcl.retrieval.settings import Rules, Sampling
+from gcl.retrieval.tasks.task import JudgedPairs, RetrievalTask
 from gcl.schema import Modality
 
 BETWEEN = "_{!@#~}_"  # stands behind every query field in the published evaluator; it decides the sorted order
 
 
-@dataclass(frozen=True)
-class Rules:
-    """queries: how many of a task's queries are asked (None: all), chosen as `sample` says with `seed`. rescale:
-    relevance becomes 1…100 over the task's whole range. judged: at most so many judgments a query, the most relevant
-    ones. ties: how equal scores are ordered; "published" is the mixture of the published figures (`TieRule`)."""
-
-    queries: int | None = None
-    sample: Sampling = "weight"
-    seed: int = 1
-    rescale: bool = False
-    judged: int | None = None
-    ties: TieRule = "ascending"
-
-    def __post_init__(self) -> None:
-        for name, kind in (("sample", Sampling), ("ties", TieRule)):
-            if getattr(self, name) not in get_args(kind):
-                raise ValueError(f"evaluate.{name} is {', '.join(get_args(kind))}; not {getattr(self, name)!r}.")
-        for name in ("queries", "judged"):
-            if (value := getattr(self, name)) is not None and value < 1:
-                raise ValueError(f"evaluate.{name}={value}: a number of at least 1, or null for all.")
-
-
 def under(task: RetrievalTask, rules: Rules) -> RetrievalTask:
-    """The task as the rules ask it: graded, with its sample of the queries in the order of being drawn, and cut."""
+    """The task as the rules ask it: graded, with its sample of the queries in the order of being drawn, and cut.
+
+    Raises ValueError for rules that cannot be meant.
+    """
+    rules.check()
     judgments = task.judgments
     if rules.rescale:
         judgments = replace(judgments, relevance=rescale(judgments.relevance))
@@ -83,7 +64,7 @@ def sorting_keys(queries: Records) -> list[str]:
 
 
 def sample(
-    keys: Sequence[str], weight: np.ndarray, count: int, how: Sampling = "weight", *, seed: int = 1
+    keys: Sequence[str], weight: np.ndarray, count: int, how: Sampling | str = Sampling.weight, *, seed: int = 1
 ) -> np.ndarray:
     """Positions of `count` queries. "weight" and "uniform" draw as pandas' `sample(count, random_state=seed)` does from
     a table sorted by key; "largest" takes the largest weights, the first of equal ones.
@@ -91,19 +72,20 @@ def sample(
     >>> sample(["b", "a", "c"], np.array([1.0, 3.0, 0.5]), 2, "largest")
     array([1, 0])
     """
-    if how == "largest":
-        return np.argsort(-weight, kind="stable")[:count]
+    rules = Rules(queries=count, sample=Sampling(how), seed=seed)
+    if rules.sample is Sampling.largest:
+        return draw(weight, rules)
     table = np.array(sorted(range(len(keys)), key=lambda position: str(keys[position])))
-    return table[draw(weight[table], Rules(count, how, seed))]
+    return table[draw(weight[table], rules)]
 
 
 def draw(weight: np.ndarray, rules: Rules) -> np.ndarray:
     """Positions of the queries that are asked, of queries in sorted order with these weights."""
     if rules.queries is None or rules.queries >= len(weight):
         return np.arange(len(weight))
-    if rules.sample == "largest":
+    if rules.sample is Sampling.largest:
         return np.argsort(-weight, kind="stable")[: rules.queries]
-    p = None if rules.sample == "uniform" else weight / weight.sum()
+    p = None if rules.sample is Sampling.uniform else weight / weight.sum()
     return np.random.RandomState(rules.seed).choice(len(weight), size=rules.queries, replace=False, p=p)
 
 
@@ -116,14 +98,14 @@ def with_queries(task: RetrievalTask, positions: np.ndarray) -> RetrievalTask:
     return replace(task, queries=task.queries.subset(positions), judgments=kept)
 
 
-def _select(judgments: Judgments, which: np.ndarray) -> Judgments:
+def _select(judgments: JudgedPairs, which: np.ndarray) -> JudgedPairs:
     names = np.full(len(judgments), None, dtype=object)
     names[judgments.document < 0] = judgments.outside if judgments.outside else None
     outside = tuple(name for name in names[which] if name is not None)
-    return Judgments(judgments.query[which], judgments.document[which], judgments.relevance[which], outside)
+    return JudgedPairs(judgments.query[which], judgments.document[which], judgments.relevance[which], outside)
 
 
-def _most_relevant(judgments: Judgments, count: int) -> np.ndarray:
+def _most_relevant(judgments: JudgedPairs, count: int) -> np.ndarray:
     """Positions, in their order, of each query's `count` most relevant judgments; the first of equal ones."""
     order = np.lexsort((-judgments.relevance, judgments.query))
     query = judgments.query[order]

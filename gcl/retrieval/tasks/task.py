@@ -13,7 +13,7 @@ import numpy as np
 
 from gcl.data.store.records import Record, Records
 from gcl.data.store.shard_writer import content_hash
-from gcl.retrieval.metrics.coverage import JUDGED, JUDGED_ELSEWHERE, NOTHING, UNKNOWN
+from gcl.retrieval.metrics.functions import JUDGED, JUDGED_ELSEWHERE, NOTHING, UNKNOWN
 from gcl.retrieval.search.ties import id_ranks
 from gcl.schema import Field
 
@@ -67,7 +67,7 @@ class ListRecords:
 
 
 @dataclass(frozen=True)
-class Judgments:
+class JudgedPairs:
     """J judged pairs.
 
     query[J]: positions in the task's queries. document[J]: positions in its corpus, -1 for a document that is not
@@ -84,7 +84,7 @@ class Judgments:
         object.__setattr__(self, "document", np.ascontiguousarray(self.document, dtype=np.int64))
         object.__setattr__(self, "relevance", np.ascontiguousarray(self.relevance, dtype=np.float32))
         if not len(self.query) == len(self.document) == len(self.relevance):
-            raise ValueError("Judgments need one query, one document and one relevance a pair.")
+            raise ValueError("Judgments need one query, one document and one relevance per pair.")
         if not np.isfinite(self.relevance).all():
             raise ValueError("A relevance is a finite number; some judgments have NaN or infinity.")
 
@@ -106,8 +106,8 @@ class Judgments:
         table = np.zeros(documents + 1, dtype=np.float32)
         return self._looked_up(row, table, lambda which: self.relevance[which])
 
-    def standing(self, row: np.ndarray, documents: int) -> np.ndarray:
-        """What is known of each result, row[Q, K] -> int8[Q, K] (see `coverage`)."""
+    def status(self, row: np.ndarray, documents: int) -> np.ndarray:
+        """What is known of each result, row[Q, K] -> int8[Q, K]: NOTHING, JUDGED, JUDGED_ELSEWHERE or UNKNOWN."""
         table = np.full(documents + 1, UNKNOWN, dtype=np.int8)
         table[self.document[self.document >= 0]] = JUDGED_ELSEWHERE
         table[documents] = NOTHING
@@ -140,7 +140,7 @@ class RetrievalTask:
     name: str
     queries: Records
     corpus: Records
-    judgments: Judgments
+    judgments: JudgedPairs
     document_weights: Mapping[str, float] | None = None  # of this task alone; None: the schema's
     dangling: int = 0  # judgments of products that do not exist, which were left out before
     unanswered: int = 0  # queries without a relevant document, which were left out before
@@ -169,7 +169,7 @@ class RetrievalTask:
 def task_from_qrels(
     name: str, queries: Records, corpus: Records, qrels: Mapping[str, Mapping[str, float]]
 ) -> RetrievalTask:
-    """A task from ids. Judgments of unknown queries raise; documents outside the corpus are kept (see `audit`)."""
+    """A task from ids. JudgedPairs of unknown queries raise; documents outside the corpus are kept (see `audit`)."""
     query_at = {str(key): position for position, key in enumerate(queries.ids)}
     document_at = {str(key): position for position, key in enumerate(corpus.ids)}
     unknown = [key for key in qrels if str(key) not in query_at]
@@ -182,7 +182,7 @@ def task_from_qrels(
         name,
         queries,
         corpus,
-        Judgments(
+        JudgedPairs(
             np.array([q for q, _, _ in triples], dtype=np.int64),
             np.array([document_at.get(d, -1) for _, d, _ in triples], dtype=np.int64),
             np.array([r for _, _, r in triples], dtype=np.float32),
@@ -211,7 +211,7 @@ def from_prepared(prepared, name: str, part: str, *, prefix: str = "") -> Retrie
         prefix + (name if part == "all" else f"{name}.{part}"),
         prepared.queries.subset(query_rows),
         prepared.documents.subset(corpus_rows),
-        Judgments(query.reshape(-1), np.where(found, document, -1), relevance, outside),
+        JudgedPairs(query.reshape(-1), np.where(found, document, -1), relevance, outside),
         dangling=counts.get("dangling_judgments", 0),
         unanswered=counts.get("queries_without_relevant", 0) if "dangling_judgments" in counts else 0,
         asked_before=sum(counts[half]["queries"] for half in ("dev", "test")),
