@@ -9,7 +9,7 @@ from enum import Enum
 from typing import Literal
 
 SideName = Literal["query", "document"]
-SIDES: tuple[SideName, SideName] = ("query", "document")
+SIDES: tuple[SideName, ...] = ("query", "document")
 _FIELD_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 
 

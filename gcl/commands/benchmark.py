@@ -16,7 +16,7 @@ import numpy as np
 
 from gcl.config.schema import RunConfig
 from gcl.data.importers.benchmark_set import PublishedSet, files_of, grouped
-from gcl.data.store.records import Column
+from gcl.data.store.records import Identifiers
 from gcl.errors import ConfigError, nearest
 from gcl.files.atomic import write_text
 from gcl.retrieval.embedding.embed import EmbedOptions, embed
@@ -36,18 +36,6 @@ from gcl.table import Table
 
 SCHEMA = Schema(query={"text": Field(Modality.text)}, document={"image": Field(Modality.image)})
 _PROBED = 64  # pictures whose embedding is timed
-
-
-class Ids:
-    """Documents of which only the ids are kept: their pictures were streamed."""
-
-    side: dict[str, Field] = {}
-
-    def __init__(self, ids: Column) -> None:
-        self.ids = ids
-
-    def __len__(self) -> int:
-        return len(self.ids)
 
 
 @dataclass
@@ -109,7 +97,7 @@ def _opened(name: str, size: str, benchmark: BenchmarkConfig, rules: Rules) -> _
     about = benchmark.sets[name]
     columns = [benchmark.image, benchmark.document_id, *about.tasks.values()]
     source = PublishedSet(files_of(about.tables[size], benchmark.root), columns=columns, limit=benchmark.limit)
-    corpus = Ids(source.ids(benchmark.document_id))
+    corpus = Identifiers(source.ids(benchmark.document_id))  # their images are streamed
     tasks = []
     for task, column in about.tasks.items():
         found = grouped(source.column(column), BETWEEN)

@@ -104,7 +104,7 @@ def assemble_plan(prepared: Prepared, config: RunConfig) -> BatchOrder:
         sizes=[len(part.pairs) for part in prepared.parts.values()],
         batches=config.data.batches,
         shard_of_document=[part.documents.shard for part in prepared.parts.values()],
-        first_document=prepared.documents.start.tolist(),
+        first_document=list(prepared.first_rows("document").values()),
         **options,
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +16,15 @@ import pyarrow.compute as compute
 from gcl.data.catalog import Catalog
 from gcl.data.prepare.prepare import prepare
 from gcl.data.store.prepared import Pairs, Prepared, PreparedTask, open_prepared
-from gcl.data.store.records import Column, Record, Subset
-from gcl.data.store.store import RecordStore
-from gcl.schema import SIDES, Field, Schema
+from gcl.data.store.records import Column, Record, Stored, Subset
+from gcl.schema import SIDES, Field, Schema, SideName
 
 
 class JoinedStore:
     """The records of several stores, one store after the other; rows count through. A field that a store does not have
     is absent from its records. ids are `<name>/<id>`."""
 
-    def __init__(self, prefix: str, stores: Mapping[str, RecordStore], side: Mapping[str, Field]) -> None:
+    def __init__(self, prefix: str, stores: Mapping[str, Stored], side: Mapping[str, Field]) -> None:
         self.prefix, self.names, self.stores, self.side = prefix, list(stores), list(stores.values()), dict(side)
         self.start = np.cumsum([0, *map(len, self.stores)])
 
@@ -42,6 +42,16 @@ class JoinedStore:
     @property
     def rows(self) -> np.ndarray:
         return np.arange(len(self))
+
+    @property
+    def shard(self) -> np.ndarray:
+        """Number of the shard each row lies in, int32 [len(self)]; shards count through, too."""
+        first = 0
+        shards = []
+        for store in self.stores:
+            shards.append(store.shard + first)
+            first += int(store.shard.max(initial=-1)) + 1
+        return np.concatenate(shards)
 
     @cached_property
     def ids(self) -> Column:
@@ -94,7 +104,7 @@ class JoinedStore:
         number = int(np.searchsorted(self.start, row, side="right")) - 1
         return number, int(row - self.start[number])
 
-    def _shares(self, rows: np.ndarray) -> list[tuple[RecordStore, np.ndarray, np.ndarray]]:
+    def _shares(self, rows: np.ndarray) -> list[tuple[Stored, np.ndarray, np.ndarray]]:
         """(store, positions in `rows`, rows of the store) of each store that is asked."""
         if len(rows) and not 0 <= rows.min() <= rows.max() < len(self):
             raise IndexError(f"Rows {rows.min()} to {rows.max()} are asked of {self.prefix}, which has {len(self)}.")
@@ -118,21 +128,25 @@ class Joined(Prepared):
         if catalog not in self.parts:
             known = ", ".join(self.task_names) or "none"
             raise KeyError(f"There is no task {name!r}; the tasks: {known}.")
-        number = self.documents.names.index(catalog)
-        query, document = int(self.queries.start[number]), int(self.documents.start[number])
-        found = self.parts[catalog].task(own, part)
+        query, document = self.first_rows("query")[catalog], self.first_rows("document")[catalog]
+        task = self.parts[catalog].task(own, part)
         return replace(
-            found,
+            task,
             name=name,
-            corpus=found.corpus + document,
-            query=found.query + query,
-            document=found.document + document,
+            corpus=task.corpus + document,
+            query=task.query + query,
+            document=task.document + document,
         )
+
+    def first_rows(self, side: SideName) -> dict[str, int]:
+        """{catalog: the row of the joined store at which its records begin}."""
+        stores = [part.documents if side == "document" else part.queries for part in self.parts.values()]
+        return dict(zip(self.parts, accumulate(map(len, stores), initial=0), strict=False))
 
 
 def join(parts: Mapping[str, Prepared], schema: Schema) -> Joined:
     """Prepared catalogs as one, read through `schema`. Raises ValueError for records that have none of its fields."""
-    stores = {
+    stores: dict[SideName, JoinedStore] = {
         "query": JoinedStore("queries", {name: part.queries for name, part in parts.items()}, schema.query),
         "document": JoinedStore("documents", {name: part.documents for name, part in parts.items()}, schema.document),
     }
@@ -177,11 +191,11 @@ def _counts(parts: Mapping[str, Prepared]) -> dict[str, Any]:
 
 def open_catalog(catalog: Catalog, folder: str | Path, *, report: Callable[[str], None] | None = None) -> Prepared:
     """A catalog prepared below `folder` (which does nothing where it is) and opened; of a mix each of its catalogs."""
-    options = {} if report is None else {"report": report}
+
+    def opened(one: Catalog) -> Prepared:
+        path = prepare(one, folder) if report is None else prepare(one, folder, report=report)
+        return open_prepared(path, one.schema)
+
     if not catalog.mix:
-        return open_prepared(prepare(catalog, folder, **options), catalog.schema)
-    parts = {}
-    for name in catalog.mix:
-        own = catalog.catalogs[name]
-        parts[name] = open_prepared(prepare(own, folder, **options), own.schema)
-    return join(parts, catalog.schema)
+        return opened(catalog)
+    return join({name: opened(catalog.catalogs[name]) for name in catalog.mix}, catalog.schema)

@@ -198,7 +198,7 @@ def _write(
         _replace(unfinished, target)
     else:  # a machine that does not see our lock was faster; it wrote the same
         shutil.rmtree(unfinished)
-    mark_verified(target, [shard["name"] for shard in built.shards])
+    mark_verified(target, [*(shard["name"] for shard in built.shards), *read_index(target)["tables"]])
     return built.counts
 
 

@@ -7,19 +7,21 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow.parquet as parquet
 
-from gcl.schema import SIDES, Field, Modality, Schema
+from gcl.schema import SIDES, Field, Modality, Schema, SideName
 
-if TYPE_CHECKING:
-    from gcl.data.store.store import RecordStore
+if TYPE_CHECKING:  # what follows loads no pyarrow datasets for those who only read an index
+    from gcl.data.store.records import Stored
 
 FORMAT = 1  # raised whenever a folder written before can no longer be read
 INDEX = "index.json"
+PREFIX: dict[SideName, str] = {"document": "documents", "query": "queries"}  # of a side's shards and index table
 PARTS = ("dev", "test")
 SITUATIONS = ("in_domain", "novel_query", "novel_document", "zero_shot")
 
@@ -38,7 +40,7 @@ class Pairs:
 
 @dataclass
 class PreparedTask:
-    """One half of a retrieval task, in rows of the stores: corpus int64[M], then one judgment a position of
+    """One half of a retrieval task, in rows of the stores: corpus int64[M], then one judgment per position of
     query int64[J], document int64[J] and relevance float32[J]. Every query has a judgment above 0 and every judged
     document lies in the corpus; a relevance of 0 says "judged, not relevant"."""
 
@@ -58,8 +60,8 @@ class Prepared:
     folder: Path
     fingerprint: str
     schema: Schema
-    documents: RecordStore
-    queries: RecordStore
+    documents: Stored
+    queries: Stored
     pairs: Pairs
     counts: dict[str, Any] = field(default_factory=dict)
 
@@ -95,10 +97,10 @@ def open_prepared(folder: str | Path, schema: Schema | None = None) -> Prepared:
     """Opens what `prepare` wrote. `schema`: today's weights and prompts, for the same fields.
 
     Raises FileNotFoundError for a folder that is not (or not completely) prepared and ValueError for one of another
-    format, with other fields than `schema` names, or with a shard whose bytes changed since.
+    format, with other fields than `schema` names, or with a table or shard whose bytes changed since.
     """
     from gcl.data.store.store import RecordStore
-    from gcl.data.store.verify import verify_changed
+    from gcl.data.store.verify import check_table, verify_changed
 
     folder = Path(folder)
     index = read_index(folder)
@@ -107,16 +109,18 @@ def open_prepared(folder: str | Path, schema: Schema | None = None) -> Prepared:
         schema = stored
     for name in SIDES:
         _check_same_fields(folder, name, schema.side(name), stored.side(name))
+    tables = {name: about["sha256"] for name, about in index["tables"].items()}
+    verify_changed(folder, {name: partial(check_table, folder / name, digest) for name, digest in tables.items()})
     pairs = parquet.read_table(folder / "pairs.parquet")
-    stores = [RecordStore(folder, prefix, schema.side(side)) for side, prefix in
-              (("document", "documents"), ("query", "queries"))]  # fmt: skip
-    verify_changed(folder, stores)
+    stores = {side: RecordStore(folder, PREFIX[side], schema.side(side)) for side in SIDES}
+    shards = [(store, shard) for store in stores.values() for shard in store.shards]
+    verify_changed(folder, {shard["name"]: partial(store.verify, [shard]) for store, shard in shards})
     return Prepared(
         folder=folder,
         fingerprint=index["fingerprint"],
         schema=schema,
-        documents=stores[0],
-        queries=stores[1],
+        documents=stores["document"],
+        queries=stores["query"],
         pairs=Pairs(*(pairs[column].to_numpy() for column in ("query", "document", "score"))),
         counts=index["counts"],
     )
@@ -145,9 +149,9 @@ def read_index(folder: Path) -> dict[str, Any]:
 
 
 def _check_size(path: Path, size: int) -> None:
-    found = path.stat().st_size if path.is_file() else None
-    if found != size:
-        have = "is not there" if found is None else f"has {found} bytes"
+    now = path.stat().st_size if path.is_file() else None
+    if now != size:
+        have = "is not there" if now is None else f"has {now} bytes"
         raise FileNotFoundError(f"{path} {have}, {size} bytes were written: delete {path.parent} and prepare again.")
 
 

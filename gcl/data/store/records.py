@@ -36,6 +36,17 @@ class Records(Protocol):
     def subset(self, rows: np.ndarray) -> Records: ...
 
 
+class Stored(Records, Protocol):
+    """Records whose ids and hashes lie packed in columns, so that any rows of them can be taken at once."""
+
+    @property
+    def ids(self) -> Column: ...
+    @property
+    def shard(self) -> np.ndarray: ...
+    def hashes(self, field: str) -> Column: ...
+    def subset(self, rows: np.ndarray) -> Subset: ...
+
+
 class Column(Sequence):
     """A column of an index table as a sequence of str (ids) or bytes (hashes); the values stay packed in Arrow."""
 
@@ -61,11 +72,12 @@ class Column(Sequence):
 class Subset:
     """Some rows of a store, in the given order, behind the same interface; rows count from 0 again."""
 
-    def __init__(self, store: Records, rows: np.ndarray) -> None:
+    def __init__(self, store: Stored, rows: np.ndarray) -> None:
         rows = np.asarray(rows, dtype=np.int64)
         if len(rows) and not 0 <= rows.min() <= rows.max() < len(store):
-            raise IndexError(f"Rows {rows.min()} to {rows.max()} are asked of {len(store)} records.")
-        self.store, self.rows, self.side = store, rows, store.side
+            raise IndexError(f"Rows {rows.min()} to {rows.max()} of {len(store)} records.")
+        self.store, self.side = store, store.side
+        self.rows = rows
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -96,3 +108,36 @@ class Subset:
 
     def subset(self, rows: np.ndarray) -> Subset:
         return Subset(self.store, self.rows[rows])
+
+
+class Identifiers:
+    """Records of which only the ids are known: they have no fields."""
+
+    def __init__(self, ids: Column) -> None:
+        self.ids = ids
+        self.side: dict[str, Field] = {}
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, row: int) -> Record:
+        return {}
+
+    @property
+    def rows(self) -> np.ndarray:
+        return np.arange(len(self))
+
+    def hashes(self, field: str) -> Column:
+        raise KeyError(f"Only the ids of these records are known, not {field!r}.")
+
+    def present(self, rows: np.ndarray) -> np.ndarray:
+        return np.zeros((len(rows), 0), dtype=bool)
+
+    def column(self, field: str, rows: np.ndarray) -> list[str | bytes | None]:
+        raise KeyError(f"Only the ids of these records are known, not {field!r}.")
+
+    def place(self, row: int) -> str:
+        return f"record {row}, id {self.ids[row]!r}"
+
+    def subset(self, rows: np.ndarray) -> Identifiers:
+        return Identifiers(self.ids[np.asarray(rows)])

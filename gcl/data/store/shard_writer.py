@@ -1,9 +1,9 @@
 """Records -> ordinary WebDataset tars and an index table that says where each value lies.
 
 A record is stored once, as adjacent members `{row:09d}.{field}.{extension}` and `{row:09d}.json` = {"id": ...}. The
-index table `<prefix>.parquet` has a row a record: id, shard, and per field `offset`, `length` (-1: absent) and `hash`
-(first 16 bytes of the value's SHA-256); its metadata lists the shards with size, SHA-256 and count. Any WebDataset
-reader can read the tars; our own (`store.py`) needs no walk over them. Same records, same bytes.
+index table `<prefix>.parquet` has one row per record: id, shard, and per field `offset`, `length` (-1: absent) and
+`hash` (first 16 bytes of the value's SHA-256); its metadata lists the shards with size, SHA-256 and count. Any
+WebDataset reader can read the tars; our own (`store.py`) needs no walk over them. Same records, same bytes.
 """
 
 from __future__ import annotations
@@ -75,13 +75,16 @@ class IndexWriter:
     def _clear(self) -> None:
         self._id: list[str] = []
         self._shard = array("i")
-        self._place = {name: (array("q"), array("q"), []) for name in self._side}
+        self._place: dict[str, tuple[array[int], array[int], list[bytes | None]]] = {
+            name: (array("q"), array("q"), []) for name in self._side
+        }
 
     def append(self, identifier: str, shard: int, places: Mapping[str, tuple[int, int, bytes]]) -> int:
         """One record: (offset, length, hash) of each field it has. Returns its row."""
         self._id.append(identifier)
         self._shard.append(shard)
         for name, (offsets, lengths, hashes) in self._place.items():
+            digest: bytes | None
             offset, length, digest = places.get(name, (0, -1, None))
             offsets.append(offset)
             lengths.append(length)
@@ -122,7 +125,7 @@ class ShardWriter:
     """Writes the records of one side into `<folder>/<prefix>-00000.tar`, ... and `<folder>/<prefix>.parquet`.
 
     A context manager: the index table, without which nothing reads the shards, appears only when the block ends
-    without an exception. The caller sees to it that identifiers are distinct.
+    without an exception. Identifiers must be distinct.
     """
 
     def __init__(
@@ -171,12 +174,13 @@ class ShardWriter:
             self._finish()
         if self._file is None:
             self._file, self._hash = self._path(len(self.shards)).open("wb"), hashlib.sha256()
-        parts, starts, end = [], [], self._size
+        parts: list[bytes] = []
+        starts, end = [], self._size
         for label, data in members:
             starts.append(end + BLOCK)
             parts += (pack_header(label, len(data)), data, bytes(-len(data) % BLOCK))
             end += BLOCK + _padded(len(data))
-        self._put(b"".join(parts))
+        self._put(self._file, b"".join(parts))
         places = {
             name: (start, len(data), content_hash(data))
             for (name, data, _), start in zip(values, starts, strict=False)  # the last start is the id's
@@ -187,8 +191,7 @@ class ShardWriter:
         return self._row - 1
 
     def close(self) -> None:
-        if self._file is not None:
-            self._finish()
+        self._finish()
         self._index.close(self.shards)
 
     def _path(self, number: int) -> Path:
@@ -203,17 +206,19 @@ class ShardWriter:
             raise ValueError(f"Record {identifier!r}, field {name}: a text is str, not {type(value).__name__}.")
         return _utf8(value, name, identifier), "txt"
 
-    def _put(self, data: bytes) -> None:
-        self._file.write(data)
+    def _put(self, file: BinaryIO, data: bytes) -> None:
+        file.write(data)
         self._hash.update(data)
         self._size += len(data)
 
     def _finish(self) -> None:
-        self._put(bytes(2 * BLOCK))  # the end-of-archive mark, then up to a whole number of records
-        self._put(bytes(-self._size % RECORD))
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._file.close()
+        if (file := self._file) is None:
+            return
+        self._put(file, bytes(2 * BLOCK))  # the end-of-archive mark, then up to a whole number of records
+        self._put(file, bytes(-self._size % RECORD))
+        file.flush()
+        os.fsync(file.fileno())
+        file.close()
         self.shards.append(
             {
                 "name": self._path(len(self.shards)).name,

@@ -101,18 +101,18 @@ class RecordStore:
         rows = np.asarray(rows)
         if len(rows) and rows.min() < 0:
             raise IndexError(f"Row {rows.min()} of {self._index}: rows count from 0.")
-        places = zip(self._shard[rows].tolist(), self._offset[field][rows].tolist(), self._length[field][rows].tolist(),
-                     strict=True)  # fmt: skip
-        maps, value = self._maps, [None] * len(rows)
+        columns = (self._shard, self._offset[field], self._length[field])
+        places = zip(*(column[rows].tolist() for column in columns), strict=True)
+        values: list[bytes | None] = [None] * len(rows)
         for position, (shard, start, length) in enumerate(places):
             if length >= 0:
-                data = maps.get(shard) or self._map(shard)
-                value[position] = data[start : start + length]
-        if self.side[field].modality is Modality.text:
-            for position, data in enumerate(value):
-                if data is not None:
-                    value[position] = self._text(field, data, int(rows[position]))
-        return value
+                values[position] = (self._maps.get(shard) or self._map(shard))[start : start + length]
+        if self.side[field].modality is Modality.image:
+            return list(values)
+        return [
+            None if value is None else self._text(field, value, int(row))
+            for row, value in zip(rows, values, strict=True)
+        ]
 
     def place(self, row: int) -> str:
         """Where a record lies, for messages: shard, row and id."""
@@ -122,7 +122,7 @@ class RecordStore:
         return Subset(self, rows)
 
     def verify(self, shards: Sequence[Mapping[str, Any]] | None = None) -> None:
-        """Reads every shard, or these. Raises ValueError naming the first whose bytes are not the ones that were
+        """Reads every shard, or these. Raises ValueError naming the first one whose bytes are not those that were
         written, and the first record in it that differs."""
         for shard in self.shards if shards is None else shards:
             path = self.folder / shard["name"]

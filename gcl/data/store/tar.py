@@ -7,9 +7,11 @@ long names (https://www.gnu.org/software/tar/manual/html_node/Standard.html).
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Iterator
 from typing import NamedTuple
 
+Data = bytes | mmap.mmap
 BLOCK = 512
 # Of a header of ours all but name, size and checksum: tarfile's defaults (no owner, no time) and the mode 0644.
 _AFTER_NAME = b"0000644\0" + 2 * b"0000000\0"
@@ -19,6 +21,7 @@ _CONSTANT_SUM = sum(_AFTER_NAME + _AFTER_SIZE + _AFTER_CHECKSUM) + 8 * ord(" ")
 _ZEROS = bytes(BLOCK)
 _LONGEST_HEADER = 1 << 20  # bytes of a long name or a pax header; real ones have a few hundred
 _COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
+_ABOUT_OTHERS = (b"x", b"g", b"L", b"K")  # kinds whose data is about the members after them
 _EMPTY_KINDS = {b"1": "a link", b"2": "a link", b"3": "a device", b"4": "a device", b"5": None, b"6": "a pipe"}
 
 
@@ -39,57 +42,93 @@ class TarDamage(ValueError):
         self.reason, self.detail = reason, detail
 
 
-def members(data: bytes) -> Iterator[Member]:
+def members(data: Data) -> Iterator[Member]:
     """The file members of an archive (`data`: bytes or a memory map), in order; folders are passed over.
 
     Raises TarDamage where a header is wrong, data is cut, or the end-of-archive mark is missing or not the end:
     members yielded before are whole (or refused), but a sample's further members may be lost.
     """
     _check_start(data)
-    offset, size_of_file = 0, len(data)
-    name: bytes | None = None
-    extended: dict[str, str] = {}
-    while True:
-        header = data[offset : offset + BLOCK]
-        if not header:
+    headers = _Headers(data)
+    long_name: bytes | None = None  # of the next member: GNU's, longer than a header's field
+    extended: dict[str, str] = {}  # what a pax header says of the next member
+    for offset, kind, size, start, own_name in headers:
+        cut = start + size > len(data)
+        content = data[start : start + size] if kind in _ABOUT_OTHERS and not cut else b""
+        label = extended["path"].encode("utf-8", "surrogateescape") if "path" in extended else long_name or own_name
+        if cut and kind not in _ABOUT_OTHERS:
+            yield _member(label, start, size, "member is cut")
+        if cut:
+            raise TarDamage("shard is cut", f"the member at byte {offset:,} has {size:,} bytes, the file ends before")
+        match kind:
+            case b"x":
+                extended = _pax(content, offset)
+                headers.next_size = extended.get("size")
+            case b"g":
+                if _pax(content, offset).keys() & {"path", "size", "linkpath"}:
+                    raise TarDamage("tar header is damaged", f"at byte {offset:,} a global header renames all members")
+            case b"L":
+                long_name = content.rstrip(b"\0")
+            case b"K":
+                pass  # a link's long target: links are refused
+            case _:
+                if not (kind == b"5" or (kind == b"\0" and label.endswith(b"/"))):
+                    yield _member(label, start, size, _refusal(kind, extended))
+                long_name, extended, headers.next_size = None, {}, None
+
+
+class _Header(NamedTuple):
+    """offset: where the header begins. size: bytes of data from `start`. name: as the header's own field says it."""
+
+    offset: int
+    kind: bytes
+    size: int
+    start: int
+    name: bytes
+
+
+class _Headers:
+    """The headers of an archive up to its end mark, each checked. `next_size` overrides the size field of the next
+    header that is a member's: the data of a large member, or of one in pax format, is longer than its field can say."""
+
+    def __init__(self, data: Data) -> None:
+        self.data, self.offset = data, 0
+        self.next_size: str | None = None
+
+    def __iter__(self) -> Iterator[_Header]:
+        while (block := self._block(self.offset)) != _ZEROS:
+            header = self._header(block, self.offset)
+            yield header
+            self.offset = header.start + -(-header.size // BLOCK) * BLOCK
+            if self.offset > len(self.data):
+                raise TarDamage("shard is cut", f"it ends at byte {len(self.data):,} inside the padding of a member")
+        _check_end(self.data, self.offset)
+
+    def _block(self, offset: int) -> bytes:
+        block = self.data[offset : offset + BLOCK]
+        if not block and offset == self.offset:
             raise TarDamage("shard is cut", f"it ends at byte {offset:,} without the end-of-archive mark")
-        if len(header) < BLOCK:
-            raise TarDamage("shard is cut", f"it ends inside a header at byte {size_of_file:,}")
-        if header == _ZEROS:
-            _check_end(data, offset)
-            return
-        size, kind, own_name = _check_header(header, offset), header[156:157], _name(header)
-        start = offset + BLOCK
+        if len(block) < BLOCK:
+            raise TarDamage("shard is cut", f"it ends inside a header at byte {len(self.data):,}")
+        return block
+
+    def _header(self, block: bytes, offset: int) -> _Header:
+        size, kind, start = _check_header(block, offset), block[156:157], offset + BLOCK
         if kind in _EMPTY_KINDS and size:
             raise TarDamage("tar header is damaged", f"at byte {offset:,} a member without data claims {size:,} bytes")
-        while kind == b"S" and header[482 if start == offset + BLOCK else 504]:  # GNU sparse: its map goes on
-            header, start = data[start : start + BLOCK], start + BLOCK
-            if len(header) < BLOCK:
-                raise TarDamage("shard is cut", f"it ends inside a header at byte {size_of_file:,}")
-        if kind in b"xgLK" and size > _LONGEST_HEADER:
-            raise TarDamage("tar header is damaged", f"at byte {offset:,} a name or pax header claims {size:,} bytes")
-        if "size" in extended and kind not in b"xgLK":
-            size = _number(extended["size"], offset)
-        label = extended["path"].encode("utf-8", "surrogateescape") if "path" in extended else name or own_name
-        if start + size > size_of_file:
-            if kind not in b"xgLK":
-                yield _member(label, start, size, "member is cut")
-            raise TarDamage("shard is cut", f"the member at byte {offset:,} has {size:,} bytes, the file ends before")
-        content = data[start : start + size] if kind in b"xgLK" else b""
-        here, offset = offset, start + -(-size // BLOCK) * BLOCK
-        if kind == b"x":
-            extended = _pax(content, here)
-        elif kind == b"g":
-            if _pax(content, here).keys() & {"path", "size", "linkpath"}:
-                raise TarDamage("tar header is damaged", f"at byte {here:,} a global header renames all members")
-        elif kind == b"L":
-            name = content.rstrip(b"\0")
-        elif kind != b"K":
-            if not (kind == b"5" or (kind == b"\0" and label.endswith(b"/"))):
-                yield _member(label, start, size, _refusal(kind, extended))
-            name, extended = None, {}
-        if offset > size_of_file:
-            raise TarDamage("shard is cut", f"it ends at byte {size_of_file:,} inside the padding of a member")
+        # A sparse member's map of holes continues in further blocks while a flag says so: at byte 482 of the header,
+        # at byte 504 of the others.
+        more = kind == b"S" and block[482]
+        while more:
+            more, start = self._block(start)[504], start + BLOCK
+        if kind in _ABOUT_OTHERS:
+            if size > _LONGEST_HEADER:
+                raise TarDamage(
+                    "tar header is damaged", f"at byte {offset:,} a name or pax header claims {size:,} bytes"
+                )
+        elif self.next_size is not None:
+            size = _number(self.next_size, offset)
+        return _Header(offset, kind, size, start, _name(block))
 
 
 def pack_header(name: str, size: int) -> bytes:
@@ -103,7 +142,7 @@ def pack_header(name: str, size: int) -> bytes:
     return b"".join((label.ljust(100, b"\0"), _AFTER_NAME, digits, _AFTER_SIZE, checksum, _AFTER_CHECKSUM))
 
 
-def _check_start(data: bytes) -> None:
+def _check_start(data: Data) -> None:
     if not len(data):
         raise TarDamage("shard is empty", "the file has no bytes")
     for magic, name in _COMPRESSED.items():
@@ -114,7 +153,7 @@ def _check_start(data: bytes) -> None:
         raise TarDamage("shard is not a tar", f"it starts with {bytes(first[:40])!r}")
 
 
-def _check_end(data: bytes, offset: int) -> None:
+def _check_end(data: Data, offset: int) -> None:
     for start in range(offset, len(data), 1 << 20):
         if data[start : start + (1 << 20)].strip(b"\0"):
             raise TarDamage("data after the end of the archive", f"the end-of-archive mark is at byte {offset:,}")

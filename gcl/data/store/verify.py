@@ -1,47 +1,62 @@
-"""Whether shards still hold the bytes that were indexed: looked at once, and again when a file has changed.
+"""Whether the files of a prepared folder still hold the bytes that were written: checked once, and after a change.
 
-A mark in the prepared folder says of which files (size and time of change) that is known, so that a run pays for
-it only where shards were copied, restored or touched.
+A mark in the folder says of which files (by size and time of change) that is known, so a run pays for it only where
+files were copied, restored or touched.
 """
 
 from __future__ import annotations
 
+import errno
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
-from gcl.data.store.store import RecordStore
 from gcl.files.atomic import write_text
+from gcl.files.digest import file_sha256
 from gcl.files.lock import locked
 
+_READ_ONLY = {errno.EACCES, errno.EPERM, errno.EROFS}
 
-def verify_changed(folder: Path, stores: Iterable[RecordStore]) -> None:
-    """Raises ValueError naming the first shard, and the first record in it, whose bytes are not those indexed."""
+
+def verify_changed(folder: Path, checks: Mapping[str, Callable[[], None]]) -> None:
+    """Calls the check of each file {name in the folder: check} of which it is not known that it is as it was written.
+
+    A check raises ValueError naming the file, and what in it changed.
+    """
     folder = folder.absolute()
-    shards = {shard["name"]: (store, shard) for store in stores for shard in store.shards}
-    if not _unknown(folder, shards):
+    if not _unknown(folder, checks):
         return
     try:
-        with locked(_mark(folder).with_suffix(".lock"), waiting_for=f"the shards of {folder} to be checked"):
-            _verify(folder, shards)
-    except PermissionError:  # a folder that only others may write: it is looked at every time
-        _verify(folder, shards)
+        with locked(_mark(folder).with_suffix(".lock"), waiting_for=f"the files of {folder} to be checked"):
+            _verify(folder, checks)
+    except OSError as error:
+        if error.errno not in _READ_ONLY:
+            raise
+        _verify(folder, checks)  # a folder that only others may write: its files are checked every time
+
+
+def check_table(path: Path, sha256: str) -> None:
+    """Raises ValueError for a table whose bytes are not those that the folder's index lists."""
+    digest = file_sha256(path)
+    if digest != sha256:
+        raise ValueError(
+            f"{path} has SHA-256 {digest[:16]}…, the folder's index says {sha256[:16]}…: its bytes changed after it "
+            "was written. Restore the file, or delete the prepared folder and prepare the catalog again."
+        )
 
 
 def mark_verified(folder: Path, names: Iterable[str]) -> None:
-    """Call after writing, or reading and indexing, these shards."""
+    """Call after writing, or reading and indexing, these files."""
     known = _known(folder) | {name: _state(folder / name) for name in names}
     with suppress(OSError):  # without the mark they are only verified again
         write_text(_mark(folder), json.dumps(known))
 
 
-def _verify(folder: Path, shards: Mapping[str, tuple[RecordStore, dict[str, Any]]]) -> None:
-    unknown = _unknown(folder, shards)  # another process may just have looked
+def _verify(folder: Path, checks: Mapping[str, Callable[[], None]]) -> None:
+    unknown = _unknown(folder, checks)  # another process may just have verified them
     for name in unknown:
-        store, shard = shards[name]
-        store.verify([shard])
+        checks[name]()
     mark_verified(folder, unknown)
 
 
