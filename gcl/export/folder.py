@@ -56,6 +56,13 @@ def check_free(out: Path) -> None:
         raise FileExistsError(f"out={out} is not empty: name a new folder, or empty this one.")
 
 
+def reached(place: str) -> tuple[list[str], str]:
+    """Lines of Python that a snippet needs, and the expression of the folder at `place`: a path, or owner/name."""
+    if Path(place).is_dir():
+        return [], f'"{place}"'
+    return ["from huggingface_hub import snapshot_download"], f'snapshot_download("{place}")'
+
+
 def write_json(path: Path, content: Any) -> None:
     """A JSON file of an export, in which names and texts of any script stay readable; makes its folder."""
     path.parent.mkdir(exist_ok=True)

@@ -12,10 +12,10 @@ from gcl.data.importers.vectors import read_vectors
 from gcl.data.store.vector_files import VectorWriter, about_vectors, vector_batches
 from gcl.errors import ConfigError
 from gcl.export.vectors import write as module
-from gcl.export.vectors.index import KINDS, OpenIndex
-from gcl.export.vectors.write import Wanted, write_embeddings
+from gcl.export.vectors.index import IDS, KINDS
+from gcl.export.vectors.write import EmbeddingsSnippet, VectorOptions, embedding_files, write_embeddings
 from gcl.export.verify.case import make_case
-from gcl.export.verify.embeddings import EmbeddingsSnippet, compare_embeddings, embedding_files
+from gcl.export.verify.worker import compare_embeddings
 from gcl.model.load import load_model
 from gcl.retrieval.embedding.embed import embed
 from gcl.retrieval.tasks.task import ListRecords, task_from_qrels
@@ -70,7 +70,7 @@ def matrix(column):
 
 
 def test_fused_vectors_are_those_of_evaluation(encoder, sides, tmp_path, small_chunks):
-    notes = write_embeddings(encoder, sides, tmp_path, Wanted(queries=True), data="abc")
+    notes = write_embeddings(encoder, sides, tmp_path, VectorOptions(queries=True), data="abc")
     found = table(tmp_path)
     assert found["id"].to_pylist() == list(sides["document"].ids)
     assert found.schema.field("vector").type == pa.list_(pa.float32(), encoder.width)
@@ -95,7 +95,7 @@ def test_fused_vectors_are_those_of_evaluation(encoder, sides, tmp_path, small_c
 def test_stored_vectors_are_compared_with_the_run_s(encoder, sides, tmp_path, content):
     task = task_from_qrels("shop.dev", sides["query"], sides["document"], {"q0": {"sku 0": 1.0}, "q3": {"sku 9": 1.0}})
     case, names = make_case(encoder, [task]), [*SCHEMA.document]
-    write_embeddings(encoder, sides, tmp_path, Wanted(content, "float16", rows=20))
+    write_embeddings(encoder, sides, tmp_path, VectorOptions(content, "float16", rows=20))
     found = compare_embeddings(case, tmp_path, names, near=2e-3)
     assert found["text"]["lowest"] >= 0.9999 and found["text"]["count"] == 50
     assert found["tasks"]["shop.dev"]["different"] == 0 < found["tasks"]["shop.dev"]["equal"]
@@ -106,7 +106,7 @@ def test_stored_vectors_are_compared_with_the_run_s(encoder, sides, tmp_path, co
     assert not compare_embeddings(case, tmp_path, names, near=2e-3)["text"]["lowest"] >= 0.9999
     torch.manual_seed(7)
     other = load_model("gcl-tiny", schema=SCHEMA).eval()
-    write_embeddings(other, sides, tmp_path / "other", Wanted(content))
+    write_embeddings(other, sides, tmp_path / "other", VectorOptions(content))
     found = compare_embeddings(case, tmp_path / "other", names, near=2e-3)
     assert found["text"]["lowest"] < 0.9 and found["text"]["name"].startswith("vector of sku ")
     assert found["tasks"]["shop.dev"]["different"] > 0
@@ -118,14 +118,14 @@ def test_stored_vectors_are_compared_with_the_run_s(encoder, sides, tmp_path, co
 
 
 def test_other_weights_of_the_fields(encoder, sides, tmp_path):
-    write_embeddings(encoder, sides, tmp_path, Wanted(weights={"title": 0.2, "note": 1.0}))
+    write_embeddings(encoder, sides, tmp_path, VectorOptions(weights={"title": 0.2, "note": 1.0}))
     expected = embed(encoder, sides["document"], "document").fused({"title": 0.2, "note": 1.0})
     assert np.abs(matrix(table(tmp_path)["vector"]) - expected).max() < 1e-5
     assert about_vectors(tmp_path / "embeddings" / "documents.parquet")["fields"]["brand"]["weight"] == 0
 
 
 def test_one_vector_a_field_null_where_it_is_absent(encoder, sides, tmp_path, small_chunks):
-    write_embeddings(encoder, sides, tmp_path, Wanted(content="fields", dtype="float16"))
+    write_embeddings(encoder, sides, tmp_path, VectorOptions(content="fields", dtype="float16"))
     found = table(tmp_path)
     assert found.column_names == ["id", "vector_title", "vector_brand", "vector_note"]
     assert found.schema.field("vector_title").type == pa.list_(pa.float16(), encoder.width)
@@ -141,7 +141,7 @@ def test_one_vector_a_field_null_where_it_is_absent(encoder, sides, tmp_path, sm
 
 
 def test_several_files_and_an_interrupted_export_goes_on(encoder, sides, tmp_path, small_chunks, monkeypatch):
-    wanted, calls = Wanted(rows=20), []
+    wanted, calls = VectorOptions(rows=20), []
 
     def counting(*args, **options):
         calls.append(len(args[1]))
@@ -176,18 +176,35 @@ def test_memory_does_not_grow_with_the_catalog(encoder, tmp_path, small_chunks, 
     assert parquet.ParquetFile(tmp_path / "embeddings" / "documents.parquet").num_row_groups == 25
 
 
-@pytest.mark.parametrize("kind", KINDS)
+def search_index(path, vectors, k):
+    """An index as its own library opens it: ids and cosines, best first."""
+    ids = parquet.read_table(path.with_name(IDS), columns=["id"])["id"].to_numpy()
+    k = min(k, len(ids))
+    if path.suffix == ".faiss":
+        import faiss
+
+        score, row = faiss.read_index(str(path)).search(np.ascontiguousarray(vectors), k)
+        return ids[row], score
+    from usearch.index import Index
+
+    matches = [Index.restore(str(path)).search(vector, k) for vector in vectors]
+    return ids[np.stack([match.keys for match in matches]).astype(np.int64)], 1 - np.stack(
+        [match.distances for match in matches]
+    )
+
+
+@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
 def test_an_index_finds_what_exact_search_finds(encoder, sides, tmp_path, small_chunks, kind):
-    pytest.importorskip(KINDS[kind])
-    write_embeddings(encoder, sides, tmp_path, Wanted(index=kind, rows=20))
-    (path,) = (path for path in (tmp_path / "embeddings").iterdir() if path.suffix in (".faiss", ".usearch"))
+    pytest.importorskip(kind.package)
+    write_embeddings(encoder, sides, tmp_path, VectorOptions(index=kind.name, rows=20))
+    (path,) = (path for path in (tmp_path / "embeddings").iterdir() if path.suffix == f".{kind.suffix}")
     documents = embed(encoder, sides["document"], "document").fused()
     queries = embed(encoder, sides["query"], "query").fused()
-    ids, cosine = OpenIndex(path).search(queries, 5)
+    ids, cosine = search_index(path, queries, 5)
     exact = np.argsort(-(queries @ documents.T), axis=1)[:, :5]
     assert ids.tolist() == np.array(sides["document"].ids, dtype=object)[exact].tolist()
     assert np.allclose(cosine, np.take_along_axis(queries @ documents.T, exact, axis=1), atol=1e-5)
-    assert OpenIndex(path).search(queries, 500)[0].shape == (6, 50)
+    assert search_index(path, queries, 500)[0].shape == (6, 50)
 
 
 def test_a_record_without_a_field_that_counts_is_told_before_anything_is_embedded(encoder, tmp_path, monkeypatch):
@@ -201,7 +218,7 @@ def test_a_record_without_a_field_that_counts_is_told_before_anything_is_embedde
 @pytest.mark.parametrize(
     "options, told",
     [
-        ({"content": "fuzed"}, "embeddings=fuzed.*Did you mean fused"),
+        ({"content": "fuzed"}, "embeddings=fuzed.*one of fused, fields"),
         ({"dtype": "float8"}, "dtype=float8"),
         ({"index": "hnsw"}, "index=hnsw"),
         ({"index": "faiss-flat", "content": "fields"}, "embeddings=fused"),
@@ -210,7 +227,7 @@ def test_a_record_without_a_field_that_counts_is_told_before_anything_is_embedde
 )
 def test_words_that_are_none(options, told):
     with pytest.raises(ConfigError, match=told):
-        Wanted(**options).check()
+        VectorOptions(**options)
 
 
 def test_a_file_that_fails_while_it_is_written_is_not_there(tmp_path):
@@ -249,7 +266,7 @@ def test_the_command_and_evaluation_of_what_it_wrote(finished, shop, tmp_path):
         (["index=usearch"], "belong to the embeddings"),
         (["onnx=[int8]"], "fp32 cannot be left out"),
         (["onnx=[fp32,int8]", "formats=[open_clip]"], "needs onnx among the formats"),
-        (["embeddings=both"], "embeddings=both"),
+        (["embeddings=both"], "embeddings: Invalid value 'both', expected one of [fused, fields]"),
     ],
 )
 def test_options_that_do_not_fit_stop_before_anything_is_written(finished, tmp_path, capsys, words, told):

@@ -51,7 +51,7 @@ class Ending:
         """Raises RoundTripError where a format is not the run's model, or a snippet does not run."""
         prepared = self._prepared()
         checked, snippets = [], []
-        from gcl.export.verify.embeddings import EmbeddingsSnippet, embedding_files
+        from gcl.export.vectors.write import EmbeddingsSnippet, embedding_files
 
         stored = bool(embedding_files(folder))
         if formats or stored:

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 from gcl.config.schema import RunConfig
 from gcl.errors import ConfigError
 from gcl.export.folder import EMBEDDINGS
+from gcl.export.settings import Content, Precision, VectorType
 from gcl.run.console import say
 from gcl.run.folder import RunFolder
 
 if TYPE_CHECKING:
     from gcl.export.formats.registry import Format
+    from gcl.export.vectors.write import VectorOptions
 
 _IMAGES = 64  # with which int8 convolutions are calibrated
 
@@ -30,9 +32,9 @@ class DataOptions:
     """
 
     alpha: Any = None
-    onnx: list[str] = field(default_factory=lambda: ["fp32"])
-    embeddings: str | None = None
-    dtype: str = "float32"
+    onnx: list[Precision] = field(default_factory=lambda: [Precision.fp32])
+    embeddings: Content | None = None
+    dtype: VectorType = VectorType.float32
     queries: bool = False
     index: str | None = None
     latency: float = 3.0
@@ -43,7 +45,7 @@ class ExportData:
 
     def __init__(self, options: DataOptions, formats: list[str] | None, run: RunFolder, config: RunConfig) -> None:
         from gcl.export.formats.registry import FORMATS
-        from gcl.export.vectors.write import Wanted
+        from gcl.export.vectors.write import VectorOptions
         from gcl.run.interpolation import parse_alpha
 
         self.run, self.config = run, config
@@ -56,11 +58,11 @@ class ExportData:
         for name, names in asked.items():
             if len(names) > 1 and formats is not None and name not in formats:
                 raise ConfigError(f"{name}=[{','.join(names)}] needs {name} among the formats.")
-        content = options.embeddings or ("fused" if EMBEDDINGS in (formats or ()) else None)
-        self.wanted = None
+        content = options.embeddings or (Content.fused if EMBEDDINGS in (formats or ()) else None)
+        self.wanted: VectorOptions | None = None
         if content is not None:
-            self.wanted = Wanted(content, options.dtype, options.queries, options.index).check()
-        elif options.queries or options.index or options.dtype != "float32":
+            self.wanted = VectorOptions(content, options.dtype, options.queries, options.index)
+        elif options.queries or options.index or options.dtype is not VectorType.float32:
             raise ConfigError("dtype, queries and index belong to the embeddings: give embeddings=fused, too.")
 
     @cached_property
@@ -91,7 +93,7 @@ class ExportData:
             if name in formats and len(precisions) > 1:
                 notes[f"{name} precisions"] = self._precisions(FORMATS[name], encoder, folder)
         if self.wanted is not None:
-            notes[EMBEDDINGS] = self._embeddings(encoder, folder)
+            notes[EMBEDDINGS] = self._embeddings(encoder, folder, self.wanted)
         if self.seconds > 0:
             self._time(encoder, folder, formats)
         return notes
@@ -129,14 +131,14 @@ class ExportData:
             found += [data for data in documents.column(name, rows) if data is not None]
         return found[:: max(1, len(found) // _IMAGES)][:_IMAGES]
 
-    def _embeddings(self, encoder: Any, folder: Path) -> list[str]:
+    def _embeddings(self, encoder: Any, folder: Path, wanted: VectorOptions) -> list[str]:
         from gcl.export.vectors.write import write_embeddings
         from gcl.retrieval.embedding.embed import EmbedOptions
         from gcl.run.measurement import frozen_features
 
         config, prepared = self.config, self.prepared
         return write_embeddings(
-            encoder, {"document": prepared.documents, "query": prepared.queries}, folder, self.wanted,
+            encoder, {"document": prepared.documents, "query": prepared.queries}, folder, wanted,
             data=prepared.fingerprint,
             options=EmbedOptions(
                 config.evaluate.batch_size, config.train.workers, progress=True,

@@ -114,8 +114,3 @@ def write_row_ids(path: str | Path, ids: Iterator[Sequence[str]]) -> None:
             rows = np.arange(start, start + len(part))
             file.write_batch(pa.record_batch([pa.array(rows), pa.array(list(part), pa.string())], schema=schema))
             start += len(part)
-
-
-def read_row_ids(path: str | Path) -> np.ndarray:
-    """ids [M], object, in the order of the rows."""
-    return parquet.read_table(path, columns=["id"])["id"].to_numpy()

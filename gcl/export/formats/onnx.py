@@ -32,6 +32,7 @@ from torch import Tensor, nn
 
 from gcl.data.batches.batch import Features, SideBatch
 from gcl.errors import ConfigError
+from gcl.export.folder import reached
 from gcl.export.formats.onnx_session import (
     FOLDER,
     INPUTS,
@@ -310,14 +311,13 @@ class OnnxEncoder(nn.Module):
 
 def snippet(encoder: DualEncoder, place: str) -> str:
     """Python source for the card."""
-    fetch = "" if Path(place).is_dir() else "from huggingface_hub import snapshot_download\n"
-    folder = f'"{place}"' if Path(place).is_dir() else f'snapshot_download("{place}")'
+    imports, folder = reached(place)
     image = encoder.tower(Modality.image) is not None
     lines = [
         "import io",
         "from pathlib import Path",
         "",
-        *([fetch.rstrip(), ""] if fetch else []),
+        *([*imports, ""] if imports else []),
         *(["from PIL import Image", ""] if image else []),
         "from gcl.export.formats.onnx_session import LoadedOnnx  # needs onnxruntime; no torch model is built",
         "",

@@ -1,93 +1,69 @@
-"""An index over written vectors, beside them: faiss (exact or HNSW) or usearch, filled some thousand rows at a time."""
+"""Vector indexes over written embeddings: a record per kind, which options, errors, help and docs read.
+
+An index is filled a few thousand rows at a time and saved next to the files of vectors. A new kind is a function that
+makes an empty index, and a record in KINDS.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
-from gcl.data.store.vector_files import read_row_ids, vector_batches, write_row_ids
-from gcl.errors import ConfigError, nearest
+from gcl.data.store.vector_files import vector_batches, write_row_ids
+from gcl.errors import ConfigError, install, nearest
 from gcl.files.atomic import replacing
 
-KINDS = {"faiss-flat": "faiss", "faiss-hnsw": "faiss", "usearch": "usearch"}  # kind -> package
+IDS = "documents.ids.parquet"
 _NEIGHBOURS = 32  # of a node in the graph (faiss's M)
 _BUILD, _SEARCH = 200, 128  # candidates looked at while building and searching it
-IDS = "documents.ids.parquet"
 
 
-def check_kind(kind: str) -> None:
-    """Raises ConfigError for an unknown kind, and where its package is not installed."""
-    if kind not in KINDS:
-        raise ConfigError(f"index={kind}: it is one of {', '.join(KINDS)}.{nearest(kind, KINDS)}")
-    if find_spec(KINDS[kind]) is None:
-        raise ConfigError(
-            f'index={kind} needs {KINDS[kind]}, which is not installed: pip install "gcl-trainer[index]".'
-        )
+class VectorIndex(Protocol):
+    """An index that is being filled."""
+
+    def add(self, vectors: np.ndarray) -> None:
+        """[n, D] float32 unit vectors: the next n rows."""
+
+    def save(self, path: Path) -> None: ...
 
 
-def build_index(files: Sequence[Path], column: str, out: Path, kind: str, *, width: int) -> Path:
-    """Writes out/documents.<faiss|usearch> and documents.ids.parquet (row, id); returns the index's path.
+@dataclass(frozen=True)
+class IndexKind:
+    """A kind of index.
 
-    files: written by VectorWriter, in order: row i of the index is the i-th row of them all. An index holds all vectors
-    in memory while it is built (faiss, 4 bytes a number; HNSW about 300 bytes a row more), which no form of it avoids.
+    name: in `index=…`. package: what builds and opens it (import name). suffix: of its file, documents.<suffix>.
+    explanation: for help and docs. new: (width) -> an empty index.
     """
-    check_kind(kind)
-    path = out / f"documents.{KINDS[kind]}"
-    index = _Faiss(kind, width) if KINDS[kind] == "faiss" else _Usearch(width)
-    for file in files:
-        for _, vectors in vector_batches(file, column):
-            index.add(vectors)
-    with replacing(path) as partial:
-        index.save(partial)
-    write_row_ids(out / IDS, (ids for file in files for ids, _ in vector_batches(file, column)))
-    return path
 
-
-class OpenIndex:
-    """An index that `build_index` wrote: vectors in, ids and cosines out."""
-
-    def __init__(self, path: Path) -> None:
-        self.ids = read_row_ids(path.with_name(IDS))
-        if path.suffix == ".faiss":
-            import faiss
-
-            self._index = faiss.read_index(str(path))
-        else:
-            from usearch.index import Index
-
-            self._index = Index.restore(str(path))
-
-    def search(self, vectors: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """[Q, D] unit vectors -> ids [Q, k] (object), cosines [Q, k], best first; k at most the number of rows."""
-        k, vectors = min(k, len(self.ids)), np.ascontiguousarray(vectors, dtype=np.float32)
-        if hasattr(self._index, "ntotal"):
-            score, row = self._index.search(vectors, k)
-        else:
-            found = [self._index.search(vector, k) for vector in vectors]
-            row = np.stack([match.keys for match in found]).astype(np.int64)
-            score = 1 - np.stack([match.distances for match in found])
-        return self.ids[row], score
+    name: str
+    package: str
+    suffix: str
+    explanation: str
+    new: Callable[[int], VectorIndex]
 
 
 class _Faiss:
-    def __init__(self, kind: str, width: int) -> None:
+    def __init__(self, width: int, *, graph: bool) -> None:
         import faiss
 
-        self._faiss = faiss
-        if kind == "faiss-flat":
-            self._index = faiss.IndexFlatIP(width)
-        else:
-            self._index = faiss.IndexHNSWFlat(width, _NEIGHBOURS, faiss.METRIC_INNER_PRODUCT)
-            self._index.hnsw.efConstruction, self._index.hnsw.efSearch = _BUILD, _SEARCH
+        self._index: faiss.Index = faiss.IndexFlatIP(width)
+        if graph:
+            hnsw = faiss.IndexHNSWFlat(width, _NEIGHBOURS, faiss.METRIC_INNER_PRODUCT)
+            hnsw.hnsw.efConstruction, hnsw.hnsw.efSearch = _BUILD, _SEARCH
+            self._index = hnsw
 
     def add(self, vectors: np.ndarray) -> None:
         self._index.add(np.ascontiguousarray(vectors))
 
     def save(self, path: Path) -> None:
-        self._faiss.write_index(self._index, str(path))
+        import faiss
+
+        faiss.write_index(self._index, str(path))
 
 
 class _Usearch:
@@ -95,13 +71,9 @@ class _Usearch:
         from usearch.index import Index
 
         self._index = Index(
-            ndim=width,
-            metric="ip",
-            dtype="f32",
-            connectivity=_NEIGHBOURS,
-            expansion_add=_BUILD,
+            ndim=width, metric="ip", dtype="f32", connectivity=_NEIGHBOURS, expansion_add=_BUILD,
             expansion_search=_SEARCH,
-        )
+        )  # fmt: skip
 
     def add(self, vectors: np.ndarray) -> None:
         start = len(self._index)
@@ -109,3 +81,41 @@ class _Usearch:
 
     def save(self, path: Path) -> None:
         self._index.save(str(path))
+
+
+_ALL = (
+    IndexKind("faiss-flat", "faiss", "faiss", "exact, 4 bytes per number", lambda width: _Faiss(width, graph=False)),
+    IndexKind(
+        "faiss-hnsw", "faiss", "faiss", "approximate and fast (HNSW), about 300 bytes per row more",
+        lambda width: _Faiss(width, graph=True),
+    ),
+    IndexKind("usearch", "usearch", "usearch", "approximate and fast (HNSW), a small library", _Usearch),
+)  # fmt: skip
+KINDS: dict[str, IndexKind] = {kind.name: kind for kind in _ALL}
+
+
+def check_kind(name: str) -> IndexKind:
+    """The kind of this name. Raises ConfigError for an unknown one, and where its package is not installed."""
+    if name not in KINDS:
+        raise ConfigError(f"index={name}: there is no such kind of index.{nearest(name, KINDS)}")
+    kind = KINDS[name]
+    if find_spec(kind.package) is None:
+        raise ConfigError(f"index={name} needs {kind.package}, which is not installed: {install('index')}.")
+    return kind
+
+
+def build_index(files: Sequence[Path], column: str, out: Path, name: str, *, width: int) -> Path:
+    """Writes out/documents.<faiss|usearch> and documents.ids.parquet (row, id); returns the index's path.
+
+    files: written by VectorWriter, in order: row i of the index is the i-th row of them all. An index holds all vectors
+    in memory while it is built, whatever its kind.
+    """
+    kind = check_kind(name)
+    path, index = out / f"documents.{kind.suffix}", kind.new(width)
+    for file in files:
+        for _, vectors in vector_batches(file, column):
+            index.add(vectors)
+    with replacing(path) as temporary:
+        index.save(temporary)
+    write_row_ids(out / IDS, (ids for file in files for ids, _ in vector_batches(file, column)))
+    return path

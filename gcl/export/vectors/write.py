@@ -1,7 +1,7 @@
-"""A catalog's vectors as Parquet for a vector database: embedded, written and forgotten a few thousand at a time.
+"""A catalog's vectors as Parquet for a vector database: embedded, written and released a few thousand at a time.
 
 embeddings/documents.parquet, or documents-00000-of-00012.parquet … where there are many rows. Each file appears under
-its name only when it is whole; the same call again makes those that are missing.
+its name only when it is complete; the same call again writes those that are missing.
 """
 
 from __future__ import annotations
@@ -17,58 +17,76 @@ import numpy as np
 
 from gcl.data.store.records import Records
 from gcl.data.store.vector_files import VectorWriter, about_vectors, vector_rows
-from gcl.errors import ConfigError, nearest
+from gcl.errors import ConfigError
+from gcl.export.folder import EMBEDDINGS, reached
+from gcl.export.settings import Content, VectorType
 from gcl.export.vectors.index import build_index, check_kind
 from gcl.files.progress import counted
 from gcl.model.dual_encoder import DualEncoder
 from gcl.model.fingerprint import fingerprint, model_hash
+from gcl.options import Choice
 from gcl.retrieval.embedding.embed import DEFAULTS, EmbedOptions, FieldEmbeddings, embed, field_weights
 from gcl.retrieval.embedding.precomputed import texts_of
 from gcl.schema import SideName
 
 logger = logging.getLogger("gcl")
-FOLDER = "embeddings"
-FUSED = "vector"
-CONTENTS, DTYPES = ("fused", "fields"), ("float32", "float16")
+FUSED = "vector"  # the column of fused vectors; a field's is vector_<field>
 _CHUNK = 8192  # rows in memory at once, and in a row group
+_PLURAL: dict[SideName, str] = {"query": "queries", "document": "documents"}
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What is written. content: "fused", one vector a record, or "fields", one a field (null where it is absent).
+class VectorOptions:
+    """What is written of a catalog's vectors."""
 
-    dtype: "float32" or "float16". queries: theirs, too, with their text. index: "faiss-flat", "faiss-hnsw", "usearch"
-    or None. rows: in one file at most. weights: of the document's fields, by name; None: the run's own.
-    """
-
-    content: str = "fused"
-    dtype: str = "float32"
+    content: Content = Content.fused
+    """One vector per record, or one per field (null where the field is absent)."""
+    dtype: VectorType = VectorType.float32
+    """The number type of the vectors."""
     queries: bool = False
+    """Whether the queries' vectors are written, too, with their text."""
     index: str | None = None
+    """The kind of index over the documents' vectors (see vectors/index.py); None: none."""
     rows: int = 250_000
+    """The most rows of one file."""
     weights: Mapping[str, float] | None = None
+    """Weights of the document's fields, by name; None: the run's own."""
 
-    def check(self) -> Wanted:
-        """Itself; ConfigError for a word that is none."""
-        for key, known in (("content", CONTENTS), ("dtype", DTYPES)):
-            value = getattr(self, key)
-            if value not in known:
-                name = "embeddings" if key == "content" else key
-                raise ConfigError(f"{name}={value}: it is one of {', '.join(known)}.{nearest(str(value), known)}")
+    def __post_init__(self) -> None:
+        """Raises ConfigError for unknown values, and for values that do not fit together."""
+        choices: tuple[tuple[str, type[Choice], str], ...] = (
+            ("content", Content, "embeddings"), ("dtype", VectorType, "dtype"),
+        )  # fmt: skip
+        for name, kind, option in choices:
+            value = getattr(self, name)
+            try:
+                object.__setattr__(self, name, kind(value))
+            except ValueError as error:
+                raise ConfigError(f"{option}={value}: {error}") from None
         if self.rows < 1:
             raise ConfigError(f"rows={self.rows}: a file has at least one row.")
         if self.index is not None:
             check_kind(self.index)
-            if self.content != "fused":
-                raise ConfigError("index needs embeddings=fused: it is searched with one vector a query.")
-        return self
+            if self.content is not Content.fused:
+                raise ConfigError("index needs embeddings=fused: it is searched with one vector per query.")
+
+    def weights_of(self, encoder: DualEncoder, side: SideName) -> np.ndarray:
+        """[F]: the run's own weights; of documents, those that were asked for."""
+        return field_weights(encoder.schema.side(side), self.weights if side == "document" else None)
+
+    def columns(self, encoder: DualEncoder, side: SideName) -> list[str]:
+        """The columns of vectors in a file of this side."""
+        return [FUSED] if self.content is Content.fused else [f"{FUSED}_{name}" for name in encoder.schema.side(side)]
+
+
+FUSED_FLOAT32 = VectorOptions()
 
 
 def write_embeddings(
     encoder: DualEncoder,
     sides: Mapping[SideName, Records],
     folder: Path,
-    wanted: Wanted = Wanted(),
+    wanted: VectorOptions = FUSED_FLOAT32,
     *,
     data: str = "",
     options: EmbedOptions = DEFAULTS,
@@ -79,19 +97,19 @@ def write_embeddings(
     data: the prepared catalog's fingerprint. options: how records are embedded.
     Raises ValueError, before anything is embedded, where records have no field to be fused.
     """
-    wanted.check()
-    out = folder / FOLDER
+    out = folder / EMBEDDINGS
     out.mkdir(parents=True, exist_ok=True)
-    chosen: list[SideName] = ["document", *(["query"] if wanted.queries else [])]  # type: ignore[list-item]
-    for side in chosen:
-        _check_fields(sides[side], side, _weights(encoder, side, wanted), wanted)
+    chosen: tuple[SideName, ...] = ("document", "query") if wanted.queries else ("document",)
+    if wanted.content is Content.fused:
+        for side in chosen:
+            _check_fields(sides[side], side, wanted.weights_of(encoder, side))
     model, notes = model_hash(encoder), []
     for side in chosen:
         about = _about(encoder, side, wanted, model, data)
         files = _write_side(encoder, sides[side], side, out, wanted, about, options)
         notes.append(
             f"embeddings/{files[0].name}{' and following' if len(files) > 1 else ''}: {len(sides[side]):,} "
-            f"{_plural(side)}, {_told(encoder, side, wanted)}, {wanted.dtype}, {encoder.width} numbers, cosine."
+            f"{_PLURAL[side]}, {_described(encoder, side, wanted)}, {wanted.dtype}, {encoder.width} numbers, cosine."
         )
         if side == "document" and wanted.index:
             index = build_index(files, FUSED, out, wanted.index, width=encoder.width)
@@ -100,27 +118,25 @@ def write_embeddings(
 
 
 def _write_side(
-    encoder: DualEncoder, records: Records, side: SideName, out: Path, wanted: Wanted, about: dict[str, Any],
+    encoder: DualEncoder, records: Records, side: SideName, out: Path, wanted: VectorOptions, about: dict[str, Any],
     options: EmbedOptions,
 ) -> list[Path]:  # fmt: skip
     parts = max(1, math.ceil(len(records) / wanted.rows))
     files = []
     for part in range(parts):
-        name = f"{_plural(side)}.parquet" if parts == 1 else f"{_plural(side)}-{part:05}-of-{parts:05}.parquet"
+        name = f"{_PLURAL[side]}.parquet" if parts == 1 else f"{_PLURAL[side]}-{part:05}-of-{parts:05}.parquet"
         rows = np.arange(part * wanted.rows, min(len(records), (part + 1) * wanted.rows))
-        said = {**about, "part": part, "parts": parts, "rows": len(rows)}
+        about_file = {**about, "part": part, "parts": parts, "rows": len(rows)}
         files.append(out / name)
-        if about_vectors(out / name) == said and vector_rows(out / name) == len(rows):
+        if about_vectors(out / name) == about_file and vector_rows(out / name) == len(rows):
             logger.info(f"{name} is there already.")
             continue
-        fields = list(encoder.schema.side(side))
-        weights = _weights(encoder, side, wanted)
-        columns = [FUSED] if wanted.content == "fused" else [f"{FUSED}_{field}" for field in fields]
+        columns = wanted.columns(encoder, side)
         with VectorWriter(
-            out / name, columns, encoder.width, dtype=wanted.dtype, texts=side == "query", about=said
+            out / name, columns, encoder.width, dtype=wanted.dtype, texts=side == "query", about=about_file
         ) as writer:
             for ids, texts, embedded in _chunks(encoder, records, side, rows, options):
-                writer.write(ids, texts=texts, **_columns(embedded, columns, wanted, weights))
+                writer.write(ids, texts=texts, **_vectors(embedded, columns, wanted, wanted.weights_of(encoder, side)))
     return files
 
 
@@ -128,52 +144,44 @@ def _chunks(
     encoder: DualEncoder, records: Records, side: SideName, rows: np.ndarray, options: EmbedOptions
 ) -> Iterator[tuple[Sequence[str], list[str] | None, FieldEmbeddings]]:
     starts = range(0, len(rows), _CHUNK)
-    label = f"embedding, {_CHUNK:,} of {_plural(side)} at a time"
+    label = f"embedding, {_CHUNK:,} of {_PLURAL[side]} at a time"
     for start in counted(starts, label, shown=options.progress and len(starts) > 1, unit="block"):
         part = records.subset(rows[start : start + _CHUNK])
-        yield (
-            part.ids,
-            texts_of(part) if side == "query" else None,
-            embed(encoder, part, side, replace(options, progress=False)),
-        )
+        texts = texts_of(part) if side == "query" else None
+        yield part.ids, texts, embed(encoder, part, side, replace(options, progress=False))
 
 
-def _columns(embedded: FieldEmbeddings, columns: list[str], wanted: Wanted, weights: np.ndarray) -> dict[str, Any]:
+def _vectors(
+    embedded: FieldEmbeddings, columns: list[str], wanted: VectorOptions, weights: np.ndarray
+) -> dict[str, Any]:
     """The vectors of some records as VectorWriter takes them."""
-    if wanted.content == "fused":
-        return {"vectors": {FUSED: embedded.fused(weights)}}
+    if wanted.content is Content.fused:
+        return {"vectors": {FUSED: embedded.fused(weights.tolist())}}
     return {
         "vectors": {name: embedded.embedding[:, column] for column, name in enumerate(columns)},
         "present": {name: embedded.present[:, column] for column, name in enumerate(columns)},
     }
 
 
-def _weights(encoder: DualEncoder, side: SideName, wanted: Wanted) -> np.ndarray:
-    """[F]: the run's own weights; of documents, those that were asked for."""
-    return field_weights(encoder.schema.side(side), wanted.weights if side == "document" else None)
-
-
-def _check_fields(records: Records, side: SideName, weights: np.ndarray, wanted: Wanted) -> None:
-    """Hours before it would be met: every record has a field that counts."""
-    if wanted.content == "fields":
-        return
+def _check_fields(records: Records, side: SideName, weights: np.ndarray) -> None:
+    """Every record has a field that counts: checked before the hours of embedding, not where it is met."""
     for start in range(0, len(records), _CHUNK):
         rows = np.arange(start, min(start + _CHUNK, len(records)))
         empty = rows[(records.present(rows) * weights).sum(axis=1) <= 0]
         if len(empty):
             raise ValueError(
                 f"embeddings=fused: {records.place(int(empty[0]))} has no field of positive weight (weights: "
-                f"{dict(zip(records.side, weights.round(6).tolist(), strict=True))}), and it is not the only one, "
-                f"perhaps. Give a weight to a field that the {_plural(side)} have, or write embeddings=fields."
+                f"{dict(zip(records.side, weights.round(6).tolist(), strict=True))}), and perhaps it is not "
+                f"the only one. Give a weight to a field that the {_PLURAL[side]} have, or write embeddings=fields."
             )
 
 
-def _about(encoder: DualEncoder, side: SideName, wanted: Wanted, model: str, data: str) -> dict[str, Any]:
-    """What a file says of itself, and by which a file of an earlier attempt is recognised."""
+def _about(encoder: DualEncoder, side: SideName, wanted: VectorOptions, model: str, data: str) -> dict[str, Any]:
+    """What a file says of itself, by which one of an earlier attempt is recognised."""
     fields = encoder.schema.side(side)
-    weights = _weights(encoder, side, wanted)
+    weights = wanted.weights_of(encoder, side)
     return {
-        "format": 1, "side": side, "content": wanted.content, "dtype": wanted.dtype, "width": encoder.width,
+        "format": 1, "side": side, "content": wanted.content.value, "dtype": wanted.dtype.value, "width": encoder.width,
         "normalized": True, "metric": "cosine (equal to the inner product)", "model_sha256": model,
         "model": encoder.origin.name if encoder.origin else None, "data_fingerprint": data,
         "preprocess_sha256": fingerprint(encoder.preprocess, fields),
@@ -184,13 +192,51 @@ def _about(encoder: DualEncoder, side: SideName, wanted: Wanted, model: str, dat
     }  # fmt: skip
 
 
-def _plural(side: SideName) -> str:
-    return {"query": "queries", "document": "documents"}[side]
-
-
-def _told(encoder: DualEncoder, side: SideName, wanted: Wanted) -> str:
-    fields = list(encoder.schema.side(side))
-    if wanted.content == "fields":
-        return f"one column a field ({', '.join(f'{FUSED}_{name}' for name in fields)}; null: absent)"
-    pairs = zip(fields, _weights(encoder, side, wanted), strict=True)
+def _described(encoder: DualEncoder, side: SideName, wanted: VectorOptions) -> str:
+    if wanted.content is Content.fields:
+        return f"one column per field ({', '.join(wanted.columns(encoder, side))}; null: absent)"
+    pairs = zip(encoder.schema.side(side), wanted.weights_of(encoder, side), strict=True)
     return f"column `{FUSED}`, fused of {', '.join(f'{name} {weight:g}' for name, weight in pairs)}"
+
+
+def embedding_files(folder: Path) -> list[Path]:
+    """The files of the documents' vectors in an exported folder, in order; empty where it has no embeddings."""
+    out = folder / EMBEDDINGS
+    whole = out / "documents.parquet"
+    files = [whole] if whole.is_file() else sorted(out.glob("documents-*-of-*"))
+    return [path for path in files if about_vectors(path) is not None]
+
+
+def about_embeddings(folder: Path) -> dict[str, Any]:
+    """What the files of the documents' vectors say of themselves. Raises ValueError where there are none."""
+    for path in embedding_files(folder):
+        if (about := about_vectors(path)) is not None:
+            return about
+    raise ValueError(f"{folder} holds no embeddings.")
+
+
+class EmbeddingsSnippet:
+    """The card's snippet that reads exported embeddings, named and called like that of a format."""
+
+    name = EMBEDDINGS
+
+    def __init__(self, folder: Path):
+        self._file, self._about = embedding_files(folder)[0], about_embeddings(folder)
+
+    def snippet(self, encoder: DualEncoder, place: str) -> str:
+        """Python source for the card."""
+        is_fused = self._about["content"] == Content.fused
+        column = FUSED if is_fused else f"{FUSED}_{next(iter(encoder.schema.document))}"
+        imports, folder = reached(place)
+        fetch = "".join(f"{line}\n" for line in imports)
+        return f"""\
+import numpy as np
+import pyarrow.parquet as parquet
+{fetch}
+file = {folder} + "/{EMBEDDINGS}/{self._file.name}"
+table = parquet.read_table(file, columns=["id", "{column}"]).drop_null()
+ids, vectors = table["id"].to_numpy(), np.stack(table["{column}"].to_numpy()).astype("float32")
+asked = vectors[0]  # yours: the vector of a query, from a snippet above
+scores = vectors @ asked
+print(vectors.shape, [(ids[row], round(float(scores[row]), 3)) for row in np.argsort(-scores)[:3]])
+"""

@@ -1,42 +1,44 @@
-"""What a round trip compares: golden inputs, some of the run's dev tasks, and the run's own vectors of all of it.
+"""The case of a round trip: golden inputs, some of the run's dev tasks, and the run's own vectors of all of them.
 
-It goes to another process as two files in a folder: words as JSON, numbers and encoded pictures as a NumPy archive that
-is read without pickle.
+It goes to another process as two files in a folder: texts and names as JSON, numbers and encoded images as a NumPy
+archive that is read without pickle.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
 from open_clip.tokenizer import basic_clean
 
-from gcl.data.store.records import Record
+from gcl.data.store.records import Record, Records
 from gcl.export.formats.registry import unit
 from gcl.export.verify.golden import damaged_texts, golden_images, golden_texts
 from gcl.model.dual_encoder import DualEncoder
 from gcl.model.fusion import fuse
 from gcl.retrieval.tasks.task import RetrievalTask
-from gcl.schema import Field, Modality
+from gcl.schema import SIDES, Field, Modality, SideName
 
+Value = TypeVar("Value", str, bytes)
 _ROWS = 16  # encoded at once
-_WORDS, _NUMBERS = "case.json", "case.npz"
+_TEXTS, _NUMBERS = "case.json", "case.npz"
 
 
 @dataclass(frozen=True)
-class Side:
-    """M records: index[M, F] says which of the case's texts or pictures each field is, -1 where it is absent."""
+class CaseSide:
+    """M records: index[M, F] says which of the case's texts or images each field is, -1 where it is absent."""
 
     modalities: list[str]
     weights: list[float]
     index: np.ndarray = field(repr=False)
 
     def fused(self, texts: np.ndarray, images: np.ndarray) -> np.ndarray:
-        """Vectors of the case's texts [T, D] and pictures [I, D] -> the records' [M, D]."""
+        """Vectors of the case's texts [T, D] and images [I, D] -> the records' [M, D]."""
         width = max(texts.shape[1], images.shape[1] if len(images) else 0)
         embedding = np.zeros((*self.index.shape, width), dtype=np.float32)
         present = self.index >= 0
@@ -54,8 +56,8 @@ class TaskSample:
     name: str
     queries: list[str]
     documents: list[str]
-    query: Side
-    document: Side
+    query: CaseSide
+    document: CaseSide
     whole: bool
 
 
@@ -76,50 +78,73 @@ class Case:
     damaged: list[int] = field(default_factory=list)
 
     def write(self, folder: Path) -> None:
-        tasks, numbers = [], {"text_vectors": self.text_vectors, "image_vectors": self.image_vectors}
+        numbers: dict[str, Any] = {"text_vectors": self.text_vectors, "image_vectors": self.image_vectors}
+        tasks = []
         for number, task in enumerate(self.tasks):
-            words = asdict(task)
-            for side in ("query", "document"):
-                numbers[f"{number}.{side}"] = words[side].pop("index")
-            tasks.append(words)
+            content = asdict(task)
+            for side in SIDES:
+                numbers[f"{number}.{side}"] = content[side].pop("index")
+            tasks.append(content)
         numbers["pixels"] = np.frombuffer(b"".join(self.images), dtype=np.uint8)
         numbers["ends"] = np.cumsum([len(data) for data in self.images], dtype=np.int64)
-        names = {"texts": self.texts, "text_names": self.text_names, "image_names": self.image_names,
+        texts = {"texts": self.texts, "text_names": self.text_names, "image_names": self.image_names,
                  "damaged": self.damaged}  # fmt: skip
-        (folder / _WORDS).write_text(json.dumps({**names, "tasks": tasks}), encoding="utf-8")
+        (folder / _TEXTS).write_text(json.dumps({**texts, "tasks": tasks}), encoding="utf-8")
         np.savez(folder / _NUMBERS, **numbers)
 
 
 def read_case(folder: Path) -> Case:
-    words = json.loads((folder / _WORDS).read_text("utf-8"))
+    """The case that `Case.write` left in the folder."""
+    content = json.loads((folder / _TEXTS).read_text("utf-8"))
     with np.load(folder / _NUMBERS, allow_pickle=False) as archive:
         numbers = {name: archive[name] for name in archive.files}
     tasks = []
-    for number, task in enumerate(words.pop("tasks")):
-        sides = {side: Side(**task.pop(side), index=numbers[f"{number}.{side}"]) for side in ("query", "document")}
-        tasks.append(TaskSample(**task, **sides))
+    for number, task in enumerate(content.pop("tasks")):
+        query, document = (CaseSide(**task.pop(side), index=numbers[f"{number}.{side}"]) for side in SIDES)
+        tasks.append(TaskSample(**task, query=query, document=document))
     ends, pixels = numbers["ends"].tolist(), numbers["pixels"].tobytes()
     images = [pixels[start:end] for start, end in zip([0, *ends], ends, strict=False)]
     vectors = {name: numbers[name] for name in ("text_vectors", "image_vectors")}
-    return Case(**words, images=images, tasks=tasks, **vectors)
+    return Case(**content, images=images, tasks=tasks, **vectors)
+
+
+class _Distinct(Generic[Value]):
+    """Values in the order of their first appearance, each once, and a name for each."""
+
+    def __init__(self, named: Mapping[str, Value]) -> None:
+        self.names: list[str] = []
+        self._place: dict[Value, int] = {}
+        for name, value in named.items():
+            self.place(value, name)
+
+    def place(self, value: Value, name: str) -> int:
+        """Where the value is; one that is new gets this name and is put at the end."""
+        if value not in self._place:
+            self._place[value] = len(self._place)
+            self.names.append(name)
+        return self._place[value]
+
+    @property
+    def values(self) -> list[Value]:
+        return list(self._place)
 
 
 def make_case(
     encoder: DualEncoder, tasks: Sequence[RetrievalTask] = (), *, queries: int = 100, documents: int = 300
 ) -> Case:
-    """The golden inputs, and of each task at most so many queries and documents, drawn by a fixed seed: the judged
+    """The golden inputs, and at most this many queries and documents of each task, drawn by a fixed seed: the judged
     documents of the queries first. Vectors are those of the run's model.
 
-    Wrongly decoded characters and HTML entities of a task's texts are repaired first: the run does it by itself, the
-    formats differ in how much of it they can (`golden.damaged_texts` measures that).
+    Wrongly decoded characters and HTML entities in a task's texts are repaired first: the run does it by itself, the
+    formats differ in how much of it they can do (`golden.damaged_texts` measures that).
     """
-    texts = {value: name for name, value in (golden_texts() | damaged_texts()).items()}
-    images = {value: name for name, value in golden_images().items()} if encoder.tower(Modality.image) else {}
+    texts = _Distinct(golden_texts() | damaged_texts())
+    images = _Distinct(golden_images() if encoder.tower(Modality.image) else {})
     samples = [_sample(encoder, task, texts, images, queries=queries, documents=documents) for task in tasks]
     return Case(
-        [*texts], [*texts.values()], run_texts(encoder, [*texts]),
-        [*images], [*images.values()], run_images(encoder, [*images]), samples,
-        damaged=[row for row, name in enumerate(texts.values()) if name in damaged_texts()],
+        texts.values, texts.names, run_texts(encoder, texts.values),
+        images.values, images.names, run_images(encoder, images.values), samples,
+        damaged=[row for row, name in enumerate(texts.names) if name in damaged_texts()],
     )  # fmt: skip
 
 
@@ -131,71 +156,68 @@ def run_texts(encoder: DualEncoder, texts: Sequence[str]) -> np.ndarray:
 
 @torch.inference_mode()
 def run_images(encoder: DualEncoder, images: Sequence[bytes]) -> np.ndarray:
-    # decode=scaled is a way of reading training images fast; who loads an export decodes them whole
+    """The run's unit vectors [n, D] of encoded files."""
+    # decode=scaled is a way of reading training images fast; users of an export decode them whole
     read = replace(encoder.preprocess, decode="exact").image
     return _through(encoder, Modality.image, lambda some: torch.stack([read(data) for data in some]), images)
 
 
-def in_parts(encode: Callable[[Sequence], np.ndarray], values: Sequence, width: int) -> np.ndarray:
+def in_blocks(encode: Callable[[Sequence], np.ndarray], values: Sequence, width: int) -> np.ndarray:
     """[n, width] of all values, a few at a time."""
-    parts = [encode(values[start : start + _ROWS]) for start in range(0, len(values), _ROWS)]
-    return np.concatenate(parts).astype(np.float32) if parts else np.empty((0, width), dtype=np.float32)
+    blocks = [encode(values[start : start + _ROWS]) for start in range(0, len(values), _ROWS)]
+    return np.concatenate(blocks).astype(np.float32) if blocks else np.empty((0, width), dtype=np.float32)
 
 
-def _through(encoder: DualEncoder, modality: Modality, read: Callable, values: Sequence) -> np.ndarray:
-    tower = encoder.tower(modality)
-
+def _through(
+    encoder: DualEncoder, modality: Modality, read: Callable[[Sequence], torch.Tensor], values: Sequence
+) -> np.ndarray:
     def encode(some: Sequence) -> np.ndarray:
+        tower = encoder.required_tower(modality)
         return unit(tower.head(encoder.trunk_features(modality, read(some))).float().numpy())
 
-    return in_parts(encode, values, encoder.width)
+    return in_blocks(encode, values, encoder.width)
 
 
 def _sample(
-    encoder: DualEncoder, task: RetrievalTask, texts: dict, images: dict, *, queries: int, documents: int
-) -> TaskSample:
+    encoder: DualEncoder, task: RetrievalTask, texts: _Distinct[str], images: _Distinct[bytes], *, queries: int,
+    documents: int,
+) -> TaskSample:  # fmt: skip
     random = np.random.default_rng(0)
-    asked = _some(random, np.arange(len(task.queries)), queries)
-    judged = task.judgments.document[np.isin(task.judgments.query, asked) & (task.judgments.document >= 0)]
+    query_rows = _some(random, np.arange(len(task.queries)), queries)
+    judged = task.judgments.document[np.isin(task.judgments.query, query_rows) & (task.judgments.document >= 0)]
     first = _some(random, np.unique(judged), documents)
     rest = np.setdiff1d(np.arange(len(task.corpus)), first)
-    found = np.sort(np.concatenate([first, _some(random, rest, documents - len(first))])).astype(np.int64)
-    sides = {}
-    for side, records, rows, weights in (
-        ("query", task.queries, asked, None), ("document", task.corpus, found, task.document_weights),
-    ):  # fmt: skip
-        fields = encoder.schema.side(side)
+    document_rows = np.sort(np.concatenate([first, _some(random, rest, documents - len(first))])).astype(np.int64)
+
+    def side(name: SideName, records: Records, rows: np.ndarray, weights: Mapping[str, float] | None) -> CaseSide:
+        fields = encoder.schema.side(name)
         weight = [spec.weight if weights is None else float(weights.get(key, 0.0)) for key, spec in fields.items()]
-        named = ((f"{side} {records.ids[int(row)]}", records[int(row)]) for row in rows)
-        index = _index(named, fields, texts, images)
-        sides[side] = Side([spec.modality.value for spec in fields.values()], weight, index)
+        named = ((f"{name} {records.ids[int(row)]}", records[int(row)]) for row in rows)
+        return CaseSide([spec.modality.value for spec in fields.values()], weight, _index(named, fields, texts, images))
+
     return TaskSample(
-        task.name, [str(task.queries.ids[int(row)]) for row in asked],
-        [str(task.corpus.ids[int(row)]) for row in found], **sides,
-        whole=len(asked) == len(task.queries) and len(found) == len(task.corpus),
+        task.name, [str(task.queries.ids[int(row)]) for row in query_rows],
+        [str(task.corpus.ids[int(row)]) for row in document_rows],
+        query=side("query", task.queries, query_rows, None),
+        document=side("document", task.corpus, document_rows, task.document_weights),
+        whole=len(query_rows) == len(task.queries) and len(document_rows) == len(task.corpus),
     )  # fmt: skip
 
 
 def _index(
-    records: Iterable[tuple[str, Record]], fields: dict[str, Field], texts: dict[str, str], images: dict[bytes, str]
+    records: Iterable[tuple[str, Record]], fields: dict[str, Field], texts: _Distinct[str], images: _Distinct[bytes]
 ) -> np.ndarray:
-    """Puts values that are new among texts and images; -> [M, F] their places."""
-    places = {Modality.text: {v: n for n, v in enumerate(texts)}, Modality.image: {v: n for n, v in enumerate(images)}}
+    """Adds the records' values to texts and images; -> their places, [M, F]."""
     rows = []
     for label, record in records:
         row = []
         for name, spec in fields.items():
-            value = record.get(name)
-            if value and spec.modality is Modality.text:
-                value = basic_clean(spec.prompt.replace("{}", value))
-            if not value:
-                row.append(-1)
-                continue
-            known, names = places[spec.modality], texts if spec.modality is Modality.text else images
-            if value not in known:
-                known[value] = len(known)
-                names[value] = f"{name} of {label}"
-            row.append(known[value])
+            value, place = record.get(name), -1
+            if isinstance(value, str) and value and (text := basic_clean(spec.prompt.replace("{}", value))):
+                place = texts.place(text, f"{name} of {label}")
+            elif isinstance(value, bytes) and value:
+                place = images.place(value, f"{name} of {label}")
+            row.append(place)
         rows.append(row)
     return np.array(rows, dtype=np.int64).reshape(len(rows), len(fields))
 

@@ -1,7 +1,11 @@
 """The fresh process of a round trip: `python -m gcl.export.verify.worker <folder of the case> <exported folder>`.
 
-Loads every format by its own library and compares it with the run's vectors that the case brings. Writes verdict.json
-beside the case; what differs is in there, the exit status says only whether the comparison itself came to its end.
+1. The case is read: inputs, tasks, and the run's own vectors of them.
+2. Every format is loaded by its own library, in every precision that the folder holds, and embeds the inputs.
+3. Its vectors are compared with the run's: the cosines, and the top 10 of every dev query (`compare`).
+4. Exported embeddings are read from their files and compared likewise (`compare_embeddings`).
+5. verdict.json is written next to the case. Differences are in there; the exit status only says whether the comparison
+   itself came to its end.
 """
 
 from __future__ import annotations
@@ -9,71 +13,161 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
-from gcl.export.formats.registry import Loaded
-from gcl.export.verify.case import Case, TaskSample, in_parts, read_case
-from gcl.export.verify.compare import cosine, cosines, same_tops
+from gcl.data.store.vector_files import vector_batches
+from gcl.export.folder import EMBEDDINGS
+from gcl.export.formats.registry import FORMATS, Loaded
+from gcl.export.vectors.write import FUSED, about_embeddings, embedding_files
+from gcl.export.verify.case import Case, TaskSample, in_blocks, read_case
+from gcl.model.fusion import fuse
+from gcl.retrieval.search.search import search
+from gcl.retrieval.search.ties import id_ranks
 
 VERDICT = "verdict.json"
+K = 10
+_SHOWN = 3  # differences of a task that are written down
 
 
 def compare(case: Case, loaded: Loaded, *, near: float) -> dict[str, Any]:
-    """One loaded format against the run: the lowest cosine of texts and pictures, and the top 10 of each task.
+    """One loaded format against the run: the lowest cosine of texts and images, and the top 10 of each task.
 
     near: documents whose scores in the run are closer than this count as tied; where the export has one of them in the
     other's place, that is no difference.
     """
     width = case.text_vectors.shape[1]
-    texts = in_parts(loaded.texts, case.texts, width)
-    images = in_parts(loaded.images, case.images, width)
-    found: dict[str, Any] = {}
+    texts = in_blocks(loaded.texts, case.texts, width)
+    images = in_blocks(loaded.images, case.images, width)
+    verdict: dict[str, Any] = {}
     sound = np.setdiff1d(np.arange(len(texts)), case.damaged)
-    found["text"] = cosines(texts, case.text_vectors, case.text_names, sound)
-    damaged = cosine(texts, case.text_vectors)
-    found["damaged"] = {case.text_names[row]: float(damaged[row]) for row in case.damaged if len(damaged)}
+    verdict["text"] = _cosines(texts, case.text_vectors, case.text_names, sound)
+    damaged = _cosine(texts, case.text_vectors)
+    verdict["damaged"] = {case.text_names[row]: float(damaged[row]) for row in case.damaged if len(damaged)}
     if len(case.images):
-        found["image"] = cosines(images, case.image_vectors, case.image_names, np.arange(len(images)))
+        verdict["image"] = _cosines(images, case.image_vectors, case.image_names, np.arange(len(images)))
     if np.isfinite(texts).all() and np.isfinite(images).all():
-        found["tasks"] = {task.name: _tops(case, task, texts, images, near) for task in case.tasks}
-    return found
+        verdict["tasks"] = {}
+        for task in case.tasks:
+            run, export = (
+                (task.query.fused(*vectors), task.document.fused(*vectors))
+                for vectors in ((case.text_vectors, case.image_vectors), (texts, images))
+            )
+            verdict["tasks"][task.name] = _same_tops(task, run, export, near=near)
+    return verdict
 
 
-def _tops(case: Case, task: TaskSample, texts: np.ndarray, images: np.ndarray, near: float) -> dict[str, Any]:
-    run, export = (
-        (task.query.fused(*vectors), task.document.fused(*vectors))
-        for vectors in ((case.text_vectors, case.image_vectors), (texts, images))
-    )
-    return same_tops(task, run, export, near=near)
+def _cosine(vectors: np.ndarray, expected: np.ndarray) -> np.ndarray:
+    """[n], or [0] for vectors of another width."""
+    if vectors.shape != expected.shape:
+        return np.empty(0)
+    product = (vectors.astype(np.float64) * expected).sum(axis=1)
+    with np.errstate(invalid="ignore"):  # zeros instead of a vector: not a number
+        return product / (np.linalg.norm(vectors, axis=1) * np.linalg.norm(expected, axis=1))
 
 
-def loaded_formats(folder: Path, names: list[str]) -> Iterator[tuple[str, str, Loaded]]:
+def _cosines(vectors: np.ndarray, expected: np.ndarray, names: list[str], rows: np.ndarray) -> dict[str, Any]:
+    """The lowest and the mean cosine among these rows, and where the lowest is."""
+    each = _cosine(vectors, expected)
+    if not len(each):
+        return {"lowest": float("nan"), "row": 0, "name": names[0], "count": len(rows),
+                "shape": f"vectors of width {vectors.shape[1]} instead of {expected.shape[1]}"}  # fmt: skip
+    row = int(rows[np.argmin(np.where(np.isfinite(each[rows]), each[rows], -2.0))])
+    return {"lowest": float(each[row]), "mean": float(each[rows].mean()), "row": row, "name": names[row],
+            "count": len(rows)}  # fmt: skip
+
+
+def _same_tops(
+    task: TaskSample, run: tuple[np.ndarray, np.ndarray], export: tuple[np.ndarray, np.ndarray], *, near: float
+) -> dict[str, Any]:
+    """Counts the task's queries: "equal", "tied" (places changed among near-equal scores), "different".
+
+    run, export: the task's queries [Q, D] and documents [M, D].
+    """
+    rank, (queries, documents) = id_ranks(task.documents), run
+    score, ours = search(queries, documents, K, rank=rank)
+    _, theirs = search(*export, K, rank=rank)
+    gap = np.abs(score - np.take_along_axis(queries @ documents.T, theirs, axis=1))  # [Q, K], scores of the run
+    different = (ours != theirs) & (gap >= near)
+    shown = [
+        {"query": task.queries[query], "place": int(place) + 1, "run": task.documents[ours[query, place]],
+         "export": task.documents[theirs[query, place]], "gap": float(gap[query, place])}
+        for query, place in np.argwhere(different)[:_SHOWN]
+    ]  # fmt: skip
+    equal, bad = (ours == theirs).all(axis=1), different.any(axis=1)
+    return {
+        "queries": len(ours), "documents": len(task.documents), "whole": task.whole, "equal": int(equal.sum()),
+        "tied": int((~equal & ~bad).sum()), "different": int(bad.sum()), "shown": shown,
+    }  # fmt: skip
+
+
+def compare_embeddings(case: Case, folder: Path, fields: Sequence[str], *, near: float) -> dict[str, Any]:
+    """The exported vectors of every task's documents against the run's, and the top 10 that the run's queries find.
+
+    fields: of a document, in the case's order. A document that is missing in the files counts as different.
+    """
+    exported, expected, names, tasks = [], [], [], {}
+    stored = about_embeddings(folder)["fields"]
+    weights = {name: float(stored[name]["weight"]) for name in fields}
+    for task in case.tasks:
+        ours = replace(task.document, weights=[*weights.values()]).fused(case.text_vectors, case.image_vectors)
+        theirs = _read(folder, task, weights, ours.shape[1])
+        exported.append(theirs)
+        expected.append(ours)
+        names += [f"vector of {name}" for name in task.documents]
+        queries = task.query.fused(case.text_vectors, case.image_vectors)
+        tasks[task.name] = _same_tops(task, (queries, ours), (queries, theirs), near=near)
+    verdict: dict[str, Any] = {"precision": EMBEDDINGS, "damaged": {}, "tasks": tasks}
+    if names:
+        verdict["text"] = _cosines(np.concatenate(exported), np.concatenate(expected), names, np.arange(len(names)))
+    return verdict
+
+
+def _read(folder: Path, task: TaskSample, weights: Mapping[str, float], width: int) -> np.ndarray:
+    """[M, D] of the task's documents, fused here where the files keep the fields apart; zeros: not in the files."""
+    row_of = {name: row for row, name in enumerate(task.documents)}
+    is_fused = about_embeddings(folder)["content"] == "fused"
+    columns = [FUSED] if is_fused else [f"{FUSED}_{name}" for name in weights]
+    embedding = np.zeros((len(row_of), len(columns), width), dtype=np.float32)
+    present = np.zeros(embedding.shape[:2], dtype=bool)
+    for path in embedding_files(folder):
+        for number, column in enumerate(columns):
+            for ids, vectors in vector_batches(path, column):
+                places = [place for place, name in enumerate(ids) if name in row_of]
+                rows = [row_of[ids[place]] for place in places]
+                embedding[rows, number], present[rows, number] = vectors[places], True
+    if is_fused:
+        return embedding[:, 0]
+    weight = np.array([*weights.values()], dtype=np.float32)
+    found, fused = (present * weight).sum(axis=1) > 0, np.zeros((len(row_of), width), dtype=np.float32)
+    tensors = map(torch.from_numpy, (embedding[found], weight, present[found]))
+    fused[found] = fuse(*tensors).numpy()
+    return fused
+
+
+def _loaded_formats(folder: Path, names: list[str]) -> Iterator[tuple[str, str, Loaded]]:
     """(label, precision, loaded) of each format in every precision that the folder holds."""
-    from gcl.export.formats.registry import FORMATS
-
     for format in (FORMATS[name] for name in names):
         for precision in format.written(folder):
             yield format.label(precision), precision.value, format.load_as(folder, precision)
 
 
 def main(case_folder: Path, folder: Path) -> None:
-    import torch
-
+    """Compares everything that orders.json of the case's folder asks for."""
     orders = json.loads((case_folder / "orders.json").read_text("utf-8"))
     torch.set_num_threads(orders["threads"])
     case, verdict = read_case(case_folder), {}
-    for label, precision, loaded in loaded_formats(folder, orders["formats"]):
+    for label, precision, loaded in _loaded_formats(folder, orders["formats"]):
         begun = time.process_time()
         verdict[label] = {"precision": precision, **compare(case, loaded, near=orders["near"])}
         verdict[label]["seconds"] = round(time.process_time() - begun, 2)
     if orders["embeddings"]:
-        from gcl.export.verify.embeddings import LABEL, compare_embeddings
-
-        verdict[LABEL] = compare_embeddings(case, folder, orders["embeddings"], near=orders["near"])
+        verdict[EMBEDDINGS] = compare_embeddings(case, folder, orders["embeddings"], near=orders["near"])
     (case_folder / VERDICT).write_text(json.dumps(verdict), encoding="utf-8")
 
 
