@@ -35,9 +35,9 @@ def check(run: RunConfig) -> None:
             raise ConfigError(str(error)) from error
     try:
         run.evaluate.check()
+        run.plan.check("plan.")
     except ValueError as error:
         raise ConfigError(str(error)) from error
-    _check_plan(run)
     _check_training(run)
     _check_targets(run)
     folder = run.model.name.removeprefix("local-dir:")
@@ -77,18 +77,6 @@ def _check_training(run: RunConfig) -> None:
         raise ConfigError(f"train.epochs={train.epochs}: a number above 0.")
     if train.workers < 0:
         raise ConfigError(f"train.workers={train.workers}: 0 reads in the training process itself.")
-
-
-def _check_plan(run: RunConfig) -> None:
-    plan = run.plan
-    if plan.unique not in (None, "query", "document"):
-        raise ConfigError(f"plan.unique={plan.unique}: it is query, document or null.")
-    if plan.documents_per_query is not None and plan.documents_per_query < 1:
-        raise ConfigError(f"plan.documents_per_query={plan.documents_per_query}: a number of at least 1, or null.")
-    for key, word in (("documents_per_query", plan.documents_per_query), ("drop_last", plan.drop_last)):
-        if plan.unique and word:
-            raise ConfigError(f"plan.unique={plan.unique} and plan.{key}={str(word).lower()} exclude each other: "
-                              "leave one of them out.")  # fmt: skip
 
 
 def _is_count(value: Any) -> bool:

@@ -15,7 +15,7 @@ from torch import nn
 
 from gcl.config.compose import build
 from gcl.config.schema import RunConfig
-from gcl.data.batches.mixed_plan import MixedPlan
+from gcl.data.batches.mixed_plan import CatalogShare, MixedPlan
 from gcl.data.batches.order import BatchOrder
 from gcl.data.batches.plan import Plan
 from gcl.data.prepare.mixed import Joined
@@ -98,13 +98,14 @@ def assemble_plan(prepared: Prepared, config: RunConfig) -> BatchOrder:
     options: dict[str, Any] = {"batch_size": config.train.batch_size, "seed": config.seed, **vars(config.plan)}
     if not isinstance(prepared, Joined):
         return Plan(prepared.pairs, shard_of_document=prepared.documents.shard, **options)
+    first = prepared.first_rows("document")
     return MixedPlan(
         prepared.pairs,
-        shares=config.data.mix,
-        sizes=[len(part.pairs) for part in prepared.parts.values()],
+        catalogs={
+            name: CatalogShare(config.data.mix[name], len(part.pairs), part.documents.shard, first[name])
+            for name, part in prepared.parts.items()
+        },
         batches=config.data.batches,
-        shard_of_document=[part.documents.shard for part in prepared.parts.values()],
-        first_document=list(prepared.first_rows("document").values()),
         **options,
     )
 

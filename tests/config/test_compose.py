@@ -59,7 +59,7 @@ def test_every_config_says_what_it_is_for_and_how_it_is_called(group, choice):
         (["train.validate_every=often"], 'or "50 steps"'),
         (["train.validate_every=3 weeks"], 'or "50 steps"'),
         (["trainer.precision=bf17"], "Did you mean bf16?"),
-        (["plan.unique=product"], "query, document or null"),
+        (["plan.unique=product"], "plan.unique=product: expected one of [query, document]"),
         (["train.unique=query"], "There is no setting 'train.unique'. Did you mean plan.unique?"),
         (["plan.documents_per_query=0"], "plan.documents_per_query=0: a number of at least 1"),
         (["plan.unique=query", "plan.documents_per_query=2"], "exclude each other"),

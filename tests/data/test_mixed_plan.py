@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gcl.data.batches.mixed_plan import MixedPlan
+from gcl.data.batches.mixed_plan import CatalogShare, MixedPlan
 from gcl.data.catalog import Batches
 from gcl.data.store.prepared import Pairs
 
@@ -21,8 +21,16 @@ def pairs_of(*sizes, seed=0):
 
 def plan_of(*sizes, shares=None, pairs=None, **options):
     shares = shares or {f"c{n}": 1.0 for n in range(len(sizes))}
-    given = {"batch_size": 16, "seed": 0, "shares": shares, "sizes": sizes}
+    shards = options.pop("shard_of_document", [None] * len(sizes))
+    first = options.pop("first_document", [0] * len(sizes))
+    each = map(CatalogShare, shares.values(), sizes, shards, first)
+    given = {"batch_size": 16, "seed": 0, "catalogs": dict(zip(shares, each, strict=True))}
     return MixedPlan(pairs or pairs_of(*sizes), **given | options)
+
+
+def catalogs_of(sizes, rows):
+    """Number of the catalog that each pair row is of."""
+    return np.searchsorted(np.cumsum(sizes), rows, side="right")
 
 
 def steps_of(plan, epochs):
@@ -54,7 +62,7 @@ def test_mixed_batches_are_full_in_their_shares_and_every_run_shows_each_pair_on
     seen: list[list[int]] = [[] for _ in sizes]
     for number, rows in enumerate(batches, 1):
         assert len(rows) == size == len(np.unique(rows)), "full, and no pair twice in it"
-        for catalog, row in zip(plan.catalogs_of(rows).tolist(), rows.tolist(), strict=True):
+        for catalog, row in zip(catalogs_of(sizes, rows).tolist(), rows.tolist(), strict=True):
             seen[catalog].append(row)
         count = np.array([len(rows) for rows in seen])
         each = np.array([pairs for pairs, _ in plan.of_an_epoch.values()])
@@ -73,7 +81,7 @@ def test_mixed_batches_are_full_in_their_shares_and_every_run_shows_each_pair_on
 
 def test_the_shares_of_an_epoch_are_exact():
     plan = plan_of(1000, 500, 500, shares={"a": 0.5, "b": 0.3, "c": 0.2}, batch_size=20)
-    counts = np.array([np.bincount(plan.catalogs_of(rows), minlength=3) for rows in steps_of(plan, 3)])
+    counts = np.array([np.bincount(catalogs_of([1000, 500, 500], rows), minlength=3) for rows in steps_of(plan, 3)])
     assert counts.reshape(3, 100, 3).sum(axis=1).tolist() == [[1000, 600, 400]] * 3
     assert (counts == [10, 6, 4]).all(), "a share that divides the batch is met in every batch"
     assert plan.of_an_epoch == {"a": (1000, 1.0), "b": (600, 1.2), "c": (400, 0.8)}
@@ -85,7 +93,7 @@ def test_the_shares_of_an_epoch_are_exact():
 def test_batches_of_one_never_mix(options):
     plan = plan_of(400, 150, 90, shares={"a": 5, "b": 3, "c": 2}, batches=Batches.one, batch_size=8, **options)
     batches = steps_of(plan, 4)
-    owner = [np.unique(plan.catalogs_of(rows)) for rows in batches]
+    owner = [np.unique(catalogs_of([400, 150, 90], rows)) for rows in batches]
     assert all(len(found) == 1 for found in owner)
     turns = np.concatenate(owner).reshape(4, plan.steps_per_epoch)
     assert [np.bincount(epoch).tolist() for epoch in turns] == [[40, 24, 16]] * 4, "shares of the batches, exactly"

@@ -1,10 +1,17 @@
-"""Rows -> tensors: the one path that training, validation and search take from stored records to model input."""
+"""Rows -> tensors: the one path that training, validation and search take from stored records to model input.
+
+1. Reader: a SideReader turns rows of one side into a SideBatch: texts are tokenized (each different one once, by
+   TextCache), images decoded, cached features looked up, and `present` says which values there are.
+2. Dataset: a PairDataset reads a step of the plan, a RowsDataset a block of a corpus.
+3. Collating: a rank reads its share of a global batch's distinct records (`share`); every pair says by row which of all
+   ranks' records it means.
+"""
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, cast
 
 import numpy as np
 import torch
@@ -49,10 +56,16 @@ class PairBatch(NamedTuple):
 
 
 class Transform(Protocol):
-    """How a model reads its input. It may also have `augment(bytes, rng) -> uint8 [3, S, S]` for training images."""
+    """How a model reads its input."""
 
     def image(self, data: bytes) -> Tensor: ...  # uint8 [3, S, S]
     def text(self, texts: list[str]) -> Tensor: ...  # int64 [n, L]
+
+
+class Augmenting(Transform, Protocol):
+    """A Transform that can also draw variants of training images."""
+
+    def augment(self, data: bytes, generator: np.random.Generator, /) -> Tensor: ...  # uint8 [3, S, S]
 
 
 class TextCache:
@@ -64,10 +77,10 @@ class TextCache:
     def __init__(self, preprocess: Transform, capacity: int = 1 << 15) -> None:
         self.preprocess, self.capacity = preprocess, capacity
         self._slot: OrderedDict[str, int] = OrderedDict()
-        self._table: Tensor | None = None
+        self._table = torch.empty(0)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_slot": OrderedDict(), "_table": None}
+        return {**self.__dict__, "_slot": OrderedDict(), "_table": torch.empty(0)}
 
     def __call__(self, texts: Sequence[str]) -> Tensor:
         """Token ids int64 [n, L]."""
@@ -82,7 +95,7 @@ class TextCache:
                 new.append(text)
         if new:
             tokens = self.preprocess.text(new)
-            if self._table is None:
+            if not len(self._table):
                 self._table = torch.zeros(self.capacity, *tokens.shape[1:], dtype=tokens.dtype)
             used = len(self._slot)
             slots = list(range(used, min(used + len(new), self.capacity)))
@@ -118,7 +131,7 @@ class SideReader:
         for name, value in self.features.items():
             if len(value) != len(whole):
                 raise ValueError(f"Features of {name} have {len(value):,} rows, the records {len(whole):,}.")
-        self._feature_row = store.rows if self.features else None
+        self._feature_row = store.rows if self.features else np.empty(0, np.int64)
         self._columns = [list(store.side).index(name) for name in self.side]
         self._tokens = TextCache(preprocess)
         self._image_shape: tuple[int, ...] | None = None
@@ -138,14 +151,14 @@ class SideReader:
         return SideBatch(fields, torch.from_numpy(present))
 
     def _texts(self, name: str, field: Field, rows: np.ndarray) -> Tensor:
-        values = self.store.column(name, rows)
+        values = cast("list[str | None]", self.store.column(name, rows))
         if field.prompt == "{}":
             return self._tokens([value or "" for value in values])
         return self._tokens([field.prompt.replace("{}", value) if value else "" for value in values])
 
     def _images(self, name: str, rows: np.ndarray, augment_seed: tuple[int, ...] | None) -> Tensor:
         batch: Tensor | None = None
-        for position, data in enumerate(self.store.column(name, rows)):
+        for position, data in enumerate(cast("list[bytes | None]", self.store.column(name, rows))):
             if data is None:
                 continue
             image = self._image(name, data, int(rows[position]), augment_seed)
@@ -160,12 +173,12 @@ class SideReader:
             if augment_seed is None:
                 return self.preprocess.image(data)
             seed = [*augment_seed, row, list(self.side).index(name)]
-            return self.preprocess.augment(data, np.random.Generator(np.random.Philox(seed=seed)))
+            return cast(Augmenting, self.preprocess).augment(data, np.random.Generator(np.random.Philox(seed=seed)))
         except (ValueError, OSError, RuntimeError) as error:
             raise ValueError(f"{self.store.place(row)}: image field {name} cannot be decoded ({error}).") from error
 
     def _blank(self, count: int) -> Tensor:
-        """Nobody in this batch has an image: zeros, in the preprocess's `size` (height, width) if it tells one."""
+        """No record of this batch has an image: zeros, in the preprocess's `size` (height, width) if it has one."""
         shape = self._image_shape or (3, *getattr(self.preprocess, "size", (1, 1)))
         return torch.zeros(count, *shape, dtype=torch.uint8)
 

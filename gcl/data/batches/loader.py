@@ -1,4 +1,4 @@
-"""A loader that knows what it waits for, and a thread that says so when that takes too long."""
+"""A loader that knows which batch it is waiting for, and a thread that says so when that takes too long."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class WatchedLoader(DataLoader):
     waiting: tuple[int, float] | None = None
     waited: float = 0.0
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]  # torch declares its private iterator class
         batches = super().__iter__()
         for index in self.sampler:
             begun = time.monotonic()
@@ -36,7 +36,7 @@ class WatchedLoader(DataLoader):
 
 
 class Watch:
-    """Until it is left: every `seconds` in which the loader gives no batch, one sentence with what it is reading.
+    """While the block runs: for every `seconds` in which the loader gives no batch, one sentence about what it reads.
 
     place: `(index) -> str`, where the batch of that index begins. what: the name of such a batch ("Step").
     """

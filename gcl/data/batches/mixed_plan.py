@@ -1,9 +1,9 @@
-"""Which pairs of several catalogs each step sees: as pure a function as Plan, and made of one Plan a catalog.
+"""Which pairs of several catalogs each step sees: as pure a function as Plan, and made of one Plan per catalog.
 
 An epoch has as many pairs as the catalogs have together, so its length does not depend on the shares. Of these, each
 catalog gives its share, to the pair ("mixed") or to the batch ("one"): a small catalog with a large share is run
-through several times an epoch, a large one with a small share goes on in the next epoch where this one left off. Every
-run through a catalog shows each of its pairs once, in a new order.
+through several times in an epoch, a large one with a small share continues in the next epoch where this one ended.
+Every run through a catalog shows each of its pairs once, in a new order.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -23,12 +23,20 @@ from gcl.data.store.prepared import Pairs
 _FORMAT = 1
 
 
+class CatalogShare(NamedTuple):
+    """One catalog of a mix. share: counts relative to the others'. pairs: how many there are. shard_of_document: as in
+    Plan, for the catalog's own document rows, which begin at `first_document`."""
+
+    share: float
+    pairs: int
+    shard_of_document: np.ndarray | None = None
+    first_document: int = 0
+
+
 class MixedPlan(BatchOrder):
     """The sequence of batches over several catalogs, whose pairs lie one after the other in `pairs`.
 
-    shares: {name: share}, in the order of the pairs; they count relative to each other.
-    sizes: how many pairs each catalog has.
-    shard_of_document: of each catalog, as in Plan, for its own document rows counted from `first_document`.
+    catalogs: {name: its share and pairs}, in the order of the pairs.
     batches: "mixed": every batch is full and holds pairs of all catalogs; at any moment each has given its share to
         within half a pair for every catalog there is. "one": every batch is one of a single catalog's own plan (the
         last of a run through it may be smaller); the catalogs take turns at random.
@@ -39,22 +47,19 @@ class MixedPlan(BatchOrder):
         self,
         pairs: Pairs,
         *,
-        shares: Mapping[str, float],
-        sizes: Sequence[int],
+        catalogs: Mapping[str, CatalogShare],
         batch_size: int,
         seed: int,
         batches: Batches = Batches.mixed,
-        shard_of_document: Sequence[np.ndarray] | None = None,
-        first_document: Sequence[int] | None = None,
         drop_last: bool = False,
         **options: Any,
     ) -> None:
         self.pairs, self.batch_size, self.seed, self.batches = pairs, batch_size, seed, batches
-        self.names = list(shares)
-        share = np.array(list(shares.values()), dtype=np.float64) / sum(shares.values())
+        self.names, each = list(catalogs), list(catalogs.values())
+        share = np.array([one.share for one in each], dtype=np.float64) / sum(one.share for one in each)
         if batches is Batches.mixed and options.get("unique"):
             raise ValueError("unique needs data.batches=one: a mixed batch is cut from several catalogs' sequences.")
-        total = sum(sizes)
+        total = sum(one.pairs for one in each)
         self._check(batch_size, total)
         self.steps_per_epoch = total // batch_size if drop_last else -(-total // batch_size)
         slots = self.steps_per_epoch * (batch_size if batches is Batches.mixed else 1)
@@ -64,18 +69,18 @@ class MixedPlan(BatchOrder):
                 what = "pair" if batches is Batches.mixed else "batch"
                 raise ValueError(f"data.mix.{name} is so small that no {what} of an epoch's {slots:,} is of {name}.")
         self._taken = _spread(self._each, self.steps_per_epoch) if batches is Batches.mixed else None
-        self._start = np.concatenate([[0], np.cumsum(sizes)])
+        self._start = np.concatenate([[0], np.cumsum([one.pairs for one in each])])
         self._largest = self._most_of_each()
         self._plans = [
             Plan(
                 own,
                 batch_size=int(self._largest[number]),
                 seed=int(np.random.SeedSequence((seed, number)).generate_state(1)[0]),
-                shard_of_document=shard_of_document[number] if shard_of_document is not None else None,
+                shard_of_document=each[number].shard_of_document,
                 drop_last=drop_last and batches is Batches.one,
                 **options,
             )
-            for number, own in enumerate(self._parts(first_document))
+            for number, own in enumerate(self._parts(each))
         ]
         self._passes: dict[tuple[int, int], np.ndarray] = {}
         self._turns: tuple[int, np.ndarray] | None = None
@@ -96,11 +101,10 @@ class MixedPlan(BatchOrder):
                 )
         return largest
 
-    def _parts(self, first_document: Sequence[int] | None) -> Iterator[Pairs]:
-        for number, (low, high) in enumerate(zip(self._start, self._start[1:], strict=False)):
-            first = first_document[number] if first_document is not None else 0
-            pairs = self.pairs
-            yield Pairs(pairs.query[low:high], pairs.document[low:high] - first, pairs.score[low:high])
+    def _parts(self, catalogs: Sequence[CatalogShare]) -> Iterator[Pairs]:
+        pairs = self.pairs
+        for one, low, high in zip(catalogs, self._start, self._start[1:], strict=False):
+            yield Pairs(pairs.query[low:high], pairs.document[low:high] - one.first_document, pairs.score[low:high])
 
     @staticmethod
     def _check(batch_size: int, total: int) -> None:
@@ -147,10 +151,6 @@ class MixedPlan(BatchOrder):
         ]
         return np.concatenate(parts)
 
-    def catalogs_of(self, rows: np.ndarray) -> np.ndarray:
-        """Number of the catalog that each pair row is of."""
-        return np.searchsorted(self._start, rows, side="right") - 1
-
     def _turn(self, epoch: int, position: int) -> tuple[int, int]:
         """Whose turn it is, and how many batches of this epoch that catalog had before."""
         if self._turns is None or self._turns[0] != epoch:
@@ -166,12 +166,12 @@ class MixedPlan(BatchOrder):
         if low == high:
             return np.empty(0, dtype=np.int64)
         end = start + high - low
-        found = self._pass(catalog, number)[start:end]
-        return found if end <= size else np.concatenate([found, self._pass(catalog, number + 1)[: end - size]])
+        rows = self._pass(catalog, number)[start:end]
+        return rows if end <= size else np.concatenate([rows, self._pass(catalog, number + 1)[: end - size]])
 
     def _pass(self, catalog: int, number: int) -> np.ndarray:
         """One run through a catalog. Where the last batch of the run before reaches into it, it begins with pairs that
-        this batch does not hold yet: no pair stands twice in a batch."""
+        this batch does not hold yet: no pair comes twice in a batch."""
         if (catalog, number) not in self._passes:
             order = self._plans[catalog].order(number)
             if number:
@@ -190,6 +190,7 @@ class MixedPlan(BatchOrder):
         """How many pairs the batch around the start of a run takes from the run before it, and from it."""
         place = number * len(self._plans[catalog].pairs)
         epoch, inside = divmod(place, int(self._each[catalog]))
+        assert self._taken is not None  # only mixed batches reach from one run into the next
         taken = self._taken[:, catalog]
         position = int(np.searchsorted(taken, inside, side="right")) - 1
         if position >= self.steps_per_epoch:
@@ -224,7 +225,7 @@ def _largest_remainder(share: np.ndarray, slots: int) -> np.ndarray:
 def _spread(each: np.ndarray, steps: int) -> np.ndarray:
     """How many pairs of each catalog lie before each batch, int64[steps + 1, C], as evenly as whole numbers go.
 
-    The k-th of a catalog's n pairs stands at the moment (k + 1/2) / n; batches are cut from the moments in order.
+    The k-th of a catalog's n pairs has the moment (k + 1/2) / n; batches are cut from the moments in order.
     """
     moment = np.concatenate([(np.arange(count) + 0.5) / count for count in each])
     owner = np.repeat(np.arange(len(each), dtype=np.int16), each)[np.argsort(moment, kind="stable")]

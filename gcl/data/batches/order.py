@@ -1,4 +1,4 @@
-"""What every sequence of batches has: steps that are counted from 0, epochs, and a position that can be saved."""
+"""What every sequence of batches has: steps counted from 0, epochs, and a position that can be saved."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gcl.data.store.prepared import Pairs
 
 
 class Draw(NamedTuple):
-    """What chance makes of a batch: `size` of the pair rows from `start` to `stop`, in a share of the batches."""
+    """How chance makes a batch: `size` of the pair rows from `start` to `stop`, in a share of the batches."""
 
     start: int
     stop: int
@@ -37,7 +37,7 @@ class BatchOrder(ABC):
         """Pair rows of a global step, int64[N] or fewer."""
 
     def draws(self) -> list[Draw]:
-        """How a batch is drawn, order and options left out."""
+        """From which rows a batch is drawn, regardless of order and options."""
         return [Draw(0, len(self.pairs), self.batch_size)]
 
     def epoch_of(self, step: int) -> int:
@@ -48,16 +48,16 @@ class BatchOrder(ABC):
         return step % self.steps_per_epoch
 
     def state(self, step: int) -> dict[str, Any]:
-        """What a checkpoint keeps so that a run goes on at `step`."""
+        """What a checkpoint keeps so that a resumed run continues at `step`."""
         return {"fingerprint": self.fingerprint, "epoch": self.epoch_of(step), "position": self.position_of(step)}
 
     def step_of(self, state: dict[str, Any]) -> int:
-        """The step at which a saved state goes on. Raises ValueError when pairs or options are not the saved ones."""
+        """The step at which a saved state continues. Raises ValueError when pairs or options are not the saved ones."""
         if state["fingerprint"] != self.fingerprint:
             raise ValueError(
                 f"The checkpoint was written for another sequence of batches (plan {state['fingerprint'][:12]}, now "
                 f"{self.fingerprint[:12]}): the training pairs, batch_size, seed or sampling options have changed. "
-                "Restore them, or go on at the same step with the new ones: name what changed, for example "
+                "Restore them, or continue at the same step with the new ones: name what changed, for example "
                 "train.allow_change=[data] where the catalog's files did."
             )
         return state["epoch"] * self.steps_per_epoch + state["position"]

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from gcl.data.batches.order import BatchOrder
+from gcl.data.batches.settings import PlanConfig, Unique
 from gcl.data.store.prepared import Pairs
 
 _FORMAT = 1  # part of the fingerprint: a change of the order below must not pass for the same plan
@@ -25,16 +26,22 @@ class _Epoch(NamedTuple):
 
 
 class Plan(BatchOrder):
-    """The sequence of batches: every pair exactly once an epoch (with `drop_last`, all but the last, partial batch).
+    """The sequence of batches: every pair exactly once per epoch (with `drop_last`, all but the last, partial batch).
 
     pairs: `query`, `document` (int64[P] store rows) and `score`.
     batch_size: N, pairs of a batch over all ranks; batches may be smaller at the end of an epoch.
     shard_of_document: the shard each document row lies in. Shards are taken in random order, `shuffle_shards` at a
-        time, and pairs are shuffled inside such a window: the files that are being read stay few. With no more shards
+        time, and pairs are shuffled inside such a window: few files are being read at any moment. With no more shards
         than that (or without this option) an epoch is one uniform permutation.
     documents_per_query: k; an epoch is made of groups of up to k pairs of one query, kept together.
-    unique: no "query" (or no "document") twice in a batch. Its further pairs move to other batches; what one key has
-        beyond the number of full batches ends up in smaller batches at the epoch's end.
+    unique: no query (or no document) twice in a batch. Its further pairs move to other batches; what one record has
+        beyond the number of full batches ends up in smaller batches at the end of the epoch.
+
+    How an epoch is made, from one stream of random numbers per (seed, epoch):
+    1. the shards are divided into windows of `shuffle_shards`; without shards there is one window;
+    2. in each window the pairs are permuted, one by one, in groups of one query (`_grouped`), or dealt into batches
+       in which no record comes twice (`_unique`);
+    3. the windows follow one another, and the sequence is cut into batches.
     """
 
     def __init__(
@@ -46,12 +53,13 @@ class Plan(BatchOrder):
         shard_of_document: np.ndarray | None = None,
         shuffle_shards: int = 16,
         documents_per_query: int | None = None,
-        unique: Literal["query", "document"] | None = None,
+        unique: Unique | str | None = None,
         drop_last: bool = False,
     ) -> None:
         self.pairs, self.batch_size, self.seed = pairs, batch_size, seed
-        self.documents_per_query, self.unique, self.drop_last = documents_per_query, unique, drop_last
-        self.shuffle_shards = shuffle_shards
+        self.unique = None if unique is None else Unique(unique)
+        self.documents_per_query, self.drop_last, self.shuffle_shards = documents_per_query, drop_last, shuffle_shards
+        PlanConfig(self.unique, documents_per_query, drop_last).check()
         self._check(len(pairs.query))
         self._shard = None if shard_of_document is None else np.asarray(shard_of_document)[pairs.document]
         if self._shard is not None and len(self._shard) and int(self._shard.max()) < shuffle_shards:
@@ -70,16 +78,8 @@ class Plan(BatchOrder):
             )
         if self.seed < 0:
             raise ValueError(f"seed is {self.seed}: a seed is at least 0.")
-        if self.documents_per_query is not None and self.documents_per_query < 1:
-            raise ValueError(f"documents_per_query is {self.documents_per_query}: it is at least 1, or null.")
         if self.shuffle_shards < 1:
             raise ValueError(f"shuffle_shards is {self.shuffle_shards}: at least one shard is read at a time.")
-        if self.unique not in (None, "query", "document"):
-            raise ValueError(f"unique is {self.unique!r}: it is 'query', 'document' or null.")
-        if self.unique and self.documents_per_query is not None:
-            raise ValueError("unique and documents_per_query exclude each other: set one of them to null.")
-        if self.unique and self.drop_last:
-            raise ValueError("unique and drop_last exclude each other: unique makes batches of several sizes.")
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_epoch": None}  # a worker makes its own order: cheaper than sending it
@@ -93,7 +93,7 @@ class Plan(BatchOrder):
             digest = hashlib.sha256(json.dumps(options).encode())
             for values in (self.pairs.query, self.pairs.document, self.pairs.score, self._shard):
                 if values is not None:
-                    digest.update(np.ascontiguousarray(values))
+                    digest.update(np.ascontiguousarray(values).data)
             self._fingerprint = digest.hexdigest()
         return self._fingerprint
 
@@ -128,7 +128,7 @@ class Plan(BatchOrder):
 
     @property
     def _key(self) -> np.ndarray:
-        return self.pairs.query if self.unique == "query" else self.pairs.document
+        return self.pairs.query if self.unique is Unique.query else self.pairs.document
 
     def _windows(self, stream: np.random.Philox) -> list[np.ndarray]:
         """Pair rows by the window of shards they lie in."""
@@ -155,8 +155,8 @@ class Plan(BatchOrder):
         if self.documents_per_query is None:
             order = np.concatenate([rows[permutation(stream, len(rows))] for rows in windows])
         else:
-            options = {"size": self.documents_per_query, "stream": stream}
-            order = np.concatenate([_grouped(rows, self.pairs.query, **options) for rows in windows])
+            size, key = self.documents_per_query, self.pairs.query
+            order = np.concatenate([_grouped(rows, key, size=size, stream=stream) for rows in windows])
         return order, np.minimum(np.arange(self.steps_per_epoch + 1) * self.batch_size, len(order))
 
 
@@ -178,7 +178,7 @@ def _grouped(rows: np.ndarray, key: np.ndarray, *, size: int, stream: np.random.
 
 
 def _occurrence(key: np.ndarray) -> np.ndarray:
-    """How many equal keys stand before each one, where equal keys lie together.
+    """How many equal keys come before each one, where equal keys lie together.
 
     >>> _occurrence(np.array([5, 5, 5, 2, 7, 7]))
     array([0, 1, 2, 0, 0, 1])
