@@ -31,7 +31,7 @@ PAGES = [
     *sorted(path for path in (ROOT / "docs").glob("*.md") if path.name not in GENERATED),
 ]
 EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-PROGRAMS = ("gcl", "python", "torchrun", "srun", "pip", "pytest", "ruff", "mypy", "pre-commit", ".ci/")
+PROGRAMS = ("gcl", "python", "torchrun", "srun", "pip", "pytest", "ruff", "mypy", "pre-commit")
 ELSEWHERE = ("source", "git", "img2dataset")  # programs that are not ours
 
 
@@ -50,7 +50,8 @@ def commands_of(page: Path) -> list[str]:
     lines = indented.replace("\\\n", " ").splitlines()
     lines += [code for code in re.findall(r"`([^`\n]+)`", text) if code.startswith(("gcl ", "python ", "pip ", ".ci/"))]
     typed = [command.strip() for line in lines for command in re.split(r"&&|;", re.sub(r"\s+#.*", "", line))]
-    return [command for command in typed if command.startswith((*PROGRAMS, *ELSEWHERE)) and "…" not in command]
+    ours = re.compile(rf"({'|'.join(map(re.escape, (*PROGRAMS, *ELSEWHERE)))})(\s|$)|\.ci/")
+    return [command for command in typed if ours.match(command) and "…" not in command]
 
 
 COMMAND_LINES = [(page, command) for page in PAGES for command in dict.fromkeys(commands_of(page))]
@@ -228,3 +229,21 @@ YAMLS = [
 @pytest.mark.parametrize("file", YAMLS, ids=lambda file: str(file.relative_to(ROOT)))
 def test_every_yaml_is_parsed(file):
     assert isinstance(yaml.safe_load(file.read_text(encoding="utf-8")) or {}, dict)
+
+
+def test_the_architecture_s_walks_lead_through_code_that_exists():
+    walks = text_of(ROOT / "docs" / "architecture.md").split("## One ")[1:]
+    assert len(walks) == 2
+    for walk in walks:
+        assert re.findall(r"^(\d+)\. ", walk, flags=re.MULTILINE) == [str(n) for n in range(1, 11)], "ten steps"
+        places = re.findall(r"`(gcl/[\w/]+\.py)(?::(\w+))?`", walk)
+        assert len(places) >= 10
+        for file, name in places:
+            assert (ROOT / file).is_file(), file
+            assert not name or re.search(rf"^(def|class) {name}\b", (ROOT / file).read_text(), flags=re.MULTILINE), name
+
+
+def test_contributing_names_files_that_exist():
+    rows = re.findall(r"^\|.*\|$", text_of(ROOT / "CONTRIBUTING.md"), flags=re.MULTILINE)
+    places = re.findall(r"`((?:gcl|conf|docs)/[\w/.-]*)`", "\n".join(rows))
+    assert len(places) >= 12 and [place for place in places if not (ROOT / place).exists()] == []
