@@ -96,7 +96,7 @@ def _run_in_hydra(command: Command, arguments: list[str]) -> None:
 
     @hydra.main(config_path=str(conf_folder().resolve()), config_name="config", version_base="1.3")
     def task(config: Any) -> Any:
-        _name_run(config)
+        _name_run()
         with_catalogs(config)
         return _swept(command)(typed(config))
 
@@ -109,7 +109,7 @@ def _swept(command: Command) -> Callable[..., Any]:
     return load(command.sweep)
 
 
-def _name_run(config: Any) -> None:
+def _name_run() -> None:
     """The runs of one sweep share a process: each gets a folder of its own."""
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode

@@ -13,6 +13,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import inspect
+import itertools
 import re
 import textwrap
 import types
@@ -113,7 +114,7 @@ def documentation(settings: type) -> dict[str, str]:
         except OSError:  # made where there is no source file
             continue
         statements = body.body if isinstance(body, ast.ClassDef) else []
-        for field, below in zip(statements, statements[1:], strict=False):
+        for field, below in itertools.pairwise(statements):
             is_field = isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)
             is_text = isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant)
             if is_field and is_text and isinstance(below.value.value, str):

@@ -17,6 +17,8 @@ from gcl.options import MISSING, Kind, Option
 
 
 class Shell(Enum):
+    """A shell that completion is written for."""
+
     bash = "bash"
     zsh = "zsh"
     fish = "fish"
@@ -74,7 +76,7 @@ def _words(line: str) -> list[str]:
             continue
     else:
         words = line.split()
-    return [*words, ""] if not line or line[-1].isspace() and not closing else words
+    return [*words, ""] if not line or (line[-1].isspace() and not closing) else words
 
 
 def _kept_by_bash(word: str) -> str:

@@ -97,7 +97,7 @@ def _for_hydra(argument: str) -> str:
     parent, _, name = key.rpartition(".")
     if value.startswith("{") and parent in _MAPPINGS:
         return f"++{parent}={{{name}: {value}}}"
-    if key.startswith(tuple(f"{name}." for name in _NODES)) or value.startswith("{") and key in (*_MAPPINGS, *_NODES):
+    if key.startswith(tuple(f"{name}." for name in _NODES)) or (value.startswith("{") and key in (*_MAPPINGS, *_NODES)):
         return f"++{argument}"
     return argument
 
@@ -189,7 +189,7 @@ def with_settings(run: RunConfig, settings: Sequence[str]) -> RunConfig:
             key, _, value = setting.lstrip("+~").partition("=")
             parent, _, last = key.rpartition(".")
             above = OmegaConf.select(config, parent) if parent else config
-            if above is None or setting.startswith("~") and last not in above:  # merging would make what is not there
+            if above is None or (setting.startswith("~") and last not in above):  # merging would make what is not there
                 raise unknown_key(key, _keys(config))
             if setting.startswith("~"):
                 del above[last]

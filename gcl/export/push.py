@@ -84,7 +84,7 @@ class Target:
                 )
             return True
 
-    def upload(self, folder: Path, *, report: Callable[[str], None] = lambda text: None) -> str:
+    def upload(self, folder: Path, *, report: Callable[[str], None] = lambda _: None) -> str:
         """Sends the folder in one commit and returns the address of the commit or the pull request.
 
         Raises PushError with a sentence; after it the same call goes on where the last one stopped.

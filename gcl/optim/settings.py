@@ -10,6 +10,8 @@ from gcl.options import MISSING, mapping, node
 
 @dataclass
 class RuleConfig:
+    """Parameters that a pattern names: their share of the learning rate, and their weight decay."""
+
     rate: float = 1.0
     weight_decay: float | None = None
 

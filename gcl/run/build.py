@@ -139,10 +139,10 @@ def choose_precision(precision: Any, accelerator: str) -> Any:
 
 
 def assemble_trainer(
-    trainer: TrainerConfig, *, steps: int, validate_every: int, run_dir: Path, logger: Any, callbacks: list[Any],
+    trainer: TrainerConfig, *, validate_every: int, run_dir: Path, logger: Any, callbacks: list[Any],
     clip_norm: float | None, accumulate: int,
 ) -> pl.Trainer:  # fmt: skip
-    """One Lightning epoch of `steps` batches; optimiser steps are steps / accumulate."""
+    """Runs one Lightning epoch, however many epochs of the plan that is; optimiser steps are batches / accumulate."""
     limit = trainer.options.get("limit_train_batches")
     arguments: dict[str, Any] = {
         "accelerator": trainer.accelerator,

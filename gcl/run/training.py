@@ -135,7 +135,6 @@ class Fitting:
         logger = build(self.config.logger, save_dir=str(self.run.path)) if self.config.logger else False
         return assembly.assemble_trainer(
             self.config.trainer,
-            steps=self.steps,
             validate_every=assembly.validation_interval(train, self.plan, self.steps),
             run_dir=self.run.path,
             logger=logger,

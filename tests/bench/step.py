@@ -6,6 +6,7 @@ Prints the ratio of the median step (CPU seconds of this process; both in one ru
 """
 
 import argparse
+import itertools
 import statistics
 import tempfile
 import time
@@ -32,7 +33,7 @@ class StepTimes(pl.Callback):
     @property
     def seconds(self):
         later = self.moments[2:]  # the first two allocate the optimiser's state and the caches
-        return [b - a for a, b in zip(later, later[1:], strict=False)]
+        return [b - a for a, b in itertools.pairwise(later)]
 
 
 def fit(prepared, options, folder, *, watched):

@@ -93,7 +93,7 @@ def test_a_mean_over_data_sets(judged, capsys):
 
 
 def test_judgments_of_every_form_say_the_same(judged, plain):
-    folder, rows, _ = judged
+    _folder, rows, _ = judged
     qrels = {task: read_qrels(plain / "tasks" / task / "qrels.trec") for task in ("table", "trec", "truth")}
     assert sum(map(len, qrels["table"].values())) == len(rows)
     for query, judged in qrels["trec"].items():

@@ -92,7 +92,7 @@ def test_leaks_are_what_two_loops_find(shop, facts):
         kind = "equal_text" if name == "title" else "equal_image"
         expected = sum(value(row) in seen for row in held_out)
         assert leak[kind][name]["rows"] == expected > 0
-    copies = {row: {other for other in range(60) if other % 12 == row % 12 and 24 <= other < 42 or other == row % 12}
+    copies = {row: {other for other in range(60) if (other % 12 == row % 12 and 24 <= other < 42) or other == row % 12}
               for row in [*range(6), *range(24, 30), *range(36, 42)]}  # fmt: skip
     numbers = {row: int(shop.documents.ids[row]) for row in range(60)}
     picture = [shop.documents[row]["image"] for row in range(60)]

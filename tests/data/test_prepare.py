@@ -86,7 +86,9 @@ def _as_parquet(path):
     table = open_table(path.name, root=path.parent, setting="")
     blocks = [block.columns for block in table.blocks(table.columns)]
     target = path.with_suffix(".temporary.parquet")
-    parquet.write_table(pa.table({name: sum((b[name] for b in blocks), []) for name in table.columns}), target)
+    parquet.write_table(
+        pa.table({name: [cell for block in blocks for cell in block[name]] for name in table.columns}), target
+    )
     return target
 
 

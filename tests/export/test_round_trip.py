@@ -112,7 +112,7 @@ def test_the_case_searches_as_the_run_does(models, task):
 
 @pytest.mark.parametrize("family", ["clip", "siglip2-B"])
 def test_every_native_format_passes(models, family):
-    encoder, folder, case = models(family)
+    _encoder, folder, case = models(family)
     for name in ("open_clip", "transformers", "sentence_transformers"):
         found = compare(case, FORMATS[name].load(folder), near=NEAR)
         assert min(found["text"]["lowest"], found["image"]["lowest"]) >= LEAST_COSINE, (name, found)

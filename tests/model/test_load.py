@@ -27,7 +27,7 @@ def test_a_folder_loads_what_plain_open_clip_loads(folders, encoder, kind):
     if kind == "bert":
         pytest.skip("open_clip asks the hub for the text tower's configuration")
     name = f"local-dir:{folders[kind]}"
-    model, _, transform = open_clip.create_model_and_transforms(name)
+    model, _, _transform = open_clip.create_model_and_transforms(name)
     theirs, ours = model.state_dict(), encoder.model.state_dict()
     assert theirs.keys() == ours.keys() and all(torch.equal(theirs[key], ours[key]) for key in theirs)
     texts = ["Blue & striped mug", "x"]

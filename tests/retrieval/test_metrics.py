@@ -130,7 +130,7 @@ def test_published_err_saturates_and_the_graded_one_does_not():
 
 def test_what_is_judged_and_what_is_judged_for_no_query():
     """judged@k and hole@k against loops; documents that are judged for another query only are neither."""
-    ids, score, row, qrels = random_run(2, documents=400)
+    ids, _score, row, qrels = random_run(2, documents=400)
     judgments = JudgedPairs(*(np.array(c) for c in zip(*((q, d, r) for q, j in qrels.items() for d, r in j.items()),
                                                      strict=True)))  # fmt: skip
     found = measure(["judged@7", "hole@7"], gains=judgments.gains(row, len(ids)), judged=judgments.by_query(len(row)),

@@ -124,7 +124,7 @@ def test_three_models_in_one_table(task):
         same = next(single for single in alone if single.metric == row.metric)
         assert row.interval.mean == pytest.approx(same.interval.mean) and row.n == same.n == 20
         assert row.interval.low == pytest.approx(same.interval.low, abs=1e-12)
-    smallest, *others = sorted(tested, key=lambda row: row.against.p)
+    smallest, *_others = sorted(tested, key=lambda row: row.against.p)
     assert smallest.p_corrected == min(1, 4 * smallest.against.p)
     assert all(row.p_corrected >= row.against.p for row in tested)
     expected = comparison_rows(models["first"], models["third"])[0].comparison

@@ -23,6 +23,8 @@ COUNTS = (
 
 
 class Finding(NamedTuple):
+    """One sentence of the doctor; problems make the exit status 1."""
+
     level: Literal["problem", "warning"]
     text: str
 

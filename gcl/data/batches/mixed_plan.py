@@ -189,7 +189,7 @@ class MixedPlan(BatchOrder):
     def _seam(self, catalog: int, number: int) -> tuple[int, int]:
         """How many pairs the batch around the start of a run takes from the run before it, and from it."""
         place = number * len(self._plans[catalog].pairs)
-        epoch, inside = divmod(place, int(self._each[catalog]))
+        _epoch, inside = divmod(place, int(self._each[catalog]))
         assert self._taken is not None  # only mixed batches reach from one run into the next
         taken = self._taken[:, catalog]
         position = int(np.searchsorted(taken, inside, side="right")) - 1

@@ -80,7 +80,7 @@ def naming_fields(store: RecordStore, keys: dict[str, Keys]) -> list[str]:
 def repeated(keys: Keys, store: RecordStore) -> dict[str, Any]:
     """Rows that share their value with another: how many, in how many groups, and the largest groups' ids."""
     rows = np.flatnonzero(keys.present)
-    values, inverse, count = np.unique(keys.code[rows], return_inverse=True, return_counts=True)
+    _values, inverse, count = np.unique(keys.code[rows], return_inverse=True, return_counts=True)
     largest = np.argsort(-count, kind="stable")[:_EXAMPLES]
     examples = [
         [store.ids[int(row)] for row in rows[inverse.reshape(-1) == group][:4]] for group in largest if count[group] > 1

@@ -49,6 +49,8 @@ class Layout(NamedTuple):
 
 
 class Sample(NamedTuple):
+    """A sample that can be used, with the place of each of its values in the shard."""
+
     number: int  # place in its shard, from 1
     key: str
     places: dict[Target, Place]

@@ -105,10 +105,10 @@ def raw_key(cells: Record, folder: Path) -> bytes:
 class Earlier(NamedTuple):
     """What an earlier, interrupted or divided run found out about rows, by their raw keys; see parts.py."""
 
-    known: Callable[[bytes], Checked | Bad | None] = lambda raw: None
+    known: Callable[[bytes], Checked | Bad | None] = lambda _: None
     """What was found out, if anything."""
 
-    keep: Callable[[bytes, Checked], None] = lambda raw, checked: None
+    keep: Callable[[bytes, Checked], None] = lambda *_: None
     """Told what is found out now."""
 
 

@@ -132,7 +132,7 @@ class CsvFile:
         return pa.input_stream(str(self.file), compression="gzip" if _zipped(self.file) else None)
 
     def _open(
-        self, convert: dict[str, Any], on_bad: Callable[[csv.InvalidRow], str] = lambda row: "skip"
+        self, convert: dict[str, Any], on_bad: Callable[[csv.InvalidRow], str] = lambda _: "skip"
     ) -> csv.CSVStreamingReader:
         return csv.open_csv(
             self._stream(),
@@ -200,7 +200,7 @@ class JsonLinesFile:
                         f"{self.file} is one JSON array; JSON Lines have one object per line (jq -c '.[]' makes them)."
                     )
                 try:
-                    row = json.loads(line, parse_float=_number, parse_int=str, parse_constant=lambda name: None)
+                    row = json.loads(line, parse_float=_number, parse_int=str, parse_constant=lambda _: None)
                     if "\\u" in line:
                         json.dumps(row, ensure_ascii=False).encode()  # half a surrogate pair is not text
                 except (ValueError, RecursionError) as error:

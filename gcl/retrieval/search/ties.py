@@ -5,6 +5,7 @@ Ids are compared as strings of Unicode code points. Their ranks are computed onc
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -22,7 +23,7 @@ def id_ranks(ids: Sequence[str]) -> np.ndarray:
     """
     names = [str(name) for name in ids]
     order = sorted(range(len(names)), key=names.__getitem__)
-    for left, right in zip(order, order[1:], strict=False):
+    for left, right in itertools.pairwise(order):
         if names[left] == names[right]:
             raise ValueError(
                 f"The document id {names[left]!r} is in the corpus twice (rows {left} and {right}): make ids unique."

@@ -46,7 +46,7 @@ def read_folder(name: str, folder: str | Path) -> RetrievalTask:
     with _opened(path) as file:
         for number, line in enumerate(file, 1):
             row = line.rstrip("\n").split("\t")
-            if number == 1 and row[-1:] == ["score"] or not line.strip():
+            if (number == 1 and row[-1:] == ["score"]) or not line.strip():
                 continue
             if len(row) != 3:
                 raise ValueError(f"{path}, line {number}: {len(row)} columns, expected query-id, corpus-id and score.")
