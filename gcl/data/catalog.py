@@ -262,6 +262,7 @@ class Catalog:
 
     @property
     def schema(self) -> Schema:
+        """Both sides."""
         return Schema(query=self.query, document=self.document)
 
 

@@ -5,7 +5,7 @@
     mix: {fashion: 0.7, shoes: 0.3}     # conf/data/fashion.yaml and shoes.yaml; shares of the training pairs
 
 Each catalog is prepared, split and measured as if it were alone; its tasks are called `fashion/in_domain` and its ids
-begin with `fashion/`, so equal ids of two catalogs are two products. `query` and `document` may be left out: then they
+begin with `fashion/`, so equal ids of two catalogs are two documents. `query` and `document` may be left out: then they
 are all fields of all catalogs. A field that a catalog does not have is absent from its records.
 """
 
@@ -15,7 +15,7 @@ import math
 from dataclasses import fields, replace
 
 from gcl.data.catalog import Catalog
-from gcl.schema import SIDES, Field, check_side
+from gcl.schema import SIDES, Field, SideName, check_side
 
 _OWN = ("name", "mix", "batches", "catalogs", *SIDES)  # what a mix says itself; all else belongs to its catalogs
 
@@ -23,7 +23,8 @@ _OWN = ("name", "mix", "batches", "catalogs", *SIDES)  # what a mix says itself;
 def complete_mix(mixed: Catalog) -> Catalog:
     """The mix with its schema filled in. `mixed.catalogs` must hold the Catalog of each name.
 
-    Raises ValueError for shares that are none, settings that belong to one of the catalogs, and fields that differ.
+    Raises ValueError for shares that are not above 0, settings that belong to one of the catalogs, and fields that
+    differ.
     """
     _check_shares(mixed)
     mixed = replace(mixed, catalogs={name: mixed.catalogs[name] for name in mixed.mix})
@@ -32,13 +33,13 @@ def complete_mix(mixed: Catalog) -> Catalog:
         if item.name not in _OWN and getattr(mixed, item.name) != getattr(plain, item.name):
             first = next(iter(mixed.mix))
             raise ValueError(
-                f"data.{item.name} is set beside data.mix, whose catalogs have their own: write "
+                f"data.{item.name} is set next to data.mix, whose catalogs have their own: write "
                 f"data.catalogs.{first}.{item.name}."
             )
     for name, catalog in mixed.catalogs.items():
         if catalog.mix:
             raise ValueError(f"data.mix names {name}, which is a mix itself: name its catalogs.")
-    return replace(mixed, **{side: _side(mixed, side) for side in SIDES})
+    return replace(mixed, query=_side(mixed, "query"), document=_side(mixed, "document"))
 
 
 def check_names(catalog: Catalog) -> None:
@@ -54,8 +55,8 @@ def _check_shares(mixed: Catalog) -> None:
             raise ValueError(f"data.mix.{name} is {share}: a share is a number above 0; leave a catalog out otherwise.")
 
 
-def _side(mixed: Catalog, side: str) -> dict[str, Field]:
-    """What the mix says of a side, or all fields of its catalogs."""
+def _side(mixed: Catalog, side: SideName) -> dict[str, Field]:
+    """The fields of a side: those that the mix names, or all of its catalogs."""
     given: dict[str, Field] = getattr(mixed, side)
     union: dict[str, Field] = {}
     first_of: dict[str, str] = {}
@@ -69,10 +70,11 @@ def _side(mixed: Catalog, side: str) -> dict[str, Field]:
                     f"{where} is {known.modality.value} in {by} and {spec.modality.value} in {name}: give one of them "
                     "another name (its column is set by `column`)."
                 )
-            if not given and field in union and (known.weight, known.prompt) != (spec.weight, spec.prompt):
+            first = None if given else union.get(field)
+            if first is not None and (first.weight, first.prompt) != (spec.weight, spec.prompt):
                 raise ValueError(
-                    f"{where} has the weight {known.weight} and prompt {known.prompt!r} in {first_of[field]}, but "
-                    f"{spec.weight} and {spec.prompt!r} in {name}: write the {side} fields beside data.mix."
+                    f"{where} has the weight {first.weight} and prompt {first.prompt!r} in {first_of[field]}, but "
+                    f"{spec.weight} and {spec.prompt!r} in {name}: write the {side} fields next to data.mix."
                 )
             union.setdefault(field, replace(spec, column=None))
             first_of.setdefault(field, name)

@@ -84,7 +84,7 @@ def test_embeddings_that_do_not_fit_are_refused(judged, capsys):
         ("missing", some, {}, "no vector for 7 of 60 documents (by id), for example 'p53'"),
         ("queries", products, {}, "no vector for 24 of 24 queries"),
         ("zero", products | queries | {"p00": [0.0] * 10}, {}, "1 vectors hold NaN or infinity or are zero"),
-        ("widths", products | queries | {"p00": [1.0] * 9}, {}, "have not the width"),
+        ("widths", products | queries | {"p00": [1.0] * 9}, {}, "do not have the width"),
     ]
     for name, vectors, columns, sentence in wrong:
         path = write_vectors(folder / f"{name}.parquet", vectors, **columns)

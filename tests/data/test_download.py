@@ -124,7 +124,7 @@ def test_what_arrives_is_whole_or_has_a_reason(server, tmp_path):
         "reset": "",
         "empty": "the answer is empty",
         "zip": "sent as gzip",
-        "html": "a page, not a picture",
+        "html": "a page, not an image",
         "endless": "data.download.max_bytes",
         "loop": "HTTP 302",
         "file": "file:///etc/hostname' is not allowed",
@@ -134,7 +134,7 @@ def test_what_arrives_is_whole_or_has_a_reason(server, tmp_path):
     assert {name: found[name] for name in good} == dict.fromkeys(good, PICTURE)
     for name, words in reasons.items():
         assert not isinstance(found[name], bytes), name
-        assert found[name].reason == "picture cannot be downloaded" and words in found[name].detail, (name, found[name])
+        assert found[name].reason == "image cannot be downloaded" and words in found[name].detail, (name, found[name])
         assert name in found[name].detail
     assert server.asked["404"] == server.asked["endless"] == server.asked["zip"] == 1  # asking again would not help
     assert server.asked["503-always"] == server.asked["short"] == server.asked["503-once"] == 2
@@ -200,7 +200,7 @@ def test_prepare_downloads_and_quarantines(server, tmp_path):
     assert len(found.documents) == 17 and found.documents[0]["photo"] == PICTURE
     listed = {row["id"]: (row["reason"], row["detail"]) for row in quarantined(found.folder)}
     assert {name: reason for name, (reason, _) in listed.items()} == {
-        "0001": "picture cannot be downloaded", "0002": "picture cannot be downloaded", "0003": "unreadable image",
+        "0001": "image cannot be downloaded", "0002": "image cannot be downloaded", "0003": "unreadable image",
     }  # fmt: skip
     assert "HTTP 404" in listed["0001"][1]
     asked = server.asked.total()
@@ -220,4 +220,4 @@ def test_other_schemes_are_not_fetched(tmp_path):
     assert list(downloads.fetch_all(["ftp://host/a.jpg", "file:///a.jpg"])) == []
     assert downloads.read("ftp://host/a.jpg").reason == "URL of a kind that is not read"
     list(downloads.fetch_all(["http://[broken/a.jpg"]))
-    assert downloads.read("http://[broken/a.jpg").reason == "picture cannot be downloaded"
+    assert downloads.read("http://[broken/a.jpg").reason == "image cannot be downloaded"

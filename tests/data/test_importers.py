@@ -16,7 +16,7 @@ import pytest
 from gcl.config.compose import compose, typed
 from gcl.data.catalog import Task
 from gcl.data.importers import marqo_gs
-from gcl.data.importers.marqtune import catalog_of, write_catalog
+from gcl.data.importers.marqtune import Settings, catalog_of, write_catalog
 from gcl.data.prepare.prepare import prepare
 from gcl.data.tables import formats
 from gcl.data.tables.formats import json_entries
@@ -152,14 +152,14 @@ def test_marqtune_s_words(tmp_path):
     for number in range(12):
         (tmp_path / f"{number}.jpg").write_bytes(drawn(number))
     write_table(tmp_path / "train.csv", marqtune_rows(range(20), range(10)))
-    given = catalog_of("mine", tmp_path / "train.csv", **WORDS, image_headers={"Authorization": "x"})
+    given = catalog_of("mine", tmp_path / "train.csv", Settings(**WORDS, image_headers={"Authorization": "x"}))
     assert given.download.headers == {"Authorization": "x"}
     assert {name: spec.weight for name, spec in given.document.items()} == {"photo": 0.9, "title": 0.1}
     found = prepared(given, tmp_path / "out")
     assert len(found.documents) == 10 and found.documents[3] == {"photo": drawn(3), "title": "thing 3"}
     write_table(tmp_path / "test.csv", marqtune_rows(range(30, 40), range(8, 12)))
     given = catalog_of(
-        "mine", tmp_path / "train.csv", **WORDS, evaluation=tmp_path / "test.csv", folder=tmp_path / "task"
+        "mine", tmp_path / "train.csv", Settings(**WORDS), evaluation=tmp_path / "test.csv", folder=tmp_path / "task"
     )
     found = prepared(given, tmp_path / "out")
     assert len(found.documents) == 12 and len(found.pairs) == 200
@@ -195,7 +195,7 @@ def test_marqtune_s_evaluation_tar(marqtune, tmp_path, name):
     root, members = marqtune
     others = {"../outside.txt": b"x", "notes/readme.md": b"x"}
     archive = marqtune_tar(root / name, {f"set/{key}": value for key, value in members.items()} | others)
-    given = catalog_of("mine", root / "train.csv", **WORDS, evaluation=archive, folder=tmp_path / "task")
+    given = catalog_of("mine", root / "train.csv", Settings(**WORDS), evaluation=archive, folder=tmp_path / "task")
     found = prepared(given, tmp_path / "out")
     assert len(found.documents) == 12 and len(found.pairs) == 200 and not (tmp_path / "outside.txt").exists()
     halves = [found.task("evaluation", part) for part in ("dev", "test")]
@@ -241,10 +241,12 @@ def test_marqtune_s_evaluation_that_is_none(marqtune, tmp_path):
     for number, (some, said) in enumerate(cases):
         archive = marqtune_tar(root / f"{number}.tar", some)
         with pytest.raises((ValueError, KeyError), match=said):
-            catalog_of("mine", root / "train.csv", **WORDS, evaluation=archive, folder=tmp_path / "task")
+            catalog_of("mine", root / "train.csv", Settings(**WORDS), evaluation=archive, folder=tmp_path / "task")
     (root / "broken.tar").write_bytes(b"<html>" * 200)
     with pytest.raises(ValueError, match="broken.tar cannot be read as a tar"):
-        catalog_of("mine", root / "train.csv", **WORDS, evaluation=root / "broken.tar", folder=tmp_path / "task")
+        catalog_of(
+            "mine", root / "train.csv", Settings(**WORDS), evaluation=root / "broken.tar", folder=tmp_path / "task"
+        )
 
 
 @pytest.mark.parametrize(
@@ -263,7 +265,8 @@ def test_marqtune_s_evaluation_that_is_none(marqtune, tmp_path):
 )
 def test_marqtune_s_words_that_do_not_fit(tmp_path, change, words):
     with pytest.raises(ValueError, match=words):
-        catalog_of("mine", tmp_path / "train.csv", **WORDS | change)
+        settings = {name: value for name, value in (WORDS | change).items() if name != "evaluation"}
+        catalog_of("mine", tmp_path / "train.csv", Settings(**settings), evaluation=change.get("evaluation"))
 
 
 def test_a_task_says_its_halves_and_its_corpus(tmp_path):

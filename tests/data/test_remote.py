@@ -63,7 +63,7 @@ def test_what_is_not_there_is_said(store, tmp_path):
     write_table(tmp_path / "pairs.csv", pairs(6, 5))
     given = catalog(tmp_path, products="products.csv", pairs="pairs.csv", document={"photo": image()})
     given = replace(given, download=Download(retries=0), max_bad=0.1)
-    with pytest.raises(ValueError, match="picture cannot be downloaded: 5"):
+    with pytest.raises(ValueError, match="image cannot be downloaded: 5"):
         prepare(given, tmp_path / "out", progress=False)
 
 

@@ -1,4 +1,4 @@
-"""A published data set of Parquet files, read where it lies: its texts in one pass, its pictures in another, streamed.
+"""A published data set of Parquet files, read where it lies: its texts in one pass, its images in another, streamed.
 
 root/<name>/data/*.parquet or root/<name>/*.parquet      a local copy
 hf://datasets/<owner>/<name>/data/*.parquet              the hub, by range requests
@@ -7,6 +7,7 @@ hf://datasets/<owner>/<name>/data/*.parquet              the hub, by range reque
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ class RowGroup:
 
 @dataclass(frozen=True)
 class Grouped:
-    """Rows of one text: text number `code[row]` (-1: none) of `texts`, which stand in sorted order with `suffix`."""
+    """Rows of one text: text number `code[row]` (-1: none) of `texts`, which are sorted as with `suffix` added."""
 
     texts: pa.Array
     code: np.ndarray
@@ -43,9 +44,11 @@ class PublishedSet:
     that are not there or lack a column."""
 
     def __init__(self, files: list[str], *, columns: list[str], limit: int | None = None) -> None:
-        self.files, self.groups, self.bytes, self.whole = files, [], 0, 0
+        self.files = files
+        self.groups: list[RowGroup] = []
+        self.bytes, self.whole = 0, 0
         for file in files:
-            with _open(file) as source:
+            with _opened(file) as source:
                 about = source.metadata
                 names = source.schema_arrow.names
                 if missing := [name for name in columns if name not in names]:
@@ -65,20 +68,21 @@ class PublishedSet:
         """A column of all rows as text."""
         parts = []
         for group in self.groups:
-            with _open(group.file) as source:
+            with _opened(group.file) as source:
                 values = source.read_row_group(group.group, columns=[name])[name].slice(0, group.count)
                 parts += values.cast(pa.large_string()).chunks
         return pa.concat_arrays(parts) if parts else pa.array([], pa.large_string())
 
     def ids(self, name: str) -> Column:
-        found = self.column(name)
-        if found.null_count:
-            raise ValueError(f"{found.null_count} rows of {self.files[0]} … have no {name}.")
-        return Column(found)
+        """The column of ids. Raises ValueError where one is missing."""
+        values = self.column(name)
+        if values.null_count:
+            raise ValueError(f"{values.null_count} rows of {self.files[0]} … have no {name}.")
+        return Column(values)
 
-    def pictures(self, group: RowGroup, name: str) -> Iterator[tuple[int, bytes | None]]:
+    def images(self, group: RowGroup, name: str) -> Iterator[tuple[int, bytes | None]]:
         """(row, bytes) of one row group; None where there are none."""
-        with _open(group.file) as source:
+        with _opened(group.file) as source:
             values = source.read_row_group(group.group, columns=[name])[name].slice(0, group.count).to_pylist()
         for place, value in enumerate(values):
             yield group.first + place, value.get("bytes") if isinstance(value, dict) else value
@@ -101,44 +105,39 @@ def files_of(tables: str, root: str | None) -> list[str]:
     if root is not None:
         name = tables.rsplit("/data/", 1)[0].rsplit("/", 1)[-1]
         folder = Path(root).expanduser() / name
-        found = sorted([*folder.glob("data/*.parquet"), *folder.glob("*.parquet")])
-        if not found:
+        copies = sorted([*folder.glob("data/*.parquet"), *folder.glob("*.parquet")])
+        if not copies:
             raise FileNotFoundError(f"There is no *.parquet in {folder / 'data'} or {folder}: the copy of {tables}.")
-        return [str(path) for path in found]
+        return [str(path) for path in copies]
     if not is_remote(tables):
-        raise ValueError(f"{tables} is no URL of a data set; a local copy is named by evaluate.benchmark.root.")
+        raise ValueError(f"{tables} is not the URL of a data set; a local copy is named by evaluate.benchmark.root.")
     import fsspec
 
     try:
         system, path = fsspec.core.url_to_fs(tables)
-        found = sorted(system.glob(path))
+        files = sorted(system.glob(path))
     except Exception as error:  # the hub's client has a dozen kinds for "not reachable"
         raise OSError(
             f"{tables} cannot be reached ({type(error).__name__}). Download the data set and name the folder above it: "
             "evaluate.benchmark.root=…"
         ) from error
-    if not found:
+    if not files:
         raise FileNotFoundError(f"There is nothing at {tables}.")
-    return [system.unstrip_protocol(name) for name in found]
+    return [system.unstrip_protocol(name) for name in files]
 
 
-class _open:
-    """A Parquet file, local or remote, closed at the end."""
+@contextmanager
+def _opened(file: str) -> Iterator[parquet.ParquetFile]:
+    """A Parquet file, local or remote."""
+    if is_remote(file):
+        import fsspec
 
-    def __init__(self, file: str) -> None:
-        self.file = file
-
-    def __enter__(self) -> parquet.ParquetFile:
-        source: Any = self.file
-        if is_remote(self.file):
-            import fsspec
-
-            source = fsspec.open(self.file, "rb").open()
-        try:
-            self._source = parquet.ParquetFile(source)
-        except pa.ArrowException as error:
-            raise ValueError(f"{self.file} is no Parquet file, or cut off ({error}).") from error
-        return self._source
-
-    def __exit__(self, *_) -> None:
-        self._source.close()
+        source: Any = fsspec.open(file, "rb").open()
+    else:
+        source = file
+    try:
+        table = parquet.ParquetFile(source)
+    except pa.ArrowException as error:
+        raise ValueError(f"{file} is not a Parquet file, or is cut off ({error}).") from error
+    with table:
+        yield table

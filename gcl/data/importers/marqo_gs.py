@@ -1,7 +1,7 @@
 """Marqo-GS-10M as it is published -> tables that a catalog names (conf/data/marqo_gs.yaml).
 
 Its folder holds two corpora, corpus_1.json and corpus_2.json ({product id: {title, image_local, ...}}), and for both
-halves of the queries and both of the products query_Q_product_id_P.csv with _gt_dev.json and _gt_test.json beside it
+halves of the queries and both of the products query_Q_product_id_P.csv with _gt_dev.json and _gt_test.json next to it
 ({query: {product id: grade}}). Products of half 0 are corpus 1. Training sees query_0_product_id_0.csv; the four
 ground truths are the four situations, each with the corpus of its products and with the published dev and test halves.
 """
@@ -66,12 +66,12 @@ def _write_task(folder: Path, name: str, files: dict[str, Path]) -> None:
 
 def find(root: Path, name: str) -> Path:
     """The file in `root` or in one of its folders. Raises FileNotFoundError, or ValueError for several."""
-    found = [root / name] if (root / name).is_file() else sorted(root.glob(f"*/{name}"))
-    if not found:
+    paths = [root / name] if (root / name).is_file() else sorted(root.glob(f"*/{name}"))
+    if not paths:
         raise FileNotFoundError(f"There is no {name} in {root} or in a folder of it (data.root).")
-    if len(found) > 1:
-        raise ValueError(f"{name} lies in {root} several times: {', '.join(map(str, found))}.")
-    return found[0]
+    if len(paths) > 1:
+        raise ValueError(f"{name} is in {root} several times: {', '.join(map(str, paths))}.")
+    return paths[0]
 
 
 def place(source: Path, target: Path) -> None:

@@ -1,16 +1,17 @@
-"""Marqtune's words for a data set -> a Catalog: its schema, left and right keys with weights, and the weight key.
+"""A data set in Marqtune's settings -> a Catalog: its schema, left and right keys with weights, and the weight key.
 
 The schema maps a column to text, image_pointer, score or doc_id. "Left" is the query, "right" the document.
 
-    python -m gcl.data.importers.marqtune words.json conf/data/mine.yaml
+    python -m gcl.data.importers.marqtune settings.json conf/data/mine.yaml
 
-writes the catalog of a JSON file of these words: {"name", "training", "evaluation", "schema", "leftKeys",
+writes the catalog of a JSON file of these settings: {"name", "training", "evaluation", "schema", "leftKeys",
 "leftWeights", "rightKeys", "rightWeights", "weightKey", "imageHeaders"}; paths are relative to that file.
 
-An evaluation is a table of the training table's columns, or a tar of `queries.csv` and `documents.jsonl`. Published are
-these two names; assumed is what stands in them, and refused in a sentence where it does not: queries.csv has a row a
-judgment with the left keys, the doc_id and, if there is one, the weight key; documents.jsonl has an object a document
-with the doc_id and the right keys, and is what is searched; image pointers that are no URLs are relative to the tar.
+An evaluation is a table of the training table's columns, or a tar of `queries.csv` and `documents.jsonl`. Only these
+two names are published; their content is assumed, and a file of another form is refused: queries.csv has one row per
+judgment with the left keys, the doc_id and, if there is one, the weight key; documents.jsonl has one object per
+document with the doc_id and the right keys, and is the corpus; image pointers that are not URLs are relative to the
+tar.
 """
 
 from __future__ import annotations
@@ -20,13 +21,13 @@ import json
 import shutil
 import sys
 import tarfile
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 from gcl.data.catalog import Catalog, Download, Split, Task
 from gcl.data.tables.table import open_table
+from gcl.files.atomic import write_text
 from gcl.schema import Field, Modality
 
 _KINDS = {"text": Modality.text, "image_pointer": Modality.image}
@@ -34,44 +35,60 @@ _OTHERS = ("score", "doc_id")
 _EVALUATION = ("queries.csv", "documents.jsonl")
 
 
+@dataclass(frozen=True)
+class Settings:
+    """Marqtune's settings of a data set; the names of columns are the tables'."""
+
+    schema: Mapping[str, str]
+    left_keys: Sequence[str]
+    left_weights: Sequence[float]
+    right_keys: Sequence[str]
+    right_weights: Sequence[float]
+    weight_key: str | None = None
+    image_headers: Mapping[str, str] = field(default_factory=dict)
+
+    def only(self, kind: str) -> str | None:
+        """The column of a kind that one column may have."""
+        columns = [column for column, named in self.schema.items() if named == kind]
+        if len(columns) > 1:
+            raise ValueError(f"The schema has several columns of the kind {kind}: {', '.join(columns)}.")
+        return columns[0] if columns else None
+
+
 def catalog_of(
     name: str,
     training: str | Path,
+    settings: Settings,
     *,
-    schema: Mapping[str, str],
-    left_keys: Sequence[str],
-    left_weights: Sequence[float],
-    right_keys: Sequence[str],
-    right_weights: Sequence[float],
-    weight_key: str | None = None,
-    image_headers: Mapping[str, str] | None = None,
     evaluation: str | Path | None = None,
     folder: str | Path | None = None,
 ) -> Catalog:
     """A catalog of one table of (left, right, score) rows, as Marqtune trains on.
 
     evaluation: a table of the same columns, or a tar as above; it becomes the task "evaluation", whose tables are
-    written into `folder`. Without it some queries and products are held out. Raises ValueError for words that do not
-    fit together.
+    written into `folder`. Without it some queries and documents are held out. Raises ValueError for settings that do
+    not fit together.
     """
+    schema = settings.schema
     unknown = sorted(set(schema.values()) - {*_KINDS, *_OTHERS})
     if unknown:
         raise ValueError(f"The schema has {', '.join(unknown)}; expected {', '.join([*_KINDS, *_OTHERS])}.")
-    query = _side("left", schema, left_keys, left_weights)
-    document = _side("right", schema, right_keys, right_weights)
-    identifier = _only(schema, "doc_id")
-    score = weight_key or _only(schema, "score")
+    query = _side("left", schema, settings.left_keys, settings.left_weights)
+    document = _side("right", schema, settings.right_keys, settings.right_weights)
+    identifier, weight_key = settings.only("doc_id"), settings.weight_key
+    score = weight_key or settings.only("score")
     if weight_key and schema.get(weight_key) != "score":
         raise ValueError(f"weightKey is {weight_key!r}, which the schema calls {schema.get(weight_key)!r}, not score.")
+    table = Path(training).absolute()
     catalog = Catalog(
         name=name,
-        pairs=str(Path(training).absolute()),
-        root=str(Path(training).absolute().parent),
+        pairs=str(table),
+        root=str(table.parent),
         document_id=identifier or Catalog.document_id,
         query=query,
         document=document,
         score=score,
-        download=Download(headers=dict(image_headers or {})),
+        download=Download(headers=dict(settings.image_headers)),
     )
     if evaluation is not None:
         if folder is None or identifier is None:
@@ -80,10 +97,11 @@ def catalog_of(
         target.mkdir(parents=True, exist_ok=True)
         queries, documents = _unpacked(Path(evaluation), target) if _is_tar(evaluation) else (evaluation, evaluation)
         near = Path(evaluation).absolute().parent
-        catalog.products = str(_products(catalog, {training: Path(catalog.root), documents: near}, target))
-        catalog.tasks = {"evaluation": _task(catalog, queries, near, target)}
+        catalog.products = str(_products(catalog, {training: table.parent, documents: near}, target))
+        task = _task(catalog, queries, near, target)
         if queries is not documents:
-            catalog.tasks["evaluation"].corpus = str(_corpus(catalog, documents, target))
+            task.corpus = str(_corpus(catalog, documents, target))
+        catalog.tasks = {"evaluation": task}
         catalog.split = Split(queries=1.0, documents=1.0)
     return catalog
 
@@ -102,7 +120,7 @@ def _side(name: str, schema: Mapping[str, str], keys: Sequence[str], weights: Se
 
 
 def _field(column: str) -> str:
-    """A field's name: the column's, without what no field may have.
+    """A field's name: the column's, without characters that a field's name may not have.
 
     >>> _field("Product Title"), _field("2nd image")
     ('Product_Title', 'f_2nd_image')
@@ -111,15 +129,8 @@ def _field(column: str) -> str:
     return name if name[:1].isalpha() else f"f_{name}"
 
 
-def _only(schema: Mapping[str, str], kind: str) -> str | None:
-    found = [column for column, named in schema.items() if named == kind]
-    if len(found) > 1:
-        raise ValueError(f"The schema has several columns of the kind {kind}: {', '.join(found)}.")
-    return found[0] if found else None
-
-
-def _rows(catalog: Catalog, path: str | Path, columns: list[str]):
-    table = open_table(str(path), root=Path(catalog.root), setting="evaluation")
+def _rows(catalog: Catalog, path: str | Path, columns: list[str]) -> Iterator[tuple]:
+    table = open_table(str(path), root=Path(catalog.root or "."), setting="evaluation")
     table.check_columns([(column, "schema") for column in columns])
     for block in table.blocks(columns):
         yield from zip(*(block.columns[column] for column in columns), strict=True)
@@ -131,27 +142,29 @@ def _is_tar(path: str | Path) -> bool:
 
 def _unpacked(archive: Path, folder: Path) -> tuple[Path, Path]:
     """Copies of an evaluation's two files. Nothing else of the archive is read, whatever its members are called."""
-    found: dict[str, Path] = {}
+    files: dict[str, Path] = {}
     try:
         with tarfile.open(archive) as tar:
             for member in tar:
                 name = Path(member.name).name
-                if name in _EVALUATION and member.isfile():
-                    if name in found:
-                        raise ValueError(f"{archive} has more than one {name}.")
-                    found[name] = folder / f"evaluation.{name}"
-                    with found[name].open("wb") as target:
-                        shutil.copyfileobj(tar.extractfile(member), target, 1 << 20)
+                source = tar.extractfile(member) if name in _EVALUATION and member.isfile() else None
+                if source is None:
+                    continue
+                if name in files:
+                    raise ValueError(f"{archive} has more than one {name}.")
+                files[name] = folder / f"evaluation.{name}"
+                with files[name].open("wb") as target:
+                    shutil.copyfileobj(source, target, 1 << 20)
     except (tarfile.TarError, EOFError) as error:
         raise ValueError(f"{archive} cannot be read as a tar: {error}.") from error
-    if missing := [name for name in _EVALUATION if name not in found]:
+    if missing := [name for name in _EVALUATION if name not in files]:
         raise ValueError(f"{archive} has no {' and no '.join(missing)}: an evaluation is {' and '.join(_EVALUATION)}.")
-    return found[_EVALUATION[0]], found[_EVALUATION[1]]
+    return files[_EVALUATION[0]], files[_EVALUATION[1]]
 
 
 def _products(catalog: Catalog, tables: Mapping[str | Path, Path], folder: Path) -> Path:
-    """One row a product of any table; the values say what relative image pointers start from."""
-    columns = [catalog.document_id, *(spec.column for spec in catalog.document.values())]
+    """One row per document of any table; the values of `tables` say what relative image pointers start from."""
+    columns = [catalog.document_id, *_columns(catalog.document)]
     specs = [None, *catalog.document.values()]
     seen: set[str] = set()
     with open(folder / "products.csv", "w", newline="", encoding="utf-8") as target:
@@ -173,15 +186,19 @@ def _corpus(catalog: Catalog, documents: str | Path, folder: Path) -> Path:
     return folder / "corpus.csv"
 
 
+def _columns(side: Mapping[str, Field]) -> list[str]:
+    return [spec.column or name for name, spec in side.items()]
+
+
 def _absolute(cell: str | None, near: Path, spec: Field | None) -> str:
-    """A cell as it is written; an image's path as it is seen from anywhere."""
+    """A cell as it is; an image's path made absolute."""
     if cell is None or spec is None or spec.modality is not Modality.image or "://" in cell:
         return cell or ""
     return str(near / cell.strip())
 
 
 def _task(catalog: Catalog, evaluation: str | Path, near: Path, folder: Path) -> Task:
-    columns = [spec.column for spec in catalog.query.values()]
+    columns = _columns(catalog.query)
     others = [catalog.document_id, *([catalog.score] if catalog.score else [])]
     ids: dict[tuple, str] = {}
     with (
@@ -204,35 +221,36 @@ def _task(catalog: Catalog, evaluation: str | Path, near: Path, folder: Path) ->
     return Task(str(folder / "queries.csv"), str(folder / "qrels.csv"), corpus="all", document_id=catalog.document_id)
 
 
-_WORDS = {"leftKeys": "left_keys", "leftWeights": "left_weights", "rightKeys": "right_keys",
+_NAMES = {"leftKeys": "left_keys", "leftWeights": "left_weights", "rightKeys": "right_keys",
           "rightWeights": "right_weights", "weightKey": "weight_key", "imageHeaders": "image_headers"}  # fmt: skip
 
 
-def write_catalog(words: Path, target: Path) -> Catalog:
-    """The catalog that a JSON file of Marqtune's words means, written as a YAML for conf/data (JSON is YAML)."""
+def write_catalog(settings: Path, target: Path) -> Catalog:
+    """The catalog of a JSON file of Marqtune's settings, written as a YAML for conf/data (JSON is YAML)."""
     try:
-        given = json.loads(words.read_text(encoding="utf-8"))
+        given = json.loads(settings.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ValueError(f"{words} is no JSON: {error}.") from error
-    known = {"name", "training", "evaluation", "schema", *_WORDS}
+        raise ValueError(f"{settings} cannot be read as JSON: {error}.") from error
+    known = {"name", "training", "evaluation", "schema", *_NAMES}
     if unknown := [name for name in given if name not in known]:
-        raise ValueError(f"{words} has {unknown[0]!r}; its words are {', '.join(sorted(known))}.")
+        raise ValueError(f"{settings} has {unknown[0]!r}; its settings are {', '.join(sorted(known))}.")
     needed = ("name", "training", "schema", "leftKeys", "leftWeights", "rightKeys", "rightWeights")
     if missing := [name for name in needed if name not in given]:
-        raise ValueError(f"{words} lacks {', '.join(missing)}.")
-    for name in {"training", "evaluation"} & given.keys():
-        given[name] = words.absolute().parent / given[name]
-    folder = target.absolute().with_suffix("") if "evaluation" in given else None
-    options: dict[str, Any] = {_WORDS.get(name, name): value for name, value in given.items()}
-    catalog = catalog_of(options.pop("name"), options.pop("training"), folder=folder, **options)
-    target.parent.mkdir(parents=True, exist_ok=True)
+        raise ValueError(f"{settings} lacks {', '.join(missing)}.")
+    training, evaluation = (
+        settings.absolute().parent / given[name] if name in given else None for name in ("training", "evaluation")
+    )
+    assert training is not None  # needed
+    own = Settings(given["schema"], **{ours: given[theirs] for theirs, ours in _NAMES.items() if theirs in given})
+    folder = target.absolute().with_suffix("") if evaluation else None
+    catalog = catalog_of(given["name"], training, own, evaluation=evaluation, folder=folder)
     text = json.dumps(asdict(catalog), indent=2, ensure_ascii=False, default=lambda value: value.value)
-    target.write_text(f"# Marqtune's words of {words.name}, translated.\n{text}\n", encoding="utf-8")
+    write_text(target, f"# Marqtune's settings of {settings.name}, translated.\n{text}\n")
     return catalog
 
 
 if __name__ == "__main__":
     if len(sys.argv) != 3:
-        raise SystemExit("python -m gcl.data.importers.marqtune words.json conf/data/mine.yaml")
+        raise SystemExit("python -m gcl.data.importers.marqtune settings.json conf/data/mine.yaml")
     write_catalog(Path(sys.argv[1]), Path(sys.argv[2]))
     print(f"Written: {sys.argv[2]}. Next: gcl doctor data={Path(sys.argv[2]).stem}")

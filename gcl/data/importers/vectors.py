@@ -1,4 +1,4 @@
-"""Vectors that somebody computed elsewhere, in Parquet files: an id and a vector a row, perhaps a text and a side."""
+"""Vectors computed elsewhere, in Parquet files: an id and a vector per row, perhaps a text and a side."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _NAMES = {
 
 @dataclass(frozen=True)
 class Vectors:
-    """N rows: ids, vector[N, D] float32 as it stands in the files, texts and sides ("query" or "document") if there."""
+    """N rows: ids, vector[N, D] float32 as in the files, texts and sides ("query" or "document") if there."""
 
     ids: list[str]
     vector: np.ndarray
@@ -33,8 +33,8 @@ class Vectors:
 def read_vectors(paths: Sequence[str | Path]) -> Vectors:
     """The rows of all files together.
 
-    Raises FileNotFoundError, or ValueError in a sentence for a file that is no such table, rows without id or vector,
-    vectors of different widths, and numbers that are none.
+    Raises FileNotFoundError, or ValueError in a sentence for a file that is not such a table, rows without id or
+    vector, vectors of different widths, and values that are not finite.
     """
     parts = [_read(Path(path)) for path in paths]
     widths = {part.vector.shape[1]: path for part, path in zip(parts, paths, strict=True)}
@@ -55,23 +55,24 @@ def _read(path: Path) -> Vectors:
     try:
         columns = parquet.ParquetFile(path).schema_arrow.names
     except (pa.ArrowException, OSError) as error:
-        raise ValueError(f"embeddings:{path} is no Parquet file ({error}).") from error
-    found = {key: next((name for name in names if name in columns), None) for key, names in _NAMES.items()}
+        raise ValueError(f"embeddings:{path} is not a Parquet file ({error}).") from error
+    present = {key: next((name for name in names if name in columns), None) for key, names in _NAMES.items()}
     for key in ("id", "vector"):
-        if found[key] is None:
+        if present[key] is None:
             raise ValueError(
                 f"embeddings:{path} has no column {_NAMES[key][0]!r} (or {', '.join(_NAMES[key][1:])}); its columns: "
                 f"{', '.join(columns)}."
             )
-    table = parquet.read_table(path, columns=[name for name in found.values() if name])
-    ids = [None if value is None else str(value) for value in table[found["id"]].to_pylist()]
-    if None in ids:
-        raise ValueError(f"embeddings:{path}: row {ids.index(None)} has no id.")
+    table = parquet.read_table(path, columns=[name for name in present.values() if name])
+    values = table[present["id"]].to_pylist()
+    if None in values:
+        raise ValueError(f"embeddings:{path}: row {values.index(None)} has no id.")
+    ids = [str(value) for value in values]
     return Vectors(
         ids,
-        _matrix(table[found["vector"]].combine_chunks(), path, ids),
-        _texts(table, found["text"]),
-        _texts(table, found["side"]),
+        _matrix(table[present["vector"]].combine_chunks(), path, ids),
+        _texts(table, present["text"]),
+        _texts(table, present["side"]),
     )
 
 
@@ -87,11 +88,11 @@ def _matrix(column: pa.Array, path: Path, ids: list[str]) -> np.ndarray:
         raise ValueError(f"embeddings:{path}: the vectors hold {numbers.type} or empty cells, expected numbers.")
     if not pa.types.is_fixed_size_list(column.type):
         lengths = column.value_lengths().to_numpy()
-        odd = np.flatnonzero(lengths != lengths[0]) if len(lengths) else []
+        odd = np.flatnonzero(lengths != lengths[:1])
         if len(odd):
             raise ValueError(
-                f"embeddings:{path}: {len(odd)} vectors have not the width {lengths[0]} of the first; {ids[odd[0]]!r} "
-                f"has {lengths[odd[0]]} numbers."
+                f"embeddings:{path}: {len(odd)} vectors do not have the width {lengths[0]} of the first; "
+                f"{ids[odd[0]]!r} has {lengths[odd[0]]} numbers."
             )
     if not ids:
         raise ValueError(f"embeddings:{path} has no rows.")

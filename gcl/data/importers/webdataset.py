@@ -45,6 +45,7 @@ class Layout(NamedTuple):
 
     @property
     def reads_json(self) -> bool:
+        """Whether a sample's JSON has to be opened."""
         return bool(self.json_keys) or self.score is not None or self.document_id is not None
 
 

@@ -74,6 +74,7 @@ class RecordCheck:
 
     @property
     def has_image(self) -> bool:
+        """Whether records of the side may have images."""
         return any(spec.modality is Modality.image for spec in self.side.values())
 
     def __call__(self, cells: Record, folder: Path) -> Checked | Bad:

@@ -103,6 +103,7 @@ class ShardIndex:
 
     @property
     def reasons(self) -> Counter[str]:
+        """Why samples were refused, counted."""
         return Counter(refused.bad.reason for refused in self.refused)
 
 

@@ -73,14 +73,15 @@ class JoinedStore:
         )  # fmt: skip
 
     def present(self, rows: np.ndarray) -> np.ndarray:
+        """Which fields the rows have, bool[len(rows), F]."""
         rows = np.asarray(rows)
-        found = np.zeros((len(rows), len(self.side)), dtype=bool)
+        present = np.zeros((len(rows), len(self.side)), dtype=bool)
         for store, places, own in self._shares(rows):
             here = store.present(own)
             for column, name in enumerate(self.side):
                 if name in store.side:
-                    found[places, column] = here[:, list(store.side).index(name)]
-        return found
+                    present[places, column] = here[:, list(store.side).index(name)]
+        return present
 
     def column(self, field: str, rows: np.ndarray) -> list[str | bytes | None]:
         rows = np.asarray(rows)
@@ -105,15 +106,15 @@ class JoinedStore:
         return number, int(row - self.start[number])
 
     def _shares(self, rows: np.ndarray) -> list[tuple[Stored, np.ndarray, np.ndarray]]:
-        """(store, positions in `rows`, rows of the store) of each store that is asked."""
+        """(store, positions in `rows`, rows of the store) of each store that has any of them."""
         if len(rows) and not 0 <= rows.min() <= rows.max() < len(self):
-            raise IndexError(f"Rows {rows.min()} to {rows.max()} are asked of {self.prefix}, which has {len(self)}.")
+            raise IndexError(f"Rows {rows.min()} to {rows.max()} of {self.prefix}, which has {len(self)}.")
         owner = np.searchsorted(self.start, rows, side="right") - 1
-        found = []
+        shares = []
         for number in np.unique(owner):
             places = np.flatnonzero(owner == number)
-            found.append((self.stores[number], places, rows[places] - self.start[number]))
-        return found
+            shares.append((self.stores[number], places, rows[places] - self.start[number]))
+        return shares
 
 
 @dataclass
@@ -178,7 +179,7 @@ def _check_not_empty(side: str, store: JoinedStore) -> None:
         if len(empty):
             raise ValueError(
                 f"data.{side} names {', '.join(store.side)}, and {store.place(int(empty[0]))} has none of them: name "
-                "a field that it has, or leave the fields beside data.mix out to take all."
+                "a field that it has, or leave data.mix's own fields out to take all."
             )
 
 
@@ -190,11 +191,10 @@ def _counts(parts: Mapping[str, Prepared]) -> dict[str, Any]:
 
 
 def open_catalog(catalog: Catalog, folder: str | Path, *, report: Callable[[str], None] | None = None) -> Prepared:
-    """A catalog prepared below `folder` (which does nothing where it is) and opened; of a mix each of its catalogs."""
+    """A catalog prepared below `folder` (unless it is already) and opened; of a mix each of its catalogs."""
 
     def opened(one: Catalog) -> Prepared:
-        path = prepare(one, folder) if report is None else prepare(one, folder, report=report)
-        return open_prepared(path, one.schema)
+        return open_prepared(prepare(one, folder, report=report), one.schema)
 
     if not catalog.mix:
         return opened(catalog)

@@ -54,12 +54,12 @@ def prepare(
     folder: str | Path,
     *,
     progress: bool = True,
-    report: Callable[[str], None] = logger.info,
+    report: Callable[[str], None] | None = None,
     most_shards: int | None = None,
 ) -> Path:
     """Prepares `catalog` into `<folder>/<name>-<first 12 digits of its fingerprint>` and returns that path; does
-    nothing when it is there already. `report` receives a summary, line by line. `most_shards`: take at most
-    this many of the ready shards, evenly spread.
+    nothing when it is there already. `report` receives a summary, line by line (None: the log does). `most_shards`:
+    take at most this many of the ready shards, evenly spread.
 
     Several processes may call it at once: one works, the others wait for it. Raises FileNotFoundError, KeyError or
     ValueError, in sentences, for whatever is wrong with the catalog, before or while it is read.
@@ -74,7 +74,7 @@ def prepare(
             counts = _write(catalog, build, digest, target, progress=progress)
             shutil.rmtree(_parts(folder, catalog, digest), ignore_errors=True)
             for line in summary(counts, target):
-                report(line)
+                (report or logger.info)(line)
     return target
 
 

@@ -22,6 +22,7 @@ def column(name: str, spec: Field) -> str:
 
 
 def image_columns(side: Mapping[str, Field]) -> list[str]:
+    """The table's columns of a side's image fields."""
     return [column(name, spec) for name, spec in side.items() if spec.modality is Modality.image]
 
 
@@ -34,6 +35,7 @@ class Line:
     columns: dict[str, Cell]
 
     def record(self, side: Mapping[str, Field]) -> Record:
+        """The row's cells by field."""
         return {name: self.columns[column(name, spec)] for name, spec in side.items()}
 
     def text(self, name: str) -> str | None:

@@ -48,6 +48,7 @@ class PairList:
         self._score.append(score)
 
     def pairs(self) -> Pairs:
+        """What was added, in order."""
         return Pairs(
             np.array(self._query, np.int64), np.array(self._document, np.int64), np.array(self._score, np.float32)
         )

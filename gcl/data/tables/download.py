@@ -1,7 +1,9 @@
-"""Pictures that a table names by URL: fetched once, politely, into a folder that later runs read.
+"""Images that a table names by URL: fetched once, politely, into a folder that later runs read.
 
-A cached file's name is its URL's SHA-256 and it gets that name only when it is whole, so an interrupted run goes on
-where it stopped. What comes back is judged by its bytes (see images.py), never by its content type.
+1. `fetch_all` asks for every URL the cache lacks, several at a time, each host at most `rate` times per second
+2. a failure that may pass is retried later, as late as the server says; others are kept as the reason
+3. a cached file's name is its URL's SHA-256 and it gets that name only when it is whole, so an interrupted run resumes
+4. `read` gives what is in the cache; it is judged by its bytes (see images.py), never by its content type
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ from gcl.data.tables.remote import is_remote
 from gcl.files.atomic import write_bytes
 from gcl.files.digest import text_sha256
 
-NOT_DOWNLOADED = "picture cannot be downloaded"
+NOT_DOWNLOADED = "image cannot be downloaded"
 _AGAIN = {408, 425, 429, 500, 502, 503, 504}  # what a server says when asking later may help
 _LONGEST_WAIT = 30.0  # seconds, whatever Retry-After asks for
 _REDIRECTS = 5
@@ -34,7 +36,7 @@ _PIECE = 1 << 16
 
 
 class _Failure(Exception):
-    """A request that failed: why, and whether to ask again (after so many seconds at least)."""
+    """A request that failed: why, and whether to ask again, after at least `after` seconds."""
 
     def __init__(self, detail: str, *, again: bool, after: float = 0.0) -> None:
         super().__init__(detail)
@@ -42,7 +44,7 @@ class _Failure(Exception):
 
 
 class Downloads:
-    """The pictures behind URLs. `read` gives what lies in the cache, or why nothing does."""
+    """The images behind URLs. `read` gives what is in the cache, or why nothing is."""
 
     def __init__(self, settings: Download, folder: Path) -> None:
         """folder: the cache, unless the settings name one."""
@@ -53,11 +55,12 @@ class Downloads:
         self._turn = _Turn(settings.rate)
 
     def place(self, url: str) -> Path:
+        """The file that caches a URL."""
         name = text_sha256(url)
         return self.folder / name[:2] / name
 
     def read(self, url: str) -> bytes | Bad:
-        """The picture's bytes; Bad where fetching failed or was not tried."""
+        """The image's bytes; Bad where fetching failed or was not tried."""
         url = url.strip()
         if not is_remote(url):
             return Bad("URL of a kind that is not read", url)
@@ -122,7 +125,7 @@ class Downloads:
             reason = getattr(error, "reason", error)
             raise _Failure(f"{type(reason).__name__} {reason}".strip(), again=True) from None
         except ValueError as error:
-            raise _Failure(f"this is no URL ({error})", again=False) from None
+            raise _Failure(f"this is not a URL ({error})", again=False) from None
 
     def _body(self, response: HTTPResponse, deadline: float) -> bytes:
         most, expected = self.settings.max_bytes, response.headers.get("Content-Length", "")
@@ -142,7 +145,7 @@ class Downloads:
             raise _Failure("the answer is empty", again=True)
         data = b"".join(pieces)
         if data.lstrip()[:1] in (b"<", b"{"):  # "please wait", "not found" and the like, as if all were well
-            raise _Failure(f"it holds a page, not a picture: {data[:40]!r}", again=True)
+            raise _Failure(f"it holds a page, not an image: {data[:40]!r}", again=True)
         return data
 
     def _keep(self, url: str, data: bytes) -> None:
@@ -175,7 +178,7 @@ def _distinct(urls: Iterable[str]) -> Iterator[str]:
 
 
 class _Turn:
-    """At most `rate` requests a second to one host, evenly spaced; waiting ends when it is stopped."""
+    """At most `rate` requests per second to one host, evenly spaced; waiting ends when it is stopped."""
 
     def __init__(self, rate: float | None) -> None:
         self._rate, self._lock, self._stopped = rate, threading.Lock(), threading.Event()
@@ -232,5 +235,5 @@ def _opener(private: set[str]) -> urllib.request.OpenerDirector:
 
 
 def _retry_after(error: urllib.error.HTTPError) -> float:
-    seconds = (error.headers or {}).get("Retry-After") or ""
+    seconds = (error.headers.get("Retry-After") if error.headers else None) or ""
     return min(float(seconds), _LONGEST_WAIT) if seconds.isdigit() else 0.0

@@ -282,6 +282,7 @@ SUFFIXES = {suffix: format for format in FORMATS for suffix in format.suffixes}
 
 
 def suffix_of(file: Path) -> str:
+    """The suffix that says the format: of catalog.csv.gz, ".csv"."""
     return Path(file.name[:-3] if _zipped(file) else file.name).suffix.lower()
 
 

@@ -32,7 +32,7 @@ def image_path(cell: str, folder: Path) -> Path:
 
 
 def read_image(cell: str | bytes, folder: Path, download: Callable[[str], bytes | Bad] | None = None) -> bytes | Bad:
-    """The bytes an image cell stands for: its own, or those of the file or URL it names. `download`: reads a URL."""
+    """The bytes of an image cell: its own, or those of the file or URL it names. `download`: reads a URL."""
     if isinstance(cell, bytes):
         return cell
     if is_url(cell):
@@ -86,9 +86,9 @@ def _formats() -> list[str]:
 def _shrunk(image: Image.Image, side: int) -> bytes:
     image = to_rgb(ImageOps.exif_transpose(image), keep_alpha=True)
     scale = side / min(image.size)
-    size = tuple(max(side, round(length * scale)) for length in image.size)
+    width, height = (max(side, round(length * scale)) for length in image.size)
     target = io.BytesIO()
-    image = image.resize(size, Image.Resampling.BICUBIC, reducing_gap=3.0)
+    image = image.resize((width, height), Image.Resampling.BICUBIC, reducing_gap=3.0)
     if image.mode == "RGBA":
         image.save(target, "PNG")
     else:

@@ -20,6 +20,7 @@ class Bad(NamedTuple):
 
 
 def too_long(length: int, name: str) -> Bad:
+    """Of a text that is longer than a store keeps."""
     return Bad("text is too long", f"{name}: {length:,} characters, at most {MOST_TEXT:,} are kept")
 
 
@@ -47,6 +48,7 @@ class Quarantine:
         self._file.close()
 
     def bad(self, table: str) -> int:
+        """Number of bad rows of a table."""
         return self.reasons[table].total()
 
     @property

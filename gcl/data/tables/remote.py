@@ -1,9 +1,10 @@
-"""`data.shards` -> the tar files it means, on this machine: braces, wildcards, and URLs copied once."""
+"""`data.shards` and tables that are URLs -> files on this machine: braces, wildcards, and URLs copied once."""
 
 from __future__ import annotations
 
 import glob
 import itertools
+import math
 import os
 import re
 import shutil
@@ -24,27 +25,27 @@ def locate_shards(shards: str, *, root: Path, copies: Path, most: int | None = N
     """Files that `shards` names: "part-{000..127}.tar", "*.tar", "s3://bucket/{0..9}.tar".
 
     root: what relative paths start from. copies: folder in which remote shards are kept, by URL; one that is there is
-    not fetched again. most: take only so many, evenly spread.
+    not fetched again. most: take at most this many, evenly spread.
 
     Raises ValueError for a scheme that is not in REMOTE (`pipe:` would run a shell), a wildcard
     that matches nothing, or a file that is missing or listed twice.
     """
-    found: list[Path] = []
+    paths: list[Path] = []
     for name in _spread(list(expand_braces(shards)), most):
         scheme = _SCHEME.match(name)
         if scheme is None or scheme[1].lower() == "file":
-            found += _local(name.removeprefix("file://"), root)
+            paths += _local(name.removeprefix("file://"), root)
         elif scheme[1].lower() in REMOTE and "::" not in name:
-            found.append(_copied(name, copies))
+            paths.append(_copied(name, copies))
         else:
             raise ValueError(
                 f"data.shards: {name!r} is not read: a shard is a local path or a URL of {', '.join(REMOTE)}. Nothing "
                 "that runs a command or chains file systems is accepted."
             )
-    if len(set(found)) < len(found):
-        twice = next(path for number, path in enumerate(found) if path in found[:number])
+    if len(set(paths)) < len(paths):
+        twice = next(path for number, path in enumerate(paths) if path in paths[:number])
         raise ValueError(f"data.shards lists {twice} twice.")
-    return _spread(found, most)
+    return _spread(paths, most)
 
 
 def _spread(items: list, most: int | None) -> list:
@@ -54,26 +55,24 @@ def _spread(items: list, most: int | None) -> list:
 
 
 def expand_braces(pattern: str) -> Iterator[str]:
-    """Every name a pattern with {first..last} or {one,other} stands for, in order.
+    """Every name a pattern with {first..last} or {one,other} means, in order.
 
     >>> list(expand_braces("a{08..10}.{tar,bin}"))[:3]
     ['a08.tar', 'a08.bin', 'a09.tar']
     """
     pieces = _BRACES.split(pattern)
     choices = [[piece] if place % 2 == 0 else _choices(piece, pattern) for place, piece in enumerate(pieces)]
-    count = 1
-    for choice in choices:
-        count *= len(choice)
+    count = math.prod(map(len, choices))
     if count > _MOST:
-        raise ValueError(f"data.shards: {pattern!r} stands for {count:,} names, more than {_MOST:,}.")
+        raise ValueError(f"data.shards: {pattern!r} means {count:,} names, more than {_MOST:,}.")
     return ("".join(names) for names in itertools.product(*choices))
 
 
-def _choices(braces: str, pattern: str) -> list[str] | range:
+def _choices(braces: str, pattern: str) -> list[str]:
     if span := _RANGE.fullmatch(braces):
         first, last = int(span[1]), int(span[2])
         if first > last or last - first >= _MOST:
-            raise ValueError(f"data.shards: {{{braces}}} in {pattern!r} is no range of at most {_MOST:,} numbers.")
+            raise ValueError(f"data.shards: {{{braces}}} in {pattern!r} is not a range of at most {_MOST:,} numbers.")
         width = len(span[1]) if span[1].startswith("0") else 0
         return [f"{number:0{width}d}" for number in range(first, last + 1)]
     return braces.split(",")
@@ -103,10 +102,10 @@ def copy_table(url: str, copies: Path) -> list[Path]:
 
     system, path = fsspec.core.url_to_fs(url)
     if any(character in path for character in "*?[") and not url.lower().startswith("http"):
-        found = sorted(name for name in system.glob(path))
+        names = sorted(system.glob(path))
     else:
-        found = [path] if system.exists(path) else []
-    return [_copied(system.unstrip_protocol(name), copies, state=system.ukey(name)) for name in found]
+        names = [path] if system.exists(path) else []
+    return [_copied(system.unstrip_protocol(name), copies, state=system.ukey(name)) for name in names]
 
 
 def _copied(url: str, copies: Path, state: str = "") -> Path:

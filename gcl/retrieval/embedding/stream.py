@@ -57,7 +57,7 @@ class _Images(IterableDataset):
         worker = get_worker_info()
         first, step = (0, 1) if worker is None else (worker.id, worker.num_workers)
         for group in self.source.groups[first::step]:
-            images = self.source.pictures(group, self.column)
+            images = self.source.images(group, self.column)
             while rows := list(islice(images, self.batch_size)):
                 yield self._batch(rows)
 
