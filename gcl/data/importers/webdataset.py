@@ -180,11 +180,10 @@ class ShardReader:
         content.size, content.sha256 = len(data), hashlib.sha256(data).hexdigest()
         with own_pixel_limit():
             for key, parts in self._collect(data, content).items():
-                sample = parts.bad or self._sample(data, key, parts)
-                if isinstance(sample, Bad):
-                    content.refused.append(Refused(path, parts.number, key, sample))
-                else:
-                    content.samples.append(sample)
+                try:
+                    content.samples.append(self._sample(data, key, parts))
+                except _Unusable as error:
+                    content.refused.append(Refused(path, parts.number, key, error.bad))
         return content
 
     def _collect(self, data: bytes | mmap.mmap, content: ShardContent) -> dict[str, _Parts]:
@@ -220,76 +219,76 @@ class ShardReader:
                     parts.bad = parts.bad or damage
         return samples
 
-    def _sample(self, data: bytes | mmap.mmap, key: str, parts: _Parts) -> Sample | Bad:
+    def _sample(self, data: bytes | mmap.mmap, key: str, parts: _Parts) -> Sample:
+        """Raises _Unusable, as every stage below."""
+        if parts.bad is not None:
+            raise _Unusable(parts.bad)
         member = parts.members.get(_JSON) if self.layout.reads_json else None
         about = _read_json(data, member) if member else {}
-        if isinstance(about, Bad):
-            return about
-        places = self._members(data, parts)
-        if isinstance(places, Bad):
-            return places
-        texts = self._json_texts(about, member)
-        if isinstance(texts, Bad):
-            return texts
-        places |= texts
+        places = self._member_places(data, parts)
+        if member:
+            places |= self._json_places(about, member)
         for side in SIDES:
             if not any(target[0] == side for target in places):
-                return Bad(f"no {side}", f"it has {', '.join(sorted(parts.members))}")
-        score = self._score(about)
-        if isinstance(score, Bad):
-            return score
-        identifier = self._document_id(about)
-        if isinstance(identifier, Bad):
-            return identifier
-        return Sample(parts.number, key, places, score, identifier)
+                raise _Unusable(Bad(f"no {side}", f"it has {', '.join(sorted(parts.members))}"))
+        return Sample(parts.number, key, places, self._score(about), self._document_id(about))
 
-    def _members(self, data: bytes | mmap.mmap, parts: _Parts) -> dict[Target, Place] | Bad:
+    def _member_places(self, data: bytes | mmap.mmap, parts: _Parts) -> dict[Target, Place]:
         """Of fields that are members."""
         places: dict[Target, Place] = {}
         for suffix, member in parts.members.items():
             for side, name in self.layout.suffixes.get(suffix, ()):
                 if (side, name) in places:
-                    return Bad("field occurs twice", f"{side} {name}: .{suffix} is another member of the same field")
+                    detail = f"{side} {name}: .{suffix} is another member of the same field"
+                    raise _Unusable(Bad("field occurs twice", detail))
                 value = data[member.start : member.start + member.size]
                 if _is_image(self.schema.side(side)[name]):
                     checked = check_image(value, max_pixels=self.max_pixels)
                     bad = checked if isinstance(checked, Bad) else None
                 elif member.size > MOST_TEXT:
-                    return too_long(member.size, name)
+                    raise _Unusable(too_long(member.size, name))
                 else:
                     bad = _not_utf8(value)
                 if bad is not None:
-                    return Bad(bad.reason, f"{name}: {bad.detail}")
+                    raise _Unusable(Bad(bad.reason, f"{name}: {bad.detail}"))
                 if value:
                     places[side, name] = (member.start, member.size, content_hash(value))
         return places
 
-    def _json_texts(self, about: dict[str, Any], member: Member | None) -> dict[Target, Place] | Bad:
+    def _json_places(self, about: dict[str, Any], member: Member) -> dict[Target, Place]:
         """Of fields that are values of the sample's JSON: their place is that of the whole JSON."""
         places: dict[Target, Place] = {}
         for target, column in self.layout.json_keys.items():
             text = _json_text(about.get(column))
             if isinstance(text, Bad):
-                return Bad(text.reason, f"{column}: {text.detail}")
+                raise _Unusable(Bad(text.reason, f"{column}: {text.detail}"))
             if text and len(text) > MOST_TEXT:
-                return too_long(len(text), column)
-            if text and member:
+                raise _Unusable(too_long(len(text), column))
+            if text:
                 places[target] = (member.start, member.size, content_hash(text.encode()))
         return places
 
-    def _score(self, about: dict[str, Any]) -> float | Bad:
+    def _score(self, about: dict[str, Any]) -> float:
         score = 1.0 if self.layout.score is None else about.get(self.layout.score)
         if isinstance(score, bool) or not isinstance(score, int | float) or not abs(score) <= _LARGEST_SCORE:
-            return Bad("no score", f"{self.layout.score} is {score!r:.80}")
+            raise _Unusable(Bad("no score", f"{self.layout.score} is {score!r:.80}"))
         return float(score)
 
-    def _document_id(self, about: dict[str, Any]) -> str | Bad | None:
+    def _document_id(self, about: dict[str, Any]) -> str | None:
         if self.layout.document_id is None:
             return None
         identifier = _json_text(about.get(self.layout.document_id))
         if not identifier or isinstance(identifier, Bad):
-            return Bad("no document id", f"{self.layout.document_id} is missing or not a text")
+            raise _Unusable(Bad("no document id", f"{self.layout.document_id} is missing or not a text"))
         return identifier
+
+
+class _Unusable(Exception):
+    """Why a sample cannot be used."""
+
+    def __init__(self, bad: Bad) -> None:
+        super().__init__(*bad)
+        self.bad = bad
 
 
 def _not_utf8(value: bytes) -> Bad | None:
@@ -300,15 +299,16 @@ def _not_utf8(value: bytes) -> Bad | None:
     return None
 
 
-def _read_json(data: bytes | mmap.mmap, member: Member) -> dict[str, Any] | Bad:
+def _read_json(data: bytes | mmap.mmap, member: Member) -> dict[str, Any]:
     if member.size > _MOST_JSON:
-        return Bad("JSON cannot be read", f"it has {member.size:,} bytes, at most {_MOST_JSON:,} are read")
+        detail = f"it has {member.size:,} bytes, at most {_MOST_JSON:,} are read"
+        raise _Unusable(Bad("JSON cannot be read", detail))
     try:
         about = json.loads(data[member.start : member.start + member.size])
     except (ValueError, RecursionError) as error:
-        return Bad("JSON cannot be read", str(error))
+        raise _Unusable(Bad("JSON cannot be read", str(error))) from error
     if not isinstance(about, dict):
-        return Bad("JSON cannot be read", f"it is {type(about).__name__}, not an object")
+        raise _Unusable(Bad("JSON cannot be read", f"it is {type(about).__name__}, not an object"))
     return about
 
 

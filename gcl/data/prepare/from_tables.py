@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,31 +44,22 @@ from gcl.files.progress import counted
 from gcl.schema import SideName
 
 
-def build_tables(
-    catalog: Catalog, sources: Sources, folder: Path, *, report_at: Path, progress: bool, parts: Path | None = None
-) -> Built:
-    """Writes everything but index.json. `report_at`: where the list of bad rows lies if there are too many. `parts`:
-    where pieces of the work lie that were done before."""
-    return _TableBuild(catalog, sources, folder, report_at=report_at, progress=progress, parts=parts).run()
+@dataclass
+class TableBuild:
+    """`report_at`: where the list of bad rows will be if there are too many. `parts`: where pieces of the work are that
+    were done before."""
 
-
-class _TableBuild:
-    def __init__(
-        self,
-        catalog: Catalog,
-        sources: Sources,
-        folder: Path,
-        *,
-        report_at: Path,
-        progress: bool,
-        parts: Path | None,
-    ):
-        self.catalog, self.sources, self.folder = catalog, sources, folder
-        self.report_at, self.progress, self.parts = report_at, progress, parts
-        self._shards: list[dict[str, Any]] = []
-        self._of_quarantined = 0
+    catalog: Catalog
+    sources: Sources
+    folder: Path
+    report_at: Path
+    progress: bool
+    parts: Path | None = None
 
     def run(self) -> Built:
+        """Writes everything but index.json."""
+        self._shards: list[dict[str, Any]] = []
+        self._of_quarantined = 0
         (self.folder / "tasks").mkdir()
         # Threads, not processes: Pillow decodes outside of Python's lock, and threads start at once.
         self._pool = ThreadPoolExecutor(self.catalog.store.workers)

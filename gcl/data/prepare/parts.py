@@ -24,7 +24,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from types import TracebackType
 from typing import NamedTuple, TypeGuard
 
 from gcl.data.catalog import Catalog
@@ -219,9 +218,7 @@ class KeptWork:
             writer.__exit__(None, None, None)
             finish_piece(self._place, {})
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is None:
             self._finish()
         else:

@@ -26,7 +26,7 @@ from typing import Any
 
 from gcl.data.catalog import Catalog, is_corpus
 from gcl.data.prepare.from_shards import build_shards
-from gcl.data.prepare.from_tables import build_tables
+from gcl.data.prepare.from_tables import TableBuild
 from gcl.data.prepare.parts import Part, write_part
 from gcl.data.prepare.rows import column, image_columns
 from gcl.data.prepare.sources import Sources, open_sources, opened_catalog
@@ -100,7 +100,8 @@ def _plan(catalog: Catalog, root: Path, folder: Path, most_shards: int | None) -
         return fingerprint_shards(catalog, shards), partial(build_shards, catalog, shards)
     sources = open_sources(catalog, root, copies=folder / "tables")
     digest = fingerprint(catalog, sources)
-    return digest, partial(build_tables, catalog, sources, parts=_parts(folder, catalog, digest))
+    parts = _parts(folder, catalog, digest)
+    return digest, lambda target, **options: TableBuild(catalog, sources, target, parts=parts, **options).run()
 
 
 def fingerprint(catalog: Catalog, sources: Sources) -> str:

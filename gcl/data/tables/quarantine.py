@@ -6,7 +6,6 @@ import csv
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from pathlib import Path
-from types import TracebackType
 from typing import NamedTuple
 
 from gcl.data.store.records import MOST_TEXT
@@ -42,18 +41,12 @@ class Quarantine:
         self._writer.writerow(self.columns)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._file.close()
 
     def bad(self, table: str) -> int:
         """Number of bad rows of a table."""
         return self.reasons[table].total()
-
-    @property
-    def total(self) -> int:
-        return len(self._seen)
 
     def counts(self, tables: Iterable[str]) -> dict[str, dict]:
         """{"rows": {table: n}, "bad_rows": {table: n}, "bad_reasons": {table: {reason: n}}}."""
