@@ -69,7 +69,8 @@ class Task:
     """Table with the query id and the query fields' columns."""
 
     qrels: str | None = path()
-    """Table with the query id, the document id and the score; or one of the other forms above."""
+    """Table with the query id, the document id and the score; or TREC qrels (.trec, .qrels, .txt), or a ground truth
+    (.json)."""
 
     column: str | None = None
     """Without any table: each value of this column of the products is a query for the products that have it."""

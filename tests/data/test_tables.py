@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as parquet
@@ -22,7 +23,7 @@ EXPECTED = {
     "title": ['a "quoted", title', "two\nlines", "naïve Größe 鞋", " space around "],
     "note": [None, None, None, "null"],
 }
-FORMATS = ["csv", "tsv", "jsonl", "parquet", "csv.gz", "tsv.gz", "jsonl.gz", "parquet.gz"]
+FORMATS = [suffix[1:] + zipped for suffix in limits.SUFFIXES for zipped in ("", ".gz")]
 
 
 def opened(path):
@@ -230,3 +231,9 @@ def test_another_delimiter_is_told(tmp_path, name, delimiter, said):
 def test_a_table_of_one_column_is_a_table(tmp_path):
     (tmp_path / "ids.csv").write_text("product_id\n1\n")
     assert open_table("ids.csv", root=tmp_path, setting="corpus").columns == ["product_id"]
+
+
+def test_the_documentation_lists_every_format():
+    page = (Path(__file__).parents[2] / "docs/catalogs.md").read_text(encoding="utf-8")
+    (line,) = (line for line in page.splitlines() if line.startswith("- Tables are "))
+    assert all(f"({suffix}" in line or f" {suffix}" in line for suffix in limits.SUFFIXES), line

@@ -58,7 +58,7 @@ def write_table(path: Path, rows: list[dict]) -> Path:
         writer.writeheader()
         writer.writerows(rows)
         data = target.getvalue().encode()
-    elif name.endswith(".jsonl"):
+    elif name.endswith((".jsonl", ".ndjson", ".json")):
         data = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
     else:
         target = io.BytesIO()
