@@ -397,8 +397,8 @@ def test_shards_are_found_by_braces_and_wildcards(tmp_path):
         ("ssh://host/a.tar", "ssh://host/a.tar' is not read"),
         ("missing-{0..2}.tar", "missing-0.tar is not a file"),
         ("nothing-*.tar", "nothing matches"),
-        ("{9..2}.tar", "is no range"),
-        ("{0..999}{0..999}{0..999}.tar", "stands for 1,000,000,000 names"),
+        ("{9..2}.tar", "is not a range"),
+        ("{0..999}{0..999}{0..999}.tar", "means 1,000,000,000 names"),
         ("{b,b}.tar", "lists .*b.tar twice"),
     ],
 )
