@@ -77,7 +77,7 @@ def synchronize(path: Path) -> None:
     if os.name == "nt":
         if path.is_dir():  # Windows opens no folders, and keeps their names by itself
             return
-        descriptor = os.open(path, os.O_RDWR)  # nor does it synchronise what is open for reading
+        descriptor = os.open(path, os.O_RDWR)  # nor does it synchronise a file opened for reading
     else:
         descriptor = os.open(path, os.O_RDONLY)
     try:

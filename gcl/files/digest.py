@@ -10,7 +10,7 @@ _BLOCK = 1 << 20
 
 
 class Digest(Protocol):
-    """What is common to hashlib's objects."""
+    """An object of hashlib."""
 
     def update(self, data: bytes, /) -> None: ...
 
@@ -33,6 +33,6 @@ def text_sha256(text: str) -> str:
 
 
 def add_file(digest: Digest, file: BinaryIO) -> None:
-    """Adds what is left of an open file to a hash, a block at a time."""
+    """Adds the rest of an open file to a hash, a block at a time."""
     while block := file.read(_BLOCK):
         digest.update(block)

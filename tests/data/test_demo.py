@@ -12,12 +12,10 @@ from PIL import Image
 
 from gcl.data.catalog import Catalog
 from gcl.data.demo.catalog import draw_catalog
-from gcl.data.demo.kinds import KINDS
 from gcl.data.demo.picture import SHAPES, draw_picture
-from gcl.data.demo.products import Product, draw_product
+from gcl.data.demo.products import KINDS, MISSING, Product, draw_product, write_row
 from gcl.data.demo.queries import Query, draw_judgments, draw_queries, score_product
 from gcl.data.demo.surface import COLORS
-from gcl.data.demo.words import MISSING, write_row
 from gcl.schema import Modality
 
 CONFIG = Path(__file__).parents[2] / "conf" / "data" / "demo.yaml"

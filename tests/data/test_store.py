@@ -174,7 +174,7 @@ def outside_of_the_shard(folder):
         (lambda f: (f / "documents.parquet").unlink(), r"documents.parquet is missing"),
         (lambda f: (f / "documents.parquet").write_text("<html>"), r"documents.parquet is not a Parquet file"),
         (cut_index, r"documents.parquet is not a Parquet file"),
-        (no_metadata, r"documents.parquet is no index of format 1"),
+        (no_metadata, r"documents.parquet is not an index of format 1"),
         (too_few_rows, r"documents.parquet has 5 rows, 57 were written"),
         (outside_of_the_shard, r"documents.parquet points outside of its shards"),
     ],

@@ -109,7 +109,7 @@ class SideReader:
     """Rows of one side's records -> SideBatch.
 
     Prompts are applied by replacing "{}". A missing image is zeros, a missing text is encoded as ""; `present` is
-    False there. `features` replaces reading: {field: array [rows, …]} (a memory map will do), a row for each record of
+    False there. `features` replaces reading: {field: array [rows, …]} (a memory map will do), one row per record of
     the store, also where `store` is only some rows of one.
     Raises ValueError naming shard, row and id when a stored image cannot be decoded.
     """

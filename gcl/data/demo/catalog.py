@@ -1,6 +1,6 @@
-"""The embedded catalog: tables and pictures of a made-up shop, drawn by this package, the same for the same seed.
+"""The demo catalog: tables and pictures of a made-up shop, drawn by this package, the same for the same seed.
 
-It is written as anybody's catalog would lie there: products.csv, pairs.csv and a folder of images.
+It is written as anybody's catalog would be: products.csv, pairs.csv and a folder of images.
 """
 
 from __future__ import annotations
@@ -11,9 +11,8 @@ from dataclasses import astuple, fields
 from pathlib import Path
 
 from gcl.data.demo.picture import draw_picture
-from gcl.data.demo.products import Product, draw_product
+from gcl.data.demo.products import Product, Row, draw_product, write_row
 from gcl.data.demo.queries import draw_judgments, draw_queries
-from gcl.data.demo.words import Row, write_row
 from gcl.files.atomic import replacing
 
 QUALITY = 88
@@ -22,7 +21,7 @@ QUALITY = 88
 def draw_catalog(
     folder: str | Path, *, products: int = 1600, queries: int = 480, seed: int = 0, side: int = 224
 ) -> Path:
-    """Draws the catalog into `folder` and returns it. products.csv is written last: where it lies, all the rest does.
+    """Draws the catalog into `folder` and returns it. products.csv is written last: where it is, everything is.
 
     products, queries: how many (a small catalog answers fewer distinct queries); side: pixels of the square pictures.
     Raises ValueError for a size that cannot be drawn.
@@ -30,7 +29,7 @@ def draw_catalog(
     if products < 1 or queries < 1:
         raise ValueError(f"products={products}, queries={queries}: a catalog needs at least one of each.")
     if not 32 <= side <= 320:
-        raise ValueError(f"side={side}: pictures are drawn at 32 to 320 pixels a side.")
+        raise ValueError(f"side={side}: pictures are drawn with sides of 32 to 320 pixels.")
     folder = Path(folder)
     (folder / "images").mkdir(parents=True, exist_ok=True)
     drawn = [draw_product(number, seed=seed) for number in range(products)]

@@ -8,9 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gcl.data.demo.kinds import KINDS, Kind, are_near, are_siblings
-from gcl.data.demo.products import JUDGMENTS, QUERIES, Product, stream
-from gcl.data.demo.words import MADE_OF
+from gcl.data.demo.products import JUDGMENTS, KINDS, MADE_OF, QUERIES, Kind, Product, are_near, are_siblings, stream
 
 IMPORTANCE = {"color": 3.0, "pattern": 2.0, "material": 2.0, "brand": 2.0, "size": 1.5}
 EXACT, KIND_ONLY, ALMOST = 100, 28, 86

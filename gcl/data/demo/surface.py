@@ -173,7 +173,7 @@ def lay(pattern: Pattern, color: np.ndarray, u: np.ndarray, v: np.ndarray, pixel
         column = np.floor(across)
         du, dv = (across - column - 0.5) * p, (v / p - row - 0.5) * p
         distance = np.hypot(du, dv)
-        radius = 0.27 * p
+        radius: float | np.ndarray = 0.27 * p
         if pattern.name == "floral":
             petals = np.cos(5 * np.arctan2(dv, du) + 2.4 * column + 1.3 * row)
             radius = p * (0.31 + 0.13 * petals)

@@ -1,4 +1,4 @@
-"""Products that are the same thing twice, and what held-out queries and products share with training."""
+"""Documents that are the same thing twice, and what held-out queries and documents share with training."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ import numpy as np
 import pyarrow.compute as compute
 
 from gcl.data.store.prepared import PARTS, Prepared
-from gcl.data.store.store import RecordStore
-from gcl.schema import Modality
+from gcl.data.store.records import Stored
+from gcl.schema import Modality, SideName
 
 _BLOCK = 1 << 14
-_NAMING = 0.5  # a text field names its product where at least this share of its values is distinct
+_NAMING = 0.5  # a text field names its document where at least this share of its values is distinct
 _EXAMPLES = 3
 
 
 def fold(text: str) -> str:
-    """What two texts have in common that only differ in case and white space.
+    """The same for two texts that differ in case and white space only.
 
     >>> fold("  Red   Shoes ") == fold("red shoes")
     True
@@ -28,7 +28,7 @@ def fold(text: str) -> str:
 
 
 class Keys(NamedTuple):
-    """One number a row, equal for equal values; -1 where the field is absent."""
+    """One number per row, equal for equal values; -1 where the field is absent."""
 
     code: np.ndarray
 
@@ -41,43 +41,44 @@ class Keys(NamedTuple):
         return len(np.unique(values)) / len(values) if len(values) else 0.0
 
 
-def field_keys(store: RecordStore) -> dict[str, Keys]:
-    """Of every field: images by their bytes, texts by what they say (`fold`)."""
+def field_keys(store: Stored) -> dict[str, Keys]:
+    """The keys of every field: images by their bytes, texts without case and white space (`fold`)."""
     return {
         name: _image_keys(store, name) if spec.modality is Modality.image else _text_keys(store, name)
         for name, spec in store.side.items()
     }
 
 
-def _image_keys(store: RecordStore, name: str) -> Keys:
+def _image_keys(store: Stored, name: str) -> Keys:
     codes = compute.dictionary_encode(store.hashes(name).values).indices
     return Keys(compute.fill_null(codes, -1).to_numpy(zero_copy_only=False).astype(np.int64))
 
 
-def _text_keys(store: RecordStore, name: str) -> Keys:
-    code, known = np.full(len(store), -1, np.int64), {}
+def _text_keys(store: Stored, name: str) -> Keys:
+    code = np.full(len(store), -1, np.int64)
+    known: dict[bytes, int] = {}
     for start in range(0, len(store), _BLOCK):
         rows = np.arange(start, min(start + _BLOCK, len(store)))
         for row, text in zip(rows.tolist(), store.column(name, rows), strict=True):
-            if text is not None:
+            if isinstance(text, str):
                 key = blake2b(fold(text).encode(), digest_size=12).digest()
                 code[row] = known.setdefault(key, len(known))
     return Keys(code)
 
 
 def whole_keys(keys: dict[str, Keys]) -> Keys:
-    """Equal for records of which every field is."""
+    """Equal for records that are equal in every field."""
     table = np.stack([key.code for key in keys.values()], 1)
     return Keys(np.unique(table, axis=0, return_inverse=True)[1].reshape(-1).astype(np.int64))
 
 
-def naming_fields(store: RecordStore, keys: dict[str, Keys]) -> list[str]:
-    """Texts that tell products apart (a title, not a brand), so that equal values are worth a word."""
+def naming_fields(store: Stored, keys: dict[str, Keys]) -> list[str]:
+    """Text fields that tell documents apart (a title, not a brand), so that equal values are worth reporting."""
     texts = [name for name, spec in store.side.items() if spec.modality is Modality.text]
     return [name for name in texts if keys[name].distinct_share() >= _NAMING]
 
 
-def repeated(keys: Keys, store: RecordStore) -> dict[str, Any]:
+def repeated(keys: Keys, store: Stored) -> dict[str, Any]:
     """Rows that share their value with another: how many, in how many groups, and the largest groups' ids."""
     rows = np.flatnonzero(keys.present)
     _values, inverse, count = np.unique(keys.code[rows], return_inverse=True, return_counts=True)
@@ -89,18 +90,19 @@ def repeated(keys: Keys, store: RecordStore) -> dict[str, Any]:
 
 
 class Parts(NamedTuple):
-    """Rows by what they are for: seen in a training pair, or relevant in a task and not seen. bool each."""
+    """The rows that a training pair has, and those that are relevant in a task and in no training pair. bool each."""
 
     trained: np.ndarray
     held_out: np.ndarray
 
 
-def parts_of(prepared: Prepared) -> dict[str, Parts]:
-    """ "query" and "document" -> Parts."""
-    trained = {"query": np.zeros(len(prepared.queries), bool), "document": np.zeros(len(prepared.documents), bool)}
+def parts_of(prepared: Prepared) -> dict[SideName, Parts]:
+    trained: dict[SideName, np.ndarray] = {
+        "query": np.zeros(len(prepared.queries), bool), "document": np.zeros(len(prepared.documents), bool),
+    }  # fmt: skip
     asked = {side: np.zeros_like(rows) for side, rows in trained.items()}
-    for side, rows in (("query", prepared.pairs.query), ("document", prepared.pairs.document)):
-        trained[side][rows] = True
+    trained["query"][prepared.pairs.query] = True
+    trained["document"][prepared.pairs.document] = True
     for task in _tasks(prepared):
         relevant = task.relevance > 0
         asked["query"][task.query[relevant]] = True
@@ -115,7 +117,7 @@ def _tasks(prepared: Prepared) -> Iterator[Any]:
                 yield prepared.task(name, part)
 
 
-def shared(keys: Keys, parts: Parts, store: RecordStore) -> dict[str, Any]:
+def shared(keys: Keys, parts: Parts, store: Stored) -> dict[str, Any]:
     """Held-out rows whose value a training row has as well."""
     seen = np.unique(keys.code[parts.trained & keys.present])
     rows = np.flatnonzero(parts.held_out & keys.present)
@@ -124,10 +126,10 @@ def shared(keys: Keys, parts: Parts, store: RecordStore) -> dict[str, Any]:
     return {"rows": len(rows), "of": int(parts.held_out.sum()), "examples": examples}
 
 
-def shared_near(pairs: np.ndarray, rows: np.ndarray, keys: Keys, parts: Parts, store: RecordStore) -> dict[str, Any]:
-    """As `shared`, by near copies: `pairs` (i, j) are places in `rows`, the rows that were looked at."""
+def shared_near(pairs: np.ndarray, rows: np.ndarray, keys: Keys, parts: Parts, store: Stored) -> dict[str, Any]:
+    """As `shared`, for near copies: `pairs` (i, j) are places in `rows`, the rows that were examined."""
     both = np.concatenate([rows[pairs], rows[pairs][:, ::-1]])
     differ = keys.code[both[:, 0]] != keys.code[both[:, 1]]
     leak = np.unique(both[differ & parts.held_out[both[:, 0]] & parts.trained[both[:, 1]], 0])
-    looked = int(parts.held_out[rows].sum())
-    return {"rows": len(leak), "of": looked, "examples": [store.ids[int(row)] for row in leak[:_EXAMPLES]]}
+    examined = int(parts.held_out[rows].sum())
+    return {"rows": len(leak), "of": examined, "examples": [store.ids[int(row)] for row in leak[:_EXAMPLES]]}

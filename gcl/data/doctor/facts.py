@@ -1,4 +1,4 @@
-"""What a prepared catalog is like, as facts: plain values, ready for JSON. What they mean is said elsewhere."""
+"""Facts about a prepared catalog: plain values, ready for JSON. gcl/commands/doctor says what they mean."""
 
 from __future__ import annotations
 
@@ -20,18 +20,19 @@ from gcl.data.doctor.duplicates import (
 )
 from gcl.data.doctor.images import NEAR, look_at_images, near_pairs
 from gcl.data.store.prepared import Pairs, Prepared
-from gcl.data.store.store import RecordStore
-from gcl.schema import SIDES, Modality
+from gcl.data.store.records import Stored
+from gcl.schema import SIDES, Modality, SideName
 
-MOST_IMAGES, MOST_TEXTS, MOST_BATCHES = 2_000, 20_000, 400  # that are looked at unless everything is asked for
+MOST_IMAGES, MOST_TEXTS, MOST_BATCHES = 2_000, 20_000, 400  # that are examined unless everything is asked for
 _QUANTILES = {"least": 0, "5%": 5, "25%": 25, "median": 50, "75%": 75, "95%": 95, "most": 100}
 
 
 def examine(prepared: Prepared, *, everything: bool = False, threads: int = 2) -> dict[str, Any]:
-    """All facts that need no model. Pictures are sampled unless `everything`; the rest is complete."""
-    stores = {"query": prepared.queries, "document": prepared.documents}
+    """All facts that need no model. Images are sampled unless `everything`; the rest is complete."""
+    stores: dict[SideName, Stored] = {"query": prepared.queries, "document": prepared.documents}
     keys = {side: field_keys(store) for side, store in stores.items()}
-    images, near = {}, {}
+    images: dict[str, Any] = {}
+    near: dict[tuple[SideName, str], tuple[np.ndarray, np.ndarray]] = {}
     for side, store in stores.items():
         for name, spec in store.side.items():
             if spec.modality is Modality.image:
@@ -53,7 +54,7 @@ def examine(prepared: Prepared, *, everything: bool = False, threads: int = 2) -
 
 
 def sample_rows(rows: np.ndarray, most: int | None, *, seed: int = 0) -> np.ndarray:
-    """At most `most` of them, always the same ones, in order."""
+    """At most `most` of the rows, always the same ones, in order."""
     if most is None or len(rows) <= most:
         return rows
     draw = np.random.Philox(np.random.SeedSequence(seed)).random_raw(len(rows))
@@ -81,7 +82,7 @@ def _presence(present: np.ndarray, modality: Modality) -> dict[str, Any]:
 
 
 def read_quarantine(prepared: Prepared) -> dict[str, Any]:
-    """Rows that were left out: by table and reason, with the first few of each."""
+    """Rows that were left out, by table and reason, with the first few of each."""
     reasons: dict[str, Counter[str]] = defaultdict(Counter)
     examples: dict[str, list[str]] = defaultdict(list)
     with open(prepared.folder / "quarantine.csv", newline="", encoding="utf-8") as source:
@@ -101,7 +102,7 @@ def read_quarantine(prepared: Prepared) -> dict[str, Any]:
 
 def _duplicates(prepared: Prepared, keys: dict[str, Any], near: dict) -> dict[str, Any]:
     store = prepared.documents
-    found: dict[str, Any] = {
+    duplicates: dict[str, Any] = {
         "products": len(store),
         "rows_that_repeat_an_id": prepared.counts.get("merged_product_rows", 0),
         "equal_in_every_field": repeated(whole_keys(keys), store),
@@ -113,19 +114,20 @@ def _duplicates(prepared: Prepared, keys: dict[str, Any], near: dict) -> dict[st
         rows, pairs = near["document", name]
         pairs = pairs[keys[name].code[rows[pairs[:, 0]]] != keys[name].code[rows[pairs[:, 1]]]]
         ids = [[store.ids[int(rows[place])] for place in pair] for pair in pairs[:3]]
-        found["near_image"][name] = {
+        duplicates["near_image"][name] = {
             "rows": len(np.unique(pairs)), "pairs": len(pairs), "looked_at": len(rows), "bits": NEAR, "examples": ids,
         }  # fmt: skip
-    return found
+    return duplicates
 
 
-def _leakage(prepared: Prepared, stores: dict[str, RecordStore], keys: dict, near: dict) -> dict[str, Any]:
-    parts, found = parts_of(prepared), {}
+def _leakage(prepared: Prepared, stores: dict[SideName, Stored], keys: dict, near: dict) -> dict[str, Any]:
+    parts = parts_of(prepared)
+    leakage: dict[str, Any] = {}
     for side in SIDES:
         store = stores[side]
         images = _fields(store, Modality.image)
         texts = naming_fields(store, keys[side]) if side == "document" else _fields(store, Modality.text)
-        found[side] = {
+        leakage[side] = {
             "held_out": int(parts[side].held_out.sum()),
             "trained": int(parts[side].trained.sum()),
             "equal_in_every_field": shared(whole_keys(keys[side]), parts[side], store),
@@ -136,10 +138,10 @@ def _leakage(prepared: Prepared, stores: dict[str, RecordStore], keys: dict, nea
                 for (which, name), (rows, pairs) in near.items() if which == side
             },
         }  # fmt: skip
-    return found
+    return leakage
 
 
-def _fields(store: RecordStore, modality: Modality) -> list[str]:
+def _fields(store: Stored, modality: Modality) -> list[str]:
     return [name for name, spec in store.side.items() if spec.modality is modality]
 
 
@@ -156,16 +158,16 @@ def expected_repeats(key: np.ndarray, batch_size: float) -> float:
 
 
 def repeats(pairs: Pairs, plan: BatchOrder, *, everything: bool = False) -> dict[str, Any]:
-    """In-batch repeats of queries and documents: what chance would give, and what the plan's first epoch has."""
+    """In-batch repeats of queries and documents: those that chance would give, and those of the plan's first epoch."""
     steps = np.arange(plan.steps_per_epoch)
     steps = sample_rows(steps, None if everything else MOST_BATCHES)
     batches = [plan.batch(int(step)) for step in steps]
-    found: dict[str, Any] = {"batches": len(batches), "batch_size": plan.batch_size}
+    facts: dict[str, Any] = {"batches": len(batches), "batch_size": plan.batch_size}
     for side in SIDES:
         key = getattr(pairs, side)
         held = [len(rows) - len(np.unique(key[rows])) for rows in batches]
         same = [_same(key[rows]) for rows in batches]
-        found[side] = {
+        facts[side] = {
             "distinct": len(np.unique(key)),
             "expected_pairs": sum(
                 draw.share * expected_repeats(key[draw.start : draw.stop], draw.size) for draw in plan.draws()
@@ -173,7 +175,7 @@ def repeats(pairs: Pairs, plan: BatchOrder, *, everything: bool = False) -> dict
             "counted_pairs": float(np.mean(same)),
             "counted_places": float(np.mean(held)),  # of a batch's pairs, those whose query (document) came before
         }
-    return found
+    return facts
 
 
 def _same(key: np.ndarray) -> int:

@@ -1,4 +1,4 @@
-"""What a catalog's pictures are: sizes, modes, formats, and which look the same though their bytes differ."""
+"""A catalog's images: their sizes, modes and formats, and which look the same though their bytes differ."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import io
 from collections import Counter
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from PIL import Image
@@ -14,23 +14,24 @@ from PIL import Image
 from gcl.data.store.records import Records
 from gcl.data.tables.images import own_pixel_limit, to_rgb
 
-# Near copies: at most so many of 128 bits differ (shoes on white ground do that too), and so little of the thumbnails.
+# Near copies: at most NEAR of 128 bits differ (shoes on white ground do that too), and little of the thumbnails.
 NEAR = 6
 _MEAN, _LARGEST = 3.5, 20  # of 255, over a thumbnail's values
 _THUMBNAIL = 12
 _BANDS = 8  # of 16 bits: with fewer than 8 differing bits at least one band is equal
-_FLAT = 3.0  # standard deviation of the small picture's grey values below which it shows nothing to compare
-_MOST_NEIGHBOURS = 512  # looked at in one band: bounds the work where thousands of pictures share a background
+_FLAT = 3.0  # standard deviation of the small image's grey values below which there is nothing to compare
+_MOST_NEIGHBOURS = 512  # compared in one band: bounds the work where thousands of images share a background
 
 
 class Look(NamedTuple):
-    """hash: dHash of 128 bits as two numbers; None for a picture too flat to have one."""
+    """What is read of one image. size: bytes of its file. hash: dHash of 128 bits as two numbers; None for an image too
+    flat to have one."""
 
     width: int
     height: int
     mode: str
     format: str
-    bytes: int
+    size: int
     hash: tuple[int, int] | None
     thumbnail: bytes  # RGB, 12 x 12
 
@@ -39,7 +40,7 @@ def look_at(data: bytes) -> Look | None:
     """None for what cannot be decoded."""
     try:
         with Image.open(io.BytesIO(data)) as image:
-            width, height, mode, form = *image.size, image.mode, image.format or "?"
+            (width, height), mode, form = image.size, image.mode, image.format or "?"
             image.draft("RGB", (64, 64))  # a JPEG is decoded at an eighth of its size where that suffices
             small = to_rgb(image).resize((36, 36), Image.Resampling.BOX)  # 9 and 12 divide it
             thumbnail = small.resize((_THUMBNAIL, _THUMBNAIL), Image.Resampling.BOX).tobytes()
@@ -49,16 +50,17 @@ def look_at(data: bytes) -> Look | None:
 
 
 def difference_hash(image: Image.Image) -> tuple[int, int] | None:
-    """128 bits: of a 9 x 9 grey picture, whether each pixel is darker than its right and than its lower neighbour.
+    """128 bits: of a 9 x 9 grey image, whether each pixel is darker than its right and than its lower neighbour.
 
     After "dHash" (Krawetz 2013, https://www.hackerfactor.com/blog/?/archives/529-Kind-of-Like-That.html), which has
-    the first half; the second tells more pictures on white ground apart.
+    the first half; the second tells more images on white ground apart.
     """
     small = np.asarray(image.resize((9, 9), Image.Resampling.BOX), dtype=np.int16)
     if small.std() < _FLAT:
         return None
     bits = (small[:8, 1:] > small[:8, :-1], small[1:, :8] > small[:-1, :8])
-    return tuple(int.from_bytes(np.packbits(half).tobytes(), "big") for half in bits)
+    right, lower = (int.from_bytes(np.packbits(half).tobytes(), "big") for half in bits)
+    return right, lower
 
 
 class Seen(NamedTuple):
@@ -68,32 +70,32 @@ class Seen(NamedTuple):
     thumbnail: np.ndarray
 
 
-def look_at_images(store: Records, field: str, rows: np.ndarray, *, threads: int = 2) -> tuple[dict[str, Any], Seen]:
-    """Facts of these rows' pictures, and what they are compared by."""
+def look_at_images(records: Records, field: str, rows: np.ndarray, *, threads: int = 2) -> tuple[dict[str, Any], Seen]:
+    """Facts about these rows' images, and what they are compared by."""
     with own_pixel_limit(), ThreadPoolExecutor(threads) as pool:
         looks = [look for part in np.array_split(rows, max(1, len(rows) // 256))
-                 for look in pool.map(look_at, store.column(field, part))]  # fmt: skip
-    found = Seen(np.zeros((len(rows), 2), np.uint64), np.zeros((len(rows), 3 * _THUMBNAIL**2), np.uint8))
+                 for look in pool.map(look_at, cast("list[bytes]", records.column(field, part)))]  # fmt: skip
+    seen = Seen(np.zeros((len(rows), 2), np.uint64), np.zeros((len(rows), 3 * _THUMBNAIL**2), np.uint8))
     for place, look in enumerate(looks):
         if look is not None and look.hash is not None:
-            found.hash[place], found.thumbnail[place] = look.hash, np.frombuffer(look.thumbnail, np.uint8)
-    seen = [look for look in looks if look is not None]
+            seen.hash[place], seen.thumbnail[place] = look.hash, np.frombuffer(look.thumbnail, np.uint8)
+    readable = [look for look in looks if look is not None]
     facts = {
         "looked_at": len(rows),
-        "unreadable": len(rows) - len(seen),
-        "modes": _counts(look.mode for look in seen),
-        "formats": _counts(look.format for look in seen),
-        "width": _spread([look.width for look in seen]),
-        "height": _spread([look.height for look in seen]),
-        "shorter_side": _spread([min(look.width, look.height) for look in seen]),
-        "bytes": _spread([look.bytes for look in seen]),
-        "too_flat_to_compare": sum(look.hash is None for look in seen),
+        "unreadable": len(rows) - len(readable),
+        "modes": _counts(look.mode for look in readable),
+        "formats": _counts(look.format for look in readable),
+        "width": _spread([look.width for look in readable]),
+        "height": _spread([look.height for look in readable]),
+        "shorter_side": _spread([min(look.width, look.height) for look in readable]),
+        "bytes": _spread([look.size for look in readable]),
+        "too_flat_to_compare": sum(look.hash is None for look in readable),
     }
-    return facts, found
+    return facts, seen
 
 
 def near_pairs(seen: Seen, *, distance: int = NEAR) -> np.ndarray:
-    """Pairs (i, j) of different pictures that look the same, int64 [m, 2], each once."""
+    """Pairs (i, j) of different images that look the same, int64 [m, 2], each once."""
     pairs = close_hashes(seen.hash, distance=distance)
     apart = np.abs(seen.thumbnail[pairs[:, 0]].astype(np.int16) - seen.thumbnail[pairs[:, 1]])
     return pairs[(apart.mean(1) <= _MEAN) & (apart.max(1, initial=0) <= _LARGEST)]
@@ -105,7 +107,7 @@ def close_hashes(hashes: np.ndarray, *, distance: int = NEAR) -> np.ndarray:
     Rows of zeros are in no pair.
     """
     real = np.flatnonzero(hashes.any(1))
-    found = [np.empty((0, 2), np.int64)]
+    pairs = [np.empty((0, 2), np.int64)]
     bands = hashes[real].astype(">u8").view(">u2").reshape(len(real), _BANDS)
     for band in bands.T:
         order = np.argsort(band, kind="stable")
@@ -115,8 +117,8 @@ def close_hashes(hashes: np.ndarray, *, distance: int = NEAR) -> np.ndarray:
                 break
             one, other = order[:-step][same], order[step:][same]
             close = _differing(hashes[real[one]], hashes[real[other]]) <= distance
-            found.append(np.stack([real[one[close]], real[other[close]]], 1))
-    return np.unique(np.sort(np.concatenate(found), 1), axis=0)
+            pairs.append(np.stack([real[one[close]], real[other[close]]], 1))
+    return np.unique(np.sort(np.concatenate(pairs), 1), axis=0)
 
 
 def _differing(one: np.ndarray, other: np.ndarray) -> np.ndarray:

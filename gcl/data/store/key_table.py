@@ -1,4 +1,4 @@
-"""A dictionary from 16-byte keys to row numbers in about 40 bytes an entry; Python's own takes 200."""
+"""A dictionary from 16-byte keys to row numbers in about 40 bytes per entry; Python's own takes 200."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from hashlib import blake2b
 import numpy as np
 
 KEY_BYTES = 16
-_SPARE = 1024  # slots behind the last one, so that a search never begins anew at the first
+_SPARE = 1024  # slots behind the last one, so that probing never wraps around
 
 
 def text_key(text: str) -> bytes:
-    """The 16 bytes that stand for an identifier: equal for equal texts, and never in practice for others."""
+    """The 16 bytes that represent an identifier: equal for equal texts, and in practice for no others."""
     return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=KEY_BYTES).digest()
 
 
@@ -39,7 +39,7 @@ class KeyTable:
         return array("i", np.full((1 << self._bits) + spare, -1, np.int32).tobytes())
 
     def _find(self, key: bytes) -> tuple[int, int]:
-        """(slot, entry) of a key; entry -1 where it has none and the slot is free."""
+        """(slot, entry) of a key; entry -1 where it has none, and the slot is free."""
         slots, keys, slot = self._slots, self._keys, int.from_bytes(key[:8], "big") >> (64 - self._bits)
         while (entry := slots[slot]) >= 0:
             if keys[KEY_BYTES * entry : KEY_BYTES * entry + KEY_BYTES] == key:
@@ -52,7 +52,7 @@ class KeyTable:
         return None if entry < 0 else self._values[entry]
 
     def add(self, key: bytes, value: int) -> None:
-        """Puts a key where none is; the value of one that is there stays."""
+        """Adds a key; one that is there keeps its value."""
         slot, entry = self._find(key)
         if entry >= 0:
             return

@@ -55,7 +55,7 @@ class PreparedTask:
 @dataclass
 class Prepared:
     """A prepared folder. `schema` carries the weights and prompts it was prepared with unless others were given on
-    opening: they are no part of what is stored, so changing them prepares nothing anew."""
+    opening: they are not stored with the records, so changing them needs no new preparation."""
 
     folder: Path
     fingerprint: str

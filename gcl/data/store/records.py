@@ -1,4 +1,4 @@
-"""One record, any sequence of them, and some rows of one: what training, evaluation and search read."""
+"""Records: one, a sequence of them, and some rows of a sequence. Training, evaluation and search read these."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Record = dict[str, str | bytes | None]
 """One side of one sample by field name: str for a text, the file's bytes for an image, None for an absent value."""
 
 MOST_TEXT = 1_000_000
-"""Characters (of a shard's member: bytes) of the longest text: a file that slipped into a cell is no description."""
+"""Characters (of a shard's member: bytes) of the longest text: a whole file in a cell is not a description."""
 
 
 class Records(Protocol):

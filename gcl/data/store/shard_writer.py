@@ -159,7 +159,9 @@ class ShardWriter:
             self._path(number).unlink(missing_ok=True)
 
     def write(self, identifier: str, record: Record) -> int:
-        """Stores one record and returns its row. None, "" and b"" are absent values; a record of nothing is refused."""
+        """Stores one record and returns its row. None, "" and b"" are absent values.
+
+        Raises ValueError for a record without any value, and for values the schema does not allow."""
         if unknown := record.keys() - self.side.keys():
             known = ", ".join(self.side)
             raise ValueError(f"Record {identifier!r} has a field {min(unknown)!r} the schema lacks; fields: {known}.")

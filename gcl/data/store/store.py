@@ -24,7 +24,7 @@ class RecordStore:
     """The records of one side in a prepared folder. Shards must not change while a store is open.
 
     side: the fields to read, all or some of those that were written.
-    Raises ValueError when the index is missing or foreign, lacks a field, or a shard's size is not the index's.
+    Raises ValueError when the index is missing or not ours, lacks a field, or a shard's size is not the one it lists.
     A pickled store carries its paths only: a worker process opens its own maps and reads its own index.
     """
 
@@ -216,5 +216,5 @@ def _index_metadata(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path} is not a Parquet file ({error}). Prepare the catalog again.") from None
     about = json.loads(metadata.get(METADATA_KEY, b"{}"))
     if about.get("version") != FORMAT_VERSION:
-        raise ValueError(f"{path} is no index of format {FORMAT_VERSION} ({about.get('version')}). Prepare again.")
+        raise ValueError(f"{path} is not an index of format {FORMAT_VERSION} ({about.get('version')}). Prepare again.")
     return about

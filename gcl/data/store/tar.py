@@ -35,7 +35,7 @@ class Member(NamedTuple):
 
 
 class TarDamage(ValueError):
-    """From here on the bytes are no tar. `reason` is one of few; the message says where and what."""
+    """From some byte on an archive is not a tar. `reason` is one of few; the message says where and why."""
 
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(f"{reason}: {detail}")
@@ -193,7 +193,7 @@ def _name(header: bytes) -> bytes:
 
 def _pax(content: bytes, offset: int) -> dict[str, str]:
     """Records "length key=value\\n" of a pax header."""
-    found: dict[str, str] = {}
+    records: dict[str, str] = {}
     while content:
         digits, _, _ = content.partition(b" ")
         length = int(digits) if digits.isdigit() and len(digits) < 8 else 0
@@ -201,9 +201,9 @@ def _pax(content: bytes, offset: int) -> dict[str, str]:
         key, separator, value = record[:-1].partition(b"=")
         if not separator or record[-1:] != b"\n" or length > len(content):
             raise TarDamage("tar header is damaged", f"the pax header at byte {offset:,} is malformed")
-        found[key.decode("utf-8", "replace")] = value.decode("utf-8", "surrogateescape")
+        records[key.decode("utf-8", "replace")] = value.decode("utf-8", "surrogateescape")
         content = content[length:]
-    return found
+    return records
 
 
 def _refusal(kind: bytes, extended: dict[str, str]) -> str | None:

@@ -1,4 +1,4 @@
-"""Tables of vectors in Parquet, written as they are made and read back in pieces: ids and one or more vectors a row."""
+"""Tables of vectors in Parquet, written as they are made and read back in pieces: an id and some vectors per row."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class VectorWriter:
 
 
 def about_vectors(path: str | Path) -> dict[str, Any] | None:
-    """What a file says of itself; None where there is none, or not one of ours."""
+    """What the file's writer noted about it; None where there is no such file, or it is not one of ours."""
     try:
         metadata = parquet.read_schema(path).metadata or {}
         return json.loads(metadata[_METADATA])
