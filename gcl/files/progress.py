@@ -22,7 +22,7 @@ class _Bar(tqdm):
 class _LogLines(_Bar):
     """A bar whose every display is a line of the log."""
 
-    def display(self, msg: str | None = None, pos: int | None = None) -> None:
+    def display(self, *_: Any, **__: Any) -> None:
         state = self.format_dict
         total = f" of {state['total']:,}" if state["total"] is not None else ""
         rate = state["n"] / state["elapsed"] if state["elapsed"] else 0.0

@@ -9,8 +9,7 @@ from PIL import Image
 
 from gcl.data.batches.plan import Plan
 from gcl.data.catalog import Split, Task
-from gcl.data.doctor.duplicates import fold
-from gcl.data.doctor.facts import distribution, examine, expected_repeats, repeats, sample_rows
+from gcl.data.doctor.facts import distribution, examine, expected_repeats, fold, repeats, sample_rows
 from gcl.data.doctor.images import Seen, close_hashes, look_at, near_pairs
 from gcl.data.store.prepared import Pairs
 from helpers.small_catalog import catalog, drawn, image, pairs, prepared, text, write_table

@@ -79,7 +79,7 @@ def turned(points: np.ndarray, degrees: float, center: tuple[float, float] = (0.
 
 
 def moved(points: np.ndarray, x: float, y: float) -> np.ndarray:
-    return points + [x, y]
+    return points + np.array([x, y])
 
 
 def flipped(points: np.ndarray) -> np.ndarray:

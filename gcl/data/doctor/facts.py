@@ -4,27 +4,24 @@ from __future__ import annotations
 
 import csv
 from collections import Counter, defaultdict
-from typing import Any
+from collections.abc import Iterator
+from hashlib import blake2b
+from typing import Any, NamedTuple
 
 import numpy as np
+import pyarrow.compute as compute
 
 from gcl.data.batches.order import BatchOrder
-from gcl.data.doctor.duplicates import (
-    field_keys,
-    naming_fields,
-    parts_of,
-    repeated,
-    shared,
-    shared_near,
-    whole_keys,
-)
 from gcl.data.doctor.images import NEAR, look_at_images, near_pairs
-from gcl.data.store.prepared import Pairs, Prepared
+from gcl.data.store.prepared import PARTS, Pairs, Prepared
 from gcl.data.store.records import Stored
 from gcl.schema import SIDES, Modality, SideName
 
 MOST_IMAGES, MOST_TEXTS, MOST_BATCHES = 2_000, 20_000, 400  # that are examined unless everything is asked for
 _QUANTILES = {"least": 0, "5%": 5, "25%": 25, "median": 50, "75%": 75, "95%": 95, "most": 100}
+_BLOCK = 1 << 14
+_NAMING = 0.5  # a text field names its document where at least this share of its values is distinct
+_EXAMPLES = 3
 
 
 def examine(prepared: Prepared, *, everything: bool = False, threads: int = 2) -> dict[str, Any]:
@@ -181,3 +178,121 @@ def repeats(pairs: Pairs, plan: BatchOrder, *, everything: bool = False) -> dict
 def _same(key: np.ndarray) -> int:
     count = np.unique(key, return_counts=True)[1]
     return int((count * (count - 1) // 2).sum())
+
+
+def fold(text: str) -> str:
+    """The same for two texts that differ in case and white space only.
+
+    >>> fold("  Red   Shoes ") == fold("red shoes")
+    True
+    """
+    return " ".join(text.casefold().split())
+
+
+class Keys(NamedTuple):
+    """One number per row, equal for equal values; -1 where the field is absent."""
+
+    code: np.ndarray
+
+    @property
+    def present(self) -> np.ndarray:
+        return self.code >= 0
+
+    def distinct_share(self) -> float:
+        values = self.code[self.present]
+        return len(np.unique(values)) / len(values) if len(values) else 0.0
+
+
+def field_keys(store: Stored) -> dict[str, Keys]:
+    """The keys of every field: images by their bytes, texts without case and white space (`fold`)."""
+    return {
+        name: _image_keys(store, name) if spec.modality is Modality.image else _text_keys(store, name)
+        for name, spec in store.side.items()
+    }
+
+
+def _image_keys(store: Stored, name: str) -> Keys:
+    codes = compute.dictionary_encode(store.hashes(name).values).indices
+    return Keys(compute.fill_null(codes, -1).to_numpy(zero_copy_only=False).astype(np.int64))
+
+
+def _text_keys(store: Stored, name: str) -> Keys:
+    code = np.full(len(store), -1, np.int64)
+    known: dict[bytes, int] = {}
+    for start in range(0, len(store), _BLOCK):
+        rows = np.arange(start, min(start + _BLOCK, len(store)))
+        for row, text in zip(rows.tolist(), store.column(name, rows), strict=True):
+            if isinstance(text, str):
+                key = blake2b(fold(text).encode(), digest_size=12).digest()
+                code[row] = known.setdefault(key, len(known))
+    return Keys(code)
+
+
+def whole_keys(keys: dict[str, Keys]) -> Keys:
+    """Equal for records that are equal in every field."""
+    table = np.stack([key.code for key in keys.values()], 1)
+    return Keys(np.unique(table, axis=0, return_inverse=True)[1].reshape(-1).astype(np.int64))
+
+
+def naming_fields(store: Stored, keys: dict[str, Keys]) -> list[str]:
+    """Text fields that tell documents apart (a title, not a brand), so that equal values are worth reporting."""
+    texts = [name for name, spec in store.side.items() if spec.modality is Modality.text]
+    return [name for name in texts if keys[name].distinct_share() >= _NAMING]
+
+
+def repeated(keys: Keys, store: Stored) -> dict[str, Any]:
+    """Rows that share their value with another: how many, in how many groups, and the largest groups' ids."""
+    rows = np.flatnonzero(keys.present)
+    _values, inverse, count = np.unique(keys.code[rows], return_inverse=True, return_counts=True)
+    largest = np.argsort(-count, kind="stable")[:_EXAMPLES]
+    examples = [
+        [store.ids[int(row)] for row in rows[inverse.reshape(-1) == group][:4]] for group in largest if count[group] > 1
+    ]
+    return {"rows": int(count[count > 1].sum()), "groups": int((count > 1).sum()), "examples": examples}
+
+
+class Parts(NamedTuple):
+    """The rows that a training pair has, and those that are relevant in a task and in no training pair. bool each."""
+
+    trained: np.ndarray
+    held_out: np.ndarray
+
+
+def parts_of(prepared: Prepared) -> dict[SideName, Parts]:
+    """The Parts of each side."""
+    trained: dict[SideName, np.ndarray] = {
+        "query": np.zeros(len(prepared.queries), bool), "document": np.zeros(len(prepared.documents), bool),
+    }  # fmt: skip
+    asked = {side: np.zeros_like(rows) for side, rows in trained.items()}
+    trained["query"][prepared.pairs.query] = True
+    trained["document"][prepared.pairs.document] = True
+    for task in _tasks(prepared):
+        relevant = task.relevance > 0
+        asked["query"][task.query[relevant]] = True
+        asked["document"][task.document[relevant]] = True
+    return {side: Parts(trained[side], asked[side] & ~trained[side]) for side in trained}
+
+
+def _tasks(prepared: Prepared) -> Iterator[Any]:
+    for name in prepared.task_names:
+        for part in PARTS:
+            if prepared.counts["tasks"][name][part]["queries"]:
+                yield prepared.task(name, part)
+
+
+def shared(keys: Keys, parts: Parts, store: Stored) -> dict[str, Any]:
+    """Held-out rows whose value a training row has as well."""
+    seen = np.unique(keys.code[parts.trained & keys.present])
+    rows = np.flatnonzero(parts.held_out & keys.present)
+    rows = rows[np.isin(keys.code[rows], seen)]
+    examples = [store.ids[int(row)] for row in rows[:_EXAMPLES]]
+    return {"rows": len(rows), "of": int(parts.held_out.sum()), "examples": examples}
+
+
+def shared_near(pairs: np.ndarray, rows: np.ndarray, keys: Keys, parts: Parts, store: Stored) -> dict[str, Any]:
+    """As `shared`, for near copies: `pairs` (i, j) are places in `rows`, the rows that were examined."""
+    both = np.concatenate([rows[pairs], rows[pairs][:, ::-1]])
+    differ = keys.code[both[:, 0]] != keys.code[both[:, 1]]
+    leak = np.unique(both[differ & parts.held_out[both[:, 0]] & parts.trained[both[:, 1]], 0])
+    examined = int(parts.held_out[rows].sum())
+    return {"rows": len(leak), "of": examined, "examples": [store.ids[int(row)] for row in leak[:_EXAMPLES]]}

@@ -174,6 +174,8 @@ def schema_to_dict(schema: Schema) -> dict[str, Any]:
 
 
 def schema_from_dict(values: dict[str, Any]) -> Schema:
+    """The schema whose plain values `schema_to_dict` returned."""
+
     def fields(side: dict[str, Any]) -> dict[str, Field]:
         return {name: Field(**spec | {"modality": Modality(spec["modality"])}) for name, spec in side.items()}
 

@@ -26,14 +26,27 @@ class Records(Protocol):
     def __len__(self) -> int: ...
     def __getitem__(self, row: int) -> Record: ...
     @property
-    def ids(self) -> Sequence[str]: ...
+    def ids(self) -> Sequence[str]:
+        """Identifier of each row."""
+
     @property
-    def rows(self) -> np.ndarray: ...
-    def hashes(self, field: str) -> Sequence[bytes | None]: ...
-    def present(self, rows: np.ndarray) -> np.ndarray: ...
-    def column(self, field: str, rows: np.ndarray) -> list[str | bytes | None]: ...
-    def place(self, row: int) -> str: ...
-    def subset(self, rows: np.ndarray) -> Records: ...
+    def rows(self) -> np.ndarray:
+        """Row of each record in the store that it comes from, int64 [len(self)]."""
+
+    def hashes(self, field: str) -> Sequence[bytes | None]:
+        """16 bytes for each row, equal for equal values of the field; None where it is absent."""
+
+    def present(self, rows: np.ndarray) -> np.ndarray:
+        """Which fields these rows have, bool [n, F]."""
+
+    def column(self, field: str, rows: np.ndarray) -> list[str | bytes | None]:
+        """The field's values in these rows."""
+
+    def place(self, row: int) -> str:
+        """Where a record lies, for messages."""
+
+    def subset(self, rows: np.ndarray) -> Records:
+        """These rows, in this order."""
 
 
 class Stored(Records, Protocol):
@@ -134,7 +147,7 @@ class Identifiers:
         return np.zeros((len(rows), 0), dtype=bool)
 
     def column(self, field: str, rows: np.ndarray) -> list[str | bytes | None]:
-        raise KeyError(f"Only the ids of these records are known, not {field!r}.")
+        raise KeyError(f"Only the ids of these records are known, not {field!r} of {len(rows)} of them.")
 
     def place(self, row: int) -> str:
         return f"record {row}, id {self.ids[row]!r}"

@@ -86,6 +86,7 @@ def about_vectors(path: str | Path) -> dict[str, Any] | None:
 
 
 def vector_rows(path: str | Path) -> int:
+    """Number of rows, of the metadata alone."""
     return parquet.read_metadata(path).num_rows
 
 

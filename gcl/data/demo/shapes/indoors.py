@@ -125,7 +125,7 @@ def draw_plant_pot(canvas: Canvas, body: Surface, size: str) -> None:
             canvas.part(stroke(polygon((x * 0.15, 0.08), (x, y)), 0.02), green.darker(0.6), form=FLAT)
             leaf = smooth([(0, -0.17), (0.11, -0.02), (0.06, 0.14), (0, 0.17), (-0.06, 0.14), (-0.11, -0.02)], 4)
             canvas.part(
-                turned(leaf, np.degrees(angle) + 90 + rng.uniform(-40, 40)) + [x, y],
+                turned(leaf, np.degrees(angle) + 90 + rng.uniform(-40, 40)) + np.array([x, y]),
                 green,
                 form=Form(0.07, 1.2),
                 shade=rng.uniform(0.7, 1.15),
