@@ -1,6 +1,9 @@
-"""embed, search, measure: what validation while training and the final evaluation have in common, which is everything.
+"""embed, search, measure: the three calls behind validation during training and every evaluation.
 
-Tasks usually share the rows of one store. Each store is embedded once, the union of the rows that any task needs.
+1. The audit refuses a task whose numbers would mean something else than they say.
+2. `embed_shared` embeds each store once, the union of the rows that any task needs: tasks usually share them.
+3. The fields' embeddings are fused, and `search` finds the k nearest documents of each query.
+4. `result_of` looks up the relevance of what was found and measures it.
 """
 
 from __future__ import annotations
@@ -18,8 +21,7 @@ from gcl.retrieval.metrics.metrics import Reads, depth, measure, parse_metric
 from gcl.retrieval.search.search import search
 from gcl.retrieval.search.ties import with_ties
 from gcl.retrieval.settings import TieRule
-from gcl.retrieval.tasks.audit import Audit, audit
-from gcl.retrieval.tasks.task import RetrievalTask, Run
+from gcl.retrieval.tasks.task import Audit, RetrievalTask, Run
 from gcl.schema import SideName
 
 _BY_TREC_EVAL = ("ndcg", "map", "recall", "precision")
@@ -28,9 +30,9 @@ DEFAULT_METRICS = ("ndcg@10", "mrr@10", "recall@10", "recall@50", "map@100", "pr
 
 @dataclass(frozen=True)
 class TaskResult:
-    """One model on one task: a number a query and metric, and the results they were computed from.
+    """One model on one task: a number per query and metric, and the results they were computed from.
 
-    width: D of the embeddings; smaller: {form: {metric: [Q]}} of the same with smaller vectors.
+    width: D of the embeddings; smaller: {format: {metric: [Q]}} of the same with smaller vectors.
     """
 
     task: str
@@ -78,7 +80,7 @@ def evaluate(
 
     Raises ValueError, before anything is embedded, for a misspelt metric and for a task too broken to be measured.
 
-    k: documents retrieved a query; by default the largest cutoff among the metrics.
+    k: documents retrieved per query; by default the largest cutoff among the metrics.
     query_weights, document_weights: field weights other than the schema's; a task's own document_weights come first.
     threshold: binary metrics call relevant what is above it.
     forms: smaller vectors to measure with the same queries, documents and metrics.
@@ -89,27 +91,37 @@ def evaluate(
     names = [task.name for task in tasks]
     if len(set(names)) < len(names):
         raise ValueError(f"Two tasks have the same name: {sorted(n for n in set(names) if names.count(n) > 1)}.")
-    audits = {task.name: audit(task) for task in tasks} if check else {}
-    for found in audits.values():
-        found.check()
+    audits = {task.name: task.audit for task in tasks} if check else {}
+    for audited in audits.values():
+        audited.check()
     k = k or depth(metrics) or 1000
     queries = embed_shared(encoder, [task.queries for task in tasks], "query", embedding)
     documents = embed_shared(encoder, [task.corpus for task in tasks], "document", embedding)
-    results = {}
-    shared, vectors = (None, None), np.empty((0, 0), dtype=np.float32)
+    results, corpus = {}, _LastFused()
     for task, query, document in zip(tasks, queries, documents, strict=True):
-        weights = document_weights if task.document_weights is None else task.document_weights
-        if shared[0] is not document or shared[1] != weights:  # tasks with the very same corpus share its fused vectors
-            shared, vectors = (document, weights), document.fused(weights)
         asked = query.fused(query_weights)
+        vectors = corpus.fused(document, document_weights if task.document_weights is None else task.document_weights)
         score, row = search(asked, vectors, k, rank=task.id_ranks)
         result = result_of(task, score, row, metrics, threshold=threshold, ties=ties, audited=audits.get(task.name))
         smaller = {}
         for form in forms:
-            found = search(*compress(asked, vectors, form), k, rank=task.id_ranks)
-            smaller[form] = result_of(task, *found, metrics, threshold=threshold, ties=ties).values
+            score, row = search(*compress(asked, vectors, form), k, rank=task.id_ranks)
+            smaller[form] = result_of(task, score, row, metrics, threshold=threshold, ties=ties).values
         results[task.name] = replace(result, width=vectors.shape[1], smaller=smaller)
     return results
+
+
+class _LastFused:
+    """Remembers the vectors that were fused last: tasks with the very same corpus and weights share them."""
+
+    def __init__(self) -> None:
+        self._last: tuple[FieldEmbeddings, Mapping[str, float] | None, np.ndarray] | None = None
+
+    def fused(self, embeddings: FieldEmbeddings, weights: Mapping[str, float] | None) -> np.ndarray:
+        """[M, D]"""
+        if self._last is None or self._last[0] is not embeddings or self._last[1] != weights:
+            self._last = embeddings, weights, embeddings.fused(weights)
+        return self._last[2]
 
 
 def result_of(
@@ -157,7 +169,7 @@ def embed_shared(
     groups: dict[int, list[int]] = {}
     for position, records in enumerate(wanted):
         groups.setdefault(id(getattr(records, "store", records)), []).append(position)
-    result: list[FieldEmbeddings | None] = [None] * len(wanted)
+    result: dict[int, FieldEmbeddings] = {}
     for positions in groups.values():
         parts = [wanted[position] for position in positions]
         rows = np.unique(np.concatenate([part.rows for part in parts]))
@@ -171,4 +183,4 @@ def embed_shared(
                 all_of_them = len(part.rows) == len(rows) and bool((part.rows == rows).all())
                 taken[key] = embedded if all_of_them else embedded.take(np.searchsorted(rows, part.rows))
             result[position] = taken[key]
-    return result  # type: ignore[return-value]
+    return [result[position] for position in range(len(wanted))]

@@ -25,7 +25,6 @@ from gcl.retrieval.embedding.quantize import VectorFormat
 from gcl.retrieval.evaluate import TaskResult, embed_shared, evaluate, result_of
 from gcl.retrieval.metrics.metrics import depth
 from gcl.retrieval.settings import EvaluateConfig, Rules
-from gcl.retrieval.tasks.audit import audit
 from gcl.retrieval.tasks.protocol import under
 from gcl.retrieval.tasks.task import RetrievalTask, from_prepared
 from gcl.schema import SideName
@@ -90,7 +89,7 @@ class Measurement:
     def _of_runs(self, runs: RunFiles, part: str, metrics: Sequence[str], *, k: int | None) -> dict[str, TaskResult]:
         results = {}
         for task in self.opened(part):
-            name, audited = task.name.removesuffix(f".{part}"), audit(task).check()
+            name, audited = task.name.removesuffix(f".{part}"), task.audit.check()
             score, row = runs.results(task, name, k or depth(metrics) or 1000)
             results[name] = result_of(task, score, row, metrics, ties=self.rules.ties, audited=audited)
         return results

@@ -80,14 +80,14 @@ def needed_columns(schema: Schema, names: Sequence[str]) -> list[str]:
 
 def _column(task: RetrievalTask, name: str, documents: Lookup, queries: Lookup) -> list[str]:
     if name in task.queries.side:
-        return [value or "none" for value in task.queries.column(name, np.arange(len(task.queries)))]
+        return [str(value or "none") for value in task.queries.column(name, np.arange(len(task.queries)))]
     asked = queries.get(name, {})
     if any(str(key) in asked for key in task.queries.ids):
         return [asked.get(str(key), "none") for key in task.queries.ids]
     if name in task.corpus.side:
 
         def value_of(rows: np.ndarray) -> list[str | None]:
-            return task.corpus.column(name, rows)
+            return [None if value is None else str(value) for value in task.corpus.column(name, rows)]
     else:
         known, ids = documents.get(name, {}), task.corpus.ids
 

@@ -101,9 +101,9 @@ def sweep_weights(
         key = tuple(round(weights.get(name, 0.0), 9) for name in fields)
         if key not in tried:
             given = dict(zip(fields, key, strict=True))
-            both = (others, given) if side == "document" else (given, others)
-            found = [one.measured(*both, metrics, k).means for one in tasks]
-            means = {name: math.fsum(values[name] for values in found) / len(found) for name in metrics}
+            query, document = (others, given) if side == "document" else (given, others)
+            by_task = [one.measured(query, document, metrics, k).means for one in tasks]
+            means = {name: math.fsum(values[name] for values in by_task) / len(by_task) for name in metrics}
             tried[key] = Tried(given, means)
         return tried[key]
 
@@ -153,7 +153,7 @@ def usable(weights: Mapping[str, float], embedded: Sequence[FieldEmbeddings]) ->
     for one in embedded:
         given = np.array([weights[name] for name in one.side])
         if ((one.present * given).sum(axis=1) <= 0).any():
-            return _floored(weights)
+            return {name: max(value, NOTHING) for name, value in weights.items()}
     return dict(weights)
 
 

@@ -48,33 +48,39 @@ def _loss(curves: Curves) -> Markup | None:
     step, loss = thinned(*curves[name])
     steps = int(curves[name][0][-1]) + 1
     story = f"Training loss: {loss[0]:.3g} at the start, {loss[-1]:.3g} at the end, over {steps:,} steps."
-    drawing = chart([Line("loss", step, loss)], label=story)
-    return tag("figure", tag("h3", "Training loss"), drawing, tag("figcaption", story))
+    return _figure("Training loss", [Line("loss", step, loss)], story)
 
 
 def _dev(curves: Curves, metric: str) -> Markup | None:
-    overall = next((name for name in curves if name.startswith("dev/") and name.count("/") == 1), None)
-    known = {name.split("/")[-1] for name in curves if name.startswith("dev/")}
-    shown = metric if metric in known else overall.split("/")[1] if overall else None
+    """`dev/<metric>` is the mean over the tasks, `dev/<task>/<metric>` one of them."""
+    by_metric: dict[str, list[str]] = {}
+    for name in curves:
+        if name.startswith("dev/"):
+            by_metric.setdefault(name.rpartition("/")[2], []).append(name)
+    overall = next((shown for shown, names in by_metric.items() if f"dev/{shown}" in names), None)
+    shown = metric if metric in by_metric else overall
     if shown is None:
         return None
-    by_task = [
-        name for name in curves if name.count("/") > 1 and name.startswith("dev/") and name.rpartition("/")[2] == shown
-    ]
-    names = by_task[:_MOST_LINES] or [overall]
-    watched = overall if overall and overall.endswith("/" + shown) else names[0]
+    mean = f"dev/{shown}"
+    names = [name for name in by_metric[shown] if name != mean][:_MOST_LINES] or [mean]
+    watched = mean if mean in curves else names[0]
     step, value = curves[watched]
     best = int(value.argmax())
-    lines = [Line(_task_title(name), *curves[name]) for name in names]
     average = "" if watched in names else "averaged over tasks "
     story = (
         f"Dev {spelled(shown)} {average}was best at step {int(step[best]):,}: {value[best]:.3f}. "
         "That checkpoint was measured for this page."
     )
     mark = (float(step[best]), float(value[best])) if watched in names else None
+    return _figure(
+        f"{spelled(shown)} on the dev searches", [Line(_task_title(n), *curves[n]) for n in names], story, mark
+    )
+
+
+def _figure(title: str, lines: list[Line], story: str, mark: tuple[float, float] | None = None) -> Markup:
     return tag(
         "figure",
-        tag("h3", f"{spelled(shown)} on the dev searches"),
+        tag("h3", title),
         chart(lines, label=story, mark=mark),
         legend([line.name for line in lines]) if len(lines) > 1 else None,
         tag("figcaption", story),
@@ -90,13 +96,7 @@ def _kept(curves: Curves) -> Markup | None:
         f"{line.name} {line.y[0]:.3f} at the first validation, {line.y[-1]:.3f} at the last" for line in lines
     )
     story = f"What must not be forgotten, on a sample: {ends}."
-    return tag(
-        "figure",
-        tag("h3", "What must not be forgotten"),
-        chart(lines, label=story),
-        legend([line.name for line in lines]) if len(lines) > 1 else None,
-        tag("figcaption", story),
-    )
+    return _figure("What must not be forgotten", lines, story)
 
 
 def thinned(step: np.ndarray, value: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

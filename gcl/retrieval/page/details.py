@@ -34,7 +34,7 @@ class Side:
 
     def picture(self, row: int) -> bytes | None:
         record = self.records[row]
-        return next((record[name] for name in self.pictures if record[name]), None)
+        return next((value for name in self.pictures if isinstance(value := record[name], bytes)), None)
 
     @cached_property
     def _hashes(self) -> list[Any]:

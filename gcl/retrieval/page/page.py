@@ -116,14 +116,14 @@ def _body(
             sections.facts_list(facts) if facts else None,
         )),
     ]  # fmt: skip
-    parts = [part for part in parts if part[-1]]
-    links = [tag("li", tag("a", short, href=f"#{key}")) for key, short, _, _ in parts]
+    shown = [(key, short, name, content) for key, short, name, content in parts if content]
+    links = [tag("li", tag("a", short, href=f"#{key}")) for key, short, _, _ in shown]
     return join(
         hatch(),
         tag("a", "Skip to the searches", href="#searches", class_="skip"),
         tag("header", tag("h1", title), tag("nav", tag("ul", *links), aria_label="Parts of this page")),
         tag("div", *(tag("p", line) for line in warnings), class_="alarm", role="alert") if warnings else None,
-        tag("main", *(_part(key, name, content) for key, _, name, content in parts)),
+        tag("main", *(_part(key, name, content) for key, _, name, content in shown)),
     )
 
 
@@ -138,34 +138,34 @@ def _results(
     metric = metrics[0]
     if not compared:
         return tables.single_table(entries, single_rows(base_results, seed=seed), base)
-    found = []
+    parts: list[Markup] = []
     first = next((entry for entry in entries if len(entry.task.queries) >= FEW), entries[0])
     for label, rows in compared.items():
         comparison = next(row.comparison for row in rows if row.metric == metric and row.task == first.key)
         if len(compared) == 1:
-            found.append(sections.head(first, comparison, metric, label, base))
-            found.append(sections.metric_notes([metric]))
+            parts.append(sections.head(first, comparison, metric, label, base))
+            parts.append(sections.metric_notes([metric]))
         else:
-            found.append(tag("h3", f"{label} against {base}"))
-            found.append(tag("p", verdict(comparison, label), ". ", outcome(comparison)))
-        found.append(tables.results_table(entries, rows, metric, label, base))
+            parts.append(tag("h3", f"{label} against {base}"))
+            parts.append(tag("p", verdict(comparison, label), ". ", outcome(comparison)))
+        parts.append(tables.results_table(entries, rows, metric, label, base))
         if len(metrics) > 1:
             whole = tables.all_metrics_table(entries, rows, label, base)
-            found.append(tag("details", tag("summary", f"All {len(metrics)} metrics"), whole))
-    return join(*found)
+            parts.append(tag("details", tag("summary", f"All {len(metrics)} metrics"), whole))
+    return join(*parts)
 
 
 def _groups(entries: Sequence[Entry], slices: Slices, metric: str, labels: Sequence[str]) -> Markup | None:
     if len(labels) < 2:
         return None
-    found = []
+    groups: list[Markup] = []
     for entry in entries:
         given = slices.get(entry.key) or slices.get(entry.name) or {}
         content = tables.slices_table(entry, all_slices(entry.task, given), metric, labels[-1], labels[0])
         if content is not None:
-            found.append(tag("details", tag("summary", entry.title), content, open=not found))
+            groups.append(tag("details", tag("summary", entry.title), content, open=not groups))
     hint = "Many groups are compared here: a few will look good or bad by chance alone. Take them as places to look."
-    return join(tag("p", hint, class_="hint"), *found) if found else None
+    return join(tag("p", hint, class_="hint"), *groups) if groups else None
 
 
 def asset(name: str) -> str:

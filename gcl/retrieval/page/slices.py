@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import numpy as np
 
 from gcl.retrieval.tasks.task import RetrievalTask
@@ -30,10 +33,10 @@ def query_slices(task: RetrievalTask) -> Columns:
     return {name: values for name, values in found.items() if len(set(values)) > 1}
 
 
-def all_slices(task: RetrievalTask, given: Columns) -> Columns:
+def all_slices(task: RetrievalTask, given: Mapping[str, Sequence[Any]]) -> dict[str, Sequence[Any]]:
     """The given columns (built-in ones of `evaluate.slices` by the names they have here), and what else can be told."""
     named = {"query_length": "Words in the search", "head_tail": "Head or tail"}
-    mine = {
+    mine: dict[str, Sequence[Any]] = {
         named.get(name, f"Relevant products’ {name[8:]}" if name.startswith("missing ") else name): values
         for name, values in given.items()
     }

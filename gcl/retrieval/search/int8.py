@@ -10,22 +10,34 @@ a . b is an exact sum of integers (`torch._int_mm`: oneDNN, AVX-512 VNNI or newe
 
 from __future__ import annotations
 
+import logging
 import time
+from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
 import torch
 
-_CLIPS = (None, 5.0, 4.5, 4.0, 3.5, 3.0)  # numbers beyond so many root mean squares are cut; None: none is
+logger = logging.getLogger(__name__)
+
+_CLIPS = (None, 5.0, 4.5, 4.0, 3.5, 3.0)  # numbers beyond this many root mean squares are cut; None: no number is
 _ROWS = 256  # documents made small at once: they stay in a core's cache
-_ROOM = 1.05  # the first documents' grid is that much coarser, so that it fits the next ones as well
-_WORSE = 1.1  # a rest that much longer than the first documents' makes documents have a grid of their own
+_ROOM = 1.05  # the first documents' grid is coarser by this factor, so that it fits the next ones as well
+_WORSE = 1.1  # a rest longer than the first documents' by this factor makes documents have a grid of their own
 _SLACK = 1e-4  # for the rounding of the bound's own arithmetic, which is in float32
 
 
 @lru_cache(maxsize=1)
 def usable() -> bool:
-    """Whether this machine multiplies 8-bit integers exactly and at least twice as fast as float32."""
+    """Whether this machine multiplies 8-bit integers exactly and at least twice as fast as float32; measured and told
+    once."""
+    exact_and_fast = _exact_and_fast()
+    kind = "8-bit integers" if exact_and_fast else "float32"
+    logger.info("Nearest documents are looked for in %s on this machine.", kind)
+    return exact_and_fast
+
+
+def _exact_and_fast() -> bool:
     if not hasattr(torch, "_int_mm"):
         return False
     generator = torch.Generator().manual_seed(0)
@@ -42,7 +54,7 @@ def usable() -> bool:
     return 2 * _fastest(lambda: torch._int_mm(left, right.T)) < _fastest(lambda: whole[0] @ whole[1])
 
 
-def _fastest(action) -> float:
+def _fastest(action: Callable[[], object]) -> float:
     taken = []
     for _ in range(7):
         begun = time.perf_counter()
@@ -68,11 +80,11 @@ class Int8Scan:
 
     def small(self, documents: np.ndarray) -> tuple[torch.Tensor, float, float, float]:
         """documents[B, D] float32 -> on the grid int8 [B, D], its step, the longest rest, the longest d - c."""
-        found = self._on_grid(documents, self._step)
-        if found[2] > _WORSE * self._usual:  # these documents are of another kind than the first
+        best = self._on_grid(documents, self._step)
+        if best[2] > _WORSE * self._usual:  # these documents are of another kind than the first
             own = self._on_grid(documents, _step(torch.from_numpy(documents - self.centre), self._clip))
-            found = min(found, own, key=lambda one: one[2])
-        return found
+            best = min(best, own, key=lambda one: one[2])
+        return best
 
     def _on_grid(self, documents: np.ndarray, step: float) -> tuple[torch.Tensor, float, float, float]:
         out = torch.empty(documents.shape, dtype=torch.int8)

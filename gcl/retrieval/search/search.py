@@ -1,27 +1,37 @@
-"""Exact nearest documents in the total order: score descending, document id ascending (see `order`).
+"""Exact nearest documents in the total order: score descending, document id ascending (see `ties`).
 
-A matrix product, a block of documents at a time, finds the candidates (see `candidates`): in 8-bit integers with a
-bound on their error where that is faster (see `int8`), else in float32. The candidates' scores are then computed
-exactly (see `exact`). So neither the block size, the number of ranks or threads, the integers nor the matrix library
-changes a bit of the result. Documents are the outer loop: each is read once, from memory or from a memory-mapped file.
+1. Documents are the outer loop: each block of the corpus is read once, from memory or from a memory-mapped file.
+2. A matrix product of the queries with the block gives rough scores and a bound on their error: in 8-bit integers
+   where that is faster (see `int8`), else in float32.
+3. `Candidates` keeps, for each query, every document that the bound does not rule out of the k best.
+4. `exact_scores` computes the candidates' scores exactly, and the k best are sorted by (score, document id).
+5. Under torch.distributed each rank searches its share of the documents, and the shares' results are merged.
+
+So neither the block size, the number of ranks or threads, the integers nor the matrix library changes a bit of the
+result.
+
+The score of a pair is the exact dot product of two float32 vectors, rounded to float64 and then to float32. A matrix
+product's last bits depend on the block's shape, the pair's place in it, the number of threads and the library; this
+score depends on the two vectors alone: equal documents tie, and results compare bit for bit anywhere.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
 
 from gcl.distributed.ranks import agree, gather_objects, own_rows
-from gcl.retrieval.search.candidates import TOGETHER, Candidates, TooCoarse, capacity
-from gcl.retrieval.search.exact import UNIT32, exact_scores
 from gcl.retrieval.search.int8 import Int8Scan, usable
 from gcl.retrieval.search.ties import pack, unpack
 
-_BLOCK = 2048
-_TAKEN = 128  # documents gathered at once for a query: they stay in a core's cache
+_BLOCK = 2048  # documents per matrix product
+_TOGETHER = 1024  # queries per matrix product, which bounds the memory it takes
+_SPARE = 1024  # room for new candidates between two raisings of the threshold, at least
+_ROWS = 128  # vectors gathered at once for one query: they stay in a core's cache
+UNIT32, UNIT64 = 2.0**-24, 2.0**-53  # relative rounding errors
 # The integers pay where their grid serves many queries and few documents are in doubt; measured, see tests/bench.
 _FEWEST_QUERIES, _FEWEST_DOCUMENTS, _MOST_RESULTS, _LEAST_WIDTH = 256, 16 * _BLOCK, 200, 64
 
@@ -38,8 +48,9 @@ def search(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The k best documents of each query: score[Q, K] float32 and row[Q, K] int64, K = min(k, M).
 
-    query[Q, D], corpus[M, D]: float32 (a memory map will do); rank[M]: `order.id_ranks` of the documents.
-    block: documents a tile. memory: bytes for candidates; queries that do not fit take another pass over the corpus.
+    query[Q, D], corpus[M, D]: float32 (a memory map will do); rank[M]: `ties.id_ranks` of the documents.
+    block: documents per matrix product. memory: bytes for candidates; queries that do not fit take another pass over
+    the corpus.
     int8: whether candidates are found in 8-bit integers; None: where that is faster. The result is the same.
     Under torch.distributed every rank calls with the same arguments, searches its share of the documents and returns
     the whole result.
@@ -53,6 +64,7 @@ def search(
     k = min(k, len(corpus))
     if int8 is None:
         int8 = _pays(len(query), len(mine), query.shape[1], k) and usable()
+    int8 = int8 and query.shape[1] > 1  # torch 2.14 multiplies integer matrices of one column wrongly
     most = max(1, memory // (8 * capacity(k, block, _room(k) if int8 else 0)))
     keys, error = np.empty((len(query), min(k, len(mine))), dtype=np.int64), None
     try:
@@ -81,21 +93,22 @@ def _room(k: int) -> int:
     return 2048 + 4 * k
 
 
-def _search_share(query, corpus, mine: range, k: int, rank, block: int, int8: bool) -> np.ndarray:
+def _search_share(
+    query: np.ndarray, corpus: np.ndarray, mine: range, k: int, rank: np.ndarray, block: int, int8: bool
+) -> np.ndarray:
     """Packed (score, id rank) of the k best documents among rows `mine`, best first: int64[Q, k]."""
     if k == 0 or not len(query):
         return np.empty((len(query), k), dtype=np.int64)
-    one = _Share(query, corpus, mine, k, rank, block)
     if int8:
         try:
-            return one.by_int8()
-        except TooCoarse:  # many near duplicates, say: float32 tells them apart
-            one = _Share(query, corpus, mine, k, rank, block)
-    return one.by_float32()
+            return _Share(query, corpus, mine, k, rank, block).by_int8()
+        except _TooCoarse:  # many near duplicates, for example: float32 tells them apart
+            pass
+    return _Share(query, corpus, mine, k, rank, block).by_float32()
 
 
 class _Share:
-    """One pass over some rows of the corpus. norm: the longest document seen so far."""
+    """One pass over some rows of the corpus, steps 1 to 4. norm: the longest document seen so far."""
 
     def __init__(self, query: np.ndarray, corpus: np.ndarray, mine: range, k: int, rank: np.ndarray, block: int):
         self.query, self.corpus, self.mine, self.k, self.rank, self.block = query, corpus, mine, k, rank, block
@@ -104,41 +117,41 @@ class _Share:
         # more keep documents apart that tie only after rounding.
         self.unit_margin = (1.01 * query.shape[1] + 4) * UNIT32 * self.query_norm
         self.norm = 0.0
-        self._taken = np.empty((_TAKEN, query.shape[1]), dtype=np.float32)
+        self._taken = np.empty((_ROWS, query.shape[1]), dtype=np.float32)
 
     def by_float32(self) -> np.ndarray:
         query = self.query
-        found = Candidates(len(query), self.k, self.block, self._settle)
-        tile = np.empty(min(TOGETHER, len(query)) * self.block, dtype=np.float32)
+        candidates = Candidates(len(query), self.k, self.block, self._settle)
+        tile = np.empty(min(_TOGETHER, len(query)) * self.block, dtype=np.float32)
         for start, documents in self._blocks():
             margin = self._margin()
-            for first in range(0, len(query), TOGETHER):
-                some = slice(first, first + TOGETHER)
+            for first in range(0, len(query), _TOGETHER):
+                some = slice(first, first + _TOGETHER)
                 left = query[some]
                 score = tile[: len(left) * len(documents)].reshape(len(left), len(documents))
                 np.matmul(left, documents.T, out=score)
-                found.offer(first, score, start, margin[some])
-        return self._ranked(*found.finish())
+                candidates.offer(first, score, start, margin[some])
+        return self._ranked(*candidates.finish())
 
     def by_int8(self) -> np.ndarray:
-        """Raises TooCoarse where 8 bits leave too many documents in doubt."""
+        """Raises _TooCoarse where 8 bits leave too many documents in doubt."""
         query = self.query
         scan = Int8Scan(
             query, np.asarray(self.corpus[self.mine.start : self.mine.start + self.block], dtype=np.float32)
         )
-        found = Candidates(
+        candidates = Candidates(
             len(query), self.k, self.block, self._settle, room=_room(self.k), patience=len(query),
             floor=lambda first, rows: self._least(first, rows, scan.centre),
         )  # fmt: skip
-        tile = torch.empty(min(TOGETHER, len(query)) * self.block, dtype=torch.int32)
+        tile = torch.empty(min(_TOGETHER, len(query)) * self.block, dtype=torch.int32)
         for start, documents in self._blocks():
             small, step, rest, longest = scan.small(documents)
-            for first in range(0, len(query), TOGETHER):
-                some = slice(first, first + TOGETHER)
+            for first in range(0, len(query), _TOGETHER):
+                some = slice(first, first + _TOGETHER)
                 score = scan.scores(some, small, tile)
-                found.offer(first, score, start, scan.margin(some, rest, longest), scale=scan.scale[some] * step)
-        start, _, row = found.finish()
-        return self._ranked(*self._told_apart(start, row))
+                candidates.offer(first, score, start, scan.margin(some, rest, longest), scale=scan.scale[some] * step)
+        ends, _, row = candidates.finish()
+        return self._ranked(*self._told_apart(ends, row))
 
     def _blocks(self) -> Iterator[tuple[int, np.ndarray]]:
         """(first row, documents[B, D] float32), checked."""
@@ -208,13 +221,178 @@ class _Share:
         return np.sort(keys, axis=1)[:, : self.k]
 
 
+Settle = Callable[[int, np.ndarray], np.ndarray]
+"""(query, row[n]) -> positions in `row` of the exact k best documents of this query."""
+Floor = Callable[[int, np.ndarray], np.ndarray]
+"""(first query, row[q, k]) -> [q]: no more than the least true score of each query's documents."""
+
+
+class _TooCoarse(Exception):
+    """The margins are so wide that too many documents cannot be told apart."""
+
+
+def capacity(k: int, width: int, room: int = 0) -> int:
+    """Documents kept per query: k, as many before the threshold is raised, one block, and `room` for doubtful ones."""
+    return k + max(k, _SPARE) + width + room
+
+
+class Candidates:
+    """A bounded set of documents per query that is certain to hold the query's k best.
+
+    Scores arrive from a matrix product, each off by at most its `margin`. Of the k best seen so far none is worse than
+    their least score less its margin (or than what `floor` finds that they truly have); a document that with its own
+    margin stays below that is not among the exact k best, whatever its id. Everything else is kept until the buffer is
+    full; then the threshold is raised.
+
+    score[Q, C] float32, row[Q, C] int32 and filled[Q]; least[Q]: what the k best so far have at least.
+    """
+
+    def __init__(
+        self, queries: int, k: int, width: int, settle: Settle, *, room: int = 0, floor: Floor | None = None,
+        patience: int | None = None,
+    ) -> None:  # fmt: skip
+        """width: at most this many scores of a query arrive at once. floor: what the best are truly worth, where scores
+        are far off. patience: _TooCoarse is raised when more queries had to be settled one by one."""
+        self.k, self.width, self.settle, self.floor, self.patience = k, width, settle, floor, patience
+        self.capacity = capacity(k, width, room)
+        self.score = np.full((queries, self.capacity), -np.inf, dtype=np.float32)
+        self.row = np.zeros((queries, self.capacity), dtype=np.int32)
+        self.filled = np.zeros(queries, dtype=np.int64)
+        self.least = np.full(queries, -np.inf)
+        self.margin = np.zeros(queries)  # the widest of what is kept
+        self._mask = np.empty(min(queries, _TOGETHER) * width, dtype=bool)
+
+    def offer(
+        self, first: int, score: np.ndarray, row: int, margin: np.ndarray, *, scale: np.ndarray | None = None
+    ) -> None:
+        """Scores of at most _TOGETHER queries first, first + 1 … with documents row, row + 1 …
+
+        score[q, b]: float32, or int32 to be multiplied by scale[q]; margin[q] bounds their error.
+        """
+        part = slice(first, first + len(score))
+        filled, least = self.filled[part], self.least[part]  # views
+        width = score.shape[1]
+        np.maximum(self.margin[part], margin, out=self.margin[part])
+        if filled[0] + width <= self.capacity and (filled == filled[0]).all() and (least == -np.inf).all():
+            new = slice(filled[0], filled[0] + width)
+            self.score[part, new] = score if scale is None else score * scale[:, None]
+            self.row[part, new] = np.arange(row, row + width, dtype=np.int32)
+            filled += width
+            return
+        if (filled > self.capacity - width).any():
+            self._raise_threshold(part)
+        mask = self._mask[: score.size].reshape(score.shape)
+        limit = _below(least - margin)[:, None]
+        if scale is not None:
+            limit = np.clip(np.floor(limit / scale[:, None]) - 1, -(2.0**31), 2.0**31 - 1).astype(np.int32)
+        passed = np.flatnonzero(np.greater_equal(score, limit, out=mask))
+        query = passed // width
+        values = score.reshape(-1)[passed]
+        if scale is not None:
+            values = (values * scale[query]).astype(np.float32)
+        self._append(part, query, values, (row + passed - query * width).astype(np.int32))
+
+    def _append(self, part: slice, query: np.ndarray, score: np.ndarray, row: np.ndarray) -> None:
+        """query[n] ascending, counted from the part's first."""
+        filled = self.filled[part]
+        count = np.bincount(query, minlength=len(filled))
+        # Where query q's newcomers begin in the buffer, less where they begin in `query`: constant within a query.
+        shift = (np.arange(len(filled)) + part.start) * self.capacity + filled - (np.cumsum(count) - count)
+        place = shift[query] + np.arange(len(query))
+        self.score.reshape(-1)[place] = score
+        self.row.reshape(-1)[place] = row
+        filled += count
+
+    def _raise_threshold(self, part: slice) -> None:
+        """Keeps what may still be among the k best. Afterwards a whole block fits again."""
+        score, row, filled = self.score[part], self.row[part], self.filled[part]  # views
+        used = int(filled.max())
+        if used >= self.k:
+            self._raise_least(part, used)
+        limit = _below(self.least[part] - self.margin[part])
+        kept = np.flatnonzero((score >= limit[:, None]) & (np.arange(self.capacity) < filled[:, None]))
+        query, values, rows = kept // self.capacity, score.reshape(-1)[kept], row.reshape(-1)[kept]
+        score.fill(-np.inf)
+        filled.fill(0)
+        self._append(part, query, values, rows)
+        crowded = np.flatnonzero(filled > self.capacity - self.width)  # many documents (nearly) tie for place k
+        if self.patience is not None:
+            self.patience -= len(crowded)
+            if self.patience < 0:
+                raise _TooCoarse
+        for one in crowded:
+            count = filled[one]
+            best = np.sort(self.settle(part.start + int(one), row[one, :count]))
+            values, rows = score[one, best], row[one, best]
+            score[one].fill(-np.inf)
+            score[one, : len(best)], row[one, : len(best)], filled[one] = values, rows, len(best)
+
+    def _raise_least(self, part: slice, used: int) -> None:
+        score, least = self.score[part], self.least[part]
+        if self.floor is None:
+            kth = np.partition(score[:, :used], used - self.k, axis=1)[:, used - self.k]
+            found = kth - self.margin[part]
+        else:
+            best = np.argpartition(score[:, :used], used - self.k, axis=1)[:, used - self.k :]
+            full = self.filled[part] >= self.k
+            found = np.where(full, self.floor(part.start, np.take_along_axis(self.row[part, :used], best, 1)), -np.inf)
+        np.maximum(least, found, out=least)
+
+    def finish(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """start[Q + 1], score[n], row[n]: what may be among the k best, query after query."""
+        for first in range(0, len(self.filled), _TOGETHER):
+            self._raise_threshold(slice(first, first + _TOGETHER))
+        held = np.arange(self.capacity) < self.filled[:, None]
+        start = np.concatenate([[0], np.cumsum(self.filled)])
+        return start, self.score[held], self.row[held]
+
+
+def _below(limit: np.ndarray) -> np.ndarray:
+    """float32 that are certainly below."""
+    return np.nextafter(limit.astype(np.float32), np.float32(-np.inf))
+
+
+def exact_scores(query: np.ndarray, corpus: np.ndarray, start: np.ndarray, row: np.ndarray, norm: float) -> np.ndarray:
+    """Scores of query[q] with corpus[row[start[q] : start[q + 1]]] for every q, flat like row[n], float32.
+
+    Products of float32 numbers are exact in float64. Only their sum is rounded, in any order of addition by at most
+    D * 2^-53 * sum |q_i d_i| (Higham 2002, Accuracy and Stability of Numerical Algorithms, section 4.2). Where that
+    much could change the float32, about once in a million pairs, the sum is formed exactly (Shewchuk 1997,
+    `math.fsum`).
+
+    query[Q, D] float32, corpus[M, D], start[Q + 1]; norm: at least the length of the longest document vector.
+
+    >>> exact_scores(np.float32([[1, 2]]), np.float32([[3, 4], [0, 1]]), np.array([0, 2]), np.array([1, 0]), 5.0)
+    array([ 2., 11.], dtype=float32)
+    """
+    width = query.shape[1]
+    total, slack = np.empty(len(row)), np.empty(len(row))
+    narrow, wide = np.empty((_ROWS, width), np.float32), np.empty((_ROWS, width))
+    for q, vector in enumerate(query.astype(np.float64)):
+        slack[start[q] : start[q + 1]] = 1.01 * width * UNIT64 * math.sqrt(vector @ vector) * norm
+        for first in range(start[q], start[q + 1], _ROWS):
+            last = min(first + _ROWS, start[q + 1])
+            count = last - first
+            if corpus.dtype == np.float32:
+                np.take(corpus, row[first:last], axis=0, out=narrow[:count], mode="clip")
+            else:
+                narrow[:count] = corpus[row[first:last]]
+            wide[:count] = narrow[:count]
+            np.dot(wide[:count], vector, out=total[first:last])
+    unsure = np.flatnonzero((total - slack).astype(np.float32) != (total + slack).astype(np.float32))
+    for pair, q in zip(unsure, np.searchsorted(start, unsure, side="right") - 1, strict=True):
+        document = np.asarray(corpus[row[pair]], dtype=np.float32).astype(np.float64)
+        total[pair] = math.fsum(document * query[q].astype(np.float64))
+    return total.astype(np.float32)
+
+
 def _check(query: np.ndarray, corpus: np.ndarray, k: int, rank: np.ndarray, block: int) -> None:
     if query.ndim != 2 or corpus.ndim != 2 or query.shape[1] != corpus.shape[1]:
         raise ValueError(
             f"search takes query[Q, D] and corpus[M, D]; given {list(query.shape)} and {list(corpus.shape)}."
         )
     if len(rank) != len(corpus):
-        raise ValueError(f"{len(rank)} id ranks for {len(corpus)} documents: give order.id_ranks of the corpus's ids.")
+        raise ValueError(f"{len(rank)} id ranks for {len(corpus)} documents: give ties.id_ranks of the corpus's ids.")
     if k < 1 or block < 1:
         raise ValueError(f"k = {k} and block = {block} must be at least 1.")
     if not np.isfinite(query).all():

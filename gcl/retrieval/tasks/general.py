@@ -1,6 +1,6 @@
 """General sets: what a model could do before it learned a catalog, as retrieval tasks with schemas of their own.
 
-Zero-shot classification is one of them: the pictures are the queries, the classes the documents, and every template is
+Zero-shot classification is one of them: the images are the queries, the classes the documents, and every template is
 a text field of a class, so that a class is the mean of its templates' unit vectors (Radford et al. 2021,
 https://arxiv.org/abs/2103.00020, section 3.1.4) and the accuracy is the hit rate.
 """
@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from gcl.data.store.records import Record
 from gcl.data.tables.table import open_table
@@ -72,45 +72,57 @@ def classification(
     classes: Sequence[str] | None = None,
     templates: Sequence[str] = ("a photo of a {}.",),
 ) -> tuple[RetrievalTask, Schema]:
-    """Pictures to be told apart by the classes' names alone.
+    """Images to be told apart by the classes' names alone.
 
     table: its column `image` holds paths (from the table's folder) or bytes, `label` one of the classes.
     classes: by default the values of `label`. templates: sentences with "{}" for the class.
     """
-    table = Path(table)
+    table, setting = Path(table), f"evaluate.retention.{name}"
     if bad := [template for template in templates if template.count("{}") != 1]:
-        raise ValueError(f"evaluate.retention.{name}.templates: {bad[0]!r} must hold '{{}}' once, for the class.")
+        raise ValueError(f"{setting}.templates: {bad[0]!r} must hold '{{}}' once, for the class.")
     if not templates:
-        raise ValueError(f"evaluate.retention.{name}.templates is empty: give at least one sentence with '{{}}'.")
-    opened = open_table(table.name, root=table.parent, setting=f"evaluate.retention.{name}.images")
-    setting = f"evaluate.retention.{name}"
-    opened.check_columns([(image, f"{setting}.image"), (label, f"{setting}.label")])
-    pictures, labels = [], []
-    for block in opened.blocks([label], [image]):
-        pictures += block.columns[image]
-        labels += [None if value is None else value.strip() for value in block.columns[label]]
-    empty = [number for number, pair in enumerate(zip(pictures, labels, strict=True), 1) if None in pair]
-    if empty:
-        raise ValueError(f"{table}, row {empty[0]}: no picture or no label ({len(empty)} of {len(labels)} rows).")
+        raise ValueError(f"{setting}.templates is empty: give at least one sentence with '{{}}'.")
+    images, labels = _labelled_images(table, image, label, setting)
     names = sorted(set(labels)) if classes is None else [str(one) for one in classes]
     if unknown := [value for value in labels if value not in set(names)]:
-        raise ValueError(f"{table}: the label {unknown[0]!r} is none of {setting}.classes ({', '.join(names[:5])} …).")
+        known = ", ".join(names[:5])
+        raise ValueError(f"{table}: the label {unknown[0]!r} is not one of {setting}.classes ({known} …).")
     schema = Schema(
         query={"image": Field(Modality.image)},
         document={f"template_{n}": Field(prompt=template) for n, template in enumerate(templates)},
     )
-    ids = [str(number) for number in range(len(pictures))]
+    ids = [str(number) for number in range(len(images))]
     task = task_from_qrels(
         name,
-        ListRecords(ids, _pictures(pictures, table.parent), schema.query),
+        ListRecords(ids, _image_records(images, table.parent), schema.query),
         ListRecords(names, [dict.fromkeys(schema.document, one) for one in names], schema.document),
         {number: {value: 1.0} for number, value in zip(ids, labels, strict=True)},
     )
     return task, schema
 
 
-class _Picture(dict):
-    """A record of one picture, read when it is asked for."""
+def _labelled_images(table: Path, image: str, label: str, setting: str) -> tuple[list[str | bytes], list[str]]:
+    """The image (a path or bytes) and the label of each row. Raises ValueError for a row without one of them."""
+    opened = open_table(table.name, root=table.parent, setting=f"{setting}.images")
+    opened.check_columns([(image, f"{setting}.image"), (label, f"{setting}.label")])
+    images: list[str | bytes] = []
+    labels: list[str] = []
+    empty: list[int] = []
+    for block in opened.blocks([label], [image]):
+        for source, text in zip(block.columns[image], block.columns[label], strict=True):
+            if source is None or text is None:
+                empty.append(len(images) + len(empty) + 1)
+            else:
+                images.append(source)
+                labels.append(str(text).strip())
+    if empty:
+        rows = len(images) + len(empty)
+        raise ValueError(f"{table}, row {empty[0]}: no image or no label ({len(empty)} of {rows} rows).")
+    return images, labels
+
+
+class _ImageRecord(dict):
+    """A record of one image, read when it is asked for."""
 
     def __init__(self, source: Path | bytes) -> None:
         super().__init__(image=None)
@@ -120,11 +132,11 @@ class _Picture(dict):
         return self.source if isinstance(self.source, bytes) else self.source.read_bytes()
 
 
-def _pictures(given: Sequence[str | bytes], root: Path) -> list[Record]:
-    gone = [path for path in given if isinstance(path, str) and not (root / path).is_file()]
+def _image_records(images: Sequence[str | bytes], root: Path) -> list[Record]:
+    gone = [path for path in images if isinstance(path, str) and not (root / path).is_file()]
     if gone:
-        raise FileNotFoundError(f"There is no picture {root / gone[0]} ({len(gone)} of {len(given)} are missing).")
-    return [_Picture(one if isinstance(one, bytes) else root / one) for one in given]
+        raise FileNotFoundError(f"There is no image {root / gone[0]} ({len(gone)} of {len(images)} are missing).")
+    return [_ImageRecord(one if isinstance(one, bytes) else root / one) for one in images]
 
 
 def _joined(line: Mapping[str, Any]) -> str:
@@ -144,7 +156,7 @@ def _json_lines(path: Path) -> Iterator[dict[str, Any]]:
             yield value
 
 
-def _opened(path: Path):
+def _opened(path: Path) -> TextIO:
     try:
         return open(path, encoding="utf-8")
     except FileNotFoundError:
