@@ -95,12 +95,7 @@ class ArrayCache:
         return array if len(array) == rows else None
 
     def make(
-        self,
-        name: str,
-        make: Callable[[Allocate], np.ndarray],
-        *,
-        in_memory: int = IN_MEMORY,
-        required: bool = False,
+        self, name: str, make: Callable[[Allocate], np.ndarray], *, in_memory: int = IN_MEMORY, required: bool = False
     ) -> np.ndarray:
         """What `make(allocate)` returns, put into the folder under `name`; `make` fills the array it has allocated.
 

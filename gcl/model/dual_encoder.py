@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from gcl.data.batches.batch import Features, SideBatch
 from gcl.model.fusion import fuse
 from gcl.model.preprocess import Preprocess
+from gcl.model.tokens import Tokenizer
 from gcl.model.towers import OpenClipModel, Tower, embedding_width, tower
 from gcl.schema import SIDES, Modality, Schema, SideName
 
@@ -35,7 +36,7 @@ class Origin:
     pretrained: str | None
     model_cfg: dict[str, Any]
     preprocess_cfg: dict[str, Any]
-    tokenizer: Any
+    tokenizer: Tokenizer
 
 
 class DualEncoder(nn.Module):

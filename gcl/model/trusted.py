@@ -10,15 +10,7 @@ from typing import Any
 import timm
 
 _TOKENIZER_SETTINGS = {"clean", "strip_sep_token", "language"}
-_FILE_KEYS = (
-    "tokenizer_file",
-    "vocab_file",
-    "merges_file",
-    "spm_file",
-    "sp_model",
-    "fast_tokenizer_files",
-    "gguf_file",
-)
+_FILE_KEYS = "tokenizer_file vocab_file merges_file spm_file sp_model fast_tokenizer_files gguf_file".split()
 
 
 def read_json(path: Path) -> dict[str, Any]:

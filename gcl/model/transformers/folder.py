@@ -12,6 +12,7 @@ from open_clip.model import set_model_preprocess_cfg
 from open_clip.tokenizer import HFTokenizer
 from torch import Tensor, nn
 
+from gcl.model.tokens import Tokenizer
 from gcl.model.towers import image_size
 from gcl.model.transformers.describe import Native, describe
 from gcl.model.transformers.read import build, filled, to_open_clip
@@ -32,7 +33,7 @@ _WRAPPED = "model."  # where Marqo's class keeps the open_clip model
 _RESAMPLE = {2: "bilinear", 3: "bicubic"}
 
 
-def read_native(folder: Path) -> tuple[nn.Module, dict[str, Any], dict[str, Any], Any]:
+def read_native(folder: Path) -> tuple[nn.Module, dict[str, Any], dict[str, Any], Tokenizer]:
     """-> model, model_cfg, preprocess_cfg, open_clip tokenizer. No code of the folder is run.
 
     Raises ValueError for a folder that is not of a SiglipModel, a CLIPModel or Marqo's class, or does not fit together.
@@ -129,7 +130,7 @@ def _preprocess(folder: Path, model: nn.Module) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _tokenizer(folder: Path, model_cfg: dict[str, Any]) -> Any:
+def _tokenizer(folder: Path, model_cfg: dict[str, Any]) -> Tokenizer:
     text_cfg = model_cfg["text_cfg"]
     length = text_cfg.get("context_length", 77)
     if not text_cfg.get("hf_tokenizer_name"):

@@ -206,11 +206,7 @@ def _blank_in(folder: Path | None, in_memory: int) -> Allocate:
 
 
 def _through_cache(
-    cache: ArrayCache,
-    rows: int,
-    key: Callable[[], str],
-    make: Callable[[Allocate], np.ndarray],
-    in_memory: int,
+    cache: ArrayCache, rows: int, key: Callable[[], str], make: Callable[[Allocate], np.ndarray], in_memory: int
 ) -> np.ndarray:
     """What `make` returns, out of the cache if it is there, otherwise made and put there.
 
