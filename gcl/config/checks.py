@@ -36,6 +36,7 @@ def check(run: RunConfig) -> None:
     try:
         run.evaluate.check()
         run.plan.check("plan.")
+        run.model.check()
     except ValueError as error:
         raise ConfigError(str(error)) from error
     _check_training(run)

@@ -11,8 +11,9 @@ from __future__ import annotations
 import difflib
 import fnmatch
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import Any, cast
+from typing import TYPE_CHECKING, cast
 
 import torch.nn.functional as F
 from open_clip.transformer import ResidualAttentionBlock
@@ -20,7 +21,11 @@ from torch import Tensor, nn
 
 from gcl.errors import ConfigError
 from gcl.model.dual_encoder import DualEncoder
+from gcl.model.settings import LoraConfig
 from gcl.schema import Modality
+
+if TYPE_CHECKING:
+    from peft.tuners.lora import LoraModel
 
 _ADAPTER = "default"
 
@@ -56,43 +61,33 @@ class OpenAttention(nn.Module):
         return closed
 
 
+@dataclass(frozen=True)
 class Adapters:
-    """The adapters of one model: put in by `add_adapters`, taken out by `merge_adapters`. No module, no state."""
+    """The adapters of one model: put in by `add_adapters`, taken out by `merge_adapters`."""
 
-    def __init__(self, tuner: Any, closed: dict[str, nn.MultiheadAttention], names: Sequence[str]) -> None:
-        self.tuner, self.closed, self.names = tuner, closed, tuple(names)
+    tuner: LoraModel
+    closed: dict[str, nn.MultiheadAttention]  # the attentions that were opened
+    names: list[str]  # of the adapted layers
 
 
-def add_adapters(
-    encoder: DualEncoder,
-    *,
-    rank: int = 8,
-    alpha: float = 16.0,
-    targets: Sequence[str] | None = None,
-    dropout: float = 0.0,
-    heads: bool = True,
-) -> Adapters:
-    """Freezes the model in place except new adapters (and its projections, if `heads`), which change nothing yet.
+def add_adapters(encoder: DualEncoder, lora: LoraConfig) -> Adapters:
+    """Freezes the model in place except new adapters (and its projections, if `lora.heads`), which change nothing yet.
 
-    Arguments as in `settings.LoraConfig`. targets: names of layers ("qkv", "attn.proj",
-        "visual.trunk.blocks.0.mlp.fc1") or shell patterns over them ("text.*.mlp.*"). An attention of open_clip is
-        named by its block's `attn` and adapted as a whole.
+    lora.targets: names of layers ("qkv", "attn.proj", "visual.trunk.blocks.0.mlp.fc1") or shell patterns over them
+        ("text.*.mlp.*"). An attention of open_clip is named by its block's `attn` and adapted as a whole.
     Raises ConfigError where peft is not installed, for impossible numbers, and for a target that no layer fits.
     """
     if find_spec("peft") is None:
         raise ConfigError('model.lora needs peft, which is not installed: pip install "gcl-trainer[lora]".')
     if encoder.adapters is not None:
         raise ConfigError("model.lora: this model has adapters already.")
-    if not isinstance(rank, int) or rank < 1 or alpha <= 0 or not 0 <= dropout < 1:
-        raise ConfigError(
-            f"model.lora={{rank: {rank}, alpha: {alpha}, dropout: {dropout}}}: the rank is at least 1, "
-            "alpha above 0, dropout at least 0 and below 1."
-        )
-    from peft import LoraConfig
+    lora.check()
+    assert lora.rank is not None, "without a rank there are no adapters"
+    import peft
     from peft.tuners.lora import LoraModel
 
     model = encoder.model
-    chosen = _choose(dict(_adaptable(encoder)), targets, encoder)
+    chosen = _choose(dict(_adaptable(encoder)), lora.targets, encoder)
     closed = {}
     for name in chosen:
         if isinstance(attention := model.get_submodule(name), nn.MultiheadAttention):
@@ -100,9 +95,12 @@ def add_adapters(
             _put(model, name, OpenAttention(attention))
     opened = {name: (f"{name}.in_proj", f"{name}.out_proj") for name in closed}
     linear = [part for name in chosen for part in opened.get(name, (name,))]
-    config = LoraConfig(r=rank, lora_alpha=cast(int, alpha), lora_dropout=dropout, target_modules=linear, bias="none")
+    alpha = cast(int, lora.alpha)  # peft divides it by the rank
+    config = peft.LoraConfig(
+        r=lora.rank, lora_alpha=alpha, lora_dropout=lora.dropout, target_modules=linear, bias="none"
+    )
     tuner = LoraModel(model, config, _ADAPTER)  # which freezes everything except the adapters
-    for parameter in _heads(encoder) if heads else ():
+    for parameter in _heads(encoder) if lora.heads else ():
         parameter.requires_grad_(True)
     encoder.adapters = Adapters(tuner, closed, chosen)
     return encoder.adapters

@@ -15,7 +15,7 @@ from torch import Tensor
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as TF
 
-from gcl.model.settings import Decode, Resize
+from gcl.model.settings import Decode, LoadOptions, Resize
 from gcl.model.tokens import Tokens
 
 # EXIF orientation -> (transpose height and width, flip top-bottom, flip left-right), in this order.
@@ -68,8 +68,7 @@ class Preprocess:
     """`augment` shows at least this share of the image's area."""
 
     def __post_init__(self) -> None:
-        if not 0 < self.crop <= 1:
-            raise ValueError(f"crop is a share of an image's area, above 0 and at most 1; given {self.crop}.")
+        LoadOptions(crop=self.crop).check()
         self.resize, self.decode = Resize(self.resize), Decode(self.decode)  # plain strings will do
 
     def text(self, texts: list[str]) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from gcl.errors import ConfigError
 from gcl.options import MISSING, Choice, path
 
 
@@ -52,6 +53,14 @@ class LoraConfig:
     heads: bool = True
     """Whether the projections to the embedding are trained as well."""
 
+    def check(self) -> None:
+        """Raises ConfigError for impossible numbers."""
+        if (self.rank is not None and self.rank < 1) or self.alpha <= 0 or not 0 <= self.dropout < 1:
+            raise ConfigError(
+                f"model.lora={{rank: {self.rank}, alpha: {self.alpha}, dropout: {self.dropout}}}: the rank is at least "
+                "1, alpha above 0, dropout at least 0 and below 1."
+            )
+
 
 @dataclass
 class LoadOptions:
@@ -74,6 +83,14 @@ class LoadOptions:
     channels_last: bool = False
     """Whether the image tower runs in the memory format channels_last, which is faster for convolutions."""
 
+    def check(self) -> None:
+        """Raises ConfigError for impossible numbers."""
+        if not 0 < self.crop <= 1:
+            raise ConfigError(f"model.crop={self.crop}: a share of an image's area, above 0 and at most 1.")
+        for key in ("image_size", "context_length"):
+            if (number := getattr(self, key)) is not None and number < 1:
+                raise ConfigError(f"model.{key}={number}: a number of at least 1, or null for the model's own.")
+
 
 @dataclass
 class ModelNames:
@@ -95,6 +112,11 @@ class ModelConfig(LoadOptions, ModelNames):  # the names come first
     """Adapters that are trained instead of the towers' weights, if it has a rank."""
     recipe: Recipe = field(default_factory=Recipe)
     """The usual learning rate, epochs, batch size and frozen parts."""
+
+    def check(self) -> None:
+        """Raises ConfigError for impossible numbers."""
+        super().check()
+        self.lora.check()
 
 
 DEFAULTS = LoadOptions()

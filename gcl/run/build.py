@@ -53,7 +53,7 @@ def assemble_encoder(model: ModelConfig, schema: Schema, *, begun: bool = True) 
     if earlier and begun:
         begin_from(encoder, earlier_run(earlier))
     if model.lora.rank is not None:
-        add_adapters(encoder, **vars(model.lora))
+        add_adapters(encoder, model.lora)
     return encoder
 
 

@@ -59,7 +59,7 @@ def begin_from(encoder: DualEncoder, run: RunFolder) -> None:
 def _merged(encoder: DualEncoder, run: RunFolder, weights: dict[str, Tensor], source: str) -> dict[str, Tensor]:
     """The weights of a run that trained adapters, with the adapters merged into them."""
     twin = deepcopy(encoder)
-    add_adapters(twin, **vars(load_config(run.config).model.lora))
+    add_adapters(twin, load_config(run.config).model.lora)
     try:
         twin.model.load_state_dict(weights)
     except RuntimeError as error:

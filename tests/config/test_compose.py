@@ -50,6 +50,8 @@ def test_every_config_says_what_it_is_for_and_how_it_is_called(group, choice):
         (["evaluate.metrics=[ndcg@10,recall@10,mrr@10,foo@3]"], "There is no metric 'foo@3'"),
         (["evaluate.monitor=mrr@7"], "does not hold 'mrr@7'"),
         (["model.resize=stretch"], "squash, shortest, longest"),
+        (["model.crop=0"], "model.crop=0.0: a share of an image's area, above 0"),
+        (["model.lora.rank=0"], "the rank is at least 1"),
         (["model.name=local-dir:/nope"], "no such folder"),
         (["data.split.queries=1.5"], "at most 1"),
         (["loss.tile=0"], "loss.tile=0: a number of rows"),

@@ -13,6 +13,7 @@ from gcl.export.formats.open_clip import export_open_clip
 from gcl.lit.checkpoint import read_checkpoint
 from gcl.model.load import load_model
 from gcl.model.lora import OpenAttention, add_adapters, describe, merge_adapters
+from gcl.model.settings import LoraConfig
 from gcl.run.contestants import base_and_tuned, tuned_encoder
 from gcl.schema import Field, Modality, Schema
 from helpers.trained_shop import dies_after
@@ -56,7 +57,7 @@ def test_merged_is_adapted_and_new_adapters_are_nothing(folders, family):
     layout = [(name, tuple(value.shape)) for name, value in encoder.state_dict().items()]
     kinds = {name: type(module) for name, module in encoder.named_modules()}
     before = vectors(encoder)
-    add_adapters(encoder, rank=4)
+    add_adapters(encoder, LoraConfig(rank=4))
     assert (vectors(encoder) - before).abs().max() < 1e-6, "adapters begin as nothing"
     disturb(encoder)
     adapted = vectors(encoder)
@@ -70,7 +71,7 @@ def test_merged_is_adapted_and_new_adapters_are_nothing(folders, family):
 
 def test_only_adapters_and_projections_are_trained(folders):
     encoder = load(folders, "clip")
-    add_adapters(encoder, rank=2)
+    add_adapters(encoder, LoraConfig(rank=2))
     trained = {name for name, p in encoder.model.named_parameters() if p.requires_grad}
     assert {name for name in trained if "lora_" not in name} == {"text_projection", "visual.proj"}
     before = {name: p.detach().clone() for name, p in encoder.model.named_parameters()}
@@ -89,14 +90,14 @@ def test_only_adapters_and_projections_are_trained(folders):
     changed = {n for n, p in encoder.model.named_parameters() if not torch.equal(p, before[n])}
     assert changed == trained, "the frozen weights stay as they are, to the bit"
     without = load(folders, "clip")
-    add_adapters(without, rank=2, heads=False)
+    add_adapters(without, LoraConfig(rank=2, heads=False))
     assert all("lora_" in name for name, p in without.model.named_parameters() if p.requires_grad)
 
 
 def test_the_attention_of_open_clip_is_adapted_and_stays_put(folders):
     """Calls do not move a frozen weight by a single bit: nothing is added to it and taken away again."""
     encoder = load(folders, "clip")
-    adapters = add_adapters(encoder, rank=4)
+    adapters = add_adapters(encoder, LoraConfig(rank=4))
     assert sum(isinstance(m, OpenAttention) for m in encoder.modules()) == 4 and len(adapters.closed) == 4
     disturb(encoder)
     frozen = {n: p.detach().clone() for n, p in encoder.named_parameters() if not p.requires_grad}
@@ -109,12 +110,12 @@ def test_the_attention_of_open_clip_is_adapted_and_stays_put(folders):
 
 def test_targets(folders):
     encoder = load(folders, "siglip-B")
-    adapters = add_adapters(encoder, targets=["qkv", "visual.trunk.blocks.0.mlp.*"])
+    adapters = add_adapters(encoder, LoraConfig(8, targets=["qkv", "visual.trunk.blocks.0.mlp.*"]))
     assert all(name.startswith("visual.trunk.blocks.") for name in adapters.names) and len(adapters.names) == 4
     assert "none of the text tower" in describe(encoder)
     assert encoder.frozen_trunk(Modality.text) and not encoder.frozen_trunk(Modality.image)
     convolutions = load(folders, "gcl-tiny")
-    add_adapters(convolutions, targets=["visual.trunk.*"])
+    add_adapters(convolutions, LoraConfig(8, targets=["visual.trunk.*"]))
     disturb(convolutions)
     adapted = vectors(convolutions)
     assert (vectors(merge_adapters(convolutions)) - adapted).abs().max() < 1e-5
@@ -129,13 +130,13 @@ def test_targets(folders):
         ({"targets": ["qvk"]}, "no layer of .* is named 'qvk'. Nearest: .*qkv"),
     ],
 )
-def test_words_that_are_none(folders, options, told):
+def test_impossible_adapters_are_refused(folders, options, told):
     with pytest.raises(ConfigError, match=told):
-        add_adapters(load(folders, "siglip-B"), **options)
+        add_adapters(load(folders, "siglip-B"), LoraConfig(**{"rank": 8, **options}))
     encoder = load(folders, "clip")
-    add_adapters(encoder)
+    add_adapters(encoder, LoraConfig(8))
     with pytest.raises(ConfigError, match="adapters already"):
-        add_adapters(encoder)
+        add_adapters(encoder, LoraConfig(8))
 
 
 def losses(run):
