@@ -126,6 +126,7 @@ class DualEncoder(nn.Module):
             self.model.logit_bias = nn.Parameter(value, requires_grad=False)
 
     def tower(self, modality: Modality) -> Tower | None:
+        """The model's tower for a modality, or None if it has none."""
         return tower(self.model, modality)
 
     def required_tower(self, modality: Modality) -> Tower:

@@ -77,6 +77,7 @@ class Preprocess:
 
     @property
     def image_size(self) -> int:
+        """The longer side of the tensor."""
         return max(self.size)
 
     def image(self, data: bytes) -> Tensor:

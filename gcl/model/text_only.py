@@ -37,4 +37,5 @@ class TextOnly(nn.Module):
         return nn.functional.normalize(embedding, dim=-1) if normalize else embedding
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """As open_clip's models have it."""
         self.text.set_grad_checkpointing(enable)

@@ -74,11 +74,13 @@ class Tower:
     trim: Callable[[Tensor], Tensor] | None = None
 
     def parameters(self) -> Iterator[nn.Parameter]:
+        """Those of both halves."""
         yield from _parameters(self.trunk_parts)
         yield from _parameters(self.head_parts)
 
     @property
     def ignores_padding(self) -> bool:
+        """Whether a text can be given at its own length."""
         return self.trim is not None
 
     @property

@@ -30,6 +30,7 @@ class Native:
 
     @property
     def architecture(self) -> str:
+        """The class in transformers."""
         return {"siglip": "SiglipModel", "clip": "CLIPModel"}[self.kind]
 
 

@@ -53,6 +53,7 @@ class PrecomputedEmbeddings:
 
     @property
     def width(self) -> int:
+        """D, the length of a vector."""
         return self._unit.shape[1]
 
     @property
