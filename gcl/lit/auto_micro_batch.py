@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import lightning.pytorch as pl
 import torch
@@ -15,11 +16,14 @@ from torch import Tensor, nn
 from gcl.data.batches.batch import PairBatch, SideBatch
 from gcl.distributed.ranks import max_over_ranks
 from gcl.errors import ConfigError
-from gcl.lit.encode import rows_of
+from gcl.lit.grad_cache import rows_of
+from gcl.lit.module import GCLModule
 from gcl.lit.sharded import ShardedStrategy
 from gcl.lit.step_log import steps_of
+from gcl.schema import SideName
 
 logger = logging.getLogger(__name__)
+Sides = dict[SideName, SideBatch]
 _PROBE = 16  # rows whose activations are counted on a CPU
 _SHARE = 0.5  # of the memory that is free there: the loader, the loss and the page cache want some too
 
@@ -37,9 +41,10 @@ class FitMicroBatch(Callback):
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         if isinstance(trainer.strategy, ShardedStrategy):
             raise ConfigError("train.micro_batch=auto cannot try what fits under trainer=fsdp: give a number of rows.")
+        assert isinstance(module, GCLModule) and trainer.train_dataloader is not None
         batch: PairBatch = trainer.train_dataloader.dataset[steps_of(trainer).first]
         batch = trainer.strategy.batch_to_device(batch, dataloader_idx=0)
-        sides = {"query": batch.query, "document": batch.document}
+        sides: Sides = {"query": batch.query, "document": batch.document}
         rows = max(len(side.present) for side in sides.values())
         with unchanged(module):
             fits = (
@@ -51,7 +56,7 @@ class FitMicroBatch(Callback):
         module.micro_batch = None if -negative >= rows else -negative
         logger.info("Micro-batches of %s rows.", -negative if module.micro_batch else f"all {rows}")
 
-    def _on_gpu(self, module: pl.LightningModule, sides: dict[str, SideBatch], rows: int) -> int:
+    def _on_gpu(self, module: GCLModule, sides: Sides, rows: int) -> int:
         trained = sum(p.numel() * p.element_size() for p in module.parameters() if p.requires_grad)
         # AdamW's two moments, and the two copies more of the gradient that adding up micro-batches takes.
         kept = torch.empty(4 * trained, dtype=torch.uint8, device=module.device)
@@ -72,19 +77,19 @@ class FitMicroBatch(Callback):
         del kept
         return fits
 
-    def _on_cpu(self, trainer: pl.Trainer, module: pl.LightningModule, sides: dict[str, SideBatch]) -> int:
+    def _on_cpu(self, trainer: pl.Trainer, module: GCLModule, sides: Sides) -> int:
         here = trainer.num_devices  # processes that share this machine's memory
         budget = self.budget or int(_SHARE * available_memory()) // here
         a_row = 1
         for side, batch in sides.items():
             some = rows_of(batch, 0, _PROBE)
-            used = saved_bytes(lambda some=some, side=side: encode_backward(module, some, side), module.parameters())
+            used = saved_bytes(partial(encode_backward, module, some, side), module.parameters())
             a_row = max(a_row, used // len(some.present))
             module.zero_grad(set_to_none=True)
         return max(1, budget // a_row)
 
 
-def encode_backward(module: pl.LightningModule, batch: SideBatch, side: str) -> None:
+def encode_backward(module: GCLModule, batch: SideBatch, side: SideName) -> None:
     """What training does with a micro-batch."""
     with module.trainer.precision_plugin.forward_context():
         module.encoder.embed_fields(batch, side).sum().backward()
@@ -117,26 +122,19 @@ def available_memory() -> int:
     """Bytes that can be had without swapping."""
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
-        found = next(line for line in lines if line.startswith("MemAvailable"))
-        return int(found.split()[1]) * 1024
+        available = next(line for line in lines if line.startswith("MemAvailable"))
+        return int(available.split()[1]) * 1024
     except (OSError, StopIteration):
         return 4 << 30  # not Linux: a modest machine's worth
 
 
-class unchanged:
+@contextmanager
+def unchanged(module: nn.Module) -> Iterator[None]:
     """A module's buffers (batch statistics) and the random state are afterwards what they were."""
-
-    def __init__(self, module: nn.Module) -> None:
-        self.module = module
-
-    def __enter__(self) -> None:
-        self.buffers = [(buffer, buffer.clone()) for buffer in self.module.buffers()]
-        self.random = torch.random.fork_rng()
-        self.random.__enter__()
-
-    def __exit__(self, *error: Any) -> None:
-        self.random.__exit__(*error)
-        self.module.zero_grad(set_to_none=True)
-        with torch.no_grad():
-            for buffer, before in self.buffers:
-                buffer.copy_(before)
+    buffers = [(buffer, buffer.clone()) for buffer in module.buffers()]
+    with torch.random.fork_rng():
+        yield
+    module.zero_grad(set_to_none=True)
+    with torch.no_grad():
+        for buffer, before in buffers:
+            buffer.copy_(before)

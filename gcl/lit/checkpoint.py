@@ -8,7 +8,7 @@ import math
 import os
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 import lightning.pytorch as pl
 import torch
@@ -51,7 +51,7 @@ def write_checkpoint(state: dict[str, Any], path: Path) -> None:
         _finish_renaming(path, beside)
         with open(beside, "wb") as file:
             sink = _HashingFile(file)
-            torch.save(state, sink)
+            torch.save(state, cast("IO[bytes]", sink))
             file.flush()
             os.fsync(file.fileno())
         digest = sink.sha256.hexdigest()
@@ -110,7 +110,7 @@ def _done(path: Path) -> Path:
 
 
 class WholeCheckpointIO(CheckpointIO):
-    """Lightning's door to the two functions above. Only rank 0 writes: its error waits here until all ranks look."""
+    """How Lightning reaches the two functions above. Only rank 0 writes: its error waits here until all ranks look."""
 
     def __init__(self) -> None:
         self.error: OSError | None = None
@@ -138,8 +138,9 @@ def save_together(trainer: pl.Trainer, path: Path) -> None:
             logger.log_ahead(trainer)
         logger.save()
     trainer.save_checkpoint(path, weights_only=False)
-    door = trainer.strategy.checkpoint_io
-    error, door.error = door.error, None
+    checkpoints = trainer.strategy.checkpoint_io
+    assert isinstance(checkpoints, WholeCheckpointIO)
+    error, checkpoints.error = checkpoints.error, None
     for told in gather_objects(None if error is None else str(error)):
         if told is not None:
             raise OSError(told) from error

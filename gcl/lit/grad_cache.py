@@ -1,24 +1,80 @@
-"""Encode a batch in micro-batches: memory of one micro-batch, gradient of the whole batch.
+"""From a side's batch to the parts that a loss compares, at once or in micro-batches with the gradient of the whole.
 
-The two passes of GradCache (Gao, Zhang, Han and Callan 2021, https://arxiv.org/abs/2101.06983) as one autograd
-function: forward without a graph, and in the backward pass each micro-batch once more with one, against the gradient
-that the loss left at its embeddings. To autograd it is one operation on the parameters, so automatic optimisation,
-gradient accumulation and DistributedDataParallel (which then synchronises once) need to know nothing of it.
+Micro-batches are GradCache (Gao, Zhang, Han and Callan 2021, https://arxiv.org/abs/2101.06983) as one autograd
+function, so that memory is that of one micro-batch:
+
+1. forward: note the random state and autocast, encode each micro-batch without a graph, keep its embeddings only;
+2. the loss is computed on the embeddings of the whole batch, and autograd brings its gradient at each embedding back;
+3. backward: for each micro-batch, put random state and autocast back, encode it once more, now with a graph, and
+   differentiate (embeddings . their gradient) with respect to the parameters;
+4. the micro-batches' gradients are added up and returned as those of the parameters.
+
+The chain rule makes that the exact gradient: the loss reaches the parameters through the embeddings alone. To autograd
+it is one operation on the parameters, so automatic optimisation, gradient accumulation and DistributedDataParallel
+(which then synchronises once) need to know nothing of it. The price is a second forward pass.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from gcl.data.batches.batch import Features, SideBatch
+from gcl.lit.sharded import is_sharded
+from gcl.loss.settings import FUSED
+from gcl.loss.terms import Part
+from gcl.model.dual_encoder import DualEncoder
+from gcl.schema import SideName
+
+T = TypeVar("T")
+
+
+def encode_parts(
+    encoder: DualEncoder, batch: SideBatch, side: SideName, names: Collection[str], *, micro_batch: int | None = None
+) -> dict[str, Part]:
+    """{"fused" or a field's name: Part of [B, D]}. micro_batch: rows encoded at a time; None: all."""
+    embedding = _embed(encoder, batch, side, micro_batch)
+    fields = list(encoder.schema.side(side))
+    parts = {}
+    for name in names:
+        if name == FUSED:
+            parts[name] = Part(encoder.fuse(embedding, batch.present, side), None)
+        else:
+            f = fields.index(name)
+            parts[name] = Part(embedding[:, f], batch.present[:, f])
+    return parts
+
+
+def _embed(encoder: DualEncoder, batch: SideBatch, side: SideName, micro_batch: int | None) -> Tensor:
+    """[B, F, D] field embeddings."""
+    rows = len(batch.present)
+    if micro_batch is None or micro_batch >= rows:
+        return encoder.embed_fields(batch, side)
+    chunks = [rows_of(batch, start, start + micro_batch) for start in range(0, rows, micro_batch)]
+    # Every tower of the side, whether this batch has something for it or not: the same on every rank.
+    modalities = dict.fromkeys(field.modality for field in encoder.schema.side(side).values())
+    towers = [tower for modality in modalities if (tower := encoder.tower(modality)) is not None]
+    parameters = [parameter for tower in towers for parameter in tower.parameters()]
+    sharded = any(map(is_sharded, parameters))
+    return encode_chunked(lambda chunk: encoder.embed_fields(chunk, side), chunks, parameters, sharded=sharded)
+
+
+def rows_of(batch: SideBatch, start: int, stop: int) -> SideBatch:
+    """Rows start … stop - 1 of a side's batch."""
+    fields = {
+        name: Features(value.value[start:stop]) if isinstance(value, Features) else value[start:stop]
+        for name, value in batch.fields.items()
+    }
+    return SideBatch(fields, batch.present[start:stop])
+
 
 def encode_chunked(
-    encode: Callable[[Any], Tensor],
-    chunks: Sequence[Any],
+    encode: Callable[[T], Tensor],
+    chunks: Sequence[T],
     parameters: Sequence[nn.Parameter],
     *,
     sharded: bool = False,
@@ -35,7 +91,7 @@ def encode_chunked(
     >>> encode_chunked(layer, x.split(2), list(layer.parameters())).shape
     torch.Size([5, 3])
     """
-    trained = [parameter for parameter in parameters if parameter.requires_grad]
+    trained: list[Tensor] = [parameter for parameter in parameters if parameter.requires_grad]
     if sharded and trained:
         trained = [torch.zeros((), device=trained[0].device, requires_grad=True)]  # only leads the backward pass here
     return _Chunked.apply(encode, chunks, sharded, *trained)
@@ -64,7 +120,7 @@ def _now(device_type: str) -> _Before:
 
 
 @contextmanager
-def _again(before: _Before):
+def _again(before: _Before) -> Iterator[None]:
     devices = [] if before.cuda is None else [torch.cuda.current_device()]
     with torch.random.fork_rng(devices=devices), torch.autocast(**before.autocast):
         torch.set_rng_state(before.cpu)
@@ -76,14 +132,14 @@ def _again(before: _Before):
 class _Chunked(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx, encode: Callable[[Any], Tensor], chunks: Sequence[Any], sharded: bool, *parameters: Tensor
+        ctx: Any, encode: Callable[[Any], Tensor], chunks: Sequence[Any], sharded: bool, *parameters: Tensor
     ) -> Tensor:
         device_type = parameters[0].device.type if parameters else "cpu"
         ctx.sharded = sharded
         ctx.encode, ctx.chunks, ctx.before, ctx.sizes = encode, chunks, [], []
         ctx.save_for_backward(*parameters)
         embeddings = []
-        for chunk in chunks:
+        for chunk in chunks:  # autograd functions run forward without a graph
             before = _now(device_type)
             ctx.before.append(before)
             with torch.autocast(**before.autocast):
@@ -92,7 +148,7 @@ class _Chunked(torch.autograd.Function):
         return torch.cat(embeddings)
 
     @staticmethod
-    def backward(ctx, gradient: Tensor):
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         parameters = ctx.saved_tensors
         totals: list[Tensor | None] = [None] * len(parameters)
         pieces = zip(ctx.chunks, gradient.split(ctx.sizes), ctx.before, strict=True)
@@ -101,14 +157,15 @@ class _Chunked(torch.autograd.Function):
                 embedding = ctx.encode(chunk)
             if not embedding.requires_grad:
                 continue
-            if ctx.sharded:
+            if ctx.sharded:  # FSDP adds the gradient up at the shards themselves
                 embedding.backward(piece)
                 continue
-            found = torch.autograd.grad(embedding, parameters, piece, allow_unused=True)
-            for place, part in enumerate(found):
+            gradients = torch.autograd.grad(embedding, parameters, piece, allow_unused=True)
+            for place, part in enumerate(gradients):
                 if part is not None:
                     # Not in place: two weights that are added to each other get one tensor as their gradients.
-                    totals[place] = part if totals[place] is None else totals[place] + part
+                    total = totals[place]
+                    totals[place] = part if total is None else total + part
         if ctx.sharded:
             return None, None, None, *(None for _ in parameters)
         # Zeros, not None: every rank must give DistributedDataParallel every gradient.

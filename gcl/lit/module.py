@@ -4,30 +4,72 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import lightning.pytorch as pl
+import numpy as np
 import torch
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
 from gcl.data.batches.batch import PairBatch, SideBatch
-from gcl.lit.encode import encode_parts
-from gcl.lit.sharded import ShardedStrategy, average_gradients, gathered, is_sharded, shard
+from gcl.distributed.ranks import own_rows
+from gcl.lit.grad_cache import encode_parts
+from gcl.lit.lightning_internals import is_logged, step_unscaled
+from gcl.lit.sharded import ShardedStrategy, average_gradients, gathered, is_sharded, shard, whole_tensor
 from gcl.loss.gather import gather_rows
 from gcl.loss.gcl import GCLLoss, LossOutput, Part
 from gcl.model.dual_encoder import DualEncoder
-from gcl.optim.groups import Rule, parameter_groups
+from gcl.optim.groups import parameter_groups
+from gcl.optim.settings import Rule
+from gcl.retrieval.metrics.torchmetric import RetrievalMetrics
+from gcl.schema import Modality, SideName
+
+PerQuery = Mapping[str, Mapping[str, np.ndarray]]  # {task: {metric: [Q]}}
+
+
+@dataclass(frozen=True)
+class Optimization:
+    """How the parameters move.
+
+    optimizer: `(parameter groups) -> Optimizer`; schedule: `(step, warmup=, total=) -> factor`.
+    warmup below 1 is a share of all `total_steps` optimiser steps, from 1 on a number of steps.
+    layer_decay, rules: see gcl.optim.groups.parameter_groups.
+    """
+
+    optimizer: Callable[..., torch.optim.Optimizer]
+    schedule: Callable[..., float]
+    learning_rate: float
+    weight_decay: float
+    warmup: float
+    total_steps: int
+    layer_decay: float = 1.0
+    rules: Mapping[str, Rule] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Measuring:
+    """What is measured while training, by every rank together: embed, search and measure, as `evaluate.py` does.
+
+    validate: `(encoder) -> {task: {metric: [Q]}}`, every query of the dev halves.
+    measure: `(encoder) -> results` on the test halves; they are kept in `GCLModule.measured`.
+    retain: `(encoder) -> values` of general sets, for the curve; "retention/within" of 0 keeps a checkpoint from being
+        the best one.
+    monitor: the metric whose mean over monitor_tasks (None: all tasks) chooses the best checkpoint.
+    """
+
+    validate: Callable[[DualEncoder], PerQuery]
+    measure: Callable[[DualEncoder], Any] | None = None
+    retain: Callable[[DualEncoder], Mapping[str, float]] | None = None
+    monitor: str = "ndcg@10"
+    monitor_tasks: Sequence[str] | None = None
 
 
 class GCLModule(pl.LightningModule):
     """Trains a DualEncoder with a GCLLoss.
 
-    optimizer: `(parameter groups) -> Optimizer`; schedule: `(step, warmup=, total=) -> factor`.
-    warmup below 1 is a share of all `total_steps` optimiser steps, from 1 on a number of steps.
-    validate: `(encoder) -> {task: {metric: mean}}` on the dev halves; measure: `(encoder) -> results` on the test
-    halves, kept in `measured`. Both are the call that `evaluate.py` makes; every rank takes part in it.
-    retain: `(encoder) -> values` of general sets, for the curve; "retention/within" of 0 keeps a checkpoint from being
-    the best one.
+    micro_batch: rows encoded at a time; None: all.
     seed: the random state of step s is a function of (seed, s, rank), so a resumed run draws what the whole run drew.
     """
 
@@ -35,56 +77,39 @@ class GCLModule(pl.LightningModule):
         self,
         encoder: DualEncoder,
         loss: GCLLoss,
+        optimization: Optimization,
         *,
-        optimizer: Callable[..., torch.optim.Optimizer],
-        schedule: Callable[..., float],
-        learning_rate: float,
-        weight_decay: float,
-        warmup: float,
-        total_steps: int,
-        layer_decay: float = 1.0,
-        rules: Mapping[str, Rule] | None = None,
+        measuring: Measuring | None = None,
         micro_batch: int | None = None,
-        validate: Callable[[DualEncoder], Mapping[str, Mapping[str, float]]] | None = None,
-        measure: Callable[[DualEncoder], Any] | None = None,
-        retain: Callable[[DualEncoder], Mapping[str, float]] | None = None,
-        monitor: str = "ndcg@10",
-        monitor_tasks: Sequence[str] | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
         self.encoder = encoder
         self.loss = loss
-        self.optimizer = optimizer
-        self.schedule = schedule
-        self.learning_rate = learning_rate
-        self.weight_decay = weight_decay
-        self.warmup = warmup
-        self.total_steps = total_steps
-        self.layer_decay = layer_decay
-        self.rules = dict(rules or {})
-        self.micro_batch = micro_batch
-        self.validate = validate
-        self.measure = measure
-        self.retain = retain
-        self.measured: Any = None
-        self.monitor = monitor
-        self.monitor_tasks = monitor_tasks
+        self.optimization = optimization
+        self.measuring = measuring
+        self.micro_batch: int | None = micro_batch
         self.seed = seed
-        self.last_loss: Tensor | None = None
+        self.measured: Any = None
+        self.last_loss = torch.tensor(math.nan)
+        self.dev_metrics: dict[str, RetrievalMetrics] = {}  # of the validation in progress, or of the last one
         self._norm: Tensor | None = None
 
     def configure_model(self) -> None:
         """Called by Lightning before each of fit and test; only a sharding strategy has something to do."""
         if isinstance(self.trainer.strategy, ShardedStrategy) and not any(map(is_sharded, self.encoder.parameters())):
+            assert self.device_mesh is not None
             shard(self.encoder, self.device_mesh["data_parallel"])
 
     def on_after_backward(self) -> None:
         if isinstance(self.trainer.strategy, ShardedStrategy):
             average_gradients(self.loss.parameters())
 
-    def forward(self, batch: SideBatch, side: str) -> Tensor:
+    def forward(self, batch: SideBatch, side: SideName) -> Tensor:
         return self.encoder(batch, side)
+
+    def on_train_batch_start(self, batch: PairBatch, batch_idx: int) -> None:
+        torch.manual_seed(step_seed(self.seed, batch.step, self.global_rank))
 
     def training_step(self, batch: PairBatch, batch_idx: int) -> Tensor:
         output = self.contrast(batch)
@@ -98,8 +123,8 @@ class GCLModule(pl.LightningModule):
         document = self._parts(batch.document, "document", batch.document_row)
         return self.loss(query, document, score=batch.score, query_id=batch.query_id, document_id=batch.document_id)
 
-    def _parts(self, side_batch: SideBatch, side: str, row: Tensor) -> dict[str, Part]:
-        """{part: Part of [N, D]}: the parts that the loss's terms name, one row a pair of the global batch."""
+    def _parts(self, side_batch: SideBatch, side: SideName, row: Tensor) -> dict[str, Part]:
+        """{part: Part of [N, D]}: the parts that the loss's terms name, one row per pair of the global batch."""
         names = {getattr(term, side) for term in self.loss.terms}
         local = encode_parts(self.encoder, side_batch, side, names, micro_batch=self.micro_batch)
         return {
@@ -112,8 +137,8 @@ class GCLModule(pl.LightningModule):
 
     def _log_step(self, output: LossOutput, pairs: int) -> None:
         self.log("train/loss", output.loss.detach(), prog_bar=True, batch_size=pairs)
-        if self.logs_now():
-            rates = [group["lr"] for group in self.optimizers().param_groups]
+        if is_logged(self.trainer):
+            rates = [group["lr"] for optimizer in self.trainer.optimizers for group in optimizer.param_groups]
             values = {
                 "train/scale": output.scale,
                 "train/bias": output.bias,
@@ -124,18 +149,11 @@ class GCLModule(pl.LightningModule):
                 values["train/learning_rate_lowest"] = min(rates)
             self.log_dict(values, batch_size=pairs)
 
-    def logs_now(self) -> bool:
-        """Whether the logger takes what is logged in this step; the rest need not be computed."""
-        return (self.trainer.fit_loop.epoch_loop._batches_that_stepped + 1) % self.trainer.log_every_n_steps == 0
-
-    def on_train_batch_start(self, batch: PairBatch, batch_idx: int) -> None:
-        torch.manual_seed(hash((self.seed, batch.step, self.global_rank)) & 0x7FFFFFFF)
-
     def loss_and_norm(self) -> tuple[float, float]:
         """The last loss and the norm of the gradient before clipping, in one transfer from the device."""
         self._norm = gradient_norm(self.parameters())
         loss, norm = torch.stack([self.last_loss.float(), self._norm.float()]).tolist()
-        if self.logs_now():
+        if is_logged(self.trainer):
             self.log("train/gradient_norm", norm, batch_size=1)
         return loss, norm
 
@@ -164,47 +182,67 @@ class GCLModule(pl.LightningModule):
         self.loss.clamp_()
 
     def validation_step(self, part: str, batch_idx: int) -> None:
+        """Embeds, searches and measures the dev halves; each rank counts its share of every task's queries."""
+        assert self.measuring is not None
         with gathered(self.encoder):
-            results = self.validate(self.encoder)
-            general = self.retain(self.encoder) if self.retain is not None else {}
+            tasks = self.measuring.validate(self.encoder)
+            general = self.measuring.retain(self.encoder) if self.measuring.retain is not None else {}
         self.log_dict(dict(general), batch_size=1)
-        for task, metrics in results.items():
-            self.log_dict({f"dev/{task}/{metric}": value for metric, value in metrics.items()}, batch_size=1)
-        watched = [
-            m[self.monitor] for task, m in results.items() if self.monitor_tasks is None or task in self.monitor_tasks
-        ]
+        self.dev_metrics = {}
+        for task, values in tasks.items():
+            own = own_rows(len(next(iter(values.values()))))
+            self.dev_metrics[task] = RetrievalMetrics(tuple(values)).to(self.device)
+            self.dev_metrics[task].update(values={name: value[own.start : own.stop] for name, value in values.items()})
+
+    def on_validation_epoch_end(self) -> None:
+        """Means over the queries of all ranks, to the logger and, of the watched metric, to the best checkpoint."""
+        assert self.measuring is not None
+        monitor, wanted, watched = self.measuring.monitor, self.measuring.monitor_tasks, []
+        for task, metric in self.dev_metrics.items():
+            means = metric.compute()
+            self.log_dict({f"dev/{task}/{name}": float(mean) for name, mean in means.items()}, batch_size=1)
+            if wanted is None or task in wanted:
+                watched.append(float(means[monitor]))
         if not watched:
             raise ValueError(
-                f"evaluate.monitor_tasks={self.monitor_tasks} names no task that was measured: {', '.join(results)}."
+                f"evaluate.monitor_tasks={wanted} names no task that was measured: {', '.join(self.dev_metrics)}."
             )
-        self.log(f"dev/{self.monitor}", math.fsum(watched) / len(watched), prog_bar=True, batch_size=1)
+        self.log(f"dev/{monitor}", math.fsum(watched) / len(watched), prog_bar=True, batch_size=1)
 
     def test_step(self, part: str, batch_idx: int) -> None:
+        assert self.measuring is not None and self.measuring.measure is not None
         with gathered(self.encoder):
-            self.measured = self.measure(self.encoder)
+            self.measured = self.measuring.measure(self.encoder)
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        options = self.optimization
         groups = parameter_groups(
             ((name.removeprefix("encoder.model."), parameter) for name, parameter in self.named_parameters()),
-            learning_rate=self.learning_rate,
-            weight_decay=self.weight_decay,
-            rules=self.rules,
-            layer_decay=self.layer_decay,
+            learning_rate=options.learning_rate,
+            weight_decay=options.weight_decay,
+            rules=options.rules,
+            layer_decay=options.layer_decay,
         )
         for group in groups:
             group.pop("names")
-        optimizer = self.optimizer(groups)
+        optimizer = options.optimizer(groups)
         if getattr(self.trainer.precision_plugin, "scaler", None) is not None:
-            # A fused step would divide by float16's loss scale only after the norm was measured and clipped.
-            optimizer._step_supports_amp_scaling = False
-            for group in optimizer.param_groups:
-                group["fused"] = False
-        total = self.total_steps
-        warmup = round(self.warmup * total) if self.warmup < 1 else int(self.warmup)
+            step_unscaled(optimizer)
+        total = options.total_steps
+        warmup = round(options.warmup * total) if options.warmup < 1 else int(options.warmup)
         scheduler = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: self.schedule(step, warmup=warmup, total=total)
+            optimizer, lambda step: options.schedule(step, warmup=warmup, total=total)
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+
+def step_seed(seed: int, step: int, rank: int) -> int:
+    """The seed of dropout and the like in a step on a rank: independent streams, the same on any Python and machine.
+
+    >>> step_seed(0, 7, 1)
+    3590295894727386197
+    """
+    return int(np.random.SeedSequence([seed, step, rank]).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
 def gradient_norm(parameters: Iterable[nn.Parameter]) -> Tensor:
@@ -214,4 +252,24 @@ def gradient_norm(parameters: Iterable[nn.Parameter]) -> Tensor:
     if not sharded:
         return torch.nn.utils.get_total_norm(gradients)
     whole = torch.nn.utils.get_total_norm([gradient for gradient in gradients if not is_sharded(gradient)])
-    return torch.hypot(torch.nn.utils.get_total_norm(sharded).full_tensor(), whole)
+    return torch.hypot(whole_tensor(torch.nn.utils.get_total_norm(sharded)), whole)
+
+
+def compile_towers(encoder: DualEncoder, backend: bool | str = True) -> int:
+    """train.compile: compiles in place what holds layers in each trunk; returns how many parts that is. The work is
+    done at the first call; names of weights stay the same.
+
+    backend: True for torch's default (inductor: minutes on a CPU, and a C++ compiler), or a name such as "aot_eager".
+    Heads, pooling and single layers stay as they are: there is little to fuse and their shapes change most.
+    """
+    parts = {
+        part
+        for modality in Modality
+        if (tower := encoder.tower(modality)) is not None
+        for part in tower.trunk_parts
+        if isinstance(part, nn.Module) and any(True for _ in part.children()) and any(True for _ in part.parameters())
+    }
+    for part in parts:
+        # The number of present rows and the longest text differ from batch to batch.
+        part.compile(dynamic=True, backend="inductor" if backend is True else backend)
+    return len(parts)

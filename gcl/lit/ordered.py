@@ -10,6 +10,7 @@ import torch
 import torch.distributed as distributed
 from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
 
 from gcl.distributed.ranks import world
 
@@ -19,6 +20,7 @@ class OrderedDDP(DDPStrategy):
 
     def configure_ddp(self) -> None:
         super().configure_ddp()
+        assert isinstance(self.model, DistributedDataParallel)
         self.model.register_comm_hook(None, mean_in_rank_order)
 
 

@@ -1,16 +1,21 @@
-"""What `train:` and `trainer:` in a run's config may say. Standard library only: checked before torch is loaded."""
+"""What `train:` and `trainer:` in a run's config may say, and the rules for it. Imports nothing heavy."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
-from enum import Enum
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
-from gcl.options import MISSING, node, path
+from gcl.errors import nearest
+from gcl.options import MISSING, Choice, node, path
+
+# Lightning's own (lightning.fabric.plugins.precision), and "auto".
+PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true", "32", "16", "bf16", "64",
+              "transformer-engine", "transformer-engine-float16")  # fmt: skip
 
 
-class NonFinitePolicy(Enum):
-    """What happens at a step whose loss or gradient is no number. It never reaches the weights."""
+class NonFinitePolicy(Choice):
+    """What happens at a step whose loss or gradient is not finite. It never reaches the weights."""
 
     stop = "stop"
     skip = "skip"
@@ -19,42 +24,108 @@ class NonFinitePolicy(Enum):
 
 @dataclass
 class TrainConfig:
-    """How long and how wide. batch_size counts pairs over all GPUs: it is the contrastive batch.
-
-    spike_factor: a loss or gradient norm above this many times its running median is recorded with its batch.
-    loader_patience: seconds without a batch after which the watchdog speaks. allow_change: keys that a resumed run may
-    have other values of than it began with. compile: true, or a backend's name for torch.compile. micro_batch: rows,
-    or "auto" for the most that fit.
-    """
+    """How long, how wide and how carefully a run trains."""
 
     batch_size: int = MISSING
+    """Pairs of one contrastive batch, over all GPUs; at least 2."""
     epochs: float = MISSING
+    """Passes over the training pairs; a fraction is allowed."""
     max_steps: int | None = None
+    """Optimiser steps of the run, in place of epochs; null: epochs count."""
     micro_batch: Any = None
+    """Rows encoded at a time, "auto" for the most that fit, or null for all; it does not change loss or gradient."""
     accumulate: int = 1
+    """Batches whose gradients are added up before an optimiser step."""
     checkpoint_every: int | None = None
+    """Optimiser steps between checkpoints; null: only after validations and at the end."""
     validate_every: Any = 1.0
+    """Epochs between validations (0.5), or "50 steps"."""
     patience: int | None = None
+    """Validations without a better result after which training stops; null: never."""
     workers: int = 2
+    """Processes that read and decode data, per GPU; 0 reads in the training process itself."""
     cache_features: bool = True
+    """Whether outputs of frozen trunks are computed once and kept in cache_dir."""
     augment: bool = False
+    """Whether training images are augmented."""
     compile: Any = False
+    """true for torch.compile of the towers, or the name of one of its backends."""
     resume: str | None = path()
+    """auto for the run's own last checkpoint, or the path of one; null: a new run."""
     allow_change: list[str] = field(default_factory=list)
+    """Keys that a resumed run may have other values of than it began with."""
     nonfinite: NonFinitePolicy = NonFinitePolicy.stop
+    """At a loss or gradient that is not finite: stop, skip the batch, or rollback to the last checkpoint without it."""
     max_skips: int = 10
+    """Batches that may be skipped for it before the run stops."""
     spike_factor: float | None = 5.0
+    """A loss or gradient norm above this many times its running median is recorded with its batch; null: never."""
     loader_patience: float | None = 60.0
+    """Seconds without a batch after which a sentence says what the loader is reading; null: never."""
 
 
 @dataclass
 class TrainerConfig:
-    """Where it runs: the arguments of lightning.Trainer that name machines; `options` passes any other on."""
+    """Where a run is computed: the arguments of lightning.Trainer that name machines."""
 
     accelerator: str = "auto"
+    """cpu, gpu, mps, tpu, or auto for what the machine has."""
     devices: Any = "auto"
+    """Number of devices per node, a list of them, or auto for all."""
     num_nodes: int = 1
+    """Machines."""
     strategy: Any = "auto"
+    """Lightning's name of a strategy (ddp), or a `_target_`; conf/trainer has the ones that are tested."""
     precision: Any = "auto"
+    """Lightning's name of a precision (bf16-mixed, 32-true); auto: bf16 on GPUs that compute in it, else float32."""
     log_every_n_steps: int = 5
+    """Optimiser steps per row of the training curve."""
     options: dict[str, Any] = node({})
+    """Any other argument of lightning.Trainer."""
+
+
+class Interval(NamedTuple):
+    """A number of epochs or of optimiser steps."""
+
+    amount: float
+    unit: Literal["epochs", "steps"]
+
+
+def interval(every: float | str) -> Interval:
+    """Parses train.validate_every; ValueError with the key for anything else.
+
+    >>> interval(0.5), interval("50 steps"), interval("1 epoch")
+    (Interval(amount=0.5, unit='epochs'), Interval(amount=50.0, unit='steps'), Interval(amount=1.0, unit='epochs'))
+    """
+    amount, _, unit = every.strip().partition(" ") if isinstance(every, str) else (every, "", "")
+    try:
+        number = float(amount)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not 0 < number < math.inf or unit.strip() not in ("", "step", "steps", "epoch", "epochs"):
+        raise ValueError(f'train.validate_every={every}: a number of epochs above 0 (0.5), or "50 steps".')
+    return Interval(number, "steps" if unit.strip().startswith("step") else "epochs")
+
+
+def check_train(train: TrainConfig) -> None:
+    """Raises ValueError, with the key, for the first value that cannot be."""
+    if train.batch_size < 2:
+        raise ValueError(f"train.batch_size={train.batch_size}: a contrastive batch needs at least 2 pairs.")
+    size = train.micro_batch
+    if not (size in (None, "auto") or (isinstance(size, int) and not isinstance(size, bool) and size >= 1)):
+        raise ValueError(f'train.micro_batch={size}: a number of rows (32), "auto", or null for the whole batch.')
+    interval(train.validate_every)
+    for key in ("max_steps", "accumulate", "checkpoint_every", "patience"):
+        if (number := getattr(train, key)) is not None and number < 1:
+            raise ValueError(f"train.{key}={number}: a number of at least 1.")
+    if train.max_steps is None and not 0 < train.epochs < math.inf:
+        raise ValueError(f"train.epochs={train.epochs}: a number above 0.")
+    if train.workers < 0:
+        raise ValueError(f"train.workers={train.workers}: 0 reads in the training process itself.")
+
+
+def check_trainer(trainer: TrainerConfig) -> None:
+    """Raises ValueError, with the key, for a precision that Lightning does not know."""
+    if str(trainer.precision) not in PRECISIONS:
+        known = nearest(str(trainer.precision), PRECISIONS)
+        raise ValueError(f"trainer.precision={trainer.precision} is not a precision that Lightning knows.{known}")

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 import torch.distributed as distributed
 from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import nn
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.tensor import DTensor
 
 from gcl.distributed.ranks import world
 from gcl.lit.lightning_internals import share_data_among_all_ranks
@@ -29,7 +32,7 @@ class ShardedStrategy(ModelParallelStrategy):
         super().setup_environment()
 
 
-def shard(encoder: DualEncoder, mesh) -> None:
+def shard(encoder: DualEncoder, mesh: DeviceMesh) -> None:
     """Shards an encoder in place over the mesh: its transformer blocks one by one, then what remains."""
     from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 
@@ -71,7 +74,7 @@ def _blocks(module: nn.Module) -> list[nn.Module]:
     ]
 
 
-def load_weights(module: nn.Module, state: dict[str, torch.Tensor]) -> None:
+def load_weights(module: nn.Module, state: dict[str, Any]) -> None:
     """A state of whole tensors into a module, sharded or not."""
     if not any(map(is_sharded, module.parameters())):
         module.load_state_dict(state)
@@ -81,7 +84,7 @@ def load_weights(module: nn.Module, state: dict[str, torch.Tensor]) -> None:
     set_model_state_dict(module, state, options=StateDictOptions(full_state_dict=True))
 
 
-def average_gradients(parameters) -> None:
+def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
     """Mean over ranks of the gradients of parameters that every rank holds whole (the loss's scale and bias)."""
     for parameter in parameters:
         if parameter.grad is not None:
@@ -90,4 +93,9 @@ def average_gradients(parameters) -> None:
 
 
 def is_sharded(tensor: torch.Tensor) -> bool:
-    return hasattr(tensor, "full_tensor")
+    return isinstance(tensor, DTensor)
+
+
+def whole_tensor(tensor: torch.Tensor) -> torch.Tensor:
+    """All of a tensor, on every rank."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback
@@ -14,6 +14,9 @@ from torch.utils.data import Sampler
 from gcl.data.batches.batch import PairBatch
 from gcl.files.atomic import write_text
 from gcl.lit.curve import CurveLogger
+
+if TYPE_CHECKING:  # the module brings open_clip with it
+    from gcl.lit.module import GCLModule
 
 HEADER = "step,epoch,pairs,loss\n"
 
@@ -38,9 +41,9 @@ def steps_of(trainer: pl.Trainer) -> Steps:
 
 
 class StepLog(Callback):
-    """One line a global batch, by rank 0, flushed at once: step, epoch, a digest of its pairs, the loss as a hex float.
+    """One line per global batch, by rank 0, flushed at once: step, epoch, digest of its pairs, loss as a hex float.
 
-    A resumed run cuts what was logged after its checkpoint and goes on, so the file of a run that was killed ends up
+    A resumed run cuts what was logged after its checkpoint and continues, so the file of a run that was killed ends up
     equal to that of one that was not.
     """
 
@@ -66,7 +69,7 @@ class StepLog(Callback):
         self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: PairBatch, idx: int
     ) -> None:
         if self._file is not None:
-            loss = float(module.last_loss).hex()
+            loss = float(cast("GCLModule", module).last_loss).hex()
             self._file.write(f"{batch.step},{self.epoch_of(batch.step)},{digest_of(batch)},{loss}\n")
             self._file.flush()
 
@@ -85,7 +88,7 @@ def digest_of(batch: PairBatch) -> str:
 
 
 def keep_before(path: Path, belongs: Callable[[str], bool]) -> None:
-    """Keeps a log's whole lines that belong to what a run goes on from; the file is replaced, never half written."""
+    """Keeps a log's whole lines that belong to what a run continues from; the file is replaced, never half written."""
     if not path.is_file():
         return
     with open(path, encoding="utf-8") as file:

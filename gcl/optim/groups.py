@@ -6,25 +6,15 @@ import difflib
 import fnmatch
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 from torch import nn
+
+from gcl.optim.settings import Rule
 
 _LAYER = re.compile(r"(?:^|\.)(?:blocks|resblocks|layers|layer)\.(\d+)\.")
 _EMBEDDING = re.compile(
     r"(?:^|\.)(?:patch_embed|conv_stem|conv1|token_embedding|positional_embedding|embeddings)(?:\.|$)"
 )
-
-
-@dataclass
-class Rule:
-    """What parameters whose name matches a pattern (shell wildcards) get instead of the run's values.
-
-    rate: factor on the learning rate; weight_decay: replaces the run's.
-    """
-
-    rate: float = 1.0
-    weight_decay: float | None = None
 
 
 def freeze(module: nn.Module, patterns: Sequence[str]) -> int:

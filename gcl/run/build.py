@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,25 +24,38 @@ from gcl.data.store.prepared import Prepared
 from gcl.errors import ConfigError
 from gcl.lit.auto_micro_batch import FitMicroBatch
 from gcl.lit.checkpoint import BestAndLast, WholeCheckpointIO
+from gcl.lit.guards import Agreement, Guard
 from gcl.lit.lightning_internals import leave_signals_alone
-from gcl.lit.nonfinite import Guard
-from gcl.lit.rank_check import Agreement
-from gcl.lit.settings import TrainConfig, TrainerConfig
+from gcl.lit.progress import Meter, Watchdog
+from gcl.lit.settings import TrainConfig, TrainerConfig, interval
 from gcl.lit.signals import Interruption
 from gcl.lit.step_log import StepLog
-from gcl.lit.throughput import Meter
-from gcl.lit.watchdog import Watchdog
 from gcl.loss.gcl import GCLLoss
 from gcl.loss.settings import LossConfig
 from gcl.model.dual_encoder import DualEncoder
 from gcl.model.load import load_model
 from gcl.model.lora import add_adapters
 from gcl.model.settings import ModelConfig
-from gcl.optim.groups import Rule, freeze
+from gcl.optim.groups import freeze
 from gcl.optim.settings import OptimConfig
 from gcl.run.folder import RunFolder
 from gcl.run.start_from import RUN_PREFIX, begin_from, earlier_run
 from gcl.schema import Schema
+
+
+@dataclass(frozen=True)
+class Watch:
+    """The callbacks that keep a run safe; the two that others ask for by name, and the rest."""
+
+    checkpoints: BestAndLast
+    interruption: Interruption
+    others: Sequence[pl.Callback]
+
+    @property
+    def callbacks(self) -> list[pl.Callback]:
+        """In the order they must act: a run is interrupted only after its checkpoint was considered."""
+        return [self.checkpoints, *self.others, self.interruption]
+
 
 _PROFILERS = {"simple": SimpleProfiler, "advanced": AdvancedProfiler}
 
@@ -119,14 +133,8 @@ def total_steps(train: TrainConfig, plan: BatchOrder) -> int:
 
 def validation_interval(train: TrainConfig, plan: BatchOrder, steps: int) -> int:
     """train.validate_every as a number of batches: epochs as a number, or "50 steps"."""
-    every = train.validate_every
-    if isinstance(every, str):
-        count, _, unit = every.partition(" ")
-        if unit.strip() not in ("step", "steps", "epoch", "epochs"):
-            raise ConfigError(f'train.validate_every={every!r}: give a number of epochs (0.5) or "50 steps".')
-        batches = float(count) * (plan.steps_per_epoch if unit.startswith("epoch") else train.accumulate)
-    else:
-        batches = float(every) * plan.steps_per_epoch
+    amount, unit = interval(train.validate_every)
+    batches = amount * (plan.steps_per_epoch if unit == "epochs" else train.accumulate)
     return min(max(1, round(batches)), steps)
 
 
@@ -177,8 +185,8 @@ def assemble_trainer(
 
 def assemble_watch(
     config: RunConfig, run: RunFolder, prepared: Prepared, plan: BatchOrder, facts: dict[str, Any]
-) -> list[Any]:
-    """The callbacks that keep a run safe, in the order they must act; BestAndLast comes first."""
+) -> Watch:
+    """The callbacks that keep a run safe."""
     train = config.train
 
     def describe(step: int) -> dict[str, Any]:
@@ -205,7 +213,7 @@ def assemble_watch(
         run.path,
         describe,
         interruption,
-        policy=train.nonfinite.value,
+        policy=train.nonfinite,
         max_skips=train.max_skips,
         can_roll_back=run.last.is_file,
         spike_factor=train.spike_factor,
@@ -213,21 +221,12 @@ def assemble_watch(
     steps = StepLog(run.path / "steps.csv", plan.epoch_of)
     watchdog = Watchdog(place, seconds=train.loader_patience)
     fit = [FitMicroBatch()] if train.micro_batch == "auto" else []
-    return [checkpoints, Agreement(facts), guard, steps, watchdog, Meter(), *fit, interruption]
+    return Watch(checkpoints, interruption, [Agreement(facts), guard, steps, watchdog, Meter(), *fit])
 
 
 def micro_batch_of(train: TrainConfig) -> int | None:
     """train.micro_batch as a number of rows; "auto" is found when training begins."""
-    size = train.micro_batch
-    if size is None or size == "auto":
-        return None
-    if not isinstance(size, int) or size < 1:
-        raise ConfigError(f'train.micro_batch={size!r}: a number of rows (32), "auto", or null for the whole batch.')
-    return size
-
-
-def rules_of(optim: OptimConfig) -> dict[str, Rule]:
-    return {pattern: Rule(rule.rate, rule.weight_decay) for pattern, rule in optim.rules.items()}
+    return None if train.micro_batch == "auto" else train.micro_batch
 
 
 def write_scale_back(encoder: DualEncoder, loss: nn.Module) -> None:

@@ -11,10 +11,9 @@ from gcl.config.schema import RunConfig
 from gcl.data.batches.batch import SideReader
 from gcl.data.store.prepared import Prepared
 from gcl.lit.checkpoint import read_checkpoint
-from gcl.lit.compile import compile_towers
 from gcl.lit.data import PairData
-from gcl.lit.module import GCLModule
-from gcl.lit.nonfinite import RollBack
+from gcl.lit.guards import RollBack
+from gcl.lit.module import GCLModule, Measuring, Optimization, compile_towers
 from gcl.lit.progress import RunProgress
 from gcl.lit.sharded import is_sharded, load_weights
 from gcl.model.lora import describe as describe_adapters
@@ -48,7 +47,7 @@ class Fitting:
         self.plan = assembly.assemble_plan(prepared, config)
         self.steps = assembly.total_steps(config.train, self.plan)
         self.watch = assembly.assemble_watch(config, run, prepared, self.plan, self._facts())
-        self.checkpoints, self.interruption = self.watch[0], self.watch[-1]
+        self.checkpoints, self.interruption = self.watch.checkpoints, self.watch.interruption
         self.features = frozen_features(self.encoder, prepared, config, training=True)
         self.measurement = measurement_of(
             config.evaluate, config.data, prepared, features=self.features, cache=embedding_cache(config),
@@ -95,22 +94,26 @@ class Fitting:
         return GCLModule(
             self.encoder,
             self.loss,
-            optimizer=build(optim.optimizer),
-            schedule=build(optim.schedule),
-            learning_rate=optim.learning_rate,
-            weight_decay=optim.weight_decay,
-            warmup=optim.warmup,
-            total_steps=-(-self.steps // self.config.train.accumulate),
-            layer_decay=optim.layer_decay,
-            rules=assembly.rules_of(optim),
+            Optimization(
+                build(optim.optimizer),
+                build(optim.schedule),
+                learning_rate=optim.learning_rate,
+                weight_decay=optim.weight_decay,
+                warmup=optim.warmup,
+                total_steps=-(-self.steps // self.config.train.accumulate),
+                layer_decay=optim.layer_decay,
+                rules=optim.rules,
+            ),
+            measuring=Measuring(
+                validate=lambda encoder: {
+                    task: r.values for task, r in self.measurement(encoder, "dev", watched, passing=True).items()
+                },
+                measure=self._measured,
+                retain=self._retain if self.retention else None,
+                monitor=evaluate.monitor,
+                monitor_tasks=evaluate.monitor_tasks,
+            ),
             micro_batch=assembly.micro_batch_of(self.config.train),
-            validate=lambda encoder: {
-                task: r.means for task, r in self.measurement(encoder, "dev", watched, passing=True).items()
-            },
-            measure=self._measured,
-            retain=self._retain if self.retention else None,
-            monitor=evaluate.monitor,
-            monitor_tasks=evaluate.monitor_tasks,
             seed=self.config.seed,
         )
 
@@ -138,7 +141,11 @@ class Fitting:
             validate_every=assembly.validation_interval(train, self.plan, self.steps),
             run_dir=self.run.path,
             logger=logger,
-            callbacks=[*self.watch, RunProgress(), *(build(node) for node in self.config.callbacks.values() if node)],
+            callbacks=[
+                *self.watch.callbacks,
+                RunProgress(),
+                *(build(node) for node in self.config.callbacks.values() if node),
+            ],
             clip_norm=self.config.optim.clip_norm,
             accumulate=train.accumulate,
         )

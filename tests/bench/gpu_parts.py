@@ -15,9 +15,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from gcl.data.batches.batch import PairBatch, SideBatch, SideReader
-from gcl.lit.compile import compile_towers
 from gcl.lit.data import PairData
-from gcl.lit.module import GCLModule
+from gcl.lit.module import GCLModule, Optimization, compile_towers
 from gcl.loss.blocks import choose_tile
 from gcl.loss.gcl import GCLLoss
 from gcl.model.dual_encoder import DualEncoder
@@ -192,8 +191,9 @@ class Ours:
         if compiled:
             compile_towers(encoder, compiled)
         self.module = GCLModule(
-            encoder.to(device), GCLLoss(**FORM).to(device), optimizer=partial(torch.optim.AdamW, fused=True),
-            schedule=warmup_constant, learning_rate=1e-5, weight_decay=0.02, warmup=0, total_steps=1000,
+            encoder.to(device), GCLLoss(**FORM).to(device),
+            Optimization(partial(torch.optim.AdamW, fused=True), warmup_constant, learning_rate=1e-5,
+                         weight_decay=0.02, warmup=0, total_steps=1000),
             micro_batch=micro_batch,
         )  # fmt: skip
 

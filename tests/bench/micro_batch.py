@@ -37,7 +37,7 @@ def step_of(batch: int) -> tuple[Callable[[int | None], None], torch.nn.Module]:
     from train_inputs import titles
 
     from gcl.data.batches.batch import SideBatch
-    from gcl.lit.encode import encode_parts
+    from gcl.lit.grad_cache import encode_parts
     from gcl.loss.gcl import GCLLoss
     from gcl.model.dual_encoder import DualEncoder
     from gcl.model.preprocess import Preprocess

@@ -9,7 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from gcl.config.compose import build, compose, typed
 from gcl.data.batches.batch import SideBatch
-from gcl.lit.encode import rows_of
+from gcl.lit.grad_cache import rows_of
 from gcl.model.load import load_model
 from gcl.model.settings import LoadOptions
 from gcl.run.build import choose_precision

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from gcl.data.batches.plan import Plan
+from gcl.data.batches.order import BatchOrder
 from gcl.data.store.prepared import Pairs
 from gcl.data.store.records import Records, Subset
 from gcl.schema import Field, Modality
@@ -184,7 +184,7 @@ class SideReader:
 
 
 class PairDataset(Dataset):
-    """Global steps of a Plan as one rank sees them: `dataset[step]` -> PairBatch.
+    """Global steps of a plan as one rank sees them: `dataset[step]` -> PairBatch.
 
     For a DataLoader with `batch_size=None, sampler=range(first_step, last_step)`: neither the number of workers nor
     of ranks changes which pairs a step holds. Images are augmented when the preprocess has `augment` and `augment`
@@ -194,7 +194,7 @@ class PairDataset(Dataset):
     def __init__(
         self,
         pairs: Pairs,
-        plan: Plan,
+        plan: BatchOrder,
         *,
         query: SideReader,
         document: SideReader,

@@ -1,4 +1,5 @@
-"""Watches loss and gradient norm: what is not finite never reaches the weights, what jumps is written down."""
+"""Guards of a run: ranks that would do different things are stopped before they exchange anything, and a loss or
+gradient that is not finite never reaches the weights."""
 
 from __future__ import annotations
 
@@ -6,24 +7,42 @@ import json
 import math
 import statistics
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import Callback
 
+from gcl.distributed.ranks import check_same, gather_objects
 from gcl.files.atomic import write_json
+from gcl.lit.module import GCLModule
+from gcl.lit.settings import NonFinitePolicy
 from gcl.lit.signals import Interruption
 from gcl.lit.step_log import keep_before, steps_of
 
-Policy = Literal["stop", "skip", "rollback"]
 _WARM = 8  # a median of fewer steps says little
 
 
+class Agreement(Callback):
+    """Before anything else is exchanged, all ranks compare what they are about to do; a difference ends the run.
+
+    facts: {dotted name: plain value} of everything that must be the same on every rank (config, plan, versions).
+    """
+
+    def __init__(self, facts: Mapping[str, Any]) -> None:
+        self.facts = dict(facts)
+        self._agreed = False
+
+    def setup(self, trainer: pl.Trainer, module: pl.LightningModule, stage: str) -> None:
+        if not self._agreed:
+            check_same(gather_objects(self.facts))
+            self._agreed = True
+
+
 class NonFinite(ValueError):
-    """A loss or gradient that is no number; training stopped before it reached the weights."""
+    """A loss or gradient that is not finite; training stopped before it reached the weights."""
 
 
 class RollBack(Exception):
@@ -37,8 +56,8 @@ class RollBack(Exception):
 class Guard(Callback):
     """Before each optimiser step the ranks agree whether any of them found a loss or gradient norm that is not finite.
 
-    policy: "stop" ends the run with NonFinite; "skip" leaves the weights as they are and goes on; "rollback" raises
-        RollBack, for the caller to go on from the last checkpoint (before the first one it is "skip"). More than
+    policy: "stop" ends the run with NonFinite; "skip" leaves the weights as they are and continues; "rollback" raises
+        RollBack, for the caller to continue from the last checkpoint (before the first one it is "skip"). More than
         `max_skips` of either end the run.
     describe: `(step) -> dict` of a global batch for people: the ids of its queries and documents.
     spike_factor: a loss or norm above this many times its running median is recorded in spikes.jsonl; None: never.
@@ -51,7 +70,7 @@ class Guard(Callback):
         describe: Callable[[int], dict[str, Any]],
         interruption: Interruption,
         *,
-        policy: Policy = "stop",
+        policy: NonFinitePolicy = NonFinitePolicy.stop,
         max_skips: int = 10,
         can_roll_back: Callable[[], bool] = lambda: True,
         spike_factor: float | None = 5.0,
@@ -60,7 +79,7 @@ class Guard(Callback):
         self.folder, self.describe, self.interruption = folder, describe, interruption
         self.policy, self.max_skips, self.spike_factor = policy, max_skips, spike_factor
         self.can_roll_back = can_roll_back
-        self.recent = {name: deque(maxlen=window) for name in ("loss", "gradient norm")}
+        self.recent: dict[str, deque[float]] = {name: deque(maxlen=window) for name in ("loss", "gradient norm")}
         self.skipped: list[int] = []  # first step of each bad batch so far
         self.avoided: set[int] = set()  # what a rollback passes over
         self._steps: list[int] = []  # of the batches since the last optimiser step
@@ -75,6 +94,7 @@ class Guard(Callback):
         self._steps.append(batch.step)
 
     def on_before_optimizer_step(self, trainer: pl.Trainer, module: pl.LightningModule, optimizer: Any) -> None:
+        assert isinstance(module, GCLModule)
         steps, self._steps = self._steps, []
         values = dict(zip(self.recent, module.loss_and_norm(), strict=True))
         if getattr(trainer.precision_plugin, "scaler", None) is not None:
@@ -88,27 +108,25 @@ class Guard(Callback):
         else:
             self._look_for_spikes(trainer, steps, values)
 
-    def _refuse(
-        self, trainer: pl.Trainer, module: pl.LightningModule, steps: list[int], values: dict[str, float]
-    ) -> None:
+    def _refuse(self, trainer: pl.Trainer, module: GCLModule, steps: list[int], values: dict[str, float]) -> None:
         path = self.folder / f"nonfinite-step-{steps[0]}.json"
         if steps[0] not in self.skipped:
             self.skipped.append(steps[0])
         if trainer.is_global_zero:
-            found = {name: repr(value) for name, value in values.items()}
-            content = {"policy": self.policy, **found, "parameters": _not_finite(module)}
+            shown = {name: repr(value) for name, value in values.items()}
+            content: dict[str, Any] = {"policy": self.policy.value, **shown, "parameters": _not_finite(module)}
             content["batches"] = [self.describe(step) for step in steps]
             write_json(path, content, ascii=False)
         told = ", ".join(f"{name} {value:g}" for name, value in values.items())
         where = f"Step {steps[0]} gave {told} on some rank; its batch is in {path}."
-        if self.policy == "stop":
+        if self.policy is NonFinitePolicy.stop:
             raise NonFinite(
                 f"{where} The weights were not touched. Look at those records, lower optim.learning_rate, or set "
                 "train.nonfinite=skip (pass over such batches) or rollback (also go back to the last checkpoint)."
             )
         if len(self.skipped) > self.max_skips:
             raise NonFinite(f"{where} That makes {len(self.skipped)} such steps; train.max_skips={self.max_skips}.")
-        if self.policy == "rollback" and not self.avoided.intersection(steps) and self.can_roll_back():
+        if self.policy is NonFinitePolicy.rollback and not self.avoided.intersection(steps) and self.can_roll_back():
             self.avoided.update(steps)
             raise RollBack(steps)
         module.forget_gradients()
@@ -118,7 +136,7 @@ class Guard(Callback):
             recent = self.recent[name]
             usual = statistics.median(recent) if len(recent) >= _WARM and self.spike_factor else math.inf
             if value > (self.spike_factor or 0) * usual and trainer.is_global_zero:
-                line = {"step": steps[0], "what": name, "value": value, "median": usual}
+                line: dict[str, Any] = {"step": steps[0], "what": name, "value": value, "median": usual}
                 line["batches"] = [self.describe(step) for step in steps]
                 with open(self.folder / "spikes.jsonl", "a", encoding="utf-8") as file:
                     file.write(json.dumps(line, ensure_ascii=False) + "\n")
@@ -138,7 +156,7 @@ class Guard(Callback):
 
 
 def _not_finite(module: torch.nn.Module) -> list[str]:
-    """Parameters whose gradient on this rank holds something that is no number."""
+    """Parameters whose gradient on this rank is not finite everywhere."""
     return [
         name
         for name, parameter in module.named_parameters()
