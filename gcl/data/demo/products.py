@@ -229,7 +229,7 @@ PATTERN_PHRASES = {
 
 @dataclass(frozen=True)
 class Row:
-    """One line of products.csv; an empty string is a gap. image: path beside the table."""
+    """One line of products.csv; an empty string is a gap. image: path from the table's folder."""
 
     product_id: str
     title: str

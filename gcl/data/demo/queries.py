@@ -13,7 +13,7 @@ from gcl.data.demo.products import JUDGMENTS, KINDS, MADE_OF, QUERIES, Kind, Pro
 IMPORTANCE = {"color": 3.0, "pattern": 2.0, "material": 2.0, "brand": 2.0, "size": 1.5}
 EXACT, KIND_ONLY, ALMOST = 100, 28, 86
 FEWEST_EXACT, MOST_EXACT = 2, 24
-# Judged beyond the exact answers: the next best up to BEST in all, at least BEST_BEYOND; then so many of each band.
+# Judged beyond the exact answers: the next best up to BEST in all, at least BEST_BEYOND; then a number from each band.
 BEST, BEST_BEYOND = 12, 3
 WEAKER = ((KIND_ONLY, EXACT, 1), (5, KIND_ONLY, 2), (1, 5, 1))
 PATTERN_PHRASES = {
@@ -48,7 +48,7 @@ OTHER_NAMES = {
 
 @dataclass(frozen=True)
 class Query:
-    """A search and what it asks for: any of `kinds`, and the attributes that are given (attribute, value)."""
+    """A query's text and what it asks for: any of `kinds`, and the attributes that are given (attribute, value)."""
 
     text: str
     kinds: frozenset[str]
@@ -56,7 +56,7 @@ class Query:
 
 
 def score_product(query: Query, product: Product) -> int:
-    """100: everything as asked; 28 to 86: the right kind, some of it as asked; up to 20: a kind beside it; below 5:
+    """100: everything as asked; 28 to 86: the right kind, some of it as asked; up to 20: a related kind; below 5:
     only the looks agree. 0: nothing does, no judgment.
 
     >>> mug = Product(0, "mug", "Nordvik", "blue", "striped", "ceramic", "350 ml")
@@ -87,7 +87,7 @@ def _nouns(kind: Kind) -> list[str]:
 
 
 def _phrasings(product: Product, rng: np.random.Generator) -> Iterator[tuple[str, Query]]:
-    """Searches, by form, that this product answers exactly."""
+    """Queries, by form, that this product answers exactly."""
     kind = product.sort
     nouns = _nouns(kind)
     noun = nouns[int(rng.integers(len(nouns)))]
@@ -136,8 +136,8 @@ SHARES = {
 
 
 def draw_queries(products: Sequence[Product], count: int, *, seed: int) -> list[Query]:
-    """`count` distinct searches, each with FEWEST_EXACT to MOST_EXACT exact answers (a wish without any attribute may
-    have more). Fewer searches when the catalog is too small for so many."""
+    """`count` distinct queries, each with FEWEST_EXACT to MOST_EXACT exact answers (a wish without any attribute may
+    have more). Fewer where the catalog is too small."""
     rng = stream(seed, QUERIES)
     drawn: dict[str, dict[str, Query]] = defaultdict(dict)
     for at in rng.permutation(len(products)):
