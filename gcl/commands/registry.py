@@ -136,8 +136,8 @@ _LIST = (
         name="export",
         help="write a run's model as folders that other libraries load",
         example="gcl export run=outputs/… out=my_model",
-        run="gcl.commands.export.command:run",
-        options="gcl.commands.export.command:ExportOptions",
+        run="gcl.commands.export:run",
+        options="gcl.commands.export:ExportOptions",
     ),
     Command(
         name="push",

@@ -1,7 +1,7 @@
-"""An exported folder to the Hugging Face Hub. Imports nothing but huggingface_hub: a folder is pushed without torch.
+"""An exported folder to the Hugging Face Hub, without loading torch.
 
-Everything goes into one commit, so a repository holds the whole export or nothing of it. What an interrupted upload has
-brought over is found again by its checksum, and the same call goes on from there.
+Everything goes into one commit, so a repository holds the whole export or nothing of it. The Hub recognises what an
+interrupted upload has transferred by its checksum, and the same call continues from there.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from huggingface_hub import CommitOperationAdd, HfApi, constants, get_token
 from huggingface_hub.errors import (
@@ -25,11 +26,12 @@ from huggingface_hub.errors import (
 from huggingface_hub.utils import disable_progress_bars
 
 from gcl.errors import ConfigError
-from gcl.export.folder import settled
+from gcl.export.folder import EMBEDDINGS, settled
+from gcl.export.formats.registry import FORMATS
 
-_OPEN_CLIP = "open_clip_config.json"
+_OPEN_CLIP = FORMATS["open_clip"].marker
 _NAME = re.compile(r"[\w.-]+/[\w.-]+")
-_MARKS = (_OPEN_CLIP, "config.json", "modules.json", "onnx/config.json", "embeddings")
+_MARKERS = (*(format.marker for format in FORMATS.values()), EMBEDDINGS)
 _REFUSED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")  # pickles, which no export writes
 
 
@@ -39,9 +41,9 @@ class PushError(ValueError):
 
 @dataclass(frozen=True)
 class Target:
-    """Where to: a model repository "owner/name", a branch of it (None: main), or a pull request to its main branch.
+    """Where to push: a model repository "owner/name", a branch of it (None: main), or a pull request to main.
 
-    private: of a repository that is made; None: as the owner's settings say. endpoint: another Hub than HF_ENDPOINT's.
+    private: whether a new repository is private; None: as the owner's settings say. endpoint: None: HF_ENDPOINT's Hub.
     """
 
     repo: str
@@ -51,7 +53,7 @@ class Target:
     endpoint: str | None = None
 
     def check(self) -> Target:
-        """Itself, if the words make sense; ConfigError otherwise."""
+        """Itself; ConfigError if repository, branch and pull request do not fit together."""
         if not _NAME.fullmatch(self.repo):
             raise ConfigError(f"push={self.repo}: a repository of the Hub is written owner/name.")
         if self.pull_request and self.revision not in (None, "main"):
@@ -61,14 +63,14 @@ class Target:
         return self
 
     def reach(self) -> bool:
-        """Whether the repository exists. Raises PushError for whatever would stop an upload: to be asked before the
-        work that leads to one."""
+        """Whether the repository exists. Raises PushError for whatever would stop an upload; call it before the work
+        that leads to one."""
         self.check()
         token, api = self._token(), self._api()
         with _told(self, token):
             api.whoami(token=token)
             try:
-                found = api.repo_info(self.repo, repo_type="model", token=token)
+                repository = api.repo_info(self.repo, repo_type="model", token=token)
             except RepositoryNotFoundError:
                 if self.pull_request:
                     raise PushError(
@@ -76,18 +78,18 @@ class Target:
                         "needs a repository. Leave pull_request out to make one."
                     ) from None
                 return False
-            if self.private is not None and bool(found.private) != self.private:
-                have, want = ("private", "false") if found.private else ("public", "true")
+            if self.private is not None and bool(repository.private) != self.private:
+                have, want = ("private", "false") if repository.private else ("public", "true")
                 raise PushError(
-                    f"{self.repo} exists and is {have}, but private={want} is asked. Change it in the settings of the "
-                    "repository, or leave private out."
+                    f"{self.repo} exists and is {have}, but private={want} is requested. Change it in the settings of "
+                    "the repository, or leave private out."
                 )
             return True
 
     def upload(self, folder: Path, *, report: Callable[[str], None] = lambda _: None) -> str:
         """Sends the folder in one commit and returns the address of the commit or the pull request.
 
-        Raises PushError with a sentence; after it the same call goes on where the last one stopped.
+        Raises PushError with a sentence; after it the same call continues where this one stopped.
         """
         files = exported_files(folder)
         exists = self.reach()
@@ -138,11 +140,11 @@ class Target:
 
 
 def exported_files(folder: Path) -> list[str]:
-    """What of a folder is pushed: every file, hidden ones left out. Raises PushError for one that is no export."""
+    """The files of a folder that are pushed: all but hidden ones. Raises PushError for a folder that is no export."""
     if not folder.is_dir():
         raise PushError(f"out={folder}: there is no such folder. `gcl export run=… out={folder}` writes it.")
-    if not any((folder / name).exists() for name in _MARKS):
-        raise PushError(f"out={folder} is no exported folder: there is none of {', '.join(_MARKS)} in it.")
+    if not any((folder / name).exists() for name in _MARKERS):
+        raise PushError(f"out={folder} is no exported folder: it has none of {', '.join(_MARKERS)}.")
     names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     names = [name for name in names if not any(part.startswith(".") for part in name.split("/"))]
     if foreign := [name for name in names if name.endswith(_REFUSED)]:
@@ -152,13 +154,13 @@ def exported_files(folder: Path) -> list[str]:
 
 @contextmanager
 def _told(target: Target, token: str) -> Iterator[None]:
-    """Failures of the Hub and the network as a sentence each, without the token."""
+    """Failures of the Hub and the network become one sentence each, without the token."""
     try:
         yield
     except PushError:
         raise
     except OfflineModeIsEnabled as error:
-        raise PushError(f"The Hub may not be asked (HF_HUB_OFFLINE): {error}") from None
+        raise PushError(f"Requests to the Hub are forbidden (HF_HUB_OFFLINE): {error}") from None
     except HFValidationError as error:
         raise ConfigError(f"push={target.repo}: {error}") from None
     except (HTTPError, OSError, RuntimeError, ValueError) as error:
@@ -166,35 +168,32 @@ def _told(target: Target, token: str) -> Iterator[None]:
 
 
 def _sentence(target: Target, error: Exception) -> str:
-    cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, HfHubHTTPError):
-        cause = cause.__cause__
-    status = cause.response.status_code if isinstance(cause, HfHubHTTPError) and cause.response is not None else None
+    chain: list[BaseException] = [error]
+    while (cause := chain[-1].__cause__) is not None:
+        chain.append(cause)
+    answers = [one.response for one in chain if isinstance(one, HfHubHTTPError) and one.response is not None]
+    status, says = (answers[0].status_code, _server_says(answers[0])) if answers else (None, "")
     again = "Give the same command again: what has arrived is not sent twice."
     if status == 401:
         return "The Hub does not accept the token (401): it is wrong or has expired. Log in anew with `hf auth login`."
     if status == 403:
         return (
-            f"The token may not write to {target.repo} (403): take one with write access to it, or another owner."
-            f"{_server_says(cause)}"
+            f"The token may not write to {target.repo} (403): take one with write access to it, or another owner.{says}"
         )
     if status == 404:
         place = f"{target.repo} or its revision {target.revision or 'main'}"
-        return f"The Hub does not know {place} (404).{_server_says(cause)}"
+        return f"The Hub does not know {place} (404).{says}"
     if status == 409:
         return f"{target.repo} was changed by somebody else meanwhile (409). {again}"
     if status is not None:
-        return f"The Hub answered {status} while pushing to {target.repo}.{_server_says(cause)} {again}"
-    last = error
-    while last.__cause__ is not None:
-        last = last.__cause__
-    why = str(last).strip().split("\n")[0] or type(last).__name__
+        return f"The Hub answered {status} while pushing to {target.repo}.{says} {again}"
+    why = str(chain[-1]).strip().split("\n")[0] or type(chain[-1]).__name__
     return f"The connection to the Hub failed ({why}): nothing of this export is visible in {target.repo}. {again}"
 
 
-def _server_says(error: HfHubHTTPError) -> str:
+def _server_says(response: Any) -> str:
     try:
-        said = error.response.json().get("error")
+        said = response.json().get("error")
     except (json.JSONDecodeError, ValueError, AttributeError):
         return ""
     return f" It says: {said}" if said else ""

@@ -17,9 +17,19 @@ from safetensors.torch import load_file, save_file
 import gcl
 from gcl.cli import main
 from gcl.errors import ConfigError
-from gcl.export.card.card import CardFacts, check_card, license_of, write_card
+from gcl.export.card.card import (
+    CardFacts,
+    CatalogFacts,
+    Exported,
+    Measured,
+    ModelFacts,
+    Training,
+    check_card,
+    license_of,
+    metric_table,
+    write_card,
+)
 from gcl.export.card.snippets import execute, fuse_snippet
-from gcl.export.card.tables import metric_table
 from gcl.export.formats.registry import FORMATS
 from gcl.export.verify.round_trip import RoundTripError
 from gcl.model.fusion import fuse
@@ -35,22 +45,22 @@ RESULTS = [
     for metric in ("ndcg@10", "err@10") for model, value in (("base", 0.3), ("tuned", 0.5))
 ]  # fmt: skip
 FACTS = CardFacts(
-    name="my_model", base="hf-hub:timm/ViT-B-16-SigLIP", license="apache-2.0",
-    formats=["open_clip", "transformers", "sentence_transformers"], schema=SCHEMA, catalog="shop",
-    headline=["ndcg@10"], width=16, results=RESULTS,
-    metrics={
-        "base": {"zero_shot": {"ndcg@10": 0.3}}, "tuned": {"zero_shot": {"ndcg@10": 0.5, "queries": 40}},
-        "retention": {"tuned": {"photos": {"metric": "hit@1", "base": 0.5, "tuned": 0.4, "loss": 0.1, "limit": 0.02,
-                                           "exceeded": True, "tasks": {}}}},
-    },
-    counts={
+    name="my_model", license="apache-2.0",
+    model=ModelFacts("hf-hub:timm/ViT-B-16-SigLIP", SCHEMA, width=16),
+    catalog=CatalogFacts("shop", {
         "pairs": 1200, "queries": 80, "products": 300, "training_pairs": 700, "queries_of_training": 60,
         "products_of_training": 150,
         "tasks": {"zero_shot": {"corpus": 150, "dev": {"queries": 20, "judgments": 90},
                                 "test": {"queries": 40, "judgments": 200}}},
-    },
-    score=np.array([100, 50, 50, 25.0]), training={"loss": "GCL, softmax", "seed": 0}, used=["siglip", "lora"],
-    fusing=None, checked=["| a | table |"], sections=["## How fast it is", "", "fast", ""],
+    }, score=np.array([100, 50, 50, 25.0])),
+    measured=Measured(["ndcg@10"], {
+        "base": {"zero_shot": {"ndcg@10": 0.3}}, "tuned": {"zero_shot": {"ndcg@10": 0.5, "queries": 40}},
+        "retention": {"tuned": {"photos": {"metric": "hit@1", "base": 0.5, "tuned": 0.4, "loss": 0.1, "limit": 0.02,
+                                           "exceeded": True, "tasks": {}}}},
+    }, RESULTS),
+    training=Training({"loss": "GCL, softmax", "seed": 0}, ["siglip", "lora"]),
+    exported=Exported(["open_clip", "transformers", "sentence_transformers"], checked=["| a | table |"],
+                      sections=["## How fast it is", "", "fast", ""]),
 )  # fmt: skip
 
 
@@ -70,11 +80,11 @@ def test_the_hub_reads_the_metadata(tmp_path):
 def test_the_text_tells_what_is_known():
     text = write_card(FACTS)
     for words in (
-        "1,200 pairs of 80 queries and 300 products", "25 to 100, quartiles 43.75, 50, 62.5, mean 56.25, 3 different",
+        "1,200 pairs of 80 queries and 300 documents", "25 to 100, quartiles 43.75, 50, 62.5, mean 56.25, 3 different",
         "| zero_shot | 150 | 20 | 90 | 40 | 200 |", "0.500 (0.200 … 0.700) | +0.200 (+0.100 … +0.300) | < 0.001 | 40",
-        "| photos | tuned | hit@1 | 0.500 | 0.400 | +0.100 | 0.02 | **more than the limit** |",
-        "| query | query | text | 1 | `search: {}` |", "| document | image | image | 0.9 |  |", "- loss: GCL, softmax",
-        "## Limits", "Fewer than 100 test searches stand behind: zero_shot.", "arxiv.org/abs/2404.08535",
+        "| photos | tuned | hit@1 | 0.500 | 0.400 | +0.100 | 0.02 | more than the limit |",
+        "| query | query | text | 1 | search: {} |", "| document | image | image | 0.9 |  |", "- loss: GCL, softmax",
+        "## Limits", "Measured on fewer than 100 test queries: zero_shot.", "arxiv.org/abs/2404.08535",
         "arxiv.org/abs/2303.15343", "arxiv.org/abs/2106.09685", "| a | table |", "## How fast it is",
     ):  # fmt: skip
         assert words in text, words
@@ -82,7 +92,8 @@ def test_the_text_tells_what_is_known():
 
 
 def test_what_was_not_measured_is_said():
-    facts = dataclasses.replace(FACTS, metrics={}, results=(), counts=None, score=None, base="gcl-tiny")
+    model = dataclasses.replace(FACTS.model, base="gcl-tiny")
+    facts = dataclasses.replace(FACTS, model=model, catalog=CatalogFacts("shop"), measured=Measured(["ndcg@10"]))
     text = write_card(facts)
     assert "This model was not measured." in text and "its statistics are missing" in text
     assert "(no retention set)" in text
@@ -90,8 +101,8 @@ def test_what_was_not_measured_is_said():
     assert card.data.base_model is None and card.data.eval_results is None
 
 
-def test_without_intervals_the_means_stand_in_the_table():
-    lines = metric_table([], FACTS.metrics, ["ndcg@10"])
+def test_without_intervals_the_table_has_the_means():
+    lines = metric_table(dataclasses.replace(FACTS.measured, results=()))
     assert lines[-1] == "| zero_shot | ndcg@10 | 0.300 | 0.500 |"
 
 
@@ -100,7 +111,7 @@ def test_the_license_is_the_base_models_own(tmp_path):
     assert license_of(f"local-dir:{tmp_path}", None) == "mit"
     assert license_of(f"local-dir:{tmp_path}", "apache-2.0") == "apache-2.0"
     assert license_of("ViT-B-16-SigLIP", None) == license_of("hf-hub:a/b", None) == "other"
-    with pytest.raises(ConfigError, match="license=My own: an identifier of the Hub is asked"):
+    with pytest.raises(ConfigError, match="license=My own: expected an identifier of the Hub"):
         license_of("gcl-tiny", "My own")
 
 

@@ -266,7 +266,7 @@ def test_the_command_and_evaluation_of_what_it_wrote(finished, shop, tmp_path):
         (["index=usearch"], "belong to the embeddings"),
         (["onnx=[int8]"], "fp32 cannot be left out"),
         (["onnx=[fp32,int8]", "formats=[open_clip]"], "needs onnx among the formats"),
-        (["embeddings=both"], "embeddings: Invalid value 'both', expected one of [fused, fields]"),
+        (["embeddings=both"], "embeddings=both: expected one of [fused, fields]"),
     ],
 )
 def test_options_that_do_not_fit_stop_before_anything_is_written(finished, tmp_path, capsys, words, told):

@@ -150,7 +150,7 @@ def test_what_goes_wrong_is_a_sentence(hub, push, words, options, sentence):
 def test_a_public_repository_is_not_taken_for_a_private_one(hub, push):
     hub.add("shop/model")
     done = push("private=true")
-    assert done.returncode == 2 and "shop/model exists and is public, but private=true is asked" in done.stderr
+    assert done.returncode == 2 and "shop/model exists and is public, but private=true is requested" in done.stderr
     assert not hub.files("shop/model")
 
 

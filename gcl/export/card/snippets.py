@@ -1,8 +1,9 @@
-"""Snippets of a card: run before they are printed, each in a fresh offline process, with what they really said."""
+"""Snippets of a card: each is run in a fresh offline process, and shown with the output it really had."""
 
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -15,8 +16,9 @@ from gcl.export.formats.registry import Format
 from gcl.export.verify.round_trip import RoundTripError, last_line, offline
 from gcl.model.dual_encoder import DualEncoder
 from gcl.schema import Schema
+from gcl.table import visible
 
-_LINES = 20  # of an output that are shown
+_LINES = 20  # of an output that are shown, at most
 
 
 @dataclass(frozen=True)
@@ -28,10 +30,11 @@ class Executed:
     output: str
 
     def markdown(self) -> list[str]:
-        return [
-            f"### {self.name}", "", "```python", self.code.rstrip(), "```", "", "prints", "", "```", self.output, "```",
-            "",
-        ]  # fmt: skip
+        """A heading, the code and the output. A fence is longer than any in the output, which may show catalog data."""
+        output = "\n".join(visible(line) for line in self.output.splitlines())
+        fence = "`" * max(3, 1 + max(map(len, re.findall("`+", output)), default=0))
+        code = ["```python", self.code.rstrip(), "```"]
+        return [f"### {self.name}", "", *code, "", "prints", "", fence, output, fence, ""]
 
 
 def run_snippets(
@@ -39,7 +42,7 @@ def run_snippets(
 ) -> list[Executed]:
     """Every format's snippet, executed. The code names the model as its reader does: the folder's name, or owner/name.
 
-    For a repository that is not there yet, the process finds the folder where the Hub's own cache would keep it.
+    For a repository that is not there yet, the process finds the folder where the Hub's cache would have it.
     Raises RoundTripError for a snippet that fails.
     """
     with tempfile.TemporaryDirectory(prefix="gcl-snippets-") as scratch:
@@ -54,7 +57,7 @@ def run_snippets(
 
 
 def execute(name: str, code: str, folder: Path, variables: Mapping[str, str] | None = None) -> Executed:
-    """Runs the code as a file's content would run in this folder. Raises RoundTripError with its last line."""
+    """Runs the code in this folder. Raises RoundTripError with the last line of its error."""
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", code], cwd=folder, env=offline(**(variables or {})), capture_output=True,
         text=True, encoding="utf-8",
@@ -78,7 +81,7 @@ def _place(scratch: Path, folder: Path, name: str, repo: str | None) -> tuple[st
 
 
 def fuse_snippet(schema: Schema, width: int) -> str:
-    """Python source that puts one product's field vectors together in NumPy."""
+    """Python source that fuses one document's field vectors in NumPy."""
     weights = ", ".join(f'"{name}": {spec.weight:g}' for name, spec in schema.document.items())
     first, *_ = schema.document
     return f"""\

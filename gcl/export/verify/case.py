@@ -21,6 +21,7 @@ from gcl.export.formats.registry import unit
 from gcl.export.verify.golden import damaged_texts, golden_images, golden_texts
 from gcl.model.dual_encoder import DualEncoder
 from gcl.model.fusion import fuse
+from gcl.model.settings import Decode
 from gcl.retrieval.tasks.task import RetrievalTask
 from gcl.schema import SIDES, Field, Modality, SideName
 
@@ -158,7 +159,7 @@ def run_texts(encoder: DualEncoder, texts: Sequence[str]) -> np.ndarray:
 def run_images(encoder: DualEncoder, images: Sequence[bytes]) -> np.ndarray:
     """The run's unit vectors [n, D] of encoded files."""
     # decode=scaled is a way of reading training images fast; users of an export decode them whole
-    read = replace(encoder.preprocess, decode="exact").image
+    read = replace(encoder.preprocess, decode=Decode.exact).image
     return _through(encoder, Modality.image, lambda some: torch.stack([read(data) for data in some]), images)
 
 

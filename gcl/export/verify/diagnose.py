@@ -27,6 +27,7 @@ from gcl.export.verify.case import run_images, run_texts
 from gcl.export.verify.golden import golden_images, golden_texts
 from gcl.model.dual_encoder import DualEncoder
 from gcl.model.preprocess import Preprocess
+from gcl.model.settings import Decode
 from gcl.model.text_only import TextOnly
 from gcl.model.transformers.describe import describe
 from gcl.model.transformers.tensors import to_native
@@ -120,7 +121,7 @@ def _pixels_of(loaded: Any, network: nn.Module | None) -> Callable[[bytes], Tens
 
 
 def _normalised(preprocess: Preprocess, data: bytes) -> Tensor:
-    pixels = replace(preprocess, decode="exact").image(data).float() / 255
+    pixels = replace(preprocess, decode=Decode.exact).image(data).float() / 255
     return (pixels - _channels(preprocess.mean)) / _channels(preprocess.std)
 
 

@@ -1,0 +1,422 @@
+"""`gcl export run=… out=…`: a run's best model, in every format that other libraries load.
+
+1. Options are checked and, for a push, the Hub is asked: nothing that would fail at the end is found out at the end.
+2. The model is loaded: the best checkpoint, another one, or an interpolation with the base (`alpha`).
+3. Every format is written into a temporary folder; then further precisions, embeddings and an index over them.
+4. Latency is measured here, the loss of each precision on the dev tasks.
+5. A fresh process loads every format again and compares it with the run (the round trip).
+6. The card's snippets are executed, the card is written, and the folder gets its name.
+7. The folder is pushed, if that was asked for.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gcl.config.compose import load_config
+from gcl.config.schema import RunConfig
+from gcl.errors import ConfigError
+from gcl.export.folder import EMBEDDINGS, check_free, whole, write_json
+from gcl.export.formats.registry import FORMATS
+from gcl.export.settings import Content, Precision, VectorType
+from gcl.loss.settings import Form
+from gcl.options import MISSING, path
+from gcl.run.console import quiet_libraries, say, speak_plainly
+from gcl.run.folder import RunFolder
+
+if TYPE_CHECKING:
+    from gcl.data.store.prepared import Prepared
+    from gcl.export.card.card import Training
+    from gcl.export.formats.registry import Format
+    from gcl.export.push import Target
+    from gcl.export.vectors.write import VectorOptions
+    from gcl.model.dual_encoder import DualEncoder
+    from gcl.run.interpolation import Between
+
+_IMAGES = 64  # with which int8 convolutions are calibrated
+
+
+@dataclass
+class ExportOptions:
+    """Options of `gcl export`. Besides the formats themselves, what is measured or embedded needs the run's catalog."""
+
+    run: str = path(MISSING)
+    """A run folder."""
+    out: str | None = path()
+    """The folder to write; null: export/ in the run folder."""
+    checkpoint: str | None = path()
+    """Another checkpoint than the run's best."""
+    formats: list[str] | None = None
+    """What to write: open_clip, transformers, sentence_transformers, onnx, embeddings; null: every format that the
+    architecture allows and whose packages are installed, without embeddings."""
+    alpha: Any = None
+    """A number from 0 (base) to 1 (tuned): an interpolation; auto: chosen on the dev tasks; null: the tuned model."""
+    onnx: list[Precision] = field(default_factory=lambda: [Precision.fp32])
+    """Precisions of the ONNX files: fp32, and fp16 or int8 with what they lose on the dev tasks."""
+    embeddings: Content | None = None
+    """The catalog's vectors, one per document or one per field; formats=[embeddings] means fused."""
+    dtype: VectorType = VectorType.float32
+    """The number type of the embeddings."""
+    queries: bool = False
+    """Whether the queries' embeddings are written, too."""
+    index: str | None = None
+    """An index over the fused embeddings: faiss-flat, faiss-hnsw or usearch."""
+    latency: float = 3.0
+    """Seconds for which each format is timed; 0: not at all."""
+    license: str | None = None
+    """The card's license, an identifier of the Hub; null: the one in the base model's folder, or other."""
+    compare: int = 300
+    """The most documents of a dev task that the round trip embeds with every format (and a third as many queries)."""
+    push: str | None = None
+    """The repository on the Hub to push to, owner/name."""
+    private: bool | None = None
+    """Whether a repository that has to be created is private; null: as the account's settings say."""
+    revision: str | None = None
+    """A branch to push to; null: main."""
+    pull_request: bool = False
+    """Propose the files in a pull request instead of committing them."""
+
+    def vectors(self) -> VectorOptions | None:
+        """What is written of the catalog's vectors; None: nothing."""
+        from gcl.export.vectors.write import VectorOptions
+
+        content = self.embeddings or (Content.fused if EMBEDDINGS in (self.formats or ()) else None)
+        if content is not None:
+            return VectorOptions(content, self.dtype, self.queries, self.index)
+        if self.queries or self.index or self.dtype is not VectorType.float32:
+            raise ConfigError("dtype, queries and index belong to the embeddings: give embeddings=fused, too.")
+        return None
+
+    def precisions(self) -> dict[str, list[Precision]]:
+        """{format: its precisions} of the formats that have several, each of which has an option of its own name."""
+        asked = {name: getattr(self, name) for name, format in FORMATS.items() if format.precisions}
+        for name, precisions in asked.items():
+            FORMATS[name].check_precisions(precisions)
+            if len(precisions) > 1 and self.formats is not None and name not in self.formats:
+                raise ConfigError(f"{name}=[{','.join(precisions)}] needs {name} among the formats.")
+        return asked
+
+
+def run(options: ExportOptions) -> Path:
+    """Exports a run and returns the folder."""
+    speak_plainly()
+    run = RunFolder(Path(options.run)).check()
+    out = Path(options.out) if options.out else run.path / "export"
+    check_free(out)
+    if options.formats is not None and not options.formats:
+        raise ConfigError("formats=[] writes nothing: name one, for example formats=[open_clip], or leave it out.")
+    target = _target(options)
+    export = Export(options, run, load_config(run.config), out.name)
+
+    from gcl.export.formats.open_clip import settle
+
+    quiet_libraries()
+    encoder, formats = export.load()
+    with whole(out) as folder:
+        notes = export.write(encoder, folder, formats)
+        export.finish(encoder, folder, formats, notes)
+        settle(folder, str(out.resolve()))
+    say(f"Exported to {out}: {', '.join(notes)}. {out / 'README.md'} says how each is loaded.")
+    if target is not None:
+        _push(target, out)
+    return out
+
+
+def _target(options: ExportOptions) -> Target | None:
+    """Where to push to. A missing token is told before the work begins."""
+    if options.push is None:
+        if options.private is not None or options.revision is not None or options.pull_request:
+            raise ConfigError("private, revision and pull_request belong to push: give push=owner/name, too.")
+        return None
+    from gcl.export.push import Target
+
+    target = Target(options.push, options.private, options.revision, options.pull_request)
+    target.reach()
+    return target
+
+
+def _push(target: Target, out: Path) -> None:
+    from gcl.export.push import PushError
+
+    try:
+        say(f"Pushed to {target.upload(out, report=say)}")
+    except PushError as error:
+        again = f"gcl push out={out} push={target.repo}"
+        raise PushError(f"{error} The export is in {out}; to push it alone: {again}") from None
+
+
+class Export:
+    """The steps of one export and what they learn on the way. The catalog is opened when it is first needed.
+
+    sections: Markdown for the card. missing: sentences for its limits. notes: {format: sentences for the card}.
+    """
+
+    def __init__(self, options: ExportOptions, run: RunFolder, config: RunConfig, name: str) -> None:
+        from gcl.run.interpolation import parse_alpha
+
+        self.options, self.run, self.config, self.name = options, run, config, name
+        self.alpha, self.precisions, self.vectors = parse_alpha(options.alpha), options.precisions(), options.vectors()
+        self.between: Between | None = None
+        self.sections: list[str] = []
+        self.missing: list[str] = []
+
+    @cached_property
+    def prepared(self) -> Prepared:
+        from gcl.data.prepare.mixed import open_catalog
+
+        return open_catalog(self.config.data, self.config.cache_dir)
+
+    def load(self) -> tuple[DualEncoder, list[Format]]:
+        """The model and the formats to write."""
+        from gcl.export.formats.registry import choose, left_out
+        from gcl.run.contestants import tuned_encoder
+        from gcl.run.interpolation import between
+
+        options = self.options
+        checkpoint = Path(options.checkpoint) if options.checkpoint else None
+        if self.alpha is not None:
+            self.between = between(self.run, self.config, self.prepared, self.alpha, checkpoint=checkpoint)
+        encoder = self.between.encoder if self.between else tuned_encoder(self.run, checkpoint=checkpoint)
+        if options.formats is None:
+            for sentence in left_out(encoder):
+                say(sentence)
+            return encoder, choose(encoder, None)
+        return encoder, choose(encoder, [name for name in options.formats if name != EMBEDDINGS])
+
+    def write(self, encoder: DualEncoder, folder: Path, formats: Sequence[Format]) -> dict[str, list[str]]:
+        """Formats, alpha.json, further precisions, embeddings, latency.json; {format: notes}."""
+        notes = {format.name: format.write(encoder, folder) for format in formats}
+        if self.between is not None:
+            from gcl.run.interpolation import alpha_lines
+
+            write_json(folder / "alpha.json", self.between.record)
+            self.sections += ["## Between base and tuned", "", *alpha_lines(self.between.record), ""]
+        for format in formats:
+            if len(self.precisions.get(format.name, ())) > 1:
+                notes[f"{format.name} precisions"] = self._add_precisions(format, encoder, folder)
+        if self.vectors is not None:
+            notes[EMBEDDINGS] = self._embed(encoder, folder, self.vectors)
+        if self.options.latency > 0 and formats:
+            self._time(encoder, folder, formats)
+        return notes
+
+    def _add_precisions(self, format: Format, encoder: DualEncoder, folder: Path) -> list[str]:
+        from gcl.export.measure import measure_precisions, quality_table
+        from gcl.run.measurement import measurement_of
+
+        assert format.precisions is not None
+        notes = format.precisions.add(encoder, folder, self.precisions[format.name], images=self._images(encoder))
+        evaluate = self.config.evaluate
+        measurement = measurement_of(evaluate, self.config.data, self.prepared)
+        quality = measure_precisions(
+            format, folder, encoder, lambda model: measurement(model, "dev", [evaluate.monitor], passing=True),
+            metric=evaluate.monitor,
+        )  # fmt: skip
+        self.sections += [f"## {format.name} in fewer bits", "", quality_table(quality).markdown(), ""]
+        for task, rows in quality["tasks"].items():
+            for precision, row in rows.items():
+                if precision != "torch":
+                    change = f"{row['change']:+.4f} ({row['low']:+.4f} … {row['high']:+.4f})"
+                    say(f"{task}, {precision}: {evaluate.monitor} {row['mean']:.4f}, {change}")
+        return notes
+
+    def _images(self, encoder: DualEncoder) -> list[bytes]:
+        """Images from all over the catalog."""
+        import numpy as np
+
+        from gcl.schema import Modality
+
+        documents = self.prepared.documents
+        names = [name for name, spec in encoder.schema.document.items() if spec.modality is Modality.image]
+        rows = np.unique(np.linspace(0, max(len(documents) - 1, 0), 4 * _IMAGES).astype(np.int64))
+        images = [data for name in names for data in documents.column(name, rows) if isinstance(data, bytes)]
+        return images[:: max(1, len(images) // _IMAGES)][:_IMAGES]
+
+    def _embed(self, encoder: DualEncoder, folder: Path, vectors: VectorOptions) -> list[str]:
+        from gcl.export.vectors.write import write_embeddings
+        from gcl.retrieval.embedding.embed import EmbedOptions
+        from gcl.run.measurement import frozen_features
+
+        config, prepared = self.config, self.prepared
+        features = frozen_features(encoder, prepared, config)
+        return write_embeddings(
+            encoder, {"document": prepared.documents, "query": prepared.queries}, folder, vectors,
+            data=prepared.fingerprint,
+            options=EmbedOptions(config.evaluate.batch_size, config.train.workers, progress=True, features=features),
+        )  # fmt: skip
+
+    def _time(self, encoder: DualEncoder, folder: Path, formats: Sequence[Format]) -> None:
+        """latency.json and the card's table: each format as a user loads it, on this machine."""
+        from gcl.export.measure import latency_record, latency_table, measure_latency
+        from gcl.schema import Modality
+
+        images, timings = encoder.tower(Modality.image) is not None, []
+        for format in formats:
+            for precision in format.written(folder):
+                loaded = format.load_as(folder, precision)
+                timings += measure_latency(
+                    format.label(precision), loaded, images=images, seconds=self.options.latency
+                )  # fmt: skip
+        record = latency_record(timings)
+        write_json(folder / "latency.json", record)
+        about = f"On {record['machine']}, {record['measured']}."
+        self.sections += ["## How fast it is", "", about, "", latency_table(timings).markdown(), ""]
+
+    def finish(
+        self, encoder: DualEncoder, folder: Path, formats: Sequence[Format], notes: Mapping[str, list[str]]
+    ) -> None:
+        """Round trip and card. Raises RoundTripError where a format is not the run's model, or a snippet fails."""
+        from gcl.export.card.card import Exported
+        from gcl.export.card.snippets import execute, fuse_snippet
+        from gcl.export.vectors.write import EmbeddingsSnippet, embedding_files
+        from gcl.export.verify.round_trip import round_trip_table
+
+        prepared, stored = self._prepared_or_none(), bool(embedding_files(folder))
+        checked, snippets, fusing = [], [], None
+        if formats or stored:
+            checked = round_trip_table(self._round_trip(encoder, folder, formats, prepared, stored))
+            snippets = self._snippets(encoder, folder, [*formats, *([EmbeddingsSnippet(folder)] if stored else [])])
+        if formats:
+            fusing = execute("fusing", fuse_snippet(encoder.schema, encoder.width), self.run.path)
+        sentences = [note for of_format in notes.values() for note in of_format]
+        names = [format.name for format in formats]
+        exported = Exported(names, sentences, snippets, fusing, checked, self.sections)
+        (folder / "README.md").write_text(self._card(encoder, prepared, exported), encoding="utf-8")
+
+    def _prepared_or_none(self) -> Prepared | None:
+        try:
+            return self.prepared
+        except (ValueError, OSError) as error:
+            say(f"The formats are compared without the run's dev tasks: the catalog cannot be opened. {error}")
+            self.missing.append("The catalog was not at hand at the export: its dev tasks were not compared.")
+            return None
+
+    def _round_trip(
+        self, encoder: DualEncoder, folder: Path, formats: Sequence[Format], prepared: Prepared | None, stored: bool
+    ) -> dict[str, Any]:
+        from gcl.export.verify.case import make_case
+        from gcl.export.verify.round_trip import round_trip
+        from gcl.model.settings import Decode
+        from gcl.run.measurement import measurement_of
+
+        tasks: Sequence[Any] = ()
+        if prepared is not None:
+            try:
+                tasks = measurement_of(self.config.evaluate, self.config.data, prepared).opened("dev")
+            except ValueError as error:
+                say(f"The round trip compares no queries: {error}")
+                self.missing.append("The catalog has no dev task that the formats could be compared on.")
+        most = self.options.compare
+        case = make_case(encoder, tasks, queries=max(1, most // 3), documents=most)
+        if stored and encoder.preprocess.decode is not Decode.exact:  # the case has exact pixels, the files have not
+            self.missing.append("Its embeddings were made with decode=scaled and not compared with exact decoding.")
+            stored = False
+        verdicts = round_trip(encoder, folder, formats, case, embeddings=stored)
+        for label, about in verdicts.items():
+            lowest = min((about[kind]["lowest"] for kind in ("text", "image") if kind in about), default=float("nan"))
+            tops = about.get("tasks", {}).values()
+            same, queries = sum(t["queries"] - t["different"] for t in tops), sum(t["queries"] for t in tops)
+            agreement = f", same top 10 for {same} of {queries} queries" if tops else ""
+            say(f"Loaded again, {label}: lowest cosine {lowest:.6f}{agreement}.")
+        return verdicts
+
+    def _snippets(self, encoder: DualEncoder, folder: Path, formats: Sequence[Any]) -> list[Any]:
+        from gcl.export.card.snippets import run_snippets
+        from gcl.export.formats.open_clip import CONFIG, settle
+
+        repo, config = self.options.push, folder / CONFIG
+        if repo is None or not config.is_file():
+            return run_snippets(encoder, folder, formats, name=self.name, repo=repo)
+        before = config.read_bytes()
+        settle(folder, repo)  # as it will be there
+        try:
+            return run_snippets(encoder, folder, formats, name=self.name, repo=repo)
+        finally:
+            config.write_bytes(before)
+
+    def _card(self, encoder: DualEncoder, prepared: Prepared | None, exported: Any) -> str:
+        from gcl.export.card.card import CardFacts, CatalogFacts, ModelFacts, check_card, license_of, write_card
+
+        config = self.config
+        text = write_card(
+            CardFacts(
+                self.name,
+                license_of(config.model.name, self.options.license),
+                ModelFacts.of(encoder, config.model.name),
+                CatalogFacts.of(config.data.name, prepared),
+                self._measured(),
+                training_facts(config, self.run, interpolated=self.between is not None),
+                exported,
+                self.options.push,
+            )
+        )
+        check_card(text)
+        return text
+
+    def _measured(self) -> Any:
+        """The run's figures for its best checkpoint, or those of an interpolation; none for another checkpoint."""
+        from gcl.export.card.card import Measured
+
+        headline, checkpoint = self.config.evaluate.headline, self.options.checkpoint
+        best = checkpoint is None or Path(checkpoint).resolve() == self.run.best.resolve()
+        metrics = _json(self.run.metrics) if best else {}
+        if not best:
+            self.missing.append("It is not the best checkpoint of its run, and this one was not measured on its tests.")
+        if self.between is not None:
+            label, record = f"alpha {self.between.alpha:g}", self.between.record
+            metrics = {**metrics, label: self.between.means}
+            return Measured(headline, metrics, record["results"], label, self.missing)
+        results = _json(self.run.path / "results.json").get("results", []) if best else []
+        return Measured(headline, metrics, results, not_measured=self.missing)
+
+
+def training_facts(config: RunConfig, run: RunFolder, *, interpolated: bool) -> Training:
+    """What a reader wants to know of the training configuration, in the order of the card."""
+    from gcl.export.card.card import Training
+
+    environment = _json(run.environment)
+    weight, optimizer = config.loss.score_to_weight, config.optim.optimizer
+    settings = {
+        "model": config.model.name + (f", weights {config.model.pretrained}" if config.model.pretrained else ""),
+        "catalog": f"{config.data.name}, fingerprint {str(environment.get('data_fingerprint', 'unknown'))[:16]}",
+        "loss": f"GCL, {config.loss.form.value}, {config.loss.direction.value}",
+        "score to weight": weight["_target_"].rpartition(".")[2],
+        "pairs per batch, over all devices": config.train.batch_size,
+        "epochs": f"{config.train.epochs:g}",
+        "steps, as planned": environment.get("steps", config.train.max_steps),
+        "optimizer": optimizer["_target_"].rpartition(".")[2] if optimizer else None,
+        "learning rate": f"{config.optim.learning_rate:g}",
+        "weight decay": f"{config.optim.weight_decay:g}",
+        "frozen": ", ".join(config.optim.freeze),
+        "adapters": f"LoRA of rank {config.model.lora.rank}, merged" if config.model.lora.rank else None,
+        "precision": environment.get("precision"),
+        "devices": f"{environment.get('world_size', 1)} x {environment.get('device', 'unknown')}",
+        "parameters": _parameters(environment),
+        "seed": config.seed,
+    }
+    name = config.model.name.lower()
+    cited = {
+        "siglip": "siglip" in name or config.loss.form is Form.sigmoid,
+        "siglip2": "siglip2" in name,
+        "clip": "clip" in name.replace("siglip", ""),
+        "micro_batch": config.train.micro_batch is not None,
+        "alpha": interpolated,
+        "lora": config.model.lora.rank is not None,
+    }
+    known = {key: value for key, value in settings.items() if value not in (None, "")}
+    return Training(known, [key for key, used in cited.items() if used])
+
+
+def _parameters(environment: Mapping[str, Any]) -> str | None:
+    if "parameters" not in environment:
+        return None
+    return f"{environment['parameters']:,}, of which {environment.get('trained_parameters', 0):,} were trained"
+
+
+def _json(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text("utf-8")) if path.is_file() else {}
