@@ -43,3 +43,13 @@ def train(shop, tmp_path_factory):
 def finished(train):
     """The folder of a finished run of 6 steps."""
     return train("train.validate_every=3 steps")
+
+
+@pytest.fixture(scope="session")
+def exported_run(finished, tmp_path_factory) -> Path:
+    """The finished run, exported in every format that its model has. Only to be read: tests that change it copy it."""
+    from gcl.cli import main
+
+    out = tmp_path_factory.mktemp("exports") / "my_model"
+    main(["export", f"run={finished.path}", f"out={out}", "license=apache-2.0", "latency=0.2"])
+    return out

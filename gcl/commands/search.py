@@ -61,6 +61,7 @@ def open_engine(run: RunFolder, cache_dir: str | None = None, *, page: bool = Fa
         _need_serve()
 
     from gcl.data.prepare.mixed import open_catalog
+    from gcl.model.dual_encoder import DualEncoder
     from gcl.retrieval.embedding.embed import EmbedOptions
     from gcl.run.contestants import base_and_tuned
     from gcl.run.measurement import embedding_cache, frozen_features
@@ -70,7 +71,8 @@ def open_engine(run: RunFolder, cache_dir: str | None = None, *, page: bool = Fa
     cache = Path(cache_dir or config.cache_dir)
     prepared = open_catalog(config.data, cache)
     config.cache_dir = str(cache)
-    encoders = {one.label: one.encoder for one in base_and_tuned(run, config.data.schema)}
+    contestants = base_and_tuned(run, config.data.schema)
+    encoders = {one.label: one.encoder for one in contestants if isinstance(one.encoder, DualEncoder)}
     features = {label: frozen_features(one, prepared, config) for label, one in encoders.items()}
     options = EmbedOptions(config.evaluate.batch_size, cache=embedding_cache(config), progress=True)
     engine = Engine(encoders, prepared.documents, options, features=features)

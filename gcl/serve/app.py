@@ -11,6 +11,7 @@ from importlib.resources import files
 from string import Template
 from typing import Annotated, Any
 
+import numpy as np
 from fastapi import FastAPI, File, Form, Query, Request, UploadFile
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
@@ -76,35 +77,52 @@ class CatalogInfo(BaseModel):
     picture: bool = Field(description="whether the models take a picture")
 
 
-class Problem(BaseModel):
-    """What was wrong with a request, in a sentence."""
+class Refusal(BaseModel):
+    """Why a request was refused, in a sentence."""
 
     detail: str
 
 
-_PROBLEMS: dict[int | str, dict[str, Any]] = {
-    413: {"model": Problem, "description": "the picture has too many bytes or pixels"},
-    415: {"model": Problem, "description": "the picture is no picture"},
-    422: {"model": Problem, "description": "an empty search, or settings that make no sense"},
+_REFUSALS: dict[int | str, dict[str, Any]] = {
+    413: {"model": Refusal, "description": "the picture has too many bytes or pixels"},
+    415: {"model": Refusal, "description": "the file is not a picture that can be read"},
+    422: {"model": Refusal, "description": "an empty search, or settings out of range"},
 }
 Text = Annotated[str | None, Form(max_length=LONGEST_TEXT, description="what somebody would type")]
-Results = Annotated[int, Form(ge=1, le=MOST_RESULTS, description="results a model")]
+Results = Annotated[int, Form(ge=1, le=MOST_RESULTS, description="results per model")]
 _EXAMPLE = '{"image": 0.9, "title": 0.1}'
 _ABOUT_WEIGHTS = f"weights of the products' fields as JSON, for example {_EXAMPLE}; by default those of the catalog"
 Weights = Annotated[str | None, Form(description=_ABOUT_WEIGHTS)]
 
 
 def build_app(engine: Engine, *, name: str, hosts: Collection[str] | None = LOOPBACK) -> FastAPI:
-    """hosts: the names the server answers to; None: any name (behind a proxy, or on purpose)."""
+    """The application: the HTTP interface, the products' pictures, and the pages that use them.
+
+    hosts: the names the server answers to; None: any name (behind a proxy, or on purpose).
+    """
     app = FastAPI(
         title="gcl search", description=f"Search the catalog {name}.", version="1", docs_url=None, redoc_url=None
     )
     allowed = None if hosts is None else frozenset(host.lower() for host in hosts)
     app.add_middleware(Limits, body_bytes=PICTURE_BYTES + 100_000, hosts=allowed)
-    app.add_exception_handler(RequestValidationError, _in_a_sentence)
-    app.add_exception_handler(BadRequest, lambda _, error: _problem(422, str(error)))
-    picture_of = lru_cache(maxsize=4096)(lambda row: _picture(engine, row))
 
+    @app.exception_handler(RequestValidationError)
+    def invalid(_: Request, error: RequestValidationError) -> Response:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"][1:]) or "the request"
+        return _refused(422, f"{place}: {first['msg']}.")
+
+    @app.exception_handler(BadRequest)
+    def bad_request(_: Request, error: BadRequest) -> Response:
+        return _refused(422, str(error))
+
+    _add_interface(app, engine, name)
+    _add_pictures(app, engine)
+    _add_pages(app)
+    return app
+
+
+def _add_interface(app: FastAPI, engine: Engine, name: str) -> None:
     @app.get("/api/catalog", summary="What can be searched")
     def catalog() -> CatalogInfo:
         fields = {key: FieldInfo(modality=f.modality.value, weight=f.weight) for key, f in engine.fields.items()}
@@ -117,15 +135,15 @@ def build_app(engine: Engine, *, name: str, hosts: Collection[str] | None = LOOP
             picture=engine.accepts(Modality.image),
         )
 
-    @app.get("/api/search", summary="Search by text", responses={422: _PROBLEMS[422]})
+    @app.get("/api/search", summary="Search by text", responses={422: _REFUSALS[422]})
     def search_text(
         text: Annotated[str, Query(max_length=LONGEST_TEXT, description="what somebody would type")],
-        k: Annotated[int, Query(ge=1, le=MOST_RESULTS, description="results a model")] = 10,
+        k: Annotated[int, Query(ge=1, le=MOST_RESULTS, description="results per model")] = 10,
         weights: Annotated[str | None, Query(description=_ABOUT_WEIGHTS)] = None,
     ) -> Answer:
         return _answer(engine, text, None, k, weights)
 
-    @app.post("/api/search", summary="Search by text, picture or both", responses=_PROBLEMS)
+    @app.post("/api/search", summary="Search by text, picture or both", responses=_REFUSALS)
     async def search_form(
         text: Text = None,
         k: Results = 10,
@@ -139,18 +157,24 @@ def build_app(engine: Engine, *, name: str, hosts: Collection[str] | None = LOOP
             return refused  # type: ignore[return-value]
         return await asyncio.to_thread(_answer, engine, text, data, k, weights)
 
+
+def _add_pictures(app: FastAPI, engine: Engine) -> None:
+    small = lru_cache(maxsize=4096)(lambda row: _picture(engine, row))
+
     @app.get("/pictures/{row}", summary="A product's picture, small", response_class=Response)
     def picture(row: int) -> Response:
-        data = picture_of(row) if 0 <= row < len(engine.documents) else None
+        data = small(row) if 0 <= row < len(engine.documents) else None
         if data is None:
-            return _problem(404, f"There is no picture {row}.")
+            return _refused(404, f"There is no picture {row}.")
         return Response(data, media_type="image/webp", headers={"cache-control": "private, max-age=3600"})
 
+
+def _add_pages(app: FastAPI) -> None:
     @app.get("/static/{file}", include_in_schema=False)
     def static(file: str) -> Response:
         if file in _FROM_PAGE:
             return Response(page_asset(file), media_type=_TYPES[file.rpartition(".")[2]])
-        return _file(file) if file in _OWN else _problem(404, f"There is no file {file!r}.")
+        return _file(file) if file in _OWN else _refused(404, f"There is no file {file!r}.")
 
     @app.get("/", include_in_schema=False)
     def page() -> Response:
@@ -160,22 +184,22 @@ def build_app(engine: Engine, *, name: str, hosts: Collection[str] | None = LOOP
     def docs() -> Response:
         return _page("docs", title="gcl search: HTTP interface")
 
-    return app
-
 
 def _answer(engine: Engine, text: str | None, picture: bytes | None, k: int, weights: str | None) -> Answer:
     begun = time.perf_counter()
-    found = engine.search(text, picture, k=k, weights=_parsed(weights))
-    models = [ModelResults(model=label, results=_products(engine, hits)) for label, hits in found.items()]
+    results = engine.search(text, picture, k=k, weights=_parsed(weights))
+    models = [ModelResults(model=label, results=_products(engine, hits)) for label, hits in results.items()]
     return Answer(models=models, milliseconds=round(1000 * (time.perf_counter() - begun), 1))
 
 
 def _products(engine: Engine, hits: list[Hit]) -> list[Product]:
+    if not hits:
+        return []
     images = [name for name, field in engine.fields.items() if field.modality is Modality.image]
     columns = [list(engine.fields).index(name) for name in images]
     rows = [hit.row for hit in hits]
     side = Side(engine.documents)
-    pictured = engine.documents.present(rows)[:, columns].any(axis=1) if rows else []
+    present = np.any(engine.documents.present(np.array(rows, dtype=np.int64))[:, columns], axis=1)  # [k]
     return [
         Product(
             place=place,
@@ -185,7 +209,7 @@ def _products(engine: Engine, hits: list[Hit]) -> list[Product]:
             picture=f"/pictures/{hit.row}" if has else None,
             places=hit.places,
         )
-        for place, (hit, has) in enumerate(zip(hits, pictured, strict=True), 1)
+        for place, (hit, has) in enumerate(zip(hits, present.tolist(), strict=True), 1)
     ]
 
 
@@ -202,13 +226,13 @@ def _parsed(weights: str | None) -> dict[str, float] | None:
 
 
 def _check(data: bytes) -> JSONResponse | None:
-    """The refusal of a picture that cannot be searched with."""
+    """The refusal of an upload that cannot be searched with; None if it can."""
     if len(data) > PICTURE_BYTES:
-        return _problem(413, f"The picture has {len(data) / 1e6:.1f} MB; the limit is {PICTURE_BYTES / 1e6:.0f} MB.")
+        return _refused(413, f"The picture has {len(data) / 1e6:.1f} MB; the limit is {PICTURE_BYTES / 1e6:.0f} MB.")
     checked = check_image(data, max_pixels=PICTURE_PIXELS)
     if isinstance(checked, Bad):
         status = 413 if "pixels" in checked.reason else 415
-        return _problem(status, f"The picture cannot be used: {checked.reason}.")
+        return _refused(status, f"The picture cannot be used: {checked.reason}.")
     return None
 
 
@@ -230,11 +254,5 @@ def _text(name: str) -> str:
     return (files("gcl.serve") / "static" / name).read_text(encoding="utf-8")
 
 
-def _problem(status: int, sentence: str) -> JSONResponse:
+def _refused(status: int, sentence: str) -> JSONResponse:
     return JSONResponse({"detail": sentence}, status_code=status)
-
-
-def _in_a_sentence(_: Request, error: RequestValidationError) -> JSONResponse:
-    first = error.errors()[0]
-    place = ".".join(str(part) for part in first["loc"][1:]) or "the request"
-    return _problem(422, f"{place}: {first['msg']}.")

@@ -1,18 +1,17 @@
-"""Search over a catalog with several models at once: fields embedded once, put together anew for each weighting."""
+"""Search over a catalog with several models at once: fields are embedded once and fused anew for each weighting."""
 
 from __future__ import annotations
 
 import math
 import threading
-from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import lru_cache
 
 import numpy as np
-from torch import nn
 
 from gcl.data.store.records import Record, Records
+from gcl.model.dual_encoder import DualEncoder
 from gcl.retrieval.embedding.embed import DEFAULTS, EmbedOptions, FieldEmbeddings, embed
 from gcl.retrieval.search.search import search
 from gcl.retrieval.search.ties import id_ranks
@@ -21,8 +20,8 @@ from gcl.schema import Field, Modality, Schema, SideName
 
 LONGEST_TEXT = 1000
 MOST_RESULTS = 100
-_KEPT_QUERIES = 64
-_KEPT_WEIGHTINGS = 4  # fused copies of the catalog a model keeps: [M, D] each
+_CACHED_QUERIES = 64
+_CACHED_WEIGHTINGS = 4  # fused copies of the catalog per model: [M, D] each
 
 
 class BadRequest(ValueError):
@@ -41,21 +40,21 @@ class Hit:
 class Engine:
     """A catalog and the models that search it. Thread-safe.
 
-    encoders: {label: DualEncoder}, the base first. documents: the catalog's products. embedding: how they are
+    encoders: {label: DualEncoder}, the base first. documents: the catalog's. embedding: how they are
     embedded. features: {label: the frozen trunks' cached output, as in EmbedOptions}.
-    Queries may be texts, pictures or both whatever the catalog's own queries are, as far as the models have towers.
+    Queries may be texts, images or both, whatever the catalog's own queries are, as far as the models have towers.
     """
 
     def __init__(
         self,
-        encoders: Mapping[str, nn.Module],
+        encoders: Mapping[str, DualEncoder],
         documents: Records,
         embedding: EmbedOptions = DEFAULTS,
         *,
         features: Mapping[str, Mapping[SideName, Mapping[str, np.ndarray]]] | None = None,
     ) -> None:
         if not encoders or not len(documents):
-            raise ValueError(f"A search needs a model and products; there are {len(encoders)} and {len(documents)}.")
+            raise ValueError(f"A search needs a model and documents; there are {len(encoders)} and {len(documents)}.")
         first = next(iter(encoders.values()))
         self.documents, self.fields = documents, dict(first.schema.document)
         self.query_fields = open_query_fields(first)
@@ -82,34 +81,34 @@ class Engine:
     def search(
         self,
         text: str | None = None,
-        picture: bytes | None = None,
+        image: bytes | None = None,
         *,
         k: int = 10,
         weights: Mapping[str, float] | None = None,
     ) -> dict[str, list[Hit]]:
-        """{label: the k best documents, best first}. weights: of document fields; those left out count nothing.
+        """{label: the k best documents, best first}. weights: of document fields; those left out count as 0.
 
-        Raises BadRequest for an empty or overlong query, a k or weights that make no sense.
+        Raises BadRequest for an empty or overlong query, or a k or weights out of range.
         """
-        record = self._record(text, picture)
+        record = self._record(text, image)
         if not 1 <= k <= MOST_RESULTS:
             raise BadRequest(f"k is the number of results, from 1 to {MOST_RESULTS}; given {k}.")
         chosen = self._weights(weights)
-        found = {label: searcher(record, chosen, k) for label, searcher in self._searchers.items()}
-        places = {label: {row: place for place, (row, _) in enumerate(hits, 1)} for label, hits in found.items()}
+        results = {label: searcher(record, chosen, k) for label, searcher in self._searchers.items()}
+        places = {label: {row: place for place, (row, _) in enumerate(hits, 1)} for label, hits in results.items()}
         return {
             label: [Hit(row, score, {other: at.get(row, 0) for other, at in places.items()}) for row, score in hits]
-            for label, hits in found.items()
+            for label, hits in results.items()
         }
 
-    def _record(self, text: str | None, picture: bytes | None) -> Record:
+    def _record(self, text: str | None, image: bytes | None) -> Record:
         text = " ".join((text or "").split())
-        if not text and not picture:
+        if not text and not image:
             raise BadRequest("The search is empty: give a text, a picture, or both.")
         if len(text) > LONGEST_TEXT:
             raise BadRequest(f"The text has {len(text):,} characters; a search has at most {LONGEST_TEXT:,}.")
         record: Record = dict.fromkeys(self.query_fields)
-        for value, modality in ((text, Modality.text), (picture, Modality.image)):
+        for value, modality in ((text, Modality.text), (image, Modality.image)):
             if value:
                 name = next((name for name, f in self.query_fields.items() if f.modality is modality), None)
                 if name is None:
@@ -131,25 +130,27 @@ class Engine:
 
 
 class _Searcher:
-    """One model over the catalog. Keeps the last queries' vectors and the last weightings of the catalog."""
+    """One model over the catalog. Caches the last queries' vectors and the last weightings of the catalog."""
 
-    def __init__(self, encoder: nn.Module, fields: FieldEmbeddings, rank: np.ndarray) -> None:
+    def __init__(self, encoder: DualEncoder, fields: FieldEmbeddings, rank: np.ndarray) -> None:
         self.encoder, self.fields, self.rank = encoder, fields, rank
         self._lock = threading.Lock()
-        self._queries: OrderedDict[tuple, np.ndarray] = OrderedDict()
-        self._weightings: OrderedDict[tuple, tuple[np.ndarray, np.ndarray, np.ndarray]] = OrderedDict()
+        self._query = lru_cache(_CACHED_QUERIES)(self._vector)
+        self._corpus = lru_cache(_CACHED_WEIGHTINGS)(self._weighted)
 
     def __call__(self, record: Record, weights: tuple[float, ...], k: int) -> list[tuple[int, float]]:
-        with self._lock:
-            query = _kept(self._queries, tuple(record.values()), lambda: self._vector(record), _KEPT_QUERIES)
-            rows, corpus, rank = _kept(self._weightings, weights, lambda: self._weighted(weights), _KEPT_WEIGHTINGS)
+        with self._lock:  # or two threads would compute the same
+            query = self._query(tuple(record.values()))
+            rows, corpus, rank = self._corpus(weights)
         if not len(rows):
             return []
         score, row = search(query, corpus, k, rank=rank)
         return [(int(rows[r]), float(s)) for r, s in zip(row[0], score[0], strict=True)]
 
-    def _vector(self, record: Record) -> np.ndarray:
-        records = ListRecords([""], [record], self.encoder.schema.query)
+    def _vector(self, values: tuple[str | bytes | None, ...]) -> np.ndarray:
+        """[1, D]. values: of the query fields, in their order."""
+        fields = self.encoder.schema.query
+        records = ListRecords([""], [dict(zip(fields, values, strict=True))], fields)
         given = {name: max(field.weight, 1e-3) for name, field in records.side.items()}  # what was asked for counts
         return embed(self.encoder, records, "query").fused(given)
 
@@ -162,20 +163,10 @@ class _Searcher:
         return rows, part.fused(weights) if len(rows) else part.embedding[:, 0], rank
 
 
-def open_query_fields(encoder: nn.Module) -> dict[str, Field]:
-    """The schema's query fields, and one more for each modality that the model knows and they lack."""
+def open_query_fields(encoder: DualEncoder) -> dict[str, Field]:
+    """The schema's query fields, and one more for each modality that the model has a tower for and they lack."""
     fields = dict(encoder.schema.query)
     for name, modality in (("text", Modality.text), ("picture", Modality.image)):
         if encoder.tower(modality) is not None and all(field.modality is not modality for field in fields.values()):
             fields[name if name not in fields else f"{name}_query"] = Field(modality)
     return {name: replace(field) for name, field in fields.items()}
-
-
-def _kept(store: OrderedDict, key: tuple, make: Any, most: int) -> Any:
-    if key in store:
-        store.move_to_end(key)
-    else:
-        store[key] = make()
-        while len(store) > most:
-            store.popitem(last=False)
-    return store[key]

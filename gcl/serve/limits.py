@@ -1,4 +1,4 @@
-"""What is kept from the application: bodies that are too large, requests from other sites, unknown hosts."""
+"""What never reaches the application: bodies that are too large, requests from other sites, unknown hosts."""
 
 from __future__ import annotations
 

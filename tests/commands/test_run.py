@@ -55,14 +55,13 @@ def test_a_model_as_it_comes_and_several_models(finished, shop, tmp_path):
     assert len(json.loads((tmp_path / "two" / "metrics.json").read_text())) == 2
 
 
-def test_the_export_is_the_model_in_open_clip(finished, tmp_path):
+def test_the_export_is_the_model_in_open_clip(finished, exported_run):
     import open_clip
 
     from gcl.data.store.prepared import open_prepared
     from gcl.run.contestants import tuned_encoder
 
-    out = tmp_path / "model"
-    main(["export", f"run={finished.path}", f"out={out}"])
+    out = exported_run
     model, _, transform = open_clip.create_model_and_transforms(f"local-dir:{out}")
     tokenizer = open_clip.get_tokenizer(f"local-dir:{out}")
     encoder = tuned_encoder(finished)

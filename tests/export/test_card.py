@@ -130,13 +130,6 @@ def test_a_snippet_that_fails_is_an_error(tmp_path):
         execute("it", "1 / 0", tmp_path)
 
 
-@pytest.fixture(scope="module")
-def exported_run(finished, tmp_path_factory):
-    out = tmp_path_factory.mktemp("exports") / "my_model"
-    main(["export", f"run={finished.path}", f"out={out}", "formats=[open_clip]", "latency=0", "license=apache-2.0"])
-    return out
-
-
 def test_an_export_ends_with_a_card_whose_snippets_ran(exported_run, finished):
     text = (exported_run / "README.md").read_text("utf-8")
     card = ModelCard(text, ignore_metadata_errors=False)

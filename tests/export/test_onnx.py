@@ -24,6 +24,7 @@ from gcl.model.load import load_model
 from gcl.model.settings import LoadOptions
 from gcl.retrieval.evaluate import evaluate
 from gcl.retrieval.tasks.task import ListRecords, task_from_qrels
+from gcl.run.contestants import tuned_encoder
 from gcl.schema import Field, Modality, Schema
 from helpers.transformers_models import write_family
 
@@ -55,14 +56,15 @@ def vectors(encoder, modality, value):
 
 
 @pytest.fixture(scope="session")
-def exports(tmp_path_factory):
-    """exports(family) -> (encoder, folder with its ONNX export), each made once."""
-    made = {}
+def exports(finished, exported_run, tmp_path_factory):
+    """exports(family) -> (encoder, folder with its ONNX export), each made once; of gcl-tiny that of the run."""
+    assert f"ONNX opset {OPSET}" in (exported_run / "README.md").read_text("utf-8")
+    made = {"gcl-tiny": (tuned_encoder(finished).with_schema(SCHEMA).eval(), exported_run)}
 
     def make(family):
         if family not in made:
             folder = tmp_path_factory.mktemp(family)
-            name = family if family.startswith("gcl-") else f"local-dir:{write_family(family, folder / 'model')}"
+            name = f"local-dir:{write_family(family, folder / 'model')}"
             torch.manual_seed(1)
             encoder = load_model(name, schema=SCHEMA).eval()
             assert export_onnx(encoder, folder)[0].startswith(f"ONNX opset {OPSET}")

@@ -209,7 +209,7 @@ def test_a_model_without_an_image_tower_says_so(readable):
     engine = Engine({"base": TextOnly()}, titles)
     assert not engine.accepts(Modality.image) and len(engine.search("x")["base"]) == 1
     with pytest.raises(BadRequest, match="cannot search by image"):
-        engine.search(picture=picture(1))
+        engine.search(image=picture(1))
 
 
 def test_weights_are_json_numbers(client):
