@@ -246,7 +246,9 @@ def build(node: Any, *args: Any, **extra: Any) -> Any:
     from hydra.utils import instantiate
 
     try:
-        return instantiate(OmegaConf.create(node) if isinstance(node, dict) else node, *args, **extra)
+        # lists and mappings arrive as plain ones: an optimizer keeps what it is given in its checkpoints
+        config = OmegaConf.create(node) if isinstance(node, dict) else node
+        return instantiate(config, *args, _convert_="all", **extra)
     except InstantiationException as error:
         raise ConfigError(
             f"{node.get('_target_')} cannot be built: {' '.join(str(error.__cause__ or error).split())}"
