@@ -146,12 +146,9 @@ class Option:
 def options_of(settings: type, prefix: str = "") -> Iterator[Option]:
     """The fields of a dataclass and of the dataclasses in it, each before what is below it.
 
-    >>> @dataclasses.dataclass
-    ... class Split:
-    ...     share: float | None = 0.5
-    >>> @dataclasses.dataclass
-    ... class Catalog:
-    ...     parts: dict[str, Split] = dataclasses.field(default_factory=dict)
+    >>> Split = dataclasses.make_dataclass("Split", [("share", float | None, 0.5)])
+    >>> parts = dataclasses.field(default_factory=dict)
+    >>> Catalog = dataclasses.make_dataclass("Catalog", [("parts", dict[str, Split], parts)])
     >>> [(option.key, option.type, option.default) for option in options_of(Catalog)]
     [('parts', 'entries by name', {}), ('parts.<name>.share', 'number or null', 0.5)]
     """
