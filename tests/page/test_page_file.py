@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from gcl.retrieval.metrics.statistics import Comparison, compare
-from gcl.retrieval.page.choose import chosen
+from gcl.retrieval.page.browser import chosen
 from gcl.retrieval.page.curve import read_curves, thinned
-from gcl.retrieval.page.figures import round_ticks
+from gcl.retrieval.page.markup import round_ticks
 from gcl.retrieval.page.page import write_page
-from gcl.retrieval.page.slices import all_slices, query_slices
+from gcl.retrieval.page.sections import all_slices, query_slices
 from gcl.retrieval.page.thumbnails import Album, thumbnail
 from gcl.retrieval.page.words import of_hundred, outcome, verdict
 from helpers.page_shop import ATTACK, answers, picture, shop, shop_task

@@ -37,15 +37,15 @@ class Slice:
 
 
 def slices(column: Sequence[Any], before: np.ndarray, after: np.ndarray, *, seed: int = 0) -> list[Slice]:
-    """One entry a value of the column (None counts as a value), most queries first. before[Q], after[Q]: a metric."""
+    """One entry per value of the column (None counts as a value), most queries first. before[Q], after[Q]: a metric."""
     if not len(column) == len(before) == len(after):
-        raise ValueError(f"{len(column)} values for {len(before)} and {len(after)} queries: give one value a query.")
+        raise ValueError(f"{len(column)} values for {len(before)} and {len(after)} queries: give one value per query.")
     names = np.array(["none" if value is None else str(value) for value in column], dtype=object)
-    found = [
+    groups = [
         Slice(name, compare(before[names == name], after[names == name], samples=2000, seed=seed))
         for name in sorted(set(names))
     ]
-    return sorted(found, key=lambda slice: -slice.comparison.n)
+    return sorted(groups, key=lambda slice: -slice.comparison.n)
 
 
 def slice_columns(
@@ -124,13 +124,18 @@ def _rare_together(values: list[str]) -> list[str]:
 
 
 def _lengths(task: RetrievalTask) -> list[str]:
+    return [
+        "no words" if n == 0 else "1 word" if n == 1 else f"{n} words" if n < 5 else "5 words or more"
+        for n in word_counts(task)
+    ]
+
+
+def word_counts(task: RetrievalTask) -> list[int]:
+    """Words in the text fields of each query."""
     rows = np.arange(len(task.queries))
     texts = [name for name, field in task.queries.side.items() if field.modality is Modality.text]
     columns = [task.queries.column(name, rows) for name in texts]
-    words = [sum(len((column[row] or "").split()) for column in columns) for row in rows]
-    return [
-        "no words" if n == 0 else "1 word" if n == 1 else f"{n} words" if n < 5 else "5 words or more" for n in words
-    ]
+    return [sum(len(str(column[row] or "").split()) for column in columns) for row in rows]
 
 
 def _head_or_tail(task: RetrievalTask) -> list[str]:
@@ -144,16 +149,23 @@ def _head_or_tail(task: RetrievalTask) -> list[str]:
 
 
 def _missing(task: RetrievalTask) -> dict[str, list[str]]:
+    return {
+        f"missing {name}": np.where(lacks, "some lack it", "all have it").tolist()
+        for name, lacks in lacking(task).items()
+    }
+
+
+def lacking(task: RetrievalTask) -> dict[str, np.ndarray]:
+    """{document field: bool[Q], whether some relevant document of the query lacks it}"""
     judged = task.judgments
     usable = (judged.relevance > 0) & (judged.document >= 0)
     query, document = judged.query[usable], judged.document[usable]
     present = task.corpus.present(document) if len(document) else np.ones((0, len(task.corpus.side)), dtype=bool)
-    found = {}
+    by_field = {}
     for number, name in enumerate(task.corpus.side):
-        lacking = np.zeros(len(task.queries), dtype=bool)
-        lacking[query[~present[:, number]]] = True
-        found[f"missing {name}"] = np.where(lacking, "some lack it", "all have it").tolist()
-    return found
+        by_field[name] = np.zeros(len(task.queries), dtype=bool)
+        by_field[name][query[~present[:, number]]] = True
+    return by_field
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The searches as data for the page's script: a row each, the chosen ones in full, all within a limit of bytes."""
+"""The queries as data for the page's script: one row each, the chosen ones in full, all within a limit of bytes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from gcl.retrieval.page.choose import chosen
 from gcl.retrieval.page.contest import Entry
 from gcl.retrieval.page.details import Detailer, Shelf, Side, shortened
 from gcl.retrieval.page.thumbnails import Album
@@ -110,3 +109,27 @@ def _that_fit(rows: list[list[Any]], change: np.ndarray, limit: int) -> np.ndarr
     sizes = np.array([_size(row) for row in rows])
     order = np.argsort(-np.abs(change), kind="stable")
     return np.sort(order[np.cumsum(sizes[order]) <= limit])
+
+
+def chosen(change: np.ndarray, count: int, *, seed: int = 0) -> list[int]:
+    """`count` of the n queries of change[n]: of every five two worst, two best and one drawn from the rest.
+
+    The order is one of importance: a page that must be smaller drops from the end and keeps the mixture. Queries that
+    did not change are only drawn at random.
+
+    >>> chosen(np.array([0.0, -0.5, 0.3, 0.9, -0.1]), 4)
+    [1, 3, 4, 2]
+    """
+    count = min(count, len(change))
+    ranked = np.argsort(change, kind="stable")
+    worst = [int(i) for i in ranked if change[i] < 0]
+    best = [int(i) for i in ranked[::-1] if change[i] > 0]
+    drawn = [int(i) for i in np.random.default_rng(seed).permutation(len(change))]
+    taken: dict[int, None] = {}
+    sources = [iter(worst), iter(best), iter(worst), iter(best), iter(drawn)]
+    while len(taken) < count:
+        for source in sources:
+            following = next((i for i in source if i not in taken), None)
+            if following is not None and len(taken) < count:
+                taken[following] = None
+    return list(taken)

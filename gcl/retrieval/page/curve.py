@@ -10,8 +10,7 @@ import numpy as np
 
 from gcl.retrieval.metrics.metrics import spelled
 from gcl.retrieval.page.contest import title_of
-from gcl.retrieval.page.figures import Line, chart, legend
-from gcl.retrieval.page.markup import Markup, tag
+from gcl.retrieval.page.markup import Line, Markup, chart, legend, tag
 
 _MOST_POINTS = 200
 _MOST_LINES = 6

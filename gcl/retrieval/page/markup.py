@@ -1,9 +1,12 @@
-"""HTML from values: whatever is not Markup already is escaped, so a catalog's text can never become a tag."""
+"""HTML and SVG from values: whatever is not Markup already is escaped, so a catalog's text can never become a tag."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from html import escape
-from typing import Any
+from typing import Any, NamedTuple
+
+import numpy as np
 
 _VOID = {"meta", "br", "img", "hr", "rect", "line", "circle", "path", "polyline"}
 
@@ -41,3 +44,119 @@ def join(*children: Any) -> Markup:
 def untrusted(text: str, name: str = "span", **attributes: Any) -> Markup:
     """Text out of a catalog: escaped, and kept from turning the direction of what surrounds it."""
     return tag(name, text, dir="auto", **attributes)
+
+
+_WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 400, 230, 46, 12, 12, 34
+
+
+class Line(NamedTuple):
+    """One line of a chart: x[n], y[n] in order of x."""
+
+    name: str
+    x: np.ndarray
+    y: np.ndarray
+
+
+def share_bar(better: int, same: int, worse: int) -> Markup:
+    """A bar divided into three; its numbers stand in the text beside it."""
+    total, start, parts = max(better + same + worse, 1), 0.0, []
+    for name, count in (("better", better), ("same", same), ("worse", worse)):
+        width = 100 * count / total
+        if count:
+            parts.append(tag("rect", class_=name, x=f"{start:.2f}%", y="0", width=f"{width:.2f}%", height="100%"))
+        start += width
+    return tag("svg", *parts, class_="share", aria_hidden="true")
+
+
+def hatch() -> Markup:
+    """The texture of "worse", defined once a page."""
+    inside = join(
+        tag("rect", class_="wash-of-worse", width="6", height="6"),
+        tag("line", class_="ink-of-worse", x1="1.5", x2="1.5", y1="0", y2="6"),
+    )
+    pattern = tag(
+        "pattern",
+        inside,
+        id="hatch",
+        width="6",
+        height="6",
+        patternUnits="userSpaceOnUse",
+        patternTransform="rotate(45)",
+    )
+    return tag("svg", tag("defs", pattern), class_="patterns", aria_hidden="true")
+
+
+def whisker(change: float, low: float, high: float, limit: float, *, kind: str) -> Markup:
+    """A change and its interval around zero, on a scale that ends at -limit and +limit. kind: better, worse or same."""
+
+    def x(value: float) -> str:
+        return f"{60 + 56 * max(-1.0, min(1.0, value / limit if limit else 0.0)):.1f}"
+
+    return tag(
+        "svg",
+        tag("line", class_="zero", x1="60", x2="60", y1="1", y2="19"),
+        tag("line", class_="reach", x1=x(low), x2=x(high), y1="10", y2="10"),
+        tag("circle", cx=x(change), cy="10", r="3.5"),
+        class_=f"whisker {kind}", viewBox="0 0 120 20", width="120", height="20", aria_hidden="true",
+    )  # fmt: skip
+
+
+def chart(lines: Sequence[Line], *, label: str, mark: tuple[float, float] | None = None) -> Markup:
+    """Lines over steps, with a scale of round numbers. mark: a point to point out."""
+    xs, ys = np.concatenate([line.x for line in lines]), np.concatenate([line.y for line in lines])
+    right, ticks = max(float(xs.max()), 1.0), round_ticks(float(ys.min()), float(ys.max()))
+    low, high = ticks[0], ticks[-1]
+
+    def at(x: float, y: float) -> str:
+        across = _LEFT + (_WIDTH - _LEFT - _RIGHT) * x / right
+        down = _TOP + (_HEIGHT - _TOP - _BOTTOM) * (high - y) / (high - low)
+        return f"{across:.1f},{down:.1f}"
+
+    def split(point: str) -> tuple[str, str]:
+        x, _, y = point.partition(",")
+        return x, y
+
+    drawn = []
+    for tick in ticks:
+        y = split(at(0, tick))[1]
+        drawn.append(tag("line", class_="grid", x1=_LEFT, x2=_WIDTH - _RIGHT, y1=y, y2=y))
+        drawn.append(tag("text", f"{tick:.6g}", class_="tick end", x=_LEFT - 8, y=float(y) + 4))
+    for share, anchor in ((0, "start"), (0.5, "middle"), (1, "end")):
+        x = split(at(right * share, low))[0]
+        drawn.append(tag("text", f"{right * share:,.0f}", class_=f"tick {anchor}", x=x, y=_HEIGHT - 16))
+    drawn.append(tag("text", "step", class_="tick middle", x=(_LEFT + _WIDTH - _RIGHT) / 2, y=_HEIGHT - 2))
+    for number, line in enumerate(lines):
+        points = " ".join(at(x, y) for x, y in zip(line.x.tolist(), line.y.tolist(), strict=True))
+        drawn.append(tag("polyline", class_=f"line line-{number % 6}", points=points))
+        if len(line.x) == 1:
+            x, y = split(points)
+            drawn.append(tag("circle", class_=f"dot line-{number % 6}", cx=x, cy=y, r="3"))
+    if mark is not None:
+        x, y = split(at(*mark))
+        drawn.append(tag("circle", class_="mark", cx=x, cy=y, r="5"))
+    return tag("svg", *drawn, viewBox=f"0 0 {_WIDTH} {_HEIGHT}", class_="chart", role="img", aria_label=label)
+
+
+def legend(names: Sequence[str]) -> Markup:
+    """The lines' names, each beside a piece of its line."""
+    items = [
+        tag("li", tag("svg", tag("line", class_=f"line line-{n % 6}", x1="0", x2="28", y1="6", y2="6"),
+                      width="28", height="12", aria_hidden="true"), " ", name)
+        for n, name in enumerate(names)
+    ]  # fmt: skip
+    return tag("ul", join(*items), class_="legend")
+
+
+def round_ticks(low: float, high: float, about: int = 4) -> list[float]:
+    """Round numbers from at or below `low` to at or above `high`.
+
+    >>> round_ticks(0.32, 0.71)
+    [0.3, 0.4, 0.5, 0.6, 0.7, 0.8]
+    """
+    span = (high - low) or abs(high) or 1.0
+    raw = span / about
+    power = 10.0 ** np.floor(np.log10(raw))
+    step = float(next(power * factor for factor in (1, 2, 2.5, 5, 10) if power * factor >= raw))
+    first, last = np.floor(low / step + 1e-9), np.ceil(high / step - 1e-9)
+    last = max(last, first + 1)
+    return [float(round(number * step, 10)) for number in np.arange(first, last + 1)]

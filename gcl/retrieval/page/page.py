@@ -11,13 +11,12 @@ from typing import Any
 
 from gcl.files.atomic import write_text
 from gcl.retrieval.evaluate import TaskResult
-from gcl.retrieval.page import sections, tables
+from gcl.retrieval.page import sections
 from gcl.retrieval.page.browser import as_json, browser_data
 from gcl.retrieval.page.contest import Entry, common_metrics, entries_of
 from gcl.retrieval.page.curve import curves_section
-from gcl.retrieval.page.figures import hatch
-from gcl.retrieval.page.markup import Markup, join, tag
-from gcl.retrieval.page.slices import all_slices
+from gcl.retrieval.page.markup import Markup, hatch, join, tag
+from gcl.retrieval.page.sections import all_slices
 from gcl.retrieval.page.words import FEW, outcome, verdict
 from gcl.retrieval.report import audit_lines, comparison_rows, single_rows
 from gcl.retrieval.tasks.task import RetrievalTask
@@ -107,7 +106,7 @@ def _body(
     parts = [
         ("results", "Results", "Results", _results(entries, metrics, compared, results[base], base, seed)),
         ("groups", "Groups", "Where it helps and where it hurts", _groups(entries, slices, metric, labels)),
-        ("beside", "Cost and memory", "What it costs and what it keeps", tables.extra_tables(extra)),
+        ("beside", "Cost and memory", "What it costs and what it keeps", sections.extra_tables(extra)),
         ("searches", "Searches", "Searches", tag("div", tag("p", _NO_SCRIPT), id="browser")),
         ("training", "Training", "Training", curves_section(curve, metric)),
         ("about", "About", "How this was measured", join(
@@ -137,7 +136,7 @@ def _results(
 ) -> Markup:
     metric = metrics[0]
     if not compared:
-        return tables.single_table(entries, single_rows(base_results, seed=seed), base)
+        return sections.single_table(entries, single_rows(base_results, seed=seed), base)
     parts: list[Markup] = []
     first = next((entry for entry in entries if len(entry.task.queries) >= FEW), entries[0])
     for label, rows in compared.items():
@@ -148,9 +147,9 @@ def _results(
         else:
             parts.append(tag("h3", f"{label} against {base}"))
             parts.append(tag("p", verdict(comparison, label), ". ", outcome(comparison)))
-        parts.append(tables.results_table(entries, rows, metric, label, base))
+        parts.append(sections.results_table(entries, rows, metric, label, base))
         if len(metrics) > 1:
-            whole = tables.all_metrics_table(entries, rows, label, base)
+            whole = sections.all_metrics_table(entries, rows, label, base)
             parts.append(tag("details", tag("summary", f"All {len(metrics)} metrics"), whole))
     return join(*parts)
 
@@ -161,7 +160,7 @@ def _groups(entries: Sequence[Entry], slices: Slices, metric: str, labels: Seque
     groups: list[Markup] = []
     for entry in entries:
         given = slices.get(entry.key) or slices.get(entry.name) or {}
-        content = tables.slices_table(entry, all_slices(entry.task, given), metric, labels[-1], labels[0])
+        content = sections.slices_table(entry, all_slices(entry.task, given), metric, labels[-1], labels[0])
         if content is not None:
             groups.append(tag("details", tag("summary", entry.title), content, open=not groups))
     hint = "Many groups are compared here: a few will look good or bad by chance alone. Take them as places to look."

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from gcl.retrieval.analysis.slices import FEWEST as FEW
 from gcl.retrieval.metrics.statistics import Comparison
-
-FEW = 20
 
 
 def of_hundred(counts: Sequence[int]) -> list[int]:
