@@ -88,9 +88,11 @@ def _run_in_hydra(command: Command, arguments: list[str]) -> None:
     """Sweeps, launchers and Hydra's own information flags go through hydra.main."""
     import hydra
 
+    from gcl.config.checks import check_choices
     from gcl.config.compose import register, typed, with_catalogs
     from gcl.config.folder import conf_folder
 
+    check_choices(arguments)
     register()
     sys.argv = [sys.argv[0], *arguments]
 

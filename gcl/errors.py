@@ -10,9 +10,11 @@ class ConfigError(ValueError):
     """A sentence about what a user typed in a YAML or on the command line."""
 
 
-def nearest(word: str, names: Iterable[str]) -> str:
-    near = difflib.get_close_matches(word, sorted(names), n=1)
-    known = f" There is: {', '.join(sorted(names))}."
+def nearest(name: str, names: Iterable[str]) -> str:
+    """A hint for a mistyped name: the closest of the known ones, and all of them."""
+    names = sorted(names)
+    near = difflib.get_close_matches(name, names, n=1)
+    known = f" There is: {', '.join(names)}."
     return f" Did you mean {near[0]}?{known}" if near else known
 
 

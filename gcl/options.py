@@ -49,8 +49,8 @@ class Choice(str, Enum):
     def __str__(self) -> str:
         return self.value
 
-    def __format__(self, spec: str) -> str:
-        return format(self.value, spec)
+    def __format__(self, format_spec: str) -> str:
+        return format(self.value, format_spec)
 
     __hash__ = str.__hash__
 
@@ -115,10 +115,9 @@ def documentation(settings: type) -> dict[str, str]:
             continue
         statements = body.body if isinstance(body, ast.ClassDef) else []
         for field, below in itertools.pairwise(statements):
-            is_field = isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)
-            is_text = isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant)
-            if is_field and is_text and isinstance(below.value.value, str):
-                documented[field.target.id] = " ".join(below.value.value.split())
+            match field, below:
+                case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
+                    documented[name] = " ".join(text.split())
     return documented
 
 
@@ -126,13 +125,13 @@ def documentation(settings: type) -> dict[str, str]:
 class Option:
     """One key that a YAML or a command line may set, as help, completion and the documentation need it.
 
-    key: dotted; `<name>` stands for an entry's own name, `[]` for an item of a list. default: MISSING where a value
-    must be given. below: the dataclass whose fields are the keys below this one.
+    key: dotted; `<name>` is an entry's own name, `[]` for an item of a list. values: what it may be, in plain English.
+    default: MISSING where a value must be given. below: the dataclass whose fields are the keys below this one.
     """
 
     key: str
     documentation: str
-    type: str
+    values: str
     default: Any
     choices: tuple[str, ...] = ()
     kind: Kind | None = None
@@ -146,17 +145,15 @@ class Option:
 def options_of(settings: type, prefix: str = "") -> Iterator[Option]:
     """The fields of a dataclass and of the dataclasses in it, each before what is below it.
 
-    >>> Split = dataclasses.make_dataclass("Split", [("share", float | None, 0.5)])
-    >>> parts = dataclasses.field(default_factory=dict)
-    >>> Catalog = dataclasses.make_dataclass("Catalog", [("parts", dict[str, Split], parts)])
-    >>> [(option.key, option.type, option.default) for option in options_of(Catalog)]
-    [('parts', 'entries by name', {}), ('parts.<name>.share', 'number or null', 0.5)]
+    >>> from gcl.schema import Schema
+    >>> [(option.key, option.values, shown(option.default)) for option in options_of(Schema)][:2]
+    [('query', 'entries by name', '{}'), ('query.<name>.modality', 'text, image', 'text')]
     """
     documented, hints = documentation(settings), typing.get_type_hints(settings)
     for field in dataclasses.fields(settings):
         key, hint, kind = prefix + field.name, hints[field.name], field.metadata.get("kind")
         below, suffix = _below(hint)
-        default = field.default_factory() if field.default is dataclasses.MISSING else field.default  # type: ignore[misc]
+        default = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
         said, choices = _said(hint, kind)
         yield Option(key, documented.get(field.name, ""), said, default, choices, kind, below)
         if below is not None:
@@ -174,12 +171,10 @@ def _below(hint: Any) -> tuple[type | None, str]:
     """The dataclass in a type, and what is written between the field's key and its fields."""
     for member in _members(hint)[0]:
         inner = typing.get_args(member)[-1:]
-        if dataclasses.is_dataclass(member):
-            return typing.cast(type, member), ""
-        if typing.get_origin(member) is dict and dataclasses.is_dataclass(inner[0]):
-            return inner[0], ".<name>"
-        if typing.get_origin(member) is list and dataclasses.is_dataclass(inner[0]):
-            return inner[0], "[]"
+        if isinstance(member, type) and dataclasses.is_dataclass(member):
+            return member, ""
+        if inner and isinstance(inner[0], type) and dataclasses.is_dataclass(inner[0]):
+            return inner[0], ".<name>" if typing.get_origin(member) is dict else "[]"
     return None, ""
 
 
@@ -187,7 +182,7 @@ _SAID = {bool: "true or false", int: "whole number", float: "number", str: "text
 
 
 def _said(hint: Any, kind: Kind | None) -> tuple[str, tuple[str, ...]]:
-    """A type in plain words, and the values it allows, where they can be listed."""
+    """A type in plain English, and the values it allows, where they can be listed."""
     members, optional = _members(hint)
     said, choices = [], []
     for member in members:

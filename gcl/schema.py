@@ -14,7 +14,7 @@ _FIELD_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 
 
 class Modality(Enum):
-    """How a column is read. Member names are the words of the YAML."""
+    """How a column is read. Members are named as in YAML."""
 
     text = "text"
     image = "image"
@@ -22,17 +22,16 @@ class Modality(Enum):
 
 @dataclass
 class Field:
-    """One named column of a side: how it is read, how much it counts, how it is phrased.
-
-    weight: share in the weighted mean of the side's field embeddings; renormalised over the fields a record has.
-    prompt: template of a text field, "{}" stands for the value ("a photo of {}").
-    column: the table's column, where it differs from the field's name.
-    """
+    """One named column of a side: how it is read, how much it counts, how it is phrased."""
 
     modality: Modality = Modality.text
+    """How the column is read: text, or image (a path, a URL or the bytes)."""
     weight: float = 1.0
+    """Share in the weighted mean of the side's field embeddings; renormalised over the fields that a record has."""
     prompt: str = "{}"
+    """Template of a text field in which "{}" is replaced by the value, for example "a photo of {}"."""
     column: str | None = None
+    """The table's column; null: the field's name."""
 
 
 @dataclass

@@ -1,7 +1,7 @@
 """A published benchmark as one command: `python evaluate.py evaluate=marqo_ecommerce models=[ecommerce-L, siglip-B]`.
 
-Each data set is streamed once a model; every task draws its queries as the published evaluator does, and the result
-stands beside the published figures. What the whole will take is measured and said before it begins.
+Each data set is streamed once per model; every task draws its queries as the published evaluator does, and the results
+are listed with the published figures. How long everything takes is measured and said before it begins.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from gcl.data.importers.benchmark_set import PublishedSet, files_of, grouped
 from gcl.data.store.records import Identifiers
 from gcl.errors import ConfigError, nearest
 from gcl.files.atomic import write_text
+from gcl.model.dual_encoder import DualEncoder
 from gcl.retrieval.embedding.embed import EmbedOptions, embed
 from gcl.retrieval.embedding.precomputed import PrecomputedEmbeddings, RunFiles
 from gcl.retrieval.embedding.stream import embed_images
@@ -35,7 +36,7 @@ from gcl.schema import Field, Modality, Schema
 from gcl.table import Table
 
 SCHEMA = Schema(query={"text": Field(Modality.text)}, document={"image": Field(Modality.image)})
-_PROBED = 64  # pictures whose embedding is timed
+_PROBED = 64  # images whose embedding is timed
 
 
 @dataclass
@@ -47,7 +48,7 @@ class _Set:
 
 def run_benchmark(config: RunConfig, config_dir: str | None) -> Path:
     """Measures every model on every task of the benchmark; returns the folder with the figures."""
-    benchmark, settings = config.evaluate.benchmark, config.evaluate
+    benchmark, settings = _benchmark(config), config.evaluate
     sizes = _sizes(benchmark)
     sets = [_opened(name, size, benchmark, settings) for size in sizes for name in benchmark.sets]
     _say_plan(config, sets, config_dir)
@@ -72,8 +73,13 @@ def run_benchmark(config: RunConfig, config_dir: str | None) -> Path:
     return folder
 
 
+def _benchmark(config: RunConfig) -> BenchmarkConfig:
+    assert config.evaluate.benchmark is not None, "this command is for configs that name one"
+    return config.evaluate.benchmark
+
+
 def _fingerprint(one: _Set) -> dict[str, Any]:
-    """What was read, by its ids: hashing the pictures would be reading everything once more."""
+    """What was read, by its ids: hashing the images would mean reading everything once more."""
     digest = hashlib.sha256()
     for name in one.tasks[0].corpus.ids:
         digest.update(name.encode() + b"\n")
@@ -121,69 +127,77 @@ def _opened(name: str, size: str, benchmark: BenchmarkConfig, rules: Rules) -> _
 
 
 def _measured(config: RunConfig, entry: Contestant, one: _Set, outcome: Outcome) -> dict[str, Any]:
-    settings, encoder = config.evaluate, entry.encoder
+    settings, encoder = config.evaluate, _embedding(entry)
     corpus = one.tasks[0].corpus
     if isinstance(encoder, PrecomputedEmbeddings):
         from gcl.retrieval.embedding.stream import Streamed
 
-        found = Streamed(encoder.embed_records(corpus, "document").fused(), np.empty(0, np.int64))
+        embedded = Streamed(encoder.embed_records(corpus, "document").fused(), np.empty(0, np.int64))
     else:
-        found = embed_images(
-            encoder, one.source, settings.benchmark.image, batch_size=settings.batch_size,
+        embedded = embed_images(
+            encoder, one.source, _benchmark(config).image, batch_size=settings.batch_size,
             workers=config.train.workers, scratch=Path(config.cache_dir) / "embeddings", progress=True,
         )  # fmt: skip
-    if len(found.unreadable):
+    if len(embedded.unreadable):
         note = (
-            f"{one.name}: {len(found.unreadable):,} of {one.source.rows:,} pictures cannot be read, the first is that "
-            f"of {corpus.ids[int(found.unreadable[0])]!r}: these products are never found, and count as missed."
+            f"{one.name}: {len(embedded.unreadable):,} of {one.source.rows:,} images cannot be read, the first is that "
+            f"of {corpus.ids[int(embedded.unreadable[0])]!r}: these products are never found and count as missed."
         )
         outcome.notes += [note] if note not in outcome.notes else []
     results = {}
     for task in one.tasks:
         query = embed(encoder, task.queries, "query", EmbedOptions(settings.batch_size)).fused()
-        score, row = found.search(query, min(settings.depth, one.source.rows), task.id_ranks)
+        score, row = embedded.search(query, min(settings.depth, one.source.rows), task.id_ranks)
         results[task.name] = result_of(task, score, row, settings.metrics, ties=settings.ties)
     return results
 
 
 def _say_plan(config: RunConfig, sets: list[_Set], config_dir: str | None) -> None:
-    """What is to be read and kept, and, after a probe of each model, how long it takes."""
+    """Says what will be read and kept, and, after a probe of each model, how long it takes."""
     rows, whole = (sum(getattr(one.source, key) for one in sets) for key in ("rows", "whole"))
     size = sum(one.source.bytes for one in sets) / 1e9
     lines = [
-        f"{rows:,} of {whole:,} products, {size:.1f} GB of files, read once a model.",
+        f"{rows:,} of {whole:,} products, {size:.1f} GB of files, read once per model.",
         *(f"  {task.name}: {len(task.queries):,} queries, {len(task.judgments):,} answers"
           for one in sets for task in one.tasks),
     ]  # fmt: skip
     total = 0.0
     for entry in contestants(config, SCHEMA, config_dir=config_dir):
-        if isinstance(entry.encoder, RunFiles):
-            raise ConfigError(f"models: {entry.label} is a run file; a benchmark takes models and embeddings.")
+        encoder = _embedding(entry)
         largest, full = (max(getattr(one.source, key) for one in sets) for key in ("rows", "whole"))
-        vectors = largest * entry.encoder.width * 4 / 1e9
-        at_full = f", {full * entry.encoder.width * 4 / 1e9:.2f} GB for the full size" if rows < whole else ""
-        if isinstance(entry.encoder, PrecomputedEmbeddings):
-            lines.append(f"  {entry.label}: embeddings that are there, {vectors:.2f} GB of vectors")
+        vectors = largest * encoder.width * 4 / 1e9
+        at_full = f", {full * encoder.width * 4 / 1e9:.2f} GB for the full size" if rows < whole else ""
+        if isinstance(encoder, PrecomputedEmbeddings):
+            lines.append(f"  {entry.label}: precomputed embeddings, {vectors:.2f} GB of vectors")
             continue
-        each = _seconds(config, entry, sets[0])
+        each = _seconds(config, encoder, sets[0])
         total += each * rows
-        weights = sum(p.numel() * p.element_size() for p in entry.encoder.parameters()) / 1e9
+        weights = sum(p.numel() * p.element_size() for p in encoder.parameters()) / 1e9
         lines.append(
-            f"  {entry.label}: {each * 1e3:.1f} ms a picture here, {_duration(each * rows)}"
+            f"  {entry.label}: {each * 1e3:.1f} ms per image here, {_duration(each * rows)}"
             + (f" ({_duration(each * whole)} for the full size)" if rows < whole else "")
             + f"; {weights:.1f} GB of weights, {vectors:.2f} GB of vectors at a time in {config.cache_dir}{at_full} "
-            "(a mapped file above 1 GB), at most 1 GB of memory besides"
+            "(a mapped file above 1 GB), at most 1 GB of memory in addition"
         )
-    say("\n".join([*lines, f"In all about {_duration(total)}, searches aside."]))
+    say("\n".join([*lines, f"In all about {_duration(total)}, searching not included."]))
 
 
-def _seconds(config: RunConfig, entry: Contestant, one: _Set) -> float:
-    """A picture's share of a probe, reading and decoding included; the first batch warms up."""
+def _embedding(entry: Contestant) -> DualEncoder | PrecomputedEmbeddings:
+    """What can embed; run files cannot."""
+    if isinstance(entry.encoder, RunFiles):
+        raise ConfigError(f"models: {entry.label} is a run file; a benchmark takes models and embeddings.")
+    return entry.encoder
+
+
+def _seconds(config: RunConfig, encoder: DualEncoder, one: _Set) -> float:
+    """Seconds per image of a probe, reading and decoding included; the first batch warms up."""
     few = min(config.evaluate.batch_size, _PROBED)
-    options = {"batch_size": few, "scratch": Path(config.cache_dir) / "embeddings"}
-    embed_images(entry.encoder, one.source, config.evaluate.benchmark.image, most=1, **options)
-    begun = time.perf_counter()
-    embed_images(entry.encoder, one.source, config.evaluate.benchmark.image, most=1, **options)
+    for _ in range(2):
+        begun = time.perf_counter()
+        embed_images(
+            encoder, one.source, _benchmark(config).image, batch_size=few, most=1,
+            scratch=Path(config.cache_dir) / "embeddings",
+        )  # fmt: skip
     return (time.perf_counter() - begun) / min(few, one.source.groups[0].count)
 
 

@@ -37,7 +37,7 @@ def run(_: NoOptions, overrides: Overrides) -> Path:
     catalogs = _catalogs(config, overrides)
 
     from gcl.retrieval.page.page import write_page
-    from gcl.run.extras import columns_for, found_beside
+    from gcl.run.extras import columns_for, extras_of
     from gcl.run.measurement import embedding_cache
     from gcl.run.outcome import Outcome, page_metrics
     from gcl.run.retention import Retention
@@ -51,7 +51,7 @@ def run(_: NoOptions, overrides: Overrides) -> Path:
         columns[prefix] = columns_for(settings, catalog, config.cache_dir)
         _measure(config, catalog, outcome, config_dir, prefix=prefix, retention=retention)
     outcome.title = f"{' and '.join(outcome.models)} on {' and '.join(catalog.name for catalog in catalogs)}"
-    outcome.beside = found_beside(settings, outcome.models, outcome.tasks, columns, retention.kept(config.seed))
+    outcome.extras = extras_of(settings, outcome.models, outcome.tasks, columns, retention.kept(config.seed))
     folder = _folder(config)
     outcome.write(folder)
     metrics = page_metrics(settings)
@@ -62,16 +62,16 @@ def run(_: NoOptions, overrides: Overrides) -> Path:
         models={label: only(results, metrics) for label, results in outcome.models.items()},
         facts={"catalog": ", ".join(outcome.sources), **outcome.provenance()["packages"]},
         metrics=settings.headline,
-        slices=outcome.beside.columns,
-        warnings=outcome.beside.warnings,
-        extra=outcome.beside.page_tables,
+        slices=outcome.extras.columns,
+        warnings=outcome.extras.warnings,
+        extra=outcome.extras.page_tables,
     )
-    say("\n" + outcome.beside.around(summary(outcome.models, settings.headline, outcome.notes)))
+    say("\n" + outcome.extras.around(summary(outcome.models, settings.headline, outcome.notes)))
     say(
         f"\n{folder}\n  report.html   results.csv and results.md (the table)   results.json (with provenance)\n"
         "  metrics.json   queries.parquet (every query)   tasks/ (TREC runs and qrels)"
     )
-    if (forgotten := outcome.beside.warnings) and settings.forgetting is Forgetting.fail:
+    if (forgotten := outcome.extras.warnings) and settings.forgetting is Forgetting.fail:
         say("\n".join(["", *forgotten, "evaluate.forgetting=fail: exit status 3."]))
         raise SystemExit(3)
     return folder

@@ -99,7 +99,7 @@ def _setting(option: Option, topic: str) -> str:
     wide = _width()
     lines = [topic, *textwrap.wrap(option.documentation or "(not documented)", wide - 2, initial_indent="  ",
                                    subsequent_indent="  "), ""]  # fmt: skip
-    lines += _hanging("  values    ", option.type)
+    lines += _hanging("  values    ", option.values)
     default = "a YAML or the command line must give it" if option.default is MISSING else shown(option.default)
     lines += _hanging("  default   ", default)
     set_by = [f"{file}: {shown(value)}" for file, value in values_in_yamls(topic)]
@@ -124,7 +124,7 @@ def _entries(options: Sequence[Option], *, bare: str | None = None) -> Iterator[
     width = min(max(len(option.key) for option in options) + 3, 36)
     for option in options:
         if option.below is None:
-            told = [option.type, "required" if option.default is MISSING else f"default {shown(option.default)}"]
+            told = [option.values, "required" if option.default is MISSING else f"default {shown(option.default)}"]
         else:
             told = ["settings below it"]
         told += ["also as bare arguments"] if option.key == bare else []

@@ -62,7 +62,7 @@ def run(options: IndexOptions) -> Path:
 
     paths = locate_shards(options.shards, root=Path.cwd(), copies=out.parent / "shards")
     with own_pixel_limit(), ThreadPoolExecutor(options.workers) as pool:
-        found = index_shards(
+        index = index_shards(
             paths,
             out,
             Schema(options.query, options.document).check(),
@@ -71,17 +71,17 @@ def run(options: IndexOptions) -> Path:
             max_pixels=options.max_image_pixels,
             map_shards=lambda read, shards: counted(pool.map(read, shards), "shards", shown=True),
         )
-    write_pairs(found.pairs, out / "pairs.parquet")
+    write_pairs(index.pairs, out / "pairs.parquet")
     with replacing(out / "refused.csv") as partial, open(partial, "w", newline="", encoding="utf-8") as target:
         writer = csv.writer(target)
         writer.writerow(["shard", "sample", "key", "reason", "detail"])
-        writer.writerows([bad.shard, bad.number, bad.key or "", *bad.bad] for bad in found.refused)
-    say(f"{len(paths):,} shards, {found.samples:,} samples: {len(found.pairs):,} pairs indexed in {out}.")
-    for reason, count in found.reasons.most_common():
+        writer.writerows([bad.shard, bad.number, bad.key or "", *bad.bad] for bad in index.refused)
+    say(f"{len(paths):,} shards, {index.samples:,} samples: {len(index.pairs):,} pairs indexed in {out}.")
+    for reason, count in index.reasons.most_common():
         say(f"  refused: {count:,}, {reason}")
-    for extension, count in found.others.most_common(8):
+    for extension, count in index.others.most_common(8):
         say(f"  not used: {count:,} members .{extension}")
-    if found.refused:
+    if index.refused:
         say(f"Every refused sample is listed in {out / 'refused.csv'}.")
         if options.strict:
             raise SystemExit(1)

@@ -51,8 +51,8 @@ def run(options: SearchOptions) -> None:
         serve(engine, name, options.host, options.port)
         return
     weights = {**engine.weights, **options.weights} if options.weights else None
-    found = engine.search(options.text, picture, k=options.k, weights=weights)
-    say(table(engine, found, shutil.get_terminal_size((100, 24)).columns))
+    results = engine.search(options.text, picture, k=options.k, weights=weights)
+    say(table(engine, results, shutil.get_terminal_size((100, 24)).columns))
 
 
 def open_engine(run: RunFolder, cache_dir: str | None = None, *, page: bool = False):
@@ -61,9 +61,8 @@ def open_engine(run: RunFolder, cache_dir: str | None = None, *, page: bool = Fa
         _need_serve()
 
     from gcl.data.prepare.mixed import open_catalog
-    from gcl.model.dual_encoder import DualEncoder
     from gcl.retrieval.embedding.embed import EmbedOptions
-    from gcl.run.contestants import base_and_tuned
+    from gcl.run.contestants import both_encoders
     from gcl.run.measurement import embedding_cache, frozen_features
     from gcl.serve.engine import Engine
 
@@ -71,8 +70,7 @@ def open_engine(run: RunFolder, cache_dir: str | None = None, *, page: bool = Fa
     cache = Path(cache_dir or config.cache_dir)
     prepared = open_catalog(config.data, cache)
     config.cache_dir = str(cache)
-    contestants = base_and_tuned(run, config.data.schema)
-    encoders = {one.label: one.encoder for one in contestants if isinstance(one.encoder, DualEncoder)}
+    encoders = dict(zip(("base", "tuned"), both_encoders(run, config.data.schema), strict=True))
     features = {label: frozen_features(one, prepared, config) for label, one in encoders.items()}
     options = EmbedOptions(config.evaluate.batch_size, cache=embedding_cache(config), progress=True)
     engine = Engine(encoders, prepared.documents, options, features=features)
@@ -122,7 +120,7 @@ def _printable(text: str) -> str:
 
 
 def _read(file: str) -> bytes:
-    """A picture that can be searched with; said before the models are loaded."""
+    """An image that can be searched with; refused before the models are loaded."""
     try:
         data = Path(file).read_bytes()
     except OSError as error:
@@ -131,13 +129,13 @@ def _read(file: str) -> bytes:
     from gcl.data.tables.quarantine import Bad
     from gcl.serve.limits import PICTURE_PIXELS
 
-    if isinstance(found := check_image(data, max_pixels=PICTURE_PIXELS), Bad):
-        raise ConfigError(f"picture={file} cannot be used: {found.reason}.")
+    if isinstance(checked := check_image(data, max_pixels=PICTURE_PIXELS), Bad):
+        raise ConfigError(f"picture={file} cannot be used: {checked.reason}.")
     return data
 
 
 def _need_serve() -> None:
-    """Said before the models are loaded."""
+    """Refused before the models are loaded."""
     from importlib.util import find_spec
 
     missing = [name for name in ("fastapi", "uvicorn", "python_multipart") if find_spec(name) is None]

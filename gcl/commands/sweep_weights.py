@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gcl.commands.evaluate import config_of
 from gcl.config.compose import Overrides
 from gcl.config.schema import RunConfig
 from gcl.errors import ConfigError
 from gcl.files.atomic import write_json, write_text
-from gcl.retrieval.metrics.metrics import parse_metric
+from gcl.retrieval.metrics.metrics import depth, parse_metric
 from gcl.run.console import say, speak_plainly
 from gcl.run.folder import RunFolder
+from gcl.schema import SIDES, SideName
 from gcl.table import Table
+
+if TYPE_CHECKING:
+    from gcl.model.dual_encoder import DualEncoder
+    from gcl.retrieval.analysis.weight_sweep import Embedded, Tried
+    from gcl.retrieval.report import Row
+    from gcl.run.measurement import Measurement
 
 
 @dataclass
@@ -33,23 +41,59 @@ class SweepOptions:
     """Combinations shown per side."""
 
 
+Weights = dict[SideName, dict[str, float]]  # side -> field -> weight
+
+
+@dataclass
+class Sweep:
+    """What was found. tried: by side, best first; rows: now against best, by half."""
+
+    model: str
+    metric: str
+    now: Weights
+    best: Weights
+    tried: dict[SideName, list[Tried]]
+    rows: dict[str, list[Row]]
+
+    @property
+    def sides(self) -> list[SideName]:
+        return list(self.tried)
+
+
 def run(options: SweepOptions, overrides: Overrides) -> Path:
     """Measures a run (or data=… model=…) with many weights, prints tables, returns the folder of the files."""
     speak_plainly()
     _check(options)
     config = config_of(overrides)
+    sides = _sides(config)
     metric = options.metric or config.evaluate.monitor
     metrics = list(dict.fromkeys([metric, *config.evaluate.headline]))
+    sweep = _swept(config, options, sides, metric, metrics)
+    shown = config.evaluate.headline if options.metric is None else metrics
+    _say_rows(sweep, [row for row in sweep.rows["test"] if row.metric in shown])
+    folder = _folder(config)
+    _write(folder, config, sweep)
+    say(f"\nAll combinations and both halves: {folder / 'weights.json'}, {folder / 'weights.csv'}")
+    say(_advice(sweep))
+    return folder
 
-    sides = [side for side in ("document", "query") if len(config.data.schema.side(side)) > 1]
+
+def _sides(config: RunConfig) -> list[SideName]:
+    """The sides with weights to find, the document's first."""
+    sides: list[SideName] = ["document", "query"]
+    sides = [side for side in sides if len(config.data.schema.side(side)) > 1]
     if not sides:
         raise ConfigError(f"{config.data.name} has one field on each side: there are no weights to find.")
+    return sides
 
+
+def _swept(
+    config: RunConfig, options: SweepOptions, sides: Sequence[SideName], metric: str, metrics: Sequence[str]
+) -> Sweep:
+    """Embeds both halves once, tries weights on the dev half, one side after the other, and compares on both halves."""
     from gcl.data.prepare.mixed import open_catalog
 
     prepared = open_catalog(config.data, config.cache_dir)
-    from gcl.retrieval.analysis.weight_sweep import normalised, sweep_weights, usable, weights_table
-    from gcl.retrieval.report import comparison_rows
     from gcl.run.measurement import Measurement, embedding_cache, frozen_features
 
     label, encoder = _encoder(config, options.checkpoint)
@@ -58,42 +102,52 @@ def run(options: SweepOptions, overrides: Overrides) -> Path:
         features=frozen_features(encoder, prepared, config),
     )  # fmt: skip
     _check_halves(measurement, config)
-    dev, test = (measurement.embedded(encoder, part) for part in ("dev", "test"))
+    halves = {part: measurement.embedded(encoder, part) for part in ("dev", "test")}
     watched = config.evaluate.monitor_tasks
-    chosen_by = [one for one in dev if watched is None or one.task.name.removesuffix(".dev") in watched] or dev
+    chosen_by = [one for one in halves["dev"] if watched is None or one.task.name.removesuffix(".dev") in watched]
+    chosen_by = chosen_by or halves["dev"]
     queries = sum(len(one.task.queries) for one in chosen_by)
-    say(f"\nFinding weights for {label} on {config.data.name}: {metric} over {queries:,} searches of the dev half.")
-    now = {side: {n: f.weight for n, f in config.data.schema.side(side).items()} for side in ("query", "document")}
-    best, tried = dict(now), {}
+    say(f"\nFinding weights for {label} on {config.data.name}: {metric} over {queries:,} queries of the dev half.")
+    now: Weights = {side: {name: f.weight for name, f in config.data.schema.side(side).items()} for side in SIDES}
+    sweep = Sweep(label, metric, now, dict(now), {}, {})
     for side in sides:
-        other = best["query" if side == "document" else "document"]
-        tried[side] = sweep_weights(
-            chosen_by, metrics, side=side, others=other, start=now[side], steps=options.steps, most=options.most
-        )
-        fields = [getattr(one, side) for one in (*dev, *test)]
-        if tried[side][0].weights != normalised(now[side]):
-            best[side] = usable(tried[side][0].weights, fields)
-        say(f"\n{side.capitalize()} fields, dev half, the best {options.top} of {len(tried[side])}:")
-        say(weights_table(tried[side], options.top).text())
-    rows = {}
-    for part, halves in (("dev", dev), ("test", test)):
-        first, second = (
-            {
-                one.task.name.removesuffix(f".{part}"): one.measured(
-                    w["query"], w["document"], metrics, _depth(metrics)
-                )
-                for one in halves
-            }
-            for w in (now, best)
-        )
-        rows[part] = comparison_rows(first, second, seed=config.seed)
-    say(f"\nTest half, {_words(now, sides)}  ->  {_words(best, sides)}:")
-    say(_table(rows["test"], config.evaluate.headline if options.metric is None else metrics))
-    folder = _folder(config)
-    _write(folder, config, label, metric, now, best, tried, rows)
-    say(f"\nAll combinations and both halves: {folder / 'weights.json'}, {folder / 'weights.csv'}")
-    say(_advice(rows["test"], metric, now, best, sides))
-    return folder
+        _sweep_side(sweep, side, chosen_by, [*halves["dev"], *halves["test"]], metrics, options)
+    for part, tasks in halves.items():
+        sweep.rows[part] = _compared(sweep, part, tasks, metrics, seed=config.seed)
+    return sweep
+
+
+def _sweep_side(
+    sweep: Sweep, side: SideName, chosen_by: Sequence[Embedded], everywhere: Sequence[Embedded],
+    metrics: Sequence[str], options: SweepOptions,
+) -> None:  # fmt: skip
+    """Tries one side's weights with the best of the other, and says which were best."""
+    from gcl.retrieval.analysis.weight_sweep import normalised, sweep_weights, usable, weights_table
+
+    now, other = sweep.now[side], sweep.best["query" if side == "document" else "document"]
+    tried = sweep_weights(
+        chosen_by, metrics, side=side, others=other, start=now, steps=options.steps, most=options.most
+    )
+    if tried[0].weights != normalised(now):
+        sweep.best[side] = usable(tried[0].weights, [getattr(one, side) for one in everywhere])
+    sweep.tried[side] = tried
+    say(f"\n{side.capitalize()} fields, dev half, the best {options.top} of {len(tried)}:")
+    say(weights_table(tried, options.top).text())
+
+
+def _compared(sweep: Sweep, part: str, tasks: Sequence[Embedded], metrics: Sequence[str], *, seed: int) -> list[Row]:
+    """The weights now against the best ones, on one half."""
+    from gcl.retrieval.report import comparison_rows
+
+    k = depth([*metrics]) or 1000
+    now, best = (
+        {
+            one.task.name.removesuffix(f".{part}"): one.measured(weights["query"], weights["document"], metrics, k)
+            for one in tasks
+        }
+        for weights in (sweep.now, sweep.best)
+    )
+    return comparison_rows(now, best, seed=seed)
 
 
 def _check(options: SweepOptions) -> None:
@@ -105,79 +159,73 @@ def _check(options: SweepOptions) -> None:
         parse_metric(options.metric)
 
 
-def _check_halves(measurement, config: RunConfig) -> None:
+def _check_halves(measurement: Measurement, config: RunConfig) -> None:
     for part in ("dev", "test"):
         if not measurement.opened(part):
             raise ConfigError(
-                f"{config.data.name} has no search in its {part} half: weights are found on the one half and reported "
+                f"{config.data.name} has no query in its {part} half: weights are found on the one half and reported "
                 "on the other (data.split.dev sets the halves)."
             )
 
 
-def _encoder(config: RunConfig, checkpoint: str):
+def _encoder(config: RunConfig, checkpoint: str) -> tuple[str, DualEncoder]:
     """(name for the tables, model): a run's checkpoint, or the model as it comes."""
-    from gcl.run import build as assembly
-    from gcl.run.contestants import base_and_tuned
+    from gcl.run.build import assemble_encoder, seed_everything
+    from gcl.run.contestants import both_encoders
 
     if config.run is not None:
-        found = next(
-            c for c in base_and_tuned(RunFolder(Path(config.run)), config.data.schema) if c.label == checkpoint
-        )
-        return f"{found.label} of {config.run}", found.encoder
-    assembly.seed_everything(config)
-    return config.model.label, assembly.assemble_encoder(config.model, config.data.schema).eval()
+        base, tuned = both_encoders(RunFolder(Path(config.run)), config.data.schema)
+        return f"{checkpoint} of {config.run}", base if checkpoint == "base" else tuned
+    seed_everything(config)
+    return config.model.label, assemble_encoder(config.model, config.data.schema).eval()
 
 
-def _depth(metrics: Sequence[str]) -> int:
-    from gcl.retrieval.metrics.metrics import depth
-
-    return depth(metrics) or 1000
-
-
-def _table(rows, metrics: Sequence[str]) -> str:
+def _say_rows(sweep: Sweep, rows: Sequence[Row]) -> None:
     from gcl.retrieval.report import results_table
 
-    table = results_table([row for row in rows if row.metric in metrics])
-    return table.renamed(lambda name: _RENAMED.get(name, name)).text()
+    def written(weights: Weights) -> str:
+        return " ".join(f"{name}={value:.3g}" for side in sweep.sides for name, value in weights[side].items())
+
+    say(f"\nTest half, {written(sweep.now)}  ->  {written(sweep.best)}:")
+    say(results_table(rows).renamed(lambda name: _RENAMED.get(name, name)).text())
 
 
-def _words(weights: Mapping[str, Mapping[str, float]], sides: Sequence[str]) -> str:
-    return " ".join(f"{name}={value:.3g}" for side in sides for name, value in weights[side].items())
-
-
-def _advice(rows, metric: str, now, best, sides: Sequence[str]) -> str:
-    """What may be claimed of the test half, and the words for the command line."""
-    if all(best[side] == now[side] for side in sides):
-        return "Nothing was better on the dev half than the weights there are."
-    clear = [row.comparison.change for row in rows if row.metric == metric and row.p_corrected < 0.05]
-    words = " ".join(f"data.{side}.{name}.weight={value:g}" for side in sides for name, value in best[side].items())
-    if any(change < 0 for change in clear):
-        verdict = f"{metric} is worse on a task of the test half: better keep the weights there are. The words would be"
-    elif clear:
-        verdict = f"{metric} is better on the test half, too (p < 0.05 after Holm's correction). Use them with"
+def _advice(sweep: Sweep) -> str:
+    """What may be claimed of the test half, and the settings for the command line."""
+    if sweep.best == sweep.now:
+        return "Nothing was better on the dev half than the present weights."
+    rows = [row for row in sweep.rows["test"] if row.metric == sweep.metric and row.p_corrected < 0.05]
+    changes = [row.comparison.change for row in rows]
+    settings = " ".join(
+        f"data.{side}.{name}.weight={value:g}" for side in sweep.sides for name, value in sweep.best[side].items()
+    )
+    if any(change < 0 for change in changes):
+        verdict = f"{sweep.metric} is worse on a task of the test half: better keep the present weights. To set others"
+    elif changes:
+        verdict = f"{sweep.metric} is better on the test half, too (p < 0.05 after Holm's correction). To use them"
     else:
-        verdict = f"{metric} shows no clear difference on the test half. The words would be"
-    return f"{verdict}:\n  {words}"
+        verdict = f"{sweep.metric} shows no clear difference on the test half. To use them all the same"
+    return f"{verdict}:\n  {settings}"
 
 
-def _write(folder: Path, config: RunConfig, label: str, metric: str, now, best, tried, rows) -> None:
+def _write(folder: Path, config: RunConfig, sweep: Sweep) -> None:
     from gcl.run.environment import describe_environment
 
     content = {
-        "model": label,
+        "model": sweep.model,
         "catalog": config.data.name,
-        "chosen_by": f"{metric}, mean over the dev tasks",
-        "now": now,
-        "best": best,
-        **{part: [row.record() for row in found] for part, found in rows.items()},
-        "tried": {side: [{"weights": t.weights, **t.means} for t in found] for side, found in tried.items()},
+        "chosen_by": f"{sweep.metric}, mean over the dev tasks",
+        "now": sweep.now,
+        "best": sweep.best,
+        # the two models of a comparison are two weightings here
+        **{part: [{_RENAMED.get(key, key): value for key, value in row.record().items()} for row in rows]
+           for part, rows in sweep.rows.items()},
+        "tried": {side: [{"weights": t.weights, **t.means} for t in tried] for side, tried in sweep.tried.items()},
         "environment": describe_environment(),
-    }
-    for part in ("dev", "test"):  # the two models of a report are two weightings here
-        content[part] = [{_RENAMED.get(key, key): v for key, v in row.items()} for row in content[part]]
+    }  # fmt: skip
     write_json(folder / "weights.json", content)
-    table = Table.of_records({"side": side, **t.weights, **t.means} for side, found in tried.items() for t in found)
-    write_text(folder / "weights.csv", table.csv())
+    rows = ({"side": side, **one.weights, **one.means} for side, tried in sweep.tried.items() for one in tried)
+    write_text(folder / "weights.csv", Table.of_records(rows).csv())
 
 
 _RENAMED = {"base": "now", "tuned": "best"}

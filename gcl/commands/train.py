@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import time
+from typing import TYPE_CHECKING
 
 from gcl.commands.registry import NoOptions
+from gcl.config.checks import check_installed
 from gcl.config.compose import Overrides, save_config
 from gcl.config.schema import RunConfig
 from gcl.errors import ConfigError
 from gcl.files.atomic import write_json
+from gcl.loss.weight import check_range
 from gcl.retrieval.settings import Forgetting
 from gcl.run.console import say, speak_plainly
 from gcl.run.folder import RunFolder, new_run_folder
 from gcl.run.resume import fit_or_stop, resume_path
+
+if TYPE_CHECKING:
+    from gcl.data.store.prepared import Prepared
+    from gcl.run.training import Fitting
 
 
 def run(_: NoOptions, overrides: Overrides) -> None:
@@ -37,6 +44,7 @@ def _train(config: RunConfig) -> tuple[RunFolder, float]:
                 f"evaluate.{key} is for evaluate.py: train with another evaluate= (gcl, default, …), then measure the "
                 "run with python evaluate.py run=… evaluate=…"
             )
+    check_installed(config)
     begun = time.monotonic()
     run = new_run_folder(config.run_dir, data=config.data.name, model=config.model.label)
     resume = resume_path(config, run)
@@ -64,7 +72,7 @@ def _train(config: RunConfig) -> tuple[RunFolder, float]:
     return run, fitting.checkpoints.best
 
 
-def _check_pairs(config: RunConfig, prepared) -> None:
+def _check_pairs(config: RunConfig, prepared: Prepared) -> None:
     """What only the prepared pairs can tell, before torch and the model load. Raises ConfigError."""
     pairs, batch = prepared.pairs, config.train.batch_size
     if batch > len(pairs):
@@ -73,19 +81,13 @@ def _check_pairs(config: RunConfig, prepared) -> None:
         )
     if all(name.rpartition("/")[2] == "in_domain" for name in prepared.counts["tasks"]):
         say("Note: data.split holds nothing out, so the tables below measure what training has seen.")
-    weight = config.loss.score_to_weight
-    name = weight["_target_"].rpartition(".")[2]
-    if name in ("linear", "power", "reciprocal", "inverse_sqrt", "log"):
-        low, high = weight.get("low", 1.0), weight.get("high", 100.0)
-        least, most = float(pairs.score.min()), float(pairs.score.max())
-        if least < low or most > high:
-            raise ConfigError(
-                f"The training scores lie in {least:g} … {most:g}, but {name} turns {low:g} … {high:g} into weights: "
-                f"set loss.score_to_weight.low={least:g} loss.score_to_weight.high={most:g}, or loss=constant."
-            )
+    try:
+        check_range(config.loss.score_to_weight, float(pairs.score.min()), float(pairs.score.max()))
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
 
 
-def _write_beginnings(config: RunConfig, run: RunFolder, fitting) -> None:
+def _write_beginnings(config: RunConfig, run: RunFolder, fitting: Fitting) -> None:
     from gcl.run.environment import describe_environment
 
     run.path.mkdir(parents=True, exist_ok=True)

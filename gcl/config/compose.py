@@ -48,31 +48,31 @@ class Overrides:
 
 
 def compose(overrides: Sequence[str] = (), *, config_dir: str | os.PathLike | None = None) -> DictConfig:
-    """The config that these command line words mean, unresolved. Raises ConfigError.
+    """The config that these command line arguments mean, unresolved. Raises ConfigError.
 
-    config_dir: a folder of one's own (with data/my_catalog.yaml, say) searched after conf/.
+    config_dir: a folder of your own (with data/my_catalog.yaml, say) searched after conf/.
     """
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
 
     register()
-    words = [_for_hydra(word) for word in overrides]
+    arguments = [_for_hydra(argument) for argument in overrides]
     if config_dir is not None:
         if not Path(config_dir).is_dir():
             raise ConfigError(f"--config-dir {config_dir}: there is no such folder.")
-        words.append(f"hydra.searchpath=[{Path(config_dir).resolve().as_uri()}]")
+        arguments.append(f"hydra.searchpath=[{Path(config_dir).resolve().as_uri()}]")
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(conf_folder().resolve()), version_base="1.3"):
         try:
-            config = hydra_compose("config", overrides=words)
-            with_catalogs(config, words)
+            config = hydra_compose("config", overrides=arguments)
+            with_catalogs(config, arguments)
             typed(config)
             return config
         except ConfigError:
             raise
-        except Exception as error:  # Hydra and OmegaConf raise a dozen kinds for what is one thing: a word they refuse
-            raise explain(error, _known_keys(words), config_dir) from error
+        except Exception as error:  # Hydra and OmegaConf raise a dozen kinds for one thing: an argument they refuse
+            raise explain(error, _known_keys(arguments), config_dir) from error
 
 
 _PATHS = keys_of(RunConfig, Kind.path)
@@ -102,11 +102,11 @@ def _for_hydra(argument: str) -> str:
     return argument
 
 
-def _known_keys(words: Sequence[str]) -> set[str]:
+def _known_keys(arguments: Sequence[str]) -> set[str]:
     """Every key that could have been meant: those of the chosen YAMLs, if they compose, and the groups."""
     from hydra import compose as hydra_compose
 
-    choices = [word for word in words if "." not in word.partition("=")[0].replace("hydra.searchpath", "hydra")]
+    choices = [one for one in arguments if "." not in one.partition("=")[0].replace("hydra.searchpath", "hydra")]
     groups = {path.name for path in conf_folder().iterdir() if path.is_dir()}
     for tried in (choices, []):
         try:
@@ -116,11 +116,11 @@ def _known_keys(words: Sequence[str]) -> set[str]:
     return _keys(OmegaConf.structured(RunConfig)) | groups
 
 
-def with_catalogs(config: DictConfig, words: Sequence[str] = ()) -> None:
-    """Puts the YAML of each catalog that data.mix names below data.catalogs; what stood there goes on top of it."""
+def with_catalogs(config: DictConfig, arguments: Sequence[str] = ()) -> None:
+    """Puts the YAML of each catalog that data.mix names below data.catalogs, and the settings given there on top."""
     from hydra import compose as hydra_compose
 
-    where = [word for word in words if word.startswith("hydra.searchpath=")]
+    where = [argument for argument in arguments if argument.startswith("hydra.searchpath=")]
     for name in config.data.mix:
         whole = OmegaConf.to_container(hydra_compose("config", overrides=[f"data={name}", *where]).data)
         on_top = config.data.catalogs.get(name) or {}
@@ -151,7 +151,7 @@ def _with_whole_catalogs(data: Catalog) -> Catalog:
     try:
         check_names(data)
         for name, catalog in data.catalogs.items():
-            data.catalogs[name] = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Catalog), catalog))
+            data.catalogs[name] = _catalog(catalog)
         return complete_mix(data) if data.mix else data
     except ValueError as error:
         if isinstance(error, OmegaConfBaseException):  # which may be ValueErrors, too
@@ -159,23 +159,30 @@ def _with_whole_catalogs(data: Catalog) -> Catalog:
         raise ConfigError(str(error)) from error
 
 
-def catalog_of(word: str) -> Catalog:
+def catalog_of(name: str) -> Catalog:
     """The catalog of a name in conf/data, or of a YAML's path. Raises ConfigError."""
-    if not word.endswith((".yaml", ".yml")):
-        return typed(compose([f"data={word}"])).data
-    if not Path(word).is_file():
-        raise ConfigError(f"There is no file {word}: give a name of conf/data or the path of a catalog's YAML.")
+    if not name.endswith((".yaml", ".yml")):
+        return Overrides([f"data={name}"]).config().data
+    if not Path(name).is_file():
+        raise ConfigError(f"There is no file {name}: give a name of conf/data or the path of a catalog's YAML.")
     try:
-        return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Catalog), OmegaConf.load(word)))
+        return _catalog(OmegaConf.load(name))
     except OmegaConfBaseException as error:
         raise explain(error, _keys(OmegaConf.structured(Catalog))) from error
 
 
-def load_config(path: str | os.PathLike) -> RunConfig:
-    """A run folder's config.yaml, typed. Raises ConfigError, also for a word that gcl once had."""
+def _catalog(content: Any) -> Catalog:
+    catalog = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Catalog), content))
+    assert isinstance(catalog, Catalog)
+    return catalog
+
+
+def load_config(path: str | Path) -> RunConfig:
+    """A run folder's config.yaml, typed. Raises ConfigError, also for a key that an earlier version had."""
     structure = OmegaConf.structured(RunConfig)
     try:
         merged = OmegaConf.merge(structure, OmegaConf.load(path))
+        assert isinstance(merged, DictConfig)
     except OmegaConfBaseException as error:
         raise ConfigError(f"{path}: {explain(error, _keys(structure))}") from error
     return typed(merged)
@@ -200,23 +207,23 @@ def with_settings(run: RunConfig, settings: Sequence[str]) -> RunConfig:
     return typed(config)
 
 
-def save_config(run: RunConfig, path: str | os.PathLike) -> None:
+def save_config(run: RunConfig, path: str | Path) -> None:
     write_text(path, OmegaConf.to_yaml(OmegaConf.structured(run), resolve=True))
 
 
 def flatten(run: RunConfig) -> dict[str, Any]:
     """{dotted key: plain value} of a whole config; lists count as values."""
-    found: dict[str, Any] = {}
+    flat: dict[str, Any] = {}
 
     def add(prefix: str, value: Any) -> None:
         if isinstance(value, dict) and value:
             for key, below in value.items():
                 add(f"{prefix}.{key}" if prefix else str(key), below)
         else:
-            found[prefix] = value
+            flat[prefix] = value
 
     add("", OmegaConf.to_container(OmegaConf.structured(run), resolve=True, enum_to_str=True))
-    return found
+    return flat
 
 
 def options_from(kind: type, arguments: Sequence[str], *, example: str, given: Mapping[str, Any] | None = None) -> Any:
@@ -257,10 +264,10 @@ def build(node: Any, *args: Any, **extra: Any) -> Any:
 
 def _keys(config: Any, prefix: str = "") -> set[str]:
     """All dotted keys of a structured config."""
-    found: set[str] = set()
+    keys: set[str] = set()
     for key in config:
         name = f"{prefix}{key}"
-        found.add(name)
+        keys.add(name)
         if not OmegaConf.is_missing(config, key) and isinstance(config[key], DictConfig):
-            found |= _keys(config[key], name + ".")
-    return found
+            keys |= _keys(config[key], name + ".")
+    return keys

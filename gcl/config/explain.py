@@ -131,7 +131,8 @@ def why_no_target(path: str) -> str | None:
     >>> why_no_target("gcl.loss.weight.linar")
     "gcl.loss.weight has no 'linar'. Did you mean linear?"
     """
-    parts, places, depth = path.split("."), sys.path, 0
+    parts, depth = path.split("."), 0
+    places: list[str] | None = sys.path
     file = None
     while depth < len(parts):
         spec = PathFinder.find_spec(parts[depth], places)

@@ -10,28 +10,35 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import Logger
 from lightning.pytorch.profilers import AdvancedProfiler, SimpleProfiler
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
-from torch import nn
+from torch import Tensor, nn
 
 from gcl.config.compose import build
 from gcl.config.schema import RunConfig
+from gcl.data.batches.batch import SideReader
 from gcl.data.batches.mixed_plan import CatalogShare, MixedPlan
 from gcl.data.batches.order import BatchOrder
 from gcl.data.batches.plan import Plan
 from gcl.data.prepare.mixed import Joined
 from gcl.data.store.prepared import Prepared
+from gcl.data.store.records import Records
 from gcl.errors import ConfigError
 from gcl.lit.auto_micro_batch import FitMicroBatch
 from gcl.lit.checkpoint import BestAndLast, WholeCheckpointIO
+from gcl.lit.curve import CurveLogger
+from gcl.lit.data import PairData
 from gcl.lit.guards import Agreement, Guard
 from gcl.lit.lightning_internals import leave_signals_alone
+from gcl.lit.module import GCLModule, Measuring, Optimization
 from gcl.lit.progress import Meter, Watchdog
 from gcl.lit.settings import TrainConfig, TrainerConfig, interval
 from gcl.lit.signals import Interruption
 from gcl.lit.step_log import StepLog
 from gcl.loss.gcl import GCLLoss
-from gcl.loss.settings import LossConfig
+from gcl.loss.settings import Form, LossConfig
 from gcl.model.dual_encoder import DualEncoder
 from gcl.model.load import load_model
 from gcl.model.lora import add_adapters
@@ -39,8 +46,10 @@ from gcl.model.settings import ModelConfig
 from gcl.optim.groups import freeze
 from gcl.optim.settings import OptimConfig
 from gcl.run.folder import RunFolder
+from gcl.run.measurement import Features
+from gcl.run.resume import may_reorder
 from gcl.run.start_from import RUN_PREFIX, begin_from, earlier_run
-from gcl.schema import Schema
+from gcl.schema import Schema, SideName
 
 
 @dataclass(frozen=True)
@@ -62,10 +71,10 @@ _PROFILERS = {"simple": SimpleProfiler, "advanced": AdvancedProfiler}
 
 def assemble_encoder(model: ModelConfig, schema: Schema, *, begun: bool = True) -> DualEncoder:
     """begun: with the weights of an earlier run that model.pretrained names; not needed where a checkpoint follows."""
-    earlier = model.pretrained if (model.pretrained or "").startswith(RUN_PREFIX) else None
-    encoder = load_model(model.name, schema=schema, options=replace(model, pretrained=None) if earlier else model)
-    if earlier and begun:
-        begin_from(encoder, earlier_run(earlier))
+    names_run = (model.pretrained or "").startswith(RUN_PREFIX)
+    encoder = load_model(model.name, schema=schema, options=replace(model, pretrained=None) if names_run else model)
+    if begun and (earlier := earlier_run(model.pretrained)) is not None:
+        begin_from(encoder, earlier)
     if model.lora.rank is not None:
         add_adapters(encoder, model.lora)
     return encoder
@@ -132,7 +141,7 @@ def total_steps(train: TrainConfig, plan: BatchOrder) -> int:
 
 
 def validation_interval(train: TrainConfig, plan: BatchOrder, steps: int) -> int:
-    """train.validate_every as a number of batches: epochs as a number, or "50 steps"."""
+    """train.validate_every as a number of batches."""
     amount, unit = interval(train.validate_every)
     batches = amount * (plan.steps_per_epoch if unit == "epochs" else train.accumulate)
     return min(max(1, round(batches)), steps)
@@ -147,8 +156,8 @@ def choose_precision(precision: Any, accelerator: str) -> Any:
 
 
 def assemble_trainer(
-    trainer: TrainerConfig, *, validate_every: int, run_dir: Path, logger: Any, callbacks: list[Any],
-    clip_norm: float | None, accumulate: int,
+    trainer: TrainerConfig, *, validate_every: int, run_dir: Path, loggers: list[Logger],
+    callbacks: list[Callback], clip_norm: float | None, accumulate: int,
 ) -> pl.Trainer:  # fmt: skip
     """Runs one Lightning epoch, however many epochs of the plan that is; optimiser steps are batches / accumulate."""
     limit = trainer.options.get("limit_train_batches")
@@ -166,14 +175,14 @@ def assemble_trainer(
         "accumulate_grad_batches": accumulate,
         "gradient_clip_val": clip_norm,
         "default_root_dir": str(run_dir),
-        "logger": logger,
+        "logger": loggers or False,
         "callbacks": callbacks,
         "plugins": [WholeCheckpointIO()],
         "enable_model_summary": False,
         "enable_checkpointing": True,
     }
     options = dict(trainer.options)
-    if profiler := _PROFILERS.get(options.get("profiler")):
+    if profiler := _PROFILERS.get(str(options.get("profiler"))):
         options["profiler"] = profiler(dirpath=run_dir, filename="profile")  # by itself it only logs
     try:
         built = pl.Trainer(**(arguments | options))
@@ -224,18 +233,64 @@ def assemble_watch(
     return Watch(checkpoints, interruption, [Agreement(facts), guard, steps, watchdog, Meter(), *fit])
 
 
-def micro_batch_of(train: TrainConfig) -> int | None:
-    """train.micro_batch as a number of rows; "auto" is found when training begins."""
-    return None if train.micro_batch == "auto" else train.micro_batch
+def assemble_loggers(node: Any, run: RunFolder) -> list[Logger]:
+    """metrics.csv, and the logger that was chosen, if it is another one; none at all for logger=none."""
+    if not node:
+        return []
+    chosen = build(node, save_dir=str(run.path))
+    return [chosen] if isinstance(chosen, CurveLogger) else [CurveLogger(str(run.path)), chosen]
 
 
-def write_scale_back(encoder: DualEncoder, loss: nn.Module) -> None:
+def assemble_module(
+    config: RunConfig, encoder: DualEncoder, loss: GCLLoss, steps: int, measuring: Measuring
+) -> GCLModule:
+    optim, size = config.optim, config.train.micro_batch
+    return GCLModule(
+        encoder,
+        loss,
+        Optimization(
+            build(optim.optimizer),
+            build(optim.schedule),
+            learning_rate=optim.learning_rate,
+            weight_decay=optim.weight_decay,
+            warmup=optim.warmup,
+            total_steps=-(-steps // config.train.accumulate),
+            layer_decay=optim.layer_decay,
+            rules=optim.rules,
+        ),
+        measuring=measuring,
+        micro_batch=None if size == "auto" else size,  # auto: FitMicroBatch finds it when training begins
+        seed=config.seed,
+    )
+
+
+def assemble_data(
+    config: RunConfig, prepared: Prepared, plan: BatchOrder, steps: int, encoder: DualEncoder, features: Features
+) -> PairData:
+    def reader(side: SideName, store: Records) -> SideReader:
+        return SideReader(store, config.data.schema.side(side), encoder.preprocess, features.get(side))
+
+    return PairData(
+        prepared.pairs,
+        plan,
+        steps=steps,
+        workers=config.train.workers,
+        augment=config.train.augment,
+        may_change=may_reorder(config.train),
+        query=reader("query", prepared.queries),
+        document=reader("document", prepared.documents),
+    )
+
+
+def write_scale_back(encoder: DualEncoder, loss: GCLLoss) -> None:
     """The trained temperature and bias into the model they came from, where export finds them."""
+    scale, bias = encoder.model.logit_scale, encoder.model.logit_bias
+    assert isinstance(scale, Tensor)
     with torch.no_grad():
-        encoder.model.logit_scale.copy_(loss.log_scale.detach())
-        if encoder.model.logit_bias is not None:
-            encoder.model.logit_bias.copy_(loss.bias.detach())
-        elif loss.form == "sigmoid":  # a model that came without a bias has learned one
+        scale.copy_(loss.log_scale.detach())
+        if isinstance(bias, Tensor):
+            bias.copy_(loss.bias.detach())
+        elif loss.form == Form.sigmoid.value:  # a model that came without a bias has learned one
             encoder.model.logit_bias = nn.Parameter(loss.bias.detach().clone(), requires_grad=False)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from gcl.config.compose import compose, load_config, typed
+from gcl.config.compose import Overrides, load_config
 from gcl.config.schema import RunConfig
 from gcl.errors import ConfigError
 from gcl.lit.checkpoint import read_checkpoint
@@ -17,7 +17,7 @@ from gcl.model.dual_encoder import DualEncoder
 from gcl.model.fingerprint import model_hash
 from gcl.model.lora import merge_adapters
 from gcl.retrieval.embedding.precomputed import Embedder, PrecomputedEmbeddings, RunFiles
-from gcl.run import build as assembly
+from gcl.run.build import assemble_encoder, assemble_loss, freeze_parts, seed_everything, write_scale_back
 from gcl.run.folder import RunFolder
 from gcl.schema import Schema
 
@@ -55,16 +55,16 @@ class Contestant:
 def tuned_encoder(run: RunFolder, schema: Schema | None = None, *, checkpoint: Path | None = None) -> DualEncoder:
     """A run's model with its best checkpoint's weights, scale and bias; read through `schema`, or the run's own."""
     config = load_config(run.check().config)
-    encoder = assembly.assemble_encoder(config.model, schema or config.data.schema, begun=False)
+    encoder = assemble_encoder(config.model, schema or config.data.schema, begun=False)
     restore(encoder, config, checkpoint or run.best)
-    assembly.freeze_parts(encoder, config.optim)  # what was frozen in the run has cached features
+    freeze_parts(encoder, config.optim)  # what was frozen in the run has cached features
     return merge_adapters(encoder.eval())
 
 
 def restore(encoder: DualEncoder, config: RunConfig, checkpoint: Path) -> None:
     """Puts a checkpoint's weights, scale and bias into the encoder it was trained from."""
     state = read_checkpoint(checkpoint)["state_dict"]
-    loss, weights = assembly.assemble_loss(config.loss, encoder), _under(state, "encoder.")
+    loss, weights = assemble_loss(config.loss, encoder), _under(state, "encoder.")
     if encoder.model.logit_bias is None and "model.logit_bias" in weights:  # of the earlier run it began from
         encoder.write_scale_bias(*(float(weights[f"model.logit_{name}"]) for name in ("scale", "bias")))
     try:
@@ -75,7 +75,7 @@ def restore(encoder: DualEncoder, config: RunConfig, checkpoint: Path) -> None:
             f"{checkpoint} does not fit the model {config.model.name}: it was trained with another version of that "
             f"architecture or another config. ({str(error).splitlines()[0]})"
         ) from error
-    assembly.write_scale_back(encoder, loss)
+    write_scale_back(encoder, loss)
 
 
 def _under(state: dict, prefix: str) -> dict:
@@ -83,52 +83,58 @@ def _under(state: dict, prefix: str) -> dict:
 
 
 def base_and_tuned(run: RunFolder, schema: Schema | None = None) -> list[Contestant]:
+    base, tuned = both_encoders(run, schema)
+    return [Contestant("base", base), Contestant("tuned", tuned, run.best)]
+
+
+def both_encoders(run: RunFolder, schema: Schema | None = None) -> tuple[DualEncoder, DualEncoder]:
+    """What a run began with, and its best checkpoint."""
     config = load_config(run.check().config)
     schema = schema or config.data.schema
-    assembly.seed_everything(config)  # a model from scratch begins where its run began
-    base = assembly.assemble_encoder(config.model, schema).eval()
-    assembly.freeze_parts(base, config.optim)
-    return [Contestant("base", merge_adapters(base)), Contestant("tuned", tuned_encoder(run, schema), run.best)]
+    seed_everything(config)  # a model from scratch begins where its run began
+    base = assemble_encoder(config.model, schema).eval()
+    freeze_parts(base, config.optim)
+    return merge_adapters(base), tuned_encoder(run, schema)
 
 
-def contestant(word: str, schema: Schema, *, config_dir: str | None = None) -> Contestant:
+def contestant(name: str, schema: Schema, *, config_dir: str | None = None) -> Contestant:
     """`run:<folder>` (best checkpoint), `embeddings:<file.parquet>` (or two files with + between them),
-    `trec:<run file>` ("{task}" stands for the task), a name in conf/model, `open_clip:<architecture>/<weights>`, or
+    `trec:<run file>` ("{task}" is replaced by the task), a name in conf/model, `open_clip:<architecture>/<weights>`, or
     anything load_model takes (local-dir:, hf-hub:, …)."""
-    if word.startswith("run:"):
-        run = RunFolder(Path(word.removeprefix("run:")))
+    kind, colon, rest = name.partition(":")
+    if kind == "run" and colon:
+        run = RunFolder(Path(rest))
         return Contestant(str(run.path), tuned_encoder(run, schema), run.best)
-    if word.startswith("embeddings:"):
-        files = word.removeprefix("embeddings:").split("+")
+    if kind == "embeddings" and colon:
+        files = rest.split("+")
         return Contestant("+".join(Path(file).stem for file in files), PrecomputedEmbeddings(files))
-    if word.startswith("trec:"):
-        pattern = word.removeprefix("trec:")
-        return Contestant(Path(pattern).stem.replace("{task}", "").strip(".-_ ") or word, RunFiles(pattern))
-    if ":" in word:
+    if kind == "trec" and colon:
+        return Contestant(Path(rest).stem.replace("{task}", "").strip(".-_ ") or name, RunFiles(rest))
+    if colon:
         from gcl.model.load import load_model
         from gcl.model.settings import LoadOptions
 
-        name, _, weights = word.removeprefix("open_clip:").partition("/")
-        if word.startswith("open_clip:"):
-            model = load_model(name, schema=schema, options=LoadOptions(pretrained=weights or None))
-            return Contestant(f"{name} {weights}".strip(), model.eval())
-        return Contestant(word, load_model(word, schema=schema).eval())
+        if kind != "open_clip":
+            return Contestant(name, load_model(name, schema=schema).eval())
+        architecture, _, weights = rest.partition("/")
+        encoder = load_model(architecture, schema=schema, options=LoadOptions(pretrained=weights or None))
+        return Contestant(f"{architecture} {weights}".strip(), encoder.eval())
     try:
-        model = typed(compose([f"model={word}"], config_dir=config_dir)).model
+        model = Overrides([f"model={name}"], config_dir).config().model
     except ConfigError as error:
         raise ConfigError(
             f"models: {error} A run is written run:<folder>, an exported folder local-dir:<folder>, a model of "
             "open_clip open_clip:<architecture>/<weights>, precomputed embeddings embeddings:<file>.parquet."
         ) from error
-    return Contestant(word, assembly.assemble_encoder(model, schema).eval())
+    return Contestant(name, assemble_encoder(model, schema).eval())
 
 
 def contestants(config: RunConfig, schema: Schema, *, config_dir: str | None = None) -> Iterator[Contestant]:
     """What a command line names, one after the other, each with a name of its own: run=, models=[…], or model=."""
-    for found in _named(config, schema, config_dir):
-        if isinstance(found.encoder, DualEncoder):
-            found.encoder.to(_device(config))
-        yield found
+    for entry in _named(config, schema, config_dir):
+        if isinstance(entry.encoder, DualEncoder):
+            entry.encoder.to(_device(config))
+        yield entry
 
 
 def _device(config: RunConfig) -> str:
@@ -142,16 +148,16 @@ def _named(config: RunConfig, schema: Schema, config_dir: str | None) -> Iterato
         yield from base_and_tuned(RunFolder(Path(config.run)), schema)
         return
     if not config.models:
-        assembly.seed_everything(config)
-        yield Contestant(config.model.label, assembly.assemble_encoder(config.model, schema).eval())
+        seed_everything(config)
+        yield Contestant(config.model.label, assemble_encoder(config.model, schema).eval())
         return
     if len(set(config.models)) < len(config.models):
-        raise ConfigError(f"models={config.models}: one of them stands there twice.")
+        raise ConfigError(f"models={config.models}: one of them is named twice.")
     taken: set[str] = set()
-    for word in config.models:
-        assembly.seed_everything(config)  # a model from scratch is the same wherever it stands in the list
-        found = contestant(word, schema, config_dir=config_dir)
-        if found.label in taken:
-            found = replace(found, label=word)
-        taken.add(found.label)
-        yield found
+    for name in config.models:
+        seed_everything(config)  # a model from scratch is the same wherever it comes in the list
+        entry = contestant(name, schema, config_dir=config_dir)
+        if entry.label in taken:
+            entry = replace(entry, label=name)
+        taken.add(entry.label)
+        yield entry

@@ -1,4 +1,4 @@
-"""What stands beside the table of tasks: smaller vectors, slices of the searches, and what must not be forgotten."""
+"""What is measured in addition to the tasks: smaller vectors, slices of the queries, and what must not be forgotten."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Models = Mapping[str, Mapping[str, TaskResult]]
 
 
 @dataclass
-class Beside:
+class Extras:
     """Any of the three may be empty."""
 
     compressed: compress.ByModel = field(default_factory=dict)
@@ -34,7 +34,7 @@ class Beside:
 
     @property
     def warnings(self) -> list[str]:
-        """What stands above everything else."""
+        """What is said above everything else."""
         return [one.warning for found in self.kept.values() for one in found if one.warning is not None]
 
     @property
@@ -58,7 +58,7 @@ class Beside:
         return [_with_titles(table) for table in replace(self, sliced=[])._tables(short=True)]
 
     def around(self, table: str) -> str:
-        """What a terminal shows: what has to be said loudly, the table of tasks, then what stands beside it."""
+        """What a terminal shows: what has to be said loudly, the table of tasks, then the extra tables."""
         loud = [f"{'!' * 8} {warning}" for warning in self.warnings]
         return "\n".join([*loud, *([""] if loud else []), table, *([text] if (text := self._text()) else [])])
 
@@ -71,15 +71,15 @@ class Beside:
 
     def as_dict(self) -> dict[str, Any]:
         """For results.json; what is empty is left out."""
-        found = {
+        records = {
             "retention": {label: retention.as_dict(kept) for label, kept in self.kept.items()},
             "compressed": compress.compression_records(self.compressed),
             "slices": slices.slices_records(self.sliced),
         }
-        return {name: value for name, value in found.items() if value}
+        return {name: value for name, value in records.items() if value}
 
     def add_to(self, metrics: dict[str, Any]) -> dict[str, Any]:
-        """metrics.json with the smaller vectors below their task and the general sets beside the models."""
+        """metrics.json with the smaller vectors below their task and the general sets next to the models."""
         for label, by_task in self.compressed.items():
             for task, rows in by_task.items():
                 metrics[label][task]["compressed"] = {
@@ -106,38 +106,38 @@ def _with_titles(table: Table) -> Table:
     return replace(table, rows=[[*row[:at], title_of(str(row[at])), *row[at + 1 :]] for row in table.rows])
 
 
-def found_beside(
+def extras_of(
     settings: EvaluateConfig,
     models: Models,
     tasks: Sequence[RetrievalTask],
     columns: Mapping[str, Columns],
     kept: Mapping[str, list[Kept]],
-) -> Beside:
+) -> Extras:
     """tasks: with their full names (the key of their results is without the half's, if they are of one). columns: by
     the prefix of the tasks that they belong to."""
     headline, results = settings.headline, next(iter(models.values()))
-    found = Beside(compress.of_models(models, headline), kept=dict(kept))
+    extras = Extras(compress.of_models(models, headline), kept=dict(kept))
     if settings.slices:
         for task in tasks:
             name = task.name if task.name in results else task.name.rpartition(".")[0]
             known = columns[max((prefix for prefix in columns if name.startswith(prefix)), key=len)]
-            found.columns[name] = slices.slice_columns(
+            extras.columns[name] = slices.slice_columns(
                 task, settings.slices, documents=known.documents, queries=known.queries
             )
-        found.sliced = _sliced(found.columns, models, headline[0])
-    return found
+        extras.sliced = _sliced(extras.columns, models, headline[0])
+    return extras
 
 
 def _sliced(columns: Mapping[str, Mapping[str, Sequence[str]]], models: Models, metric: str) -> list[Sliced]:
     base, *others = models
-    found = []
+    sliced = []
     for label in others or [base]:
         for task, by_column in columns.items():
             before, after = models[base][task].values[metric], models[label][task].values[metric]
             for column, values in by_column.items():
                 parts = slices.slices(values, before, after)
-                found.append(Sliced(task, label, column, metric, parts, one=not others))
-    return found
+                sliced.append(Sliced(task, label, column, metric, parts, one=not others))
+    return sliced
 
 
 def columns_for(settings: EvaluateConfig, catalog: Catalog, folder: str | Path) -> Columns:

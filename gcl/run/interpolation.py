@@ -17,7 +17,7 @@ from gcl.model.dual_encoder import DualEncoder
 from gcl.model.interpolate import Point, choose, interpolate
 from gcl.retrieval.report import contest_rows
 from gcl.run.console import say
-from gcl.run.contestants import base_and_tuned, tuned_encoder
+from gcl.run.contestants import both_encoders, tuned_encoder
 from gcl.run.folder import RunFolder
 from gcl.run.measurement import Measurement, embedding_cache, frozen_features, measurement_of
 from gcl.run.outcome import means_of
@@ -31,7 +31,7 @@ class Between:
     """The model at `alpha`, and what is known of it.
 
     record: plain values for alpha.json: alpha, metric, curve (alpha=auto), the means on the test half, and results:
-        the headline metrics there with intervals, beside the base's, as in results.json.
+        the headline metrics there with intervals, next to the base's, as in results.json.
     """
 
     encoder: DualEncoder
@@ -44,16 +44,16 @@ class Between:
         return self.record["test"]
 
 
-def parse_alpha(word: Any) -> float | str | None:
-    """None, "auto", or a number from 0 to 1; ConfigError for anything else."""
-    if word is None or word == "auto":
-        return word
+def parse_alpha(given: Any) -> float | str | None:
+    """None, "auto", or a number from 0 to 1; raises ConfigError for anything else."""
+    if given is None or given == "auto":
+        return given
     try:
-        number = float(word)
+        number = float(given)
     except (TypeError, ValueError):
         number = math.nan
-    if not 0 <= number <= 1 or isinstance(word, bool):
-        raise ConfigError(f"alpha={word}: it is auto, or a number from 0 (the base) to 1 (the tuned model).")
+    if not 0 <= number <= 1 or isinstance(given, bool):
+        raise ConfigError(f"alpha={given}: it is auto, or a number from 0 (the base) to 1 (the tuned model).")
     return number
 
 
@@ -61,7 +61,7 @@ def between(
     run: RunFolder, config: RunConfig, prepared: Prepared, alpha: float | str, *, checkpoint: Path | None = None
 ) -> Between:
     """Interpolates a run's base and tuned weights; "auto" chooses on the dev tasks, within the retention's limits."""
-    base, tuned = (entry.encoder for entry in base_and_tuned(run))
+    base, tuned = both_encoders(run)
     if checkpoint is not None:
         tuned = tuned_encoder(run, checkpoint=checkpoint)
     ends = _weights(base), _weights(tuned)
@@ -69,17 +69,17 @@ def between(
     # No cache: the models of a sweep are measured once.
     measurement = measurement_of(config.evaluate, config.data, prepared, features=features)
     record: dict[str, Any] = {"metric": config.evaluate.monitor}
-    if alpha == "auto":
+    if isinstance(alpha, str):  # "auto"
         curve = _sweep(tuned, ends, config, measurement)
         chosen = choose(curve)
         alpha = chosen.alpha
         record["curve"] = [asdict(point) for point in curve]
         record["limits"] = {name: one.limit for name, one in config.evaluate.retention.items()}
-        say(f"alpha={alpha:g} it is: {config.evaluate.monitor} {chosen.dev:.4f} on the dev tasks.")
+        say(f"Chosen: alpha={alpha:g}, {config.evaluate.monitor} {chosen.dev:.4f} on the dev tasks.")
     move(tuned, *ends, alpha)
     measured = measurement(tuned, "test", passing=True)
-    beside = {"base": measurement(base, "test", passing=True), f"alpha {alpha:g}": measured}
-    rows = [row.record() for row in contest_rows(beside, config.evaluate.headline)]
+    compared = {"base": measurement(base, "test", passing=True), f"alpha {alpha:g}": measured}
+    rows = [row.record() for row in contest_rows(compared, config.evaluate.headline)]
     record |= {"alpha": alpha, "test": means_of(measured), "results": rows}
     return Between(tuned, float(alpha), record)
 
@@ -90,7 +90,7 @@ def _sweep(
     retention = Retention(config, embedding_cache(config))
     if not retention:
         say("The run has no retention set (evaluate.retention): alpha is chosen by the dev tasks alone.")
-    curve = []
+    curve: list[Point] = []
     for alpha in STEPS:
         move(encoder, *ends, alpha)
         if retention and not curve:
@@ -117,7 +117,7 @@ def move(encoder: DualEncoder, base: Mapping[str, Tensor], tuned: Mapping[str, T
     state = interpolate(base, tuned, alpha)
     model = encoder.model
     if "logit_bias" not in state:
-        model.logit_bias = None
+        setattr(model, "logit_bias", None)  # noqa: B010, torch's stubs know parameters and modules only
     elif model.logit_bias is None:
         encoder.write_scale_bias(float(state["logit_scale"]), float(state["logit_bias"]))
     model.load_state_dict(state)

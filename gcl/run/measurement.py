@@ -46,7 +46,7 @@ class Measurement:
     workers: int = 0
     features: Features = field(default_factory=dict)
     cache: ArrayCache | None = None
-    forms: Sequence[VectorFormat] = ()  # smaller vectors to measure beside the full ones
+    forms: Sequence[VectorFormat] = ()  # smaller vectors to measure in addition to the full ones
     _opened: dict[str, list[RetrievalTask]] = field(default_factory=dict, repr=False)
 
     def opened(self, part: str) -> list[RetrievalTask]:
@@ -90,7 +90,7 @@ class Measurement:
         results = {}
         for task in self.opened(part):
             name, audited = task.name.removesuffix(f".{part}"), task.audit.check()
-            score, row = runs.results(task, name, k or depth(metrics) or 1000)
+            score, row = runs.results(task, name, k or depth([*metrics]) or 1000)
             results[name] = result_of(task, score, row, metrics, ties=self.rules.ties, audited=audited)
         return results
 

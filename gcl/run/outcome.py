@@ -26,7 +26,7 @@ from gcl.retrieval.settings import EvaluateConfig
 from gcl.retrieval.tasks.task import RetrievalTask
 from gcl.retrieval.tasks.trec import write_qrels, write_run
 from gcl.run.environment import describe_environment
-from gcl.run.extras import Beside
+from gcl.run.extras import Extras
 from gcl.run.tables import TIES, Results, averages_of, averages_table, reading_notes, table_rows
 
 _STATISTICS = (
@@ -49,7 +49,7 @@ class Outcome:
     contestants: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     seed: int = 0
-    beside: Beside = field(default_factory=Beside)
+    extras: Extras = field(default_factory=Extras)
 
     def name_of(self, task: RetrievalTask) -> str:
         return task.name.removesuffix(f".{self.part}")
@@ -78,8 +78,8 @@ class Outcome:
         records = results_records(contest_rows(self.models, headline))
         averages = averages_of(self.models, headline)
         means = {label: means_of(results) for label, results in self.models.items()}
-        write_json(folder / "metrics.json", self.beside.add_to(means))
-        self.beside.write(folder)
+        write_json(folder / "metrics.json", self.extras.add_to(means))
+        self.extras.write(folder)
         write_text(folder / "results.csv", records.csv())
         write_text(folder / "results.md", self._markdown(averages))
         write_json(
@@ -90,7 +90,7 @@ class Outcome:
                 "notes": [*reading_notes(self.models), *self.notes],
                 "audits": self.audits,
                 "averages": averages,
-                **self.beside.as_dict(),
+                **self.extras.as_dict(),
                 "results": records.records(),
             },
         )
@@ -100,7 +100,7 @@ class Outcome:
         parts = [f"# {self.title}", "", results_table(table_rows(self.models, self.settings.headline)).markdown()]
         if averages:
             parts += ["", averages_table(averages).markdown()]
-        parts += [self.beside.markdown()]
+        parts += [self.extras.markdown()]
         parts += ["", *(f"- {line}" for line in [*reading_notes(self.models), *self.notes])]
         packages = describe_environment()["packages"]
         named = ("gcl-trainer", "torch", "open_clip_torch", "numpy")
@@ -109,7 +109,7 @@ class Outcome:
 
     def _write_queries(self, path: Path) -> None:
         """One row a task, query and model."""
-        columns: dict[str, list] = {"task": [], "query_id": [], "model": []}
+        columns: dict[str, list[str]] = {"task": [], "query_id": [], "model": []}
         metrics: dict[str, list[np.ndarray]] = {}
         for label, results in self.models.items():
             for task, result in results.items():
@@ -118,7 +118,8 @@ class Outcome:
                 columns["model"] += [label] * result.queries
                 for metric, values in result.values.items():
                     metrics.setdefault(metric, []).append(values)
-        write_columns(path, columns | {metric: np.concatenate(parts) for metric, parts in metrics.items()})
+        values_of = {metric: np.concatenate(parts) for metric, parts in metrics.items()}
+        write_columns(path, {**columns, **values_of})
 
     def _write_trec(self, folder: Path) -> None:
         for task in self.tasks:

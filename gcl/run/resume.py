@@ -1,4 +1,4 @@
-"""Going on with a run: from which checkpoint, and whether it is still the run that was begun."""
+"""Resuming a run: from which checkpoint, and whether it is still the run that was begun."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def fit_or_stop(fitting: Any, resume: Path | None) -> None:
         wanted = stopped.signum == getattr(signal, "SIGUSR1", None) and "SLURM_JOB_ID" in os.environ
         requeued = wanted and (not fitting.is_first or requeue() is not None)
         if requeued:
-            say("SLURM has this job in its queue again; it goes on from there.")
+            say("SLURM has queued this job again; it continues from there.")
         raise SystemExit(0 if requeued else stopped.status) from None
     finally:
         fitting.interruption.ignore()

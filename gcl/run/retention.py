@@ -58,11 +58,11 @@ class Retention:
 
     def quick(self, encoder: DualEncoder) -> dict[str, float]:
         """{set: mean of its metric over its tasks}, on a sample of its queries."""
-        found = {}
+        values = {}
         for one in self.sets:
             means = [result.means[one.metric] for result in self._measured(encoder, one, quick=True).values()]
-            found[one.name] = sum(means) / len(means)
-        return found
+            values[one.name] = sum(means) / len(means)
+        return values
 
     def columns(self, values: Mapping[str, float]) -> dict[str, float]:
         """As the training curve calls them."""
@@ -103,13 +103,14 @@ def open_set(name: str, spec: RetentionConfig, config: RunConfig) -> General:
             halves[part] = [from_prepared(prepared, task, part) for task in names]
         schema, tasks, quick = catalog.schema, halves["test"], halves["dev"] or halves["test"]
         if not tasks:
-            raise ConfigError(f"evaluate.retention.{name}: {spec.catalog} has no search in its test half.")
+            raise ConfigError(f"evaluate.retention.{name}: {spec.catalog} has no query in its test half.")
         if {t.name.rpartition(".")[0] for t in quick} != {t.name.rpartition(".")[0] for t in tasks}:
             quick = tasks  # a task without a dev half: one and the same mean everywhere
     elif spec.folder:
         task = read_folder(name, spec.folder)
         schema, tasks, quick = _texts(task), [task], [task]
     else:
+        assert spec.images is not None, "one of the three is given"
         task, schema = classification(
             name, Path(spec.images), image=spec.image, label=spec.label, classes=spec.classes, templates=spec.templates
         )

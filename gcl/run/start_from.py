@@ -43,7 +43,7 @@ def begin_from(encoder: DualEncoder, run: RunFolder) -> None:
     if any("lora_" in name for name in weights):
         weights = _merged(encoder, run, weights, source)
     learned = encoder.model.logit_bias
-    if learned is None:
+    if not isinstance(learned, Tensor):
         weights.pop("logit_bias", None)
     elif "logit_bias" not in weights:
         weights["logit_bias"] = learned.detach().clone()
@@ -52,7 +52,7 @@ def begin_from(encoder: DualEncoder, run: RunFolder) -> None:
     except ValueError as error:
         raise ValueError(f"{error} It was trained with another architecture: give its model.name.") from error
     # A model that came without a bias has learned one in the sigmoid form; the softmax form has no use for it.
-    kept = learned is not None or load_config(run.config).loss.form is Form.sigmoid
+    kept = isinstance(learned, Tensor) or load_config(run.config).loss.form is Form.sigmoid
     encoder.write_scale_bias(float(state["loss.log_scale"]), float(state["loss.bias"]) if kept else None)
 
 

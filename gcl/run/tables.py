@@ -1,4 +1,4 @@
-"""The tables a command prints, and what a reader has to know beside them."""
+"""The tables a command prints, and what a reader has to know with them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from gcl.retrieval.evaluate import TaskResult
 from gcl.retrieval.metrics.metrics import parse_metric
 from gcl.retrieval.report import AnyRow, audit_lines, comparison_rows, contest_rows, results_table, single_rows
-from gcl.table import Table
+from gcl.table import Table, Value
 
 Results = Mapping[str, TaskResult]
 TIES = {
@@ -77,7 +77,7 @@ def averages_of(models: Mapping[str, Results], metrics: Sequence[str]) -> dict[s
 
 def averages_table(averages: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Table:
     metrics = list(next(iter(next(iter(averages.values())).values())))
-    rows = [
+    rows: list[list[Value]] = [
         [task, label, *(values[metric] for metric in metrics)]
         for task, models in averages.items()
         for label, values in models.items()

@@ -6,28 +6,30 @@ import json
 from pathlib import Path
 from typing import Any
 
+import lightning.pytorch as pl
+import numpy as np
+
 from gcl.config.compose import build, flatten
 from gcl.config.schema import RunConfig
-from gcl.data.batches.batch import SideReader
 from gcl.data.store.prepared import Prepared
 from gcl.lit.checkpoint import read_checkpoint
-from gcl.lit.data import PairData
 from gcl.lit.guards import RollBack
-from gcl.lit.module import GCLModule, Measuring, Optimization, compile_towers
+from gcl.lit.module import Measuring, compile_towers
 from gcl.lit.progress import RunProgress
 from gcl.lit.sharded import is_sharded, load_weights
+from gcl.model.dual_encoder import DualEncoder
 from gcl.model.lora import describe as describe_adapters
 from gcl.model.lora import merge_adapters
 from gcl.retrieval.analysis.compression import forms_of
 from gcl.retrieval.settings import Forgetting
 from gcl.run import build as assembly
+from gcl.run import wandb_report
 from gcl.run.console import quiet_libraries, say
 from gcl.run.environment import describe_environment
-from gcl.run.extras import Beside, columns_for, found_beside
+from gcl.run.extras import Extras, columns_for, extras_of
 from gcl.run.folder import RunFolder
 from gcl.run.measurement import embedding_cache, frozen_features, measurement_of
 from gcl.run.outcome import Outcome, page_metrics
-from gcl.run.resume import may_reorder
 from gcl.run.retention import Retention
 from gcl.run.tables import only, summary
 
@@ -35,7 +37,7 @@ Results = dict[str, Any]
 
 
 class Fitting:
-    """Everything a training run is made of, built from its config."""
+    """Everything a training run is made of, built from its config (gcl/run/build.py builds the single objects)."""
 
     def __init__(self, config: RunConfig, run: RunFolder, prepared: Prepared) -> None:
         self.config, self.run, self.prepared = config, run, prepared
@@ -57,9 +59,26 @@ class Fitting:
         self.retention = Retention(config, embedding_cache(config))
         if config.train.compile:
             compile_towers(self.encoder, config.train.compile)
-        self.module = self._module()
-        self.data = self._data()
+        measuring = Measuring(
+            validate=self._validated, measure=self._measured, retain=self._retain if self.retention else None,
+            monitor=config.evaluate.monitor, monitor_tasks=config.evaluate.monitor_tasks,
+        )  # fmt: skip
+        self.module = assembly.assemble_module(config, self.encoder, self.loss, self.steps, measuring)
+        self.data = assembly.assemble_data(config, prepared, self.plan, self.steps, self.encoder, self.features)
         self.trainer = self._trainer()
+        self.wandb = wandb_report.begin(self.trainer, flatten(config), self.describe())
+
+    def _trainer(self) -> pl.Trainer:
+        config = self.config
+        return assembly.assemble_trainer(
+            config.trainer,
+            validate_every=assembly.validation_interval(config.train, self.plan, self.steps),
+            run_dir=self.run.path,
+            loggers=assembly.assemble_loggers(config.logger, self.run),
+            callbacks=[*self.watch.callbacks, RunProgress(), *(build(n) for n in config.callbacks.values() if n)],
+            clip_norm=config.optim.clip_norm,
+            accumulate=config.train.accumulate,
+        )
 
     @property
     def is_first(self) -> bool:
@@ -87,68 +106,6 @@ class Fitting:
             "plan_fingerprint": self.plan.fingerprint,
             "steps": self.steps,
         }
-
-    def _module(self) -> GCLModule:
-        optim, evaluate = self.config.optim, self.config.evaluate
-        watched = list(dict.fromkeys([evaluate.monitor, *evaluate.headline]))
-        return GCLModule(
-            self.encoder,
-            self.loss,
-            Optimization(
-                build(optim.optimizer),
-                build(optim.schedule),
-                learning_rate=optim.learning_rate,
-                weight_decay=optim.weight_decay,
-                warmup=optim.warmup,
-                total_steps=-(-self.steps // self.config.train.accumulate),
-                layer_decay=optim.layer_decay,
-                rules=optim.rules,
-            ),
-            measuring=Measuring(
-                validate=lambda encoder: {
-                    task: r.values for task, r in self.measurement(encoder, "dev", watched, passing=True).items()
-                },
-                measure=self._measured,
-                retain=self._retain if self.retention else None,
-                monitor=evaluate.monitor,
-                monitor_tasks=evaluate.monitor_tasks,
-            ),
-            micro_batch=assembly.micro_batch_of(self.config.train),
-            seed=self.config.seed,
-        )
-
-    def _data(self) -> PairData:
-        schema = self.config.data.schema
-        readers = {
-            side: SideReader(store, schema.side(side), self.encoder.preprocess, self.features.get(side))
-            for side, store in (("query", self.prepared.queries), ("document", self.prepared.documents))
-        }
-        return PairData(
-            self.prepared.pairs,
-            self.plan,
-            steps=self.steps,
-            workers=self.config.train.workers,
-            augment=self.config.train.augment,
-            may_change=may_reorder(self.config.train),
-            **readers,
-        )
-
-    def _trainer(self):
-        train = self.config.train
-        logger = build(self.config.logger, save_dir=str(self.run.path)) if self.config.logger else False
-        return assembly.assemble_trainer(
-            self.config.trainer,
-            validate_every=assembly.validation_interval(train, self.plan, self.steps),
-            run_dir=self.run.path,
-            logger=logger,
-            callbacks=[
-                *self.watch.callbacks,
-                RunProgress(),
-                *(build(node) for node in self.config.callbacks.values() if node),
-            ],
-            clip_norm=self.config.optim.clip_norm,
-            accumulate=train.accumulate,
-        )
 
     def measure_base(self) -> Results:
         say(f"\nMeasuring {self.config.model.label} as it comes (base).")
@@ -186,7 +143,13 @@ class Fitting:
         )
         return self._measure()
 
-    def _measured(self, encoder) -> Results:
+    def _validated(self, encoder: DualEncoder) -> dict[str, dict[str, np.ndarray]]:
+        """{task: {metric: values[Q]}} on the dev half."""
+        evaluate = self.config.evaluate
+        watched = list(dict.fromkeys([evaluate.monitor, *evaluate.headline]))
+        return {task: r.values for task, r in self.measurement(encoder, "dev", watched, passing=True).items()}
+
+    def _measured(self, encoder: DualEncoder) -> Results:
         """The test half and the general sets, by every rank."""
         first = not self.retention.results
         if self.retention and first:
@@ -194,7 +157,7 @@ class Fitting:
         self.retention.measure("base" if first else "tuned", encoder)
         return self.measurement(encoder, "test", k=self.config.evaluate.depth)
 
-    def _retain(self, encoder) -> dict[str, float]:
+    def _retain(self, encoder: DualEncoder) -> dict[str, float]:
         values = self.retention.quick(encoder)
         columns = self.retention.columns(values)
         if self.config.evaluate.forgetting is Forgetting.choose:
@@ -211,8 +174,11 @@ class Fitting:
 
         outcome = self._outcome(base, tuned)
         outcome.write(self.run.path)
-        self._write_page(base, tuned, seconds, outcome.beside)
-        say("\n" + outcome.beside.around(summary(outcome.models, self.config.evaluate.headline, outcome.notes)))
+        self._write_page(base, tuned, seconds, outcome.extras)
+        if self.wandb is not None:
+            say(f"Weights & Biases: {wandb_report.place_of(self.wandb)}")
+            wandb_report.finish(self.wandb, outcome, self.run.path)
+        say("\n" + outcome.extras.around(summary(outcome.models, self.config.evaluate.headline, outcome.notes)))
         say(
             f"\nDone in {seconds / 60:.1f} minutes. Everything is in {self.run.path}\n"
             f"  report.html        open it in a browser: what got better and worse, with pictures\n"
@@ -221,23 +187,23 @@ class Fitting:
             f"  checkpoints/       best and last        metrics.csv  the training curve\n"
             f"Next: gcl export run={self.run.path} out=my_model"
         )
-        return outcome.beside.warnings
+        return outcome.extras.warnings
 
     def _outcome(self, base: Results, tuned: Results) -> Outcome:
         config = self.config
         tasks, models = self.measurement.opened("test"), {"base": base, "tuned": tuned}
-        beside = found_beside(config.evaluate, models, tasks, {"": self.columns}, self.retention.kept(config.seed))
+        extras = extras_of(config.evaluate, models, tasks, {"": self.columns}, self.retention.kept(config.seed))
         best = self.checkpoints.best_path  # its hash and not the weights' in memory, which may lie on several ranks
         done = json.loads(best.with_name(f"{best.name}.DONE").read_text())
         known = {"model": config.model.name, "checkpoint": str(best), "checkpoint_sha256": done["sha256"]}
         return Outcome(
             config.evaluate, "test", f"{config.model.label} fine-tuned on {config.data.name}",
-            tasks=tasks, models=models, beside=beside,
+            tasks=tasks, models=models, extras=extras,
             sources={config.data.name: {"fingerprint": self.prepared.fingerprint}},
             contestants={"base": {"model": config.model.name}, "tuned": known}, seed=config.seed,
         )  # fmt: skip
 
-    def _write_page(self, base: Results, tuned: Results, seconds: float, beside: Beside) -> None:
+    def _write_page(self, base: Results, tuned: Results, seconds: float, extras: Extras) -> None:
         from gcl.retrieval.page.page import write_page
 
         config, metrics = self.config, page_metrics(self.config.evaluate)
@@ -252,11 +218,12 @@ class Fitting:
                 "model": config.model.name,
                 "seed": config.seed,
                 "minutes": round(seconds / 60, 1),
+                **({"Weights & Biases": wandb_report.place_of(self.wandb)} if self.wandb is not None else {}),
                 **describe_environment()["packages"],
             },
             metrics=config.evaluate.headline,
-            slices=beside.columns,
-            warnings=beside.warnings,
-            extra=beside.page_tables,
+            slices=extras.columns,
+            warnings=extras.warnings,
+            extra=extras.page_tables,
             seed=config.seed,
         )

@@ -98,7 +98,7 @@ def test_the_benchmark_gives_what_loops_give(sets, tmp_path, capsys):
         for name, value in found[task].items():
             assert value == pytest.approx(expected[name], abs=1e-6), (task, name)
     printed = capsys.readouterr().out
-    plan = printed.index("ms a picture")
+    plan = printed.index("ms per image")
     assert plan < printed.index("Measuring tiny") and "GB of vectors" in printed[: plan + 200]
     assert "70 of 70 products" in printed and "Marqo-Ecommerce-L" in printed and "Cohere-embedding-v3" in printed
     page = (tmp_path / "published.md").read_text()
@@ -150,7 +150,7 @@ def test_pictures_that_cannot_be_read_are_counted_and_never_found(sets, tmp_path
             parquet.write_table(pa.Table.from_pylist(table), tmp_path / "broken" / name / "data" / file.name)
     capsys.readouterr()
     run(tmp_path / "broken", tmp_path / "three", "models=[tiny]")
-    assert "4 of 45 pictures cannot be read" in capsys.readouterr().out
+    assert "4 of 45 images cannot be read" in capsys.readouterr().out
     results = read_run(tmp_path / "three/tasks/GoogleShopping-Text2Image.easy/run.tiny.trec")
     gone = {rows["google"][3]["item_ID"], rows["google"][5]["item_ID"]}
     assert all(len(found) == 41 and gone.isdisjoint(d for d, _ in found) for found in results.values())

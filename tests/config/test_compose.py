@@ -10,6 +10,7 @@ from gcl.commands.evaluate import config_of
 from gcl.config.compose import Overrides, compose, load_config, save_config, typed
 from gcl.config.folder import conf_folder
 from gcl.errors import ConfigError
+from gcl.options import options_of
 
 ROOT = Path(__file__).parents[2]
 CHOICES = [(path.parent.name, path.stem) for path in sorted(conf_folder().glob("*/*.yaml"))]
@@ -95,6 +96,35 @@ def test_the_command_line_reaches_every_level():
 @pytest.mark.parametrize("path", ["my runs/a=b, c", "it's/here", "C:\\runs\\1", "<time>", "plain/path_1.2"])
 def test_a_path_may_hold_any_character(path):
     assert typed(compose([f"run_dir={path}"])).run_dir == path
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("data.image_root", "a,b (1)"),
+        ("data.download.cache", "a, b/c"),
+        ("data.shards", "laion/{00000..00127}.tar"),
+        ("data.products", "catalog (new), 2.csv"),
+        ("cache_dir", "it's here"),
+        ("model.name", "local-dir"),
+        ("train.resume", "x=y"),
+    ],
+)
+def test_every_path_of_a_config_may_hold_any_character(key, value):
+    node = typed(compose([f"{key}={value}"]))
+    for name in key.split("."):
+        node = getattr(node, name)
+    assert node == value
+
+
+def test_the_paths_are_those_that_their_dataclasses_mark():
+    from gcl.config.schema import RunConfig
+    from gcl.options import Kind, keys_of
+
+    paths = keys_of(RunConfig, Kind.path)
+    assert {"data.root", "data.image_root", "data.download.cache", "data.shards", "run_dir", "model.name"} <= set(paths)
+    options = {option.key: option for option in options_of(RunConfig)}
+    assert all(options[key].values.startswith("path") for key in paths)
 
 
 def test_a_folder_of_one_s_own(tmp_path):

@@ -36,7 +36,7 @@ def run(options: DoctorOptions, overrides: Overrides) -> None:
 
 
 def doctor(config: RunConfig, *, everything: bool = False) -> int:
-    """Prints and writes the page; returns how many problems it names. Of a mix: a page a catalog, and one of it."""
+    """Prints and writes the page, of a mix one per catalog and one for the mix; returns how many problems it names."""
     speak_plainly()
     out = Path(config.out) if config.out else Path(config.cache_dir) / f"{config.data.name}-doctor"
     problems = 0
@@ -45,7 +45,7 @@ def doctor(config: RunConfig, *, everything: bool = False) -> int:
             look = partial(_examine, replace(config, data=catalog), place=Path(place), everything=everything)
             problems += _tell(catalog.name, out / name, partial(look, alone=False))
     if problems:
-        say(f"\n{config.data.name} is looked at once {', '.join(config.data.mix)} are mended.")
+        say(f"\n{config.data.name} is examined once {', '.join(config.data.mix)} are fixed.")
         return problems
     if config.data.mix:
         return _tell(config.data.name, out, partial(_examine_mix, config, everything=everything))

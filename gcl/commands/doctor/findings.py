@@ -1,4 +1,4 @@
-"""From facts to findings: what has to be mended before training, and what is worth a look."""
+"""From facts to findings: what has to be fixed before training, and what is worth a look."""
 
 from __future__ import annotations
 
@@ -6,26 +6,29 @@ from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple
 
 # A share above one of these is a problem (the command ends with status 1) ...
-LEAKED = 0.01  # held-out queries or products that training has as well, in every field or by their picture
+LEAKED = 0.01  # held-out queries or products that training has as well, in every field or by their image
 DANGLING = 0.10  # judgments of a task that name products the catalog lacks
 # ... and above one of these a warning (status 0).
 UNREACHABLE = 0.10  # a task's queries without a relevant product that can be found
-LEAKED_IN_PART = 0.05  # by one text, or by a picture that only looks the same
+LEAKED_IN_PART = 0.05  # by one text, or by an image that only looks the same
 TRUNCATED = 0.05  # texts longer than the model reads
 REPEATED = 0.05  # products that are the same thing twice, and places of a batch whose query came before
-RARE = 0.01  # a field that so few records have
+RARE = 0.01  # a field that fewer records have
 COUNTS = (
     "What counts as a problem: the catalog, its scores or the batch size are refused; more than "
-    f"{LEAKED:.0%} of the held-out products or queries stand in training as well (equal in every field, or the same "
-    f"picture); more than {DANGLING:.0%} of a task's judgments name products the catalog lacks; a stored picture "
+    f"{LEAKED:.0%} of the held-out products or queries are in training as well (equal in every field, or the same "
+    f"image); more than {DANGLING:.0%} of a task's judgments name products the catalog lacks; a stored image "
     "cannot be read."
 )
+
+
+Level = Literal["problem", "warning"]
 
 
 class Finding(NamedTuple):
     """One sentence of the doctor; problems make the exit status 1."""
 
-    level: Literal["problem", "warning"]
+    level: Level
     text: str
 
 
@@ -52,7 +55,7 @@ def _fields(facts: dict[str, Any]) -> Iterator[Finding]:
     for name, images in facts.get("images", {}).items():
         if images["unreadable"]:
             share = f"{images['unreadable']:,} of {images['looked_at']:,}"
-            yield Finding("problem", f"{name}: {share} pictures cannot be read.")
+            yield Finding("problem", f"{name}: {share} images cannot be read.")
     copies = facts.get("duplicates")
     if copies:
         kinds = {"are equal to another in every field": copies["equal_in_every_field"]}
@@ -66,10 +69,13 @@ def _leaks(facts: dict[str, Any]) -> Iterator[Finding]:
     for side, leak in facts.get("leakage", {}).items():
         thing = {"query": "held-out queries", "document": "held-out products"}[side]
         whole = {"in every field": leak["equal_in_every_field"]}
-        whole |= {f"by the picture {name}": found for name, found in leak["equal_image"].items()}
+        whole |= {f"by the image {name}": found for name, found in leak["equal_image"].items()}
         part = {f"by {name}": found for name, found in leak["equal_text"].items()}
         part |= {f"by a near copy of {name}": found for name, found in leak["near_image"].items()}
-        for level, limit, kinds in (("problem", LEAKED, whole), ("warning", LEAKED_IN_PART, part)):
+        levels: tuple[tuple[Level, float, dict[str, Any]], ...] = (
+            ("problem", LEAKED, whole), ("warning", LEAKED_IN_PART, part),
+        )  # fmt: skip
+        for level, limit, kinds in levels:
             for words, found in kinds.items():
                 if found["of"] and found["rows"] > limit * found["of"]:
                     share = f"{found['rows']:,} of {found['of']:,} {thing} ({found['rows'] / found['of']:.1%})"
@@ -81,10 +87,11 @@ def _tasks(facts: dict[str, Any]) -> Iterator[Finding]:
     for name, task in facts.get("tasks", {}).items():
         judged = sum(task[part]["judgments"] for part in ("dev", "test"))
         queries = sum(task[part]["queries"] for part in ("dev", "test"))
-        for level, limit, key, kept, words in (
+        losses: tuple[tuple[Level, float, str, int, str], ...] = (
             ("problem", DANGLING, "dangling_judgments", judged, "judgments name products the catalog lacks"),
             ("warning", UNREACHABLE, "queries_without_relevant", queries, "queries have no relevant product to find"),
-        ):
+        )
+        for level, limit, key, kept, words in losses:
             lost = task.get(key, 0)
             if lost > limit * (lost + kept):
                 yield Finding(level, f"Task {name}: {lost:,} of {lost + kept:,} {words}.")

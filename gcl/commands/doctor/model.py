@@ -18,18 +18,19 @@ from gcl.data.batches.order import BatchOrder
 from gcl.data.catalog import Batches
 from gcl.data.doctor.facts import MOST_TEXTS, distribution, repeats, sample_rows
 from gcl.data.store.prepared import Prepared
+from gcl.data.store.records import Stored
 from gcl.model.dual_encoder import DualEncoder
 from gcl.model.tokens import Tokens
 from gcl.retrieval.embedding.embed import to_device
 from gcl.run.build import assemble_encoder, assemble_plan, freeze_parts, total_steps
-from gcl.schema import SIDES, Modality
+from gcl.schema import SIDES, Modality, SideName
 
-_LONG = 8  # texts are counted up to so many context lengths
+_LONG = 8  # texts are counted up to this many context lengths
 _FEW, _MORE = 4, 12  # pairs that activations and time are measured with: the slope leaves the start of a step out
 _FLOAT = 4
 
 
-def stores_of(prepared: Prepared) -> dict[str, Any]:
+def stores_of(prepared: Prepared) -> dict[SideName, Stored]:
     return {"query": prepared.queries, "document": prepared.documents}
 
 
@@ -70,7 +71,7 @@ def load(config: RunConfig) -> tuple[DualEncoder | None, str | None]:
         why = str(error)
     try:
         encoder = assemble_encoder(replace(config.model, pretrained=None), config.data.schema)
-        return encoder, f"its weights are not here, so it stands with random ones ({why})"
+        return encoder, f"its weights are not here, so random ones take their place ({why})"
     except ValueError:
         return None, why
 
@@ -86,9 +87,10 @@ def token_lengths(prepared: Prepared, encoder: DualEncoder, *, everything: bool)
                 continue
             rows = np.flatnonzero(store.present(np.arange(len(store)))[:, list(store.side).index(name)])
             rows = sample_rows(rows, None if everything else MOST_TEXTS)
-            texts = dict.fromkeys(spec.prompt.replace("{}", text) for text in store.column(name, rows))
-            length = dict(zip(texts, count_tokens(longer, list(texts)), strict=True))
-            count = np.array([length[spec.prompt.replace("{}", text)] for text in store.column(name, rows)])
+            texts = [spec.prompt.replace("{}", text) for text in store.column(name, rows) if isinstance(text, str)]
+            distinct = list(dict.fromkeys(texts))
+            length = dict(zip(distinct, count_tokens(longer, distinct), strict=True))
+            count = np.array([length[text] for text in texts])
             found[f"{side}.{name}"] = {
                 "looked_at": len(rows), "context_length": context, "over": int((count > context).sum()),
                 "share_over": float((count > context).mean()) if len(count) else 0.0, **distribution(count),
@@ -112,7 +114,7 @@ def batches(prepared: Prepared, config: RunConfig, *, everything: bool) -> tuple
         plan = assemble_plan(prepared, config)
     except ValueError as error:
         return None, {"refused": str(error)}
-    steps = {"steps_per_epoch": plan.steps_per_epoch, "steps": total_steps(config.train, plan)}
+    steps: dict[str, Any] = {"steps_per_epoch": plan.steps_per_epoch, "steps": total_steps(config.train, plan)}
     if isinstance(plan, MixedPlan):
         what = "batches" if plan.batches is Batches.one else "pairs"
         steps["mix"] = {
@@ -136,18 +138,18 @@ def memory(encoder: DualEncoder, prepared: Prepared, plan: BatchOrder, config: R
     micro = config.train.micro_batch if isinstance(config.train.micro_batch, int) else size
     few, more = (_Step(encoder, prepared, plan, count) for count in (_FEW, _MORE))
     activations = max(more.kept - few.kept, 0) / max(more.pairs - few.pairs, 1)
-    found = {
+    memory: dict[str, Any] = {
         "parameters": sum(parameters) * _FLOAT,
         "gradients_and_adam": 3 * trained * _FLOAT,
         "batch": batch,
         "activations": activations * micro,
         "loss": sum(map(len, parts.values())) * 2 * size * width * _FLOAT + 2 * tile * tile * _FLOAT,
     }
-    found["total"] = sum(found.values())
+    memory["total"] = sum(memory.values())
     available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else None
     gpu = torch.cuda.get_device_properties(0).total_memory if torch.cuda.is_available() else None
-    found |= {"available": gpu or available, "device": "GPU" if gpu else "this machine's memory", "micro_batch": micro}
-    return found | {"seconds": {"reading": _line(few, more, "reading"), "computing": _line(few, more, "computing")}}
+    memory |= {"available": gpu or available, "device": "GPU" if gpu else "this machine's memory", "micro_batch": micro}
+    return memory | {"seconds": {"reading": _line(few, more, "reading"), "computing": _line(few, more, "computing")}}
 
 
 class _Step:
@@ -161,7 +163,7 @@ class _Step:
         times = []
         for _ in range(2):
             begun = _clock(device)
-            sides = {}
+            sides: dict[SideName, SideBatch] = {}
             for side, store in stores_of(prepared).items():
                 reader = SideReader(store, encoder.schema.side(side), encoder.preprocess)
                 sides[side] = reader(getattr(prepared.pairs, side)[rows])
@@ -179,7 +181,7 @@ def _clock(device: torch.device) -> float:
     return time.process_time() / torch.get_num_threads()
 
 
-def _forward_and_backward(encoder: DualEncoder, sides: dict[str, SideBatch], device: torch.device) -> int:
+def _forward_and_backward(encoder: DualEncoder, sides: dict[SideName, SideBatch], device: torch.device) -> int:
     """Bytes of the tensors that are kept in between."""
     kept: dict[int, int] = {}
 
@@ -205,7 +207,7 @@ def _line(few: _Step, more: _Step, name: str) -> dict[str, float]:
 
 
 def expected_time(config: RunConfig, plan: BatchOrder, seconds: dict[str, dict[str, float]]) -> dict[str, Any]:
-    """Seconds of an epoch: reading in train.workers processes beside computing, the slower of the two."""
+    """Seconds of an epoch: reading in train.workers processes while computing, so the slower of the two."""
     reading, computing = (
         plan.steps_per_epoch * seconds[name]["step"] + len(plan.pairs.query) * seconds[name]["pair"]
         for name in ("reading", "computing")

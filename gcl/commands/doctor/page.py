@@ -14,7 +14,7 @@ def page(facts: dict[str, Any], findings: Sequence[Finding]) -> str:
         ("Fields", _fields),
         ("Scores and weights", _scores),
         ("Texts", _tokens),
-        ("Pictures", _images),
+        ("Images", _images),
         ("Left out", _unreadable),
         ("The same product twice", _duplicates),
         ("Held out, and in training as well", _leakage),
@@ -30,7 +30,7 @@ def page(facts: dict[str, Any], findings: Sequence[Finding]) -> str:
             lines += [title, *(f"  {line}" for line in body), ""]
     lines += ["Findings", *(f"  {finding.level}: {finding.text}" for finding in findings)]
     problems = sum(finding.level == "problem" for finding in findings)
-    end = f"{problems} to mend before training." if problems else "Nothing stands in the way of training."
+    end = f"{problems} to fix before training." if problems else "Nothing is in the way of training."
     return "\n".join([*lines, f"  {end}", f"  {COUNTS}", f"  ({facts['seconds']:.1f} s)"])
 
 
@@ -86,7 +86,7 @@ def _images(facts: dict[str, Any]) -> Iterator[str]:
             yield f"  {'bytes':<13} {_range(found['bytes'])}"
             sampled = found["looked_at"] < facts["fields"][name]["present"]
             if sampled:
-                yield "  a sample: near copies are only found among these; all=true compares every picture"
+                yield "  a sample: near copies are only found among these; all=true compares every image"
             yield f"  modes {_listed(found['modes'])}; formats {_listed(found['formats'])}"
 
 
@@ -104,7 +104,7 @@ def _duplicates(facts: dict[str, Any]) -> Iterator[str]:
     if found := facts.get("duplicates"):
         yield f"rows that repeat a product's id: {found['rows_that_repeat_an_id']:,}"
         kinds = {"equal in every field": found["equal_in_every_field"]}
-        kinds |= {f"equal {name} (picture)": value for name, value in found["equal_image"].items()}
+        kinds |= {f"equal {name} (image)": value for name, value in found["equal_image"].items()}
         kinds |= {f"equal {name}": value for name, value in found["equal_text"].items()}
         for words, value in kinds.items():
             such = f", for example {' = '.join(value['examples'][0])}" if value["examples"] else ""
@@ -144,10 +144,11 @@ def _batches(facts: dict[str, Any]) -> Iterator[str]:
     found = facts.get("batches", {})
     if "steps" not in found:
         return
-    yield f"{found['steps_per_epoch']:,} steps an epoch of {found['batch_size']:,} pairs; {found['steps']:,} in the run"
+    per_epoch = f"{found['steps_per_epoch']:,} steps of {found['batch_size']:,} pairs per epoch"
+    yield f"{per_epoch}; {found['steps']:,} in the run"
     for name, own in found.get("mix", {}).items():
         count = f"{own['pairs']:,} pairs" if "pairs" in own else f"{own['batches']:,} batches"
-        yield f"  {name}: {count} an epoch, {own['passes_per_epoch']:.2f} runs through it"
+        yield f"  {name}: {count} an epoch, {own['passes_per_epoch']:.2f} passes"
     for side, things in (("query", "queries"), ("document", "products")):
         value = found[side]
         counted = f"{value['counted_pairs']:.2f} counted in {found['batches']:,} batches"
@@ -166,7 +167,7 @@ def _memory(facts: dict[str, Any]) -> Iterator[str]:
 
 def _time(facts: dict[str, Any]) -> Iterator[str]:
     if found := facts.get("time"):
-        yield f"about {_duration(found['epoch'])} an epoch, {_duration(found['run'])} the run, evaluation not included"
+        yield f"about {_duration(found['epoch'])} per epoch, {_duration(found['run'])} the run, evaluation not included"
         each = f"reading {_duration(found['reading'])}, computing {_duration(found['computing'])}"
         yield f"an epoch's {each}, from a quick measurement of 12 and 4 pairs on this machine"
 
