@@ -36,7 +36,11 @@ def test_the_help_of_a_command_lists_exactly_its_options(command, capsys):
         assert "--config-dir" not in text and "Config groups" not in text
 
 
-@pytest.mark.parametrize("command", [c for c in COMMANDS.values() if c.name != "export"], ids=lambda c: c.name)
+def test_every_setting_is_documented():
+    assert [option.key for option in list_settings() if not option.documentation] == []
+
+
+@pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
 def test_every_option_of_a_command_is_documented(command):
     assert [option.key for option in command.list_options() if not option.documentation] == []
 
