@@ -25,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:
         _stop(
-            "Interrupted. What was finished is kept; run the same command again (training: with train.resume=auto).",
+            "Interrupted. Finished work is kept: run the same command again (training needs train.resume=auto).",
             130,
         )
     except (ValueError, KeyError, OSError) as error:
@@ -132,7 +132,7 @@ def _without_config_dir(arguments: list[str]) -> tuple[list[str], str | None]:
         if flag in ("--config-dir", "-cd"):
             folder = value if equals else next(remaining, None)
             if not folder:
-                raise ConfigError("--config-dir needs a folder: --config-dir my_conf")
+                raise ConfigError("--config-dir needs a folder, for example --config-dir my_conf")
         elif argument.startswith("-") and not equals:
             raise ConfigError(f"There is no option {argument!r}. Settings are written key=value; see --help.")
         else:

@@ -1,7 +1,7 @@
 """A published benchmark as one command: `python evaluate.py evaluate=marqo_ecommerce models=[ecommerce-L, siglip-B]`.
 
 Each data set is streamed once per model; every task draws its queries as the published evaluator does, and the results
-are listed with the published figures. How long everything takes is measured and said before it begins.
+are listed with the published figures. How long everything takes is estimated and printed before it begins.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def run_benchmark(config: RunConfig, config_dir: str | None) -> Path:
     say("\n" + summary(outcome.models, settings.headline, outcome.notes))
     for table in tables:
         say(f"\n{table.text()}")
-    say(f"\nPublished figures: {benchmark.source}{_partial(sets)}\nEverything: {folder} (published.md, results.json)")
+    say(f"\nPublished figures: {benchmark.source}{_partial(sets)}\nAll results: {folder} (published.md, results.json)")
     return folder
 
 
@@ -94,7 +94,7 @@ def _sizes(benchmark: BenchmarkConfig) -> list[str]:
         return known
     if benchmark.size not in known:
         hint = nearest(benchmark.size, ["all", *known])
-        raise ConfigError(f"evaluate.benchmark.size={benchmark.size}: there is no such size.{hint}")
+        raise ConfigError(f"evaluate.benchmark.size={benchmark.size}: this benchmark has no such size.{hint}")
     return [benchmark.size]
 
 
@@ -106,19 +106,19 @@ def _opened(name: str, size: str, benchmark: BenchmarkConfig, rules: Rules) -> _
     corpus = Identifiers(source.ids(benchmark.document_id))  # their images are streamed
     tasks = []
     for task, column in about.tasks.items():
-        found = grouped(source.column(column), BETWEEN)
-        weight = np.bincount(found.code[found.code >= 0], minlength=len(found.texts)).astype(np.float64)
+        values = grouped(source.column(column), BETWEEN)
+        weight = np.bincount(values.code[values.code >= 0], minlength=len(values.texts)).astype(np.float64)
         drawn = draw(weight, rules)
-        place = np.full(len(found.texts) + 1, -1)
+        place = np.full(len(values.texts) + 1, -1)
         place[drawn] = np.arange(len(drawn))
-        rows = np.flatnonzero(place[found.code] >= 0)
-        query = place[found.code[rows]]
+        rows = np.flatnonzero(place[values.code] >= 0)
+        query = place[values.code[rows]]
         order = np.argsort(query, kind="stable")
         query, rows = query[order], rows[order]
         if rules.judged is not None:
             kept = np.arange(len(query)) - np.searchsorted(query, query) < rules.judged
             query, rows = query[kept], rows[kept]
-        texts = found.texts.take(drawn).to_pylist() if len(drawn) else []
+        texts = values.texts.take(drawn).to_pylist() if len(drawn) else []
         queries = ListRecords([f"q{n}" for n in range(len(texts))], [{"text": text} for text in texts], SCHEMA.query)
         tasks.append(
             RetrievalTask(f"{task}.{size}", queries, corpus, JudgedPairs(query, rows, np.ones(len(rows), np.float32)))
@@ -140,8 +140,8 @@ def _measured(config: RunConfig, entry: Contestant, one: _Set, outcome: Outcome)
         )  # fmt: skip
     if len(embedded.unreadable):
         note = (
-            f"{one.name}: {len(embedded.unreadable):,} of {one.source.rows:,} images cannot be read, the first is that "
-            f"of {corpus.ids[int(embedded.unreadable[0])]!r}: these products are never found and count as missed."
+            f"{one.name}: {len(embedded.unreadable):,} of {one.source.rows:,} images cannot be read; the first is that "
+            f"of {corpus.ids[int(embedded.unreadable[0])]!r}: these products are never retrieved and count as misses."
         )
         outcome.notes += [note] if note not in outcome.notes else []
     results = {}
@@ -153,7 +153,7 @@ def _measured(config: RunConfig, entry: Contestant, one: _Set, outcome: Outcome)
 
 
 def _say_plan(config: RunConfig, sets: list[_Set], config_dir: str | None) -> None:
-    """Says what will be read and kept, and, after a probe of each model, how long it takes."""
+    """Prints what will be read and kept and, after a probe of each model, how long it will take."""
     rows, whole = (sum(getattr(one.source, key) for one in sets) for key in ("rows", "whole"))
     size = sum(one.source.bytes for one in sets) / 1e9
     lines = [
@@ -177,15 +177,17 @@ def _say_plan(config: RunConfig, sets: list[_Set], config_dir: str | None) -> No
             f"  {entry.label}: {each * 1e3:.1f} ms per image here, {_duration(each * rows)}"
             + (f" ({_duration(each * whole)} for the full size)" if rows < whole else "")
             + f"; {weights:.1f} GB of weights, {vectors:.2f} GB of vectors at a time in {config.cache_dir}{at_full} "
-            "(a mapped file above 1 GB), at most 1 GB of memory in addition"
+            "(a mapped file above 1 GB), plus at most 1 GB of memory"
         )
-    say("\n".join([*lines, f"In all about {_duration(total)}, searching not included."]))
+    say("\n".join([*lines, f"About {_duration(total)} in all, not counting the search."]))
 
 
 def _embedding(entry: Contestant) -> DualEncoder | PrecomputedEmbeddings:
-    """What can embed; run files cannot."""
+    """The contestant's encoder or embeddings. Raises ConfigError for a TREC run file, which cannot embed."""
     if isinstance(entry.encoder, RunFiles):
-        raise ConfigError(f"models: {entry.label} is a run file; a benchmark takes models and embeddings.")
+        raise ConfigError(
+            f"models: {entry.label} is a TREC run file; a benchmark needs models or precomputed embeddings."
+        )
     return entry.encoder
 
 
@@ -236,7 +238,8 @@ def _partial(sets: list[_Set]) -> str:
     rows, whole = (sum(getattr(one.source, key) for one in sets) for key in ("rows", "whole"))
     if rows == whole:
         return ""
-    return f"\nOnly {rows:,} of {whole:,} products were read (limit), which is easier: the two cannot be compared."
+    limited = f"\nOnly {rows:,} of {whole:,} products were read (evaluate.benchmark.limit)"
+    return f"{limited}, which is an easier task: the figures are not comparable."
 
 
 def _markdown(tables: list[Table], benchmark: BenchmarkConfig, outcome: Outcome) -> str:

@@ -1,6 +1,6 @@
 """`gcl completion bash`: the shell's script, and the candidates it asks for, from the records of commands and settings.
 
-The script hands the line up to the cursor to `gcl __complete <shell> <line>` and offers the lines that come back.
+The script passes the line up to the cursor to `gcl __complete <shell> <line>` and offers the candidates it prints.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class CompletionOptions:
     """Options of `gcl completion`."""
 
     shell: Shell = MISSING
-    """The shell that is to complete commands, options, setting keys and their choices."""
+    """The shell in which commands, options, setting keys and their choices are completed."""
 
 
 SCRIPTS = {
@@ -60,32 +60,32 @@ def run(options: CompletionOptions) -> None:
 
 
 def complete(shell: str, line: str) -> None:
-    """Prints the candidates for the last word of a command line, one per line."""
-    words = _words(line)
-    for candidate in candidates(words[1:]):
-        print(candidate[len(_kept_by_bash(words[-1])) :] if shell == "bash" else candidate)
+    """Prints the candidates for the last argument of a command line, one per line."""
+    arguments = _arguments(line)
+    for candidate in candidates(arguments[1:]):
+        print(candidate[len(_kept_by_bash(arguments[-1])) :] if shell == "bash" else candidate)
 
 
-def _words(line: str) -> list[str]:
-    """The words of an unfinished line; the last is the one to complete, and may be empty."""
+def _arguments(line: str) -> list[str]:
+    """The arguments of an unfinished line; the last is the one to complete, and may be empty."""
     for closing in ("", "'", '"'):
         try:
-            words = shlex.split(line + closing)
+            arguments = shlex.split(line + closing)
             break
         except ValueError:  # a quotation mark that is still open
             continue
     else:
-        words = line.split()
-    return [*words, ""] if not line or (line[-1].isspace() and not closing) else words
+        arguments = line.split()
+    return [*arguments, ""] if not line or (line[-1].isspace() and not closing) else arguments
 
 
-def _kept_by_bash(word: str) -> str:
-    """What bash keeps of the word: it completes only what follows the last = or : of it."""
-    return word[: max(word.rfind("="), word.rfind(":")) + 1]
+def _kept_by_bash(argument: str) -> str:
+    """The part of an argument that bash keeps: it completes only what follows the last = or :."""
+    return argument[: max(argument.rfind("="), argument.rfind(":")) + 1]
 
 
 def candidates(arguments: list[str]) -> list[str]:
-    """What the last argument may become.
+    """The ways to complete the last argument.
 
     >>> candidates(["tr"]), candidates(["train", "train.micro"]), candidates(["train", "loss.form="])
     (['train'], ['train.micro_batch='], ['loss.form=softmax', 'loss.form=sigmoid'])
@@ -152,10 +152,10 @@ def _values(option: Option, value: str) -> list[str]:
 
 
 def _config_dir(before: list[str]) -> str | None:
-    for place, word in enumerate(before):
-        if word.startswith("--config-dir="):
-            return word.partition("=")[2]
-        if word == "--config-dir" and place + 1 < len(before):
+    for place, argument in enumerate(before):
+        if argument.startswith("--config-dir="):
+            return argument.partition("=")[2]
+        if argument == "--config-dir" and place + 1 < len(before):
             return before[place + 1]
     return None
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from gcl.run.outcome import Outcome
     from gcl.run.retention import Retention
 
-_DEV = "evaluate.part={part}: the dev half chose the run's checkpoint, so its figures are a little too good."
+_DEV = "evaluate.part={part}: the dev half chose the run's checkpoint, so its figures are slightly optimistic."
 
 
 def run(_: NoOptions, overrides: Overrides) -> Path:
@@ -72,7 +72,7 @@ def run(_: NoOptions, overrides: Overrides) -> Path:
         "  metrics.json   queries.parquet (every query)   tasks/ (TREC runs and qrels)"
     )
     if (forgotten := outcome.extras.warnings) and settings.forgetting is Forgetting.fail:
-        say("\n".join(["", *forgotten, "evaluate.forgetting=fail: exit status 3."]))
+        say("\n".join(["", *forgotten, "The exit status is 3 (evaluate.forgetting=fail)."]))
         raise SystemExit(3)
     return folder
 
@@ -83,8 +83,8 @@ def _catalogs(config: RunConfig, overrides: Overrides) -> list[Catalog]:
         return [config.data]
     if own := [one for one in overrides.settings if one.lstrip("+~").startswith(("data=", "data."))]:
         raise ConfigError(
-            f"{own[0]} is about one catalog, and evaluate.sets={config.evaluate.sets} names the catalogs: put it into "
-            "their YAML, or leave evaluate.sets out."
+            f"{own[0]} concerns one catalog, but evaluate.sets={config.evaluate.sets} names several: put it into their "
+            "YAMLs, or leave evaluate.sets out."
         )
     return [Overrides([f"data={name}"], overrides.config_dir).config().data for name in config.evaluate.sets]
 
@@ -106,7 +106,7 @@ def _measure(
     )
     outcome.tasks += measurement.opened(settings.part)
     outcome.sources[catalog.name] = {"fingerprint": prepared.fingerprint, "counts": prepared.counts["tasks"]}
-    trained = config.run is not None or any(word.startswith("run:") for word in config.models)
+    trained = config.run is not None or any(name.startswith("run:") for name in config.models)
     if trained and settings.part != "test" and (note := _DEV.format(part=settings.part)) not in outcome.notes:
         outcome.notes.append(note)
     for entry in contestants(config, catalog.schema, config_dir=config_dir):
@@ -121,7 +121,7 @@ def _measure(
 
 
 def config_of(overrides: Overrides) -> RunConfig:
-    """What the command line means: with run=… that run's own config with the given settings on top."""
+    """The config of a command line: with run=…, that run's own config with the given settings on top."""
     settings = list(overrides.settings)
     if "run" in overrides.keys and "data" not in overrides.keys:
         # They are about the run's catalog, whose fields the catalog of conf/config.yaml need not have.

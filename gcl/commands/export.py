@@ -50,24 +50,24 @@ class ExportOptions:
     out: str | None = path()
     """The folder to write; null: export/ in the run folder."""
     checkpoint: str | None = path()
-    """Another checkpoint than the run's best."""
+    """A checkpoint to export instead of the run's best one."""
     formats: list[str] | None = None
     """What to write: open_clip, transformers, sentence_transformers, onnx, embeddings; null: every format that the
     architecture allows and whose packages are installed, without embeddings."""
     alpha: Any = None
-    """A number from 0 (base) to 1 (tuned): an interpolation; auto: chosen on the dev tasks; null: the tuned model."""
+    """Interpolates between base (0) and tuned (1); auto: chosen on the dev tasks; null: the tuned model."""
     onnx: list[Precision] = field(default_factory=lambda: [Precision.fp32])
-    """Precisions of the ONNX files: fp32, and fp16 or int8 with what they lose on the dev tasks."""
+    """Precisions of the ONNX files: fp32, and additionally fp16 or int8, whose loss on the dev tasks is measured."""
     embeddings: Content | None = None
     """The catalog's vectors, one per document or one per field; formats=[embeddings] means fused."""
     dtype: VectorType = VectorType.float32
     """The number type of the embeddings."""
     queries: bool = False
-    """Whether the queries' embeddings are written, too."""
+    """Whether the queries' embeddings are written as well."""
     index: str | None = None
     """An index over the fused embeddings: faiss-flat, faiss-hnsw or usearch."""
     latency: float = 3.0
-    """Seconds for which each format is timed; 0: not at all."""
+    """Seconds for which each format is timed; 0: latency is not measured."""
     license: str | None = None
     """The card's license, an identifier of the Hub; null: the one in the base model's folder, or other."""
     compare: int = 300
@@ -75,7 +75,7 @@ class ExportOptions:
     push: str | None = None
     """The repository on the Hub to push to, owner/name."""
     private: bool | None = None
-    """Whether a repository that has to be created is private; null: as the account's settings say."""
+    """Whether a newly created repository is private; null: the account's default."""
     revision: str | None = None
     """A branch to push to; null: main."""
     pull_request: bool = False
@@ -89,7 +89,7 @@ class ExportOptions:
         if content is not None:
             return VectorOptions(content, self.dtype, self.queries, self.index)
         if self.queries or self.index or self.dtype is not VectorType.float32:
-            raise ConfigError("dtype, queries and index belong to the embeddings: give embeddings=fused, too.")
+            raise ConfigError("dtype, queries and index concern the embeddings: add embeddings=fused.")
         return None
 
     def precisions(self) -> dict[str, list[Precision]]:
@@ -98,7 +98,7 @@ class ExportOptions:
         for name, precisions in asked.items():
             FORMATS[name].check_precisions(precisions)
             if len(precisions) > 1 and self.formats is not None and name not in self.formats:
-                raise ConfigError(f"{name}=[{','.join(precisions)}] needs {name} among the formats.")
+                raise ConfigError(f"{name}=[{','.join(precisions)}] needs {name} in formats=.")
         return asked
 
 
@@ -109,7 +109,9 @@ def run(options: ExportOptions) -> Path:
     out = Path(options.out) if options.out else run.path / "export"
     check_free(out)
     if options.formats is not None and not options.formats:
-        raise ConfigError("formats=[] writes nothing: name one, for example formats=[open_clip], or leave it out.")
+        raise ConfigError(
+            "formats=[] would write nothing: name a format, for example formats=[open_clip], or leave it out."
+        )
     target = _target(options)
     export = Export(options, run, load_config(run.config), out.name)
 
@@ -121,17 +123,17 @@ def run(options: ExportOptions) -> Path:
         notes = export.write(encoder, folder, formats)
         export.finish(encoder, folder, formats, notes)
         settle(folder, str(out.resolve()))
-    say(f"Exported to {out}: {', '.join(notes)}. {out / 'README.md'} says how each is loaded.")
+    say(f"Exported to {out}: {', '.join(notes)}. {out / 'README.md'} shows how to load each.")
     if target is not None:
         _push(target, out)
     return out
 
 
 def _target(options: ExportOptions) -> Target | None:
-    """Where to push to. A missing token is told before the work begins."""
+    """Where to push to; None: nowhere. Raises PushError for a missing token, before the work begins."""
     if options.push is None:
         if options.private is not None or options.revision is not None or options.pull_request:
-            raise ConfigError("private, revision and pull_request belong to push: give push=owner/name, too.")
+            raise ConfigError("private, revision and pull_request concern a push: add push=owner/name.")
         return None
     from gcl.export.push import Target
 
@@ -147,7 +149,7 @@ def _push(target: Target, out: Path) -> None:
         say(f"Pushed to {target.upload(out, report=say)}")
     except PushError as error:
         again = f"gcl push out={out} push={target.repo}"
-        raise PushError(f"{error} The export is in {out}; to push it alone: {again}") from None
+        raise PushError(f"{error} The export is complete in {out}; to push it later: {again}") from None
 
 
 class Export:
@@ -292,8 +294,8 @@ class Export:
         try:
             return self.prepared
         except (ValueError, OSError) as error:
-            say(f"The formats are compared without the run's dev tasks: the catalog cannot be opened. {error}")
-            self.missing.append("The catalog was not at hand at the export: its dev tasks were not compared.")
+            say(f"The catalog cannot be opened, so the formats are compared without the run's dev tasks. {error}")
+            self.missing.append("The catalog was not available during the export: its dev tasks were not compared.")
             return None
 
     def _round_trip(
@@ -309,8 +311,8 @@ class Export:
             try:
                 tasks = measurement_of(self.config.evaluate, self.config.data, prepared).opened("dev")
             except ValueError as error:
-                say(f"The round trip compares no queries: {error}")
-                self.missing.append("The catalog has no dev task that the formats could be compared on.")
+                say(f"The round trip cannot compare results of queries: {error}")
+                self.missing.append("The catalog has no dev task on which to compare the formats.")
         most = self.options.compare
         case = make_case(encoder, tasks, queries=max(1, most // 3), documents=most)
         if stored and encoder.preprocess.decode is not Decode.exact:  # the case has exact pixels, the files have not
@@ -322,7 +324,7 @@ class Export:
             tops = about.get("tasks", {}).values()
             same, queries = sum(t["queries"] - t["different"] for t in tops), sum(t["queries"] for t in tops)
             agreement = f", same top 10 for {same} of {queries} queries" if tops else ""
-            say(f"Loaded again, {label}: lowest cosine {lowest:.6f}{agreement}.")
+            say(f"Reloaded {label}: lowest cosine {lowest:.6f}{agreement}.")
         return verdicts
 
     def _snippets(self, encoder: DualEncoder, folder: Path, formats: Sequence[Any]) -> list[Any]:
@@ -376,7 +378,7 @@ class Export:
 
 
 def training_facts(config: RunConfig, run: RunFolder, *, interpolated: bool) -> Training:
-    """What a reader wants to know of the training configuration, in the order of the card."""
+    """The training configuration that the card shows, in its order."""
     from gcl.export.card.card import Training
 
     environment = _json(run.environment)

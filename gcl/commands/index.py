@@ -27,7 +27,7 @@ class IndexOptions:
     """Options of `gcl index`."""
 
     shards: str = MISSING
-    """Tars, with {000..127} or wildcards, on disk or in an object store."""
+    """The tar files, as a pattern with {000..127} or wildcards, on disk or in an object store."""
     out: str = MISSING
     """The folder to write."""
     query: dict[str, Field] = field(default_factory=_caption)
@@ -35,24 +35,24 @@ class IndexOptions:
     document: dict[str, Field] = field(default_factory=_image)
     """Fields of the document as in a catalog's YAML; by default img2dataset's image, the member .jpg."""
     score: str | None = None
-    """Key of a sample's JSON that holds the pair's score; null: every pair has the same."""
+    """Key of a sample's JSON that holds the pair's score; null: all pairs have the same score."""
     document_id: str | None = None
     """Key of a sample's JSON that holds the document's id; null: the sample's own key."""
     max_image_pixels: int = 100_000_000
     """Images with more pixels are refused."""
     workers: int = 2
-    """Threads that read shards."""
+    """Number of threads that read shards."""
     strict: bool = True
-    """Whether refused samples make the exit status 1."""
+    """Whether the exit status is 1 if samples were refused."""
 
 
 def run(options: IndexOptions) -> Path:
     """Writes documents.parquet, queries.parquet and pairs.parquet (row numbers and scores), as `prepare` does, and
-    refused.csv; the shards stay as they are. Ends with status 1 where a sample was refused."""
+    refused.csv; the shards stay as they are. Exits with status 1 if a sample was refused, unless strict=false."""
     speak_plainly()
     out = Path(options.out).absolute()
     if out.exists() and any(out.iterdir()):
-        raise ConfigError(f"out={out} is not empty: name a new folder, or empty this one.")
+        raise ConfigError(f"out={out} is not empty: give a new folder, or empty this one.")
 
     from gcl.data.prepare.from_shards import index_shards
     from gcl.data.prepare.split import write_pairs

@@ -19,7 +19,7 @@ class PrepareOptions:
     """Options of `gcl prepare`."""
 
     part: str | None = None
-    """A piece of the heavy work, "2/8" for the second of eight; null: all of it, or what the pieces left to do."""
+    """One part of the heavy work, for example 2/8 for the second of eight; null: all of it, or what the parts left."""
 
 
 def run(options: PrepareOptions, overrides: Overrides) -> None:
@@ -28,13 +28,15 @@ def run(options: PrepareOptions, overrides: Overrides) -> None:
         prepare_command(config)
         return
     if config.data.mix:
-        raise ConfigError(f"part= divides one catalog: prepare each of {', '.join(config.data.mix)} by itself.")
+        raise ConfigError(
+            f"part= divides one catalog, and this is a mix: prepare each of {', '.join(config.data.mix)} by itself."
+        )
     speak_plainly()
     from gcl.data.prepare.parts import parse_part
     from gcl.data.prepare.prepare import prepare_part
 
     folder = prepare_part(config.data, config.cache_dir, parse_part(options.part))
-    say(f"Part {options.part} checked: {folder}. When all are, gcl prepare puts them together.")
+    say(f"Part {options.part} is done: {folder}. Once all parts are, gcl prepare without part= puts them together.")
 
 
 def prepare_command(config: RunConfig) -> None:

@@ -18,7 +18,7 @@ class PushOptions:
     push: str = MISSING
     """The repository, owner/name."""
     private: bool | None = None
-    """Whether a repository that has to be created is private; null: as the account's settings say."""
+    """Whether a newly created repository is private; null: the account's default."""
     revision: str | None = None
     """A branch; null: main."""
     pull_request: bool = False

@@ -69,7 +69,7 @@ _MEASURING = ("data", "model", "trainer", "evaluate")
 _LIST = (
     Command(
         name="train",
-        help="fine-tune a model on a catalog, measured before and after",
+        help="fine-tune a model on a catalog and evaluate it before and after",
         example="gcl train data=my_catalog model=ecommerce-B",
         run="gcl.commands.train:run",
         composed=True,
@@ -79,7 +79,7 @@ _LIST = (
     ),
     Command(
         name="evaluate",
-        help="measure runs and models on a catalog's held-out tasks",
+        help="evaluate runs and models on a catalog's held-out tasks",
         example="gcl evaluate run=outputs/…   or   gcl evaluate data=my_catalog model=siglip-B",
         run="gcl.commands.evaluate:run",
         composed=True,
@@ -106,7 +106,7 @@ _LIST = (
     ),
     Command(
         name="doctor",
-        help="say what is wrong with a catalog before training does",
+        help="find problems in a catalog before training",
         example="gcl doctor data=my_catalog all=true",
         run="gcl.commands.doctor.command:run",
         options="gcl.commands.doctor.command:DoctorOptions",
@@ -116,7 +116,7 @@ _LIST = (
     ),
     Command(
         name="sweep-weights",
-        help="find field weights on the dev half, reported on the test half",
+        help="tune field weights on the dev half and report them on the test half",
         example="gcl sweep-weights run=outputs/…",
         run="gcl.commands.sweep_weights:run",
         options="gcl.commands.sweep_weights:SweepOptions",
@@ -126,7 +126,7 @@ _LIST = (
     ),
     Command(
         name="search",
-        help="search a run's catalog, in a page or, with a query, at the terminal",
+        help="search a run's catalog in a web page or, given a query, in the terminal",
         example='gcl search run=outputs/… "red running shoes" k=5',
         run="gcl.commands.search:run",
         options="gcl.commands.search:SearchOptions",
@@ -134,14 +134,14 @@ _LIST = (
     ),
     Command(
         name="export",
-        help="write a run's model as folders that other libraries load",
+        help="export a run's model to formats that other libraries load",
         example="gcl export run=outputs/… out=my_model",
         run="gcl.commands.export:run",
         options="gcl.commands.export:ExportOptions",
     ),
     Command(
         name="push",
-        help="send an exported folder to the Hugging Face Hub",
+        help="upload an exported folder to the Hugging Face Hub",
         example="gcl push out=my_model push=owner/name",
         run="gcl.commands.push:run",
         options="gcl.commands.push:PushOptions",

@@ -23,17 +23,17 @@ class SearchOptions:
     run: str = path(MISSING)
     """A run folder."""
     text: str | None = None
-    """What to search for; null, and no image either: a page is served."""
+    """What to search for; null: the page is served, unless an image is given."""
     picture: str | None = path()
     """An image file to search with, alone or together with a text."""
     k: int = 10
-    """Results per model."""
+    """Number of results per model."""
     weights: dict[str, float] = field(default_factory=dict)
-    """Weights of the document's fields, for example weights.image=0.5; others keep the catalog's."""
+    """Weights of the document's fields, for example weights.image=0.5; the others keep the catalog's weights."""
     cache_dir: str | None = path()
     """The folder with prepared catalogs and embeddings; null: the run's own."""
     host: str = "127.0.0.1"
-    """The address at which the page is served; 0.0.0.0 for every machine of the network."""
+    """The address at which the page is served; 0.0.0.0 makes it reachable from the network."""
     port: int = 8765
     """The port at which the page is served."""
 
@@ -43,7 +43,9 @@ def run(options: SearchOptions) -> None:
     if options.text is not None:
         options.text = " ".join(options.text.split())
         if not options.text:
-            raise ConfigError(f"The search is empty: give a text, or no argument at all for the page. {EXAMPLE}")
+            raise ConfigError(
+                f"The search text is empty: give a text, or leave it out to open the page. For example: {EXAMPLE}"
+            )
     picture = _read(options.picture) if options.picture else None
     asked = options.text is not None or picture is not None
     name, engine = open_engine(RunFolder(Path(options.run)).check(), options.cache_dir, page=not asked)
@@ -86,22 +88,22 @@ def serve(engine, name: str, host: str, port: int) -> None:
     local = host in LOOPBACK
     app = build_app(engine, name=name, hosts=LOOPBACK if local else None)
     address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-    say(f"\nSearch {name} at {address}   (HTTP interface: {address}/docs; Ctrl-C stops)")
+    say(f"\nSearch {name} at {address}   (HTTP API: {address}/docs; stop with Ctrl-C)")
     if not local:
-        say(f"host={host}: everyone who reaches this machine can search; there is no password.")
+        say(f"host={host}: everyone who can reach this machine can search; there is no password.")
     uvicorn.run(app, host=host, port=port, log_level="warning")
 
 
-def table(engine, found: Mapping[str, list], width: int) -> str:
+def table(engine, results: Mapping[str, list], width: int) -> str:
     """The results of each model in a column of its own, place by place."""
     from gcl.retrieval.page.details import Side
 
     side = Side(engine.documents)
-    room = max(16, (width - 4) // len(found) - 2)
-    lines = ["    " + "  ".join(label.ljust(room) for label in found).rstrip()]
-    for place in range(max((len(hits) for hits in found.values()), default=0)):
+    room = max(16, (width - 4) // len(results) - 2)
+    lines = ["    " + "  ".join(label.ljust(room) for label in results).rstrip()]
+    for place in range(max((len(hits) for hits in results.values()), default=0)):
         cells = []
-        for hits in found.values():
+        for hits in results.values():
             text = ""
             if place < len(hits):
                 text = f"{hits[place].score:6.3f}  {_printable(side.title(hits[place].row))}"
@@ -120,7 +122,7 @@ def _printable(text: str) -> str:
 
 
 def _read(file: str) -> bytes:
-    """An image that can be searched with; refused before the models are loaded."""
+    """The bytes of the image to search with. Raises ConfigError before the models are loaded."""
     try:
         data = Path(file).read_bytes()
     except OSError as error:
@@ -135,10 +137,12 @@ def _read(file: str) -> bytes:
 
 
 def _need_serve() -> None:
-    """Refused before the models are loaded."""
+    """Raises ConfigError, before the models are loaded, if the page's packages are not installed."""
     from importlib.util import find_spec
 
     missing = [name for name in ("fastapi", "uvicorn", "python_multipart") if find_spec(name) is None]
     if missing:
         needed = ", ".join(missing)
-        raise ConfigError(f"The page needs {needed}: {install('serve')}. A query at the terminal does not: {EXAMPLE}")
+        raise ConfigError(
+            f"The page needs {needed}: {install('serve')}. A query on the command line does not: {EXAMPLE}"
+        )

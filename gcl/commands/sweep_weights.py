@@ -30,15 +30,15 @@ class SweepOptions:
     """Options of `gcl sweep-weights`."""
 
     steps: int = 20
-    """Weights are multiples of 1 / steps."""
+    """The weights that are tried are multiples of 1 / steps."""
     most: int = 200
     """At most this many combinations are tried per side."""
     metric: str | None = None
-    """The metric that chooses; null: the run's own evaluate.monitor."""
+    """The metric that chooses the weights; null: the run's own evaluate.monitor."""
     checkpoint: str = "tuned"
-    """Which model of a run: tuned, or base."""
+    """Which model of a run is measured: tuned or base."""
     top: int = 10
-    """Combinations shown per side."""
+    """Number of combinations shown per side."""
 
 
 Weights = dict[SideName, dict[str, float]]  # side -> field -> weight
@@ -46,7 +46,7 @@ Weights = dict[SideName, dict[str, float]]  # side -> field -> weight
 
 @dataclass
 class Sweep:
-    """What was found. tried: by side, best first; rows: now against best, by half."""
+    """The outcome of a sweep. tried: by side, best first; rows: current against best weights, by half."""
 
     model: str
     metric: str
@@ -83,7 +83,7 @@ def _sides(config: RunConfig) -> list[SideName]:
     sides: list[SideName] = ["document", "query"]
     sides = [side for side in sides if len(config.data.schema.side(side)) > 1]
     if not sides:
-        raise ConfigError(f"{config.data.name} has one field on each side: there are no weights to find.")
+        raise ConfigError(f"{config.data.name} has one field on each side, so there are no weights to tune.")
     return sides
 
 
@@ -121,7 +121,7 @@ def _sweep_side(
     sweep: Sweep, side: SideName, chosen_by: Sequence[Embedded], everywhere: Sequence[Embedded],
     metrics: Sequence[str], options: SweepOptions,
 ) -> None:  # fmt: skip
-    """Tries one side's weights with the best of the other, and says which were best."""
+    """Tries weights for one side, with the best ones so far on the other, and prints the best of them."""
     from gcl.retrieval.analysis.weight_sweep import normalised, sweep_weights, usable, weights_table
 
     now, other = sweep.now[side], sweep.best["query" if side == "document" else "document"]
@@ -136,7 +136,7 @@ def _sweep_side(
 
 
 def _compared(sweep: Sweep, part: str, tasks: Sequence[Embedded], metrics: Sequence[str], *, seed: int) -> list[Row]:
-    """The weights now against the best ones, on one half."""
+    """The current weights against the best ones, on one half."""
     from gcl.retrieval.report import comparison_rows
 
     k = depth([*metrics]) or 1000
@@ -152,9 +152,9 @@ def _compared(sweep: Sweep, part: str, tasks: Sequence[Embedded], metrics: Seque
 
 def _check(options: SweepOptions) -> None:
     if options.steps < 1 or options.most < 1:
-        raise ConfigError(f"steps={options.steps} most={options.most}: both are at least 1.")
+        raise ConfigError(f"steps={options.steps} most={options.most}: both must be at least 1.")
     if options.checkpoint not in ("base", "tuned"):
-        raise ConfigError(f"checkpoint={options.checkpoint}: it is base or tuned.")
+        raise ConfigError(f"checkpoint={options.checkpoint}: expected base or tuned.")
     if options.metric is not None:
         parse_metric(options.metric)
 
@@ -163,8 +163,8 @@ def _check_halves(measurement: Measurement, config: RunConfig) -> None:
     for part in ("dev", "test"):
         if not measurement.opened(part):
             raise ConfigError(
-                f"{config.data.name} has no query in its {part} half: weights are found on the one half and reported "
-                "on the other (data.split.dev sets the halves)."
+                f"{config.data.name} has no query in its {part} half: weights are chosen on the dev half and reported "
+                "on the test half (data.split.dev divides them)."
             )
 
 
@@ -191,18 +191,20 @@ def _say_rows(sweep: Sweep, rows: Sequence[Row]) -> None:
 
 
 def _advice(sweep: Sweep) -> str:
-    """What may be claimed of the test half, and the settings for the command line."""
+    """What the test half says about the new weights, and how to use them on the command line."""
     if sweep.best == sweep.now:
-        return "Nothing was better on the dev half than the present weights."
+        return "No weights were better on the dev half than the present ones."
     rows = [row for row in sweep.rows["test"] if row.metric == sweep.metric and row.p_corrected < 0.05]
     changes = [row.comparison.change for row in rows]
     settings = " ".join(
         f"data.{side}.{name}.weight={value:g}" for side in sweep.sides for name, value in sweep.best[side].items()
     )
     if any(change < 0 for change in changes):
-        verdict = f"{sweep.metric} is worse on a task of the test half: better keep the present weights. To set others"
+        verdict = (
+            f"{sweep.metric} is worse on a task of the test half: better keep the present weights. To use the new ones"
+        )
     elif changes:
-        verdict = f"{sweep.metric} is better on the test half, too (p < 0.05 after Holm's correction). To use them"
+        verdict = f"{sweep.metric} is also better on the test half (p < 0.05 after Holm's correction). To use them"
     else:
         verdict = f"{sweep.metric} shows no clear difference on the test half. To use them all the same"
     return f"{verdict}:\n  {settings}"

@@ -27,7 +27,7 @@ def run(_: NoOptions, overrides: Overrides) -> None:
 
 
 def train(config: RunConfig) -> RunFolder:
-    """A whole run. Returns its folder; what it prints and writes is the product."""
+    """A whole run, printed and written into the run folder, which is returned."""
     return _train(config)[0]
 
 
@@ -41,8 +41,8 @@ def _train(config: RunConfig) -> tuple[RunFolder, float]:
     for key in ("benchmark", "sets"):
         if getattr(config.evaluate, key):
             raise ConfigError(
-                f"evaluate.{key} is for evaluate.py: train with another evaluate= (gcl, default, …), then measure the "
-                "run with python evaluate.py run=… evaluate=…"
+                f"evaluate.{key} is only for evaluation: train with another evaluate= (gcl, default, …), then measure "
+                "the run with python evaluate.py run=… evaluate=…"
             )
     check_installed(config)
     begun = time.monotonic()
@@ -67,7 +67,7 @@ def _train(config: RunConfig) -> tuple[RunFolder, float]:
     if fitting.is_first:
         forgotten = fitting.report(base, tuned, seconds=time.monotonic() - begun)
         if forgotten and config.evaluate.forgetting is Forgetting.fail:
-            say("\n".join(["", *forgotten, "evaluate.forgetting=fail: exit status 3."]))
+            say("\n".join(["", *forgotten, "The exit status is 3 (evaluate.forgetting=fail)."]))
             raise SystemExit(3)
     return run, fitting.checkpoints.best
 
@@ -77,10 +77,10 @@ def _check_pairs(config: RunConfig, prepared: Prepared) -> None:
     pairs, batch = prepared.pairs, config.train.batch_size
     if batch > len(pairs):
         raise ConfigError(
-            f"train.batch_size={batch:,}, but there are only {len(pairs):,} training pairs: choose at most that many."
+            f"train.batch_size={batch:,}, but there are only {len(pairs):,} training pairs: choose a smaller batch."
         )
     if all(name.rpartition("/")[2] == "in_domain" for name in prepared.counts["tasks"]):
-        say("Note: data.split holds nothing out, so the tables below measure what training has seen.")
+        say("Note: data.split holds nothing out, so the tables below measure data seen in training.")
     try:
         check_range(config.loss.score_to_weight, float(pairs.score.min()), float(pairs.score.max()))
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""What a config can say that cannot be: refused before torch is loaded, in a sentence that names the key."""
+"""Checks of a config before torch is loaded: an impossible value is refused in a sentence that names its key."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def _check_targets(run: RunConfig) -> None:
     for key, node in nodes.items():
         target = node.get("_target_") if isinstance(node, dict) else None
         if key in ("loss.score_to_weight", "optim.optimizer", "optim.schedule") and target is None:
-            raise ConfigError(f"{key} has no _target_: name the function, for example as conf/ does.")
+            raise ConfigError(f"{key} has no _target_: name a function or class; the YAMLs in conf/ show how.")
         if target is not None and (why := why_no_target(str(target))):
             raise ConfigError(f"{key}._target_={target}: {why}")
 

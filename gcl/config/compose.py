@@ -135,7 +135,7 @@ def typed(config: DictConfig) -> RunConfig:
         missing = sorted(OmegaConf.missing_keys(config))
         if missing:
             raise ConfigError(
-                f"No value for {', '.join(missing)}: set it in a YAML or as {missing[0]}=… on the command line."
+                f"{', '.join(missing)} must be given: in a YAML, or as {missing[0]}=… on the command line."
             )
         # Merged once more so that keys added with "+" are refused like any other unknown one.
         strict = OmegaConf.merge(OmegaConf.structured(RunConfig), OmegaConf.to_container(config, resolve=True))
@@ -164,7 +164,7 @@ def catalog_of(name: str) -> Catalog:
     if not name.endswith((".yaml", ".yml")):
         return Overrides([f"data={name}"]).config().data
     if not Path(name).is_file():
-        raise ConfigError(f"There is no file {name}: give a name of conf/data or the path of a catalog's YAML.")
+        raise ConfigError(f"There is no file {name}: give a name from conf/data or the path of a catalog's YAML.")
     try:
         return _catalog(OmegaConf.load(name))
     except OmegaConfBaseException as error:
@@ -232,14 +232,14 @@ def options_from(kind: type, arguments: Sequence[str], *, example: str, given: M
     for argument in arguments:
         key, equals, _ = argument.partition("=")
         if not equals:
-            raise ConfigError(f"{argument!r} is not a setting: {example}")
+            raise ConfigError(f"{argument!r} is not a setting: write key=value. For example: {example}")
         if key.split(".")[0] not in known:
             raise ConfigError(f"There is no option {key!r} here.{nearest(key, known)} For example: {example}")
     try:
         structured = OmegaConf.structured(kind)
         options = OmegaConf.merge(structured, dict(given or {}), OmegaConf.from_dotlist(list(arguments)))
         if missing := sorted(OmegaConf.missing_keys(options)):
-            raise ConfigError(f"{missing[0]}= is needed: {example}")
+            raise ConfigError(f"{missing[0]}=… is required. For example: {example}")
         return OmegaConf.to_object(options)
     except OmegaConfBaseException as error:
         raise ConfigError(f"{explain(error, set(known))} For example: {example}") from error

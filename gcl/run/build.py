@@ -112,8 +112,8 @@ def freeze_parts(encoder: DualEncoder, optim: OptimConfig) -> None:
         parameter.requires_grad for name, parameter in encoder.named_parameters() if "lora_" in name
     ):
         raise ConfigError(
-            f"model.lora: optim.freeze=[{','.join(optim.freeze)}] freezes every adapter, too. The model's own weights "
-            "are frozen by model.lora already: give optim.freeze=[]."
+            f"model.lora: optim.freeze=[{','.join(optim.freeze)}] freezes every adapter. model.lora already "
+            "freezes the model's own weights: set optim.freeze=[]."
         )
 
 

@@ -1,4 +1,4 @@
-"""What can be measured: a model as it comes, a run's checkpoint, what it began with, somebody else's embeddings."""
+"""What can be measured: a pretrained model, a run's checkpoint, the model a run began with, precomputed embeddings."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from gcl.schema import Schema
 
 @dataclass(frozen=True)
 class Contestant:
-    """A name for tables and an encoder to measure: a model, or embeddings that are there already."""
+    """A name for tables and an encoder to measure: a model, or precomputed embeddings."""
 
     label: str
     encoder: Embedder
@@ -32,11 +32,11 @@ class Contestant:
 
     @property
     def notes(self) -> list[str]:
-        """What a reader of its figures has to know."""
+        """What a reader has to know about its figures."""
         return [] if isinstance(self.encoder, DualEncoder) else self.encoder.notes
 
     def facts(self) -> dict[str, Any]:
-        """Where its figures come from: SHA-256 of the weights (or of the files of embeddings), width, parameters."""
+        """Provenance: SHA-256 of the weights (or of the embedding files), width, number of parameters."""
         if isinstance(self.encoder, RunFiles):
             return {"runs": self.encoder.digest()}
         if isinstance(self.encoder, PrecomputedEmbeddings):
@@ -72,8 +72,8 @@ def restore(encoder: DualEncoder, config: RunConfig, checkpoint: Path) -> None:
         loss.load_state_dict(_under(state, "loss."))
     except RuntimeError as error:
         raise ValueError(
-            f"{checkpoint} does not fit the model {config.model.name}: it was trained with another version of that "
-            f"architecture or another config. ({str(error).splitlines()[0]})"
+            f"{checkpoint} does not fit the model {config.model.name}: it was trained with a different version of that "
+            f"architecture or a different config. ({str(error).splitlines()[0]})"
         ) from error
     write_scale_back(encoder, loss)
 
@@ -88,7 +88,7 @@ def base_and_tuned(run: RunFolder, schema: Schema | None = None) -> list[Contest
 
 
 def both_encoders(run: RunFolder, schema: Schema | None = None) -> tuple[DualEncoder, DualEncoder]:
-    """What a run began with, and its best checkpoint."""
+    """The model that a run began with, and its best checkpoint."""
     config = load_config(run.check().config)
     schema = schema or config.data.schema
     seed_everything(config)  # a model from scratch begins where its run began
@@ -123,14 +123,14 @@ def contestant(name: str, schema: Schema, *, config_dir: str | None = None) -> C
         model = Overrides([f"model={name}"], config_dir).config().model
     except ConfigError as error:
         raise ConfigError(
-            f"models: {error} A run is written run:<folder>, an exported folder local-dir:<folder>, a model of "
-            "open_clip open_clip:<architecture>/<weights>, precomputed embeddings embeddings:<file>.parquet."
+            f"models: {error} Write a run as run:<folder>, an exported folder as local-dir:<folder>, an open_clip "
+            "model as open_clip:<architecture>/<weights>, precomputed embeddings as embeddings:<file>.parquet."
         ) from error
     return Contestant(name, assemble_encoder(model, schema).eval())
 
 
 def contestants(config: RunConfig, schema: Schema, *, config_dir: str | None = None) -> Iterator[Contestant]:
-    """What a command line names, one after the other, each with a name of its own: run=, models=[…], or model=."""
+    """The models that run=, models=[…] or model= names, one after the other, each with a name of its own."""
     for entry in _named(config, schema, config_dir):
         if isinstance(entry.encoder, DualEncoder):
             entry.encoder.to(_device(config))
@@ -152,7 +152,7 @@ def _named(config: RunConfig, schema: Schema, config_dir: str | None) -> Iterato
         yield Contestant(config.model.label, assemble_encoder(config.model, schema).eval())
         return
     if len(set(config.models)) < len(config.models):
-        raise ConfigError(f"models={config.models}: one of them is named twice.")
+        raise ConfigError(f"models={config.models}: a model is listed twice.")
     taken: set[str] = set()
     for name in config.models:
         seed_everything(config)  # a model from scratch is the same wherever it comes in the list

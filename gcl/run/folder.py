@@ -1,4 +1,4 @@
-"""The run folder: where a run keeps what (DESIGN: "The run folder"), written and found again."""
+"""The layout of a run folder, and how a new one is named."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class RunFolder:
         if not self.config.is_file():
             near = sorted(str(p.parent) for p in Path("outputs").glob("*/*/*/config.yaml"))[-3:]
             hint = f" Your last runs: {', '.join(near)}." if near else ""
-            raise FileNotFoundError(f"run={self.path}: there is no config.yaml, so this is no run folder.{hint}")
+            raise FileNotFoundError(f"run={self.path}: there is no config.yaml, so this is not a run folder.{hint}")
         return self
 
 

@@ -1,4 +1,4 @@
-"""`gcl export … alpha=`: a model between the one a run began with and the one it ended with, measured like both."""
+"""`gcl export … alpha=`: interpolates between a run's base and its tuned model and measures the result."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ STEPS = tuple(step / 10 for step in range(11))
 
 @dataclass(frozen=True)
 class Between:
-    """The model at `alpha`, and what is known of it.
+    """The model at `alpha` and its figures.
 
     record: plain values for alpha.json: alpha, metric, curve (alpha=auto), the means on the test half, and results:
         the headline metrics there with intervals, next to the base's, as in results.json.
@@ -53,14 +53,14 @@ def parse_alpha(given: Any) -> float | str | None:
     except (TypeError, ValueError):
         number = math.nan
     if not 0 <= number <= 1 or isinstance(given, bool):
-        raise ConfigError(f"alpha={given}: it is auto, or a number from 0 (the base) to 1 (the tuned model).")
+        raise ConfigError(f"alpha={given}: expected auto, or a number from 0 (the base) to 1 (the tuned model).")
     return number
 
 
 def between(
     run: RunFolder, config: RunConfig, prepared: Prepared, alpha: float | str, *, checkpoint: Path | None = None
 ) -> Between:
-    """Interpolates a run's base and tuned weights; "auto" chooses on the dev tasks, within the retention's limits."""
+    """Interpolates a run's base and tuned weights; "auto" chooses on the dev tasks, within the retention limits."""
     base, tuned = both_encoders(run)
     if checkpoint is not None:
         tuned = tuned_encoder(run, checkpoint=checkpoint)
@@ -75,7 +75,7 @@ def between(
         alpha = chosen.alpha
         record["curve"] = [asdict(point) for point in curve]
         record["limits"] = {name: one.limit for name, one in config.evaluate.retention.items()}
-        say(f"Chosen: alpha={alpha:g}, {config.evaluate.monitor} {chosen.dev:.4f} on the dev tasks.")
+        say(f"Chose alpha={alpha:g}: {config.evaluate.monitor} {chosen.dev:.4f} on the dev tasks.")
     move(tuned, *ends, alpha)
     measured = measurement(tuned, "test", passing=True)
     compared = {"base": measurement(base, "test", passing=True), f"alpha {alpha:g}": measured}
@@ -89,7 +89,7 @@ def _sweep(
 ) -> list[Point]:
     retention = Retention(config, embedding_cache(config))
     if not retention:
-        say("The run has no retention set (evaluate.retention): alpha is chosen by the dev tasks alone.")
+        say("The run has no retention set (evaluate.retention), so alpha is chosen on the dev tasks alone.")
     curve: list[Point] = []
     for alpha in STEPS:
         move(encoder, *ends, alpha)
@@ -100,7 +100,8 @@ def _sweep(
         change = {name: value - retention.base[name] for name, value in values.items()}
         curve.append(Point(alpha, dev, change, retention.within(values) if retention else True))
         told = "".join(f", {name} {lost:+.4f}" for name, lost in change.items())
-        say(f"alpha={alpha:g}: {config.evaluate.monitor} {dev:.4f}{told}{'' if curve[-1].within else ' (beyond)'}")
+        told += "" if curve[-1].within else " (beyond the limit)"
+        say(f"alpha={alpha:g}: {config.evaluate.monitor} {dev:.4f}{told}")
     return curve
 
 
@@ -130,12 +131,12 @@ def _weights(encoder: DualEncoder) -> dict[str, Tensor]:
 def alpha_lines(record: Mapping[str, Any]) -> list[str]:
     """Markdown for the card: which alpha, and the curve it was chosen from."""
     lines = [
-        f"The weights lie between the base's and the tuned model's (WiSE-FT, Wortsman et al. 2022): "
+        f"The weights are interpolated between the base and the tuned model (WiSE-FT, Wortsman et al. 2022): "
         f"alpha = {record['alpha']:g}; 0 is the base, 1 the tuned model."
     ]
     if curve := record.get("curve"):
         sets = list(curve[0]["retention"])
-        limits = ", ".join(f"{name} may lose {limit:g}" for name, limit in record["limits"].items())
+        limits = ", ".join(f"{name} may lose at most {limit:g}" for name, limit in record["limits"].items())
         lines += [
             f"It was chosen on the dev tasks{f', where {limits}' if limits else ', without a retention set'}.",
             "",

@@ -55,11 +55,11 @@ class Measurement:
             counts = self.prepared.counts["tasks"]
             unknown = [name for name in self.tasks or () if name not in counts]
             if unknown:
-                raise ValueError(f"evaluate.tasks: there is no task {unknown[0]!r}; there is {', '.join(counts)}.")
+                raise ValueError(f"evaluate.tasks: there is no task {unknown[0]!r}; the tasks are {', '.join(counts)}.")
             halves = ("dev", "test") if part == "all" else (part,)
             names = [name for name in self.tasks or counts if any(counts[name][half]["queries"] for half in halves)]
             if not names:
-                raise ValueError(f"No task has a query in its {part} part.")
+                raise ValueError(f"No task has a query in its {part} half.")
             self._opened[part] = [self._open(name, part) for name in names]
         return self._opened[part]
 

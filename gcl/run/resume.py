@@ -1,4 +1,4 @@
-"""Resuming a run: from which checkpoint, and whether it is still the run that was begun."""
+"""Resuming a run: from which checkpoint, and whether its settings are still those it was started with."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gcl.lit.settings import TrainConfig
 from gcl.run.console import say
 from gcl.run.folder import RunFolder
 
-# Where and how a run is computed, kept and told, but not what it computes.
+# Settings of where and how a run is computed, stored and logged, but not of what it computes.
 _FREE = ("trainer", "logger", "callbacks", "run_dir", "cache_dir", "run", "models", "out", "evaluate.batch_size")
 _FREE_OF_TRAIN = ("workers", "resume", "allow_change", "checkpoint_every", "loader_patience", "nonfinite", "max_skips",
                   "spike_factor", "micro_batch", "compile")  # fmt: skip
@@ -25,19 +25,19 @@ _ORDER = ("data", "plan", "seed", "train.batch_size")  # what the sequence of ba
 
 
 def may_reorder(train: TrainConfig) -> bool:
-    """Whether train.allow_change gives leave to go on with another sequence of batches."""
+    """Whether train.allow_change permits continuing with a different sequence of batches."""
     return any(_under(key, (name,)) or _under(name, (key,)) for key in train.allow_change for name in _ORDER)
 
 
 def comparable(config: RunConfig) -> dict[str, Any]:
-    """{dotted key: value} of everything that says what is computed."""
+    """{dotted key: value} of every setting that determines what is computed."""
     return {key: value for key, value in flatten(config).items() if not _under(key, FREE)}
 
 
 def resume_path(config: RunConfig, run: RunFolder) -> Path | None:
-    """The checkpoint to go on from: train.resume=auto (the run's own last one) or a path. None: from the start.
+    """The checkpoint to continue from: train.resume=auto (the run's own last one) or a path. None: from the start.
 
-    Raises ConfigError for a folder that holds a run already, an incomplete checkpoint, and a config that changed.
+    Raises ConfigError if the folder already holds a run, the checkpoint is incomplete or the config has changed.
     """
     resume = config.train.resume
     if resume is None:
@@ -54,7 +54,7 @@ def resume_path(config: RunConfig, run: RunFolder) -> Path | None:
         if resume == "auto" and not path.exists():
             return None
         raise ConfigError(
-            f"train.resume={resume}: {path} is no complete checkpoint (missing, or its DONE file does not fit)."
+            f"train.resume={resume}: {path} is not a complete checkpoint (missing, or its DONE file does not match)."
         )
     if run.config.is_file():
         check_unchanged(load_config(run.config), config)
@@ -63,14 +63,14 @@ def resume_path(config: RunConfig, run: RunFolder) -> Path | None:
 
 
 def check_unchanged(begun: RunConfig, now: RunConfig) -> None:
-    """Raises ConfigError listing what a run began with and has otherwise now, unless train.allow_change names it."""
+    """Raises ConfigError listing every setting that has changed since the start, unless train.allow_change names it."""
     old, new = comparable(begun), comparable(now)
     changed = [key for key in dict.fromkeys([*old, *new]) if old.get(key) != new.get(key)]
     refused = [key for key in changed if not _under(key, tuple(now.train.allow_change))]
     if refused:
-        listed = "; ".join(f"{key} was {old.get(key)!r}, is {new.get(key)!r}" for key in refused)
+        listed = "; ".join(f"{key} was {old.get(key)!r}, is now {new.get(key)!r}" for key in refused)
         raise ConfigError(
-            f"This run was begun with other settings: {listed}. Give it the old ones, or, to go on with the new ones, "
+            f"This run was started with other settings: {listed}. Restore them, or continue with the new ones: "
             f"train.allow_change=[{','.join(refused)}]."
         )
 
@@ -80,7 +80,7 @@ def _under(key: str, names: tuple[str, ...]) -> bool:
 
 
 def fit_or_stop(fitting: Any, resume: Path | None) -> None:
-    """Trains. A run that is asked to stop saves itself and exits with 143, or 0 once SLURM will start it again."""
+    """Trains. A run that is asked to stop saves itself and exits with status 143, or 0 if SLURM will restart it."""
     from gcl.lit.signals import Interrupted, requeue
 
     fitting.interruption.listen()

@@ -1,4 +1,4 @@
-"""The general sets of a run: opened before training begins, measured before, during and after it."""
+"""A run's retention sets of general data: opened before training, measured before, during and after it."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from gcl.retrieval.tasks.task import from_prepared
 
 
 class Retention:
-    """evaluate.retention, measured: `(encoder) -> {set: {task: TaskResult}}`. False where there is no set.
+    """Measures evaluate.retention: `(encoder) -> {set: {task: TaskResult}}`. Falsy if there is no set.
 
-    base: the quick metrics of the model as it came, by set, once `remember` was called.
+    base: the quick metrics of the untrained model, by set, after `remember` was called.
     """
 
     def __init__(self, config: RunConfig, cache: ArrayCache | None = None) -> None:
@@ -39,12 +39,12 @@ class Retention:
         return {one.name: self._measured(encoder, one, quick=False) for one in self.sets}
 
     def measure(self, label: str, encoder: Embedder) -> None:
-        """Keeps a model's results under its name; embeddings that are given cannot be asked."""
+        """Keeps a model's results under its name; precomputed embeddings cannot be measured on other sets."""
         if self.sets and label not in self.results and isinstance(encoder, DualEncoder):
             self.results[label] = self(encoder)
 
     def kept(self, seed: int = 0) -> dict[str, list[Kept]]:
-        """What each measured model lost against the first; the only one is compared with itself."""
+        """What each model has kept compared with the first; a single model is compared with itself."""
         if not self.results:
             return {}
         base, *others = self.results
@@ -65,11 +65,11 @@ class Retention:
         return values
 
     def columns(self, values: Mapping[str, float]) -> dict[str, float]:
-        """As the training curve calls them."""
+        """The same values by the training curve's column names."""
         return {f"retention/{one.name}/{one.metric}": values[one.name] for one in self.sets}
 
     def within(self, values: Mapping[str, float]) -> bool:
-        """Whether every set has kept what it must."""
+        """Whether every set is within its limit."""
         return not any(exceeds(self.base[one.name] - values[one.name], one.limit) for one in self.sets)
 
     def _measured(self, encoder: DualEncoder, one: General, *, quick: bool) -> dict[str, TaskResult]:
@@ -89,7 +89,7 @@ def _called(label: str, base: str) -> str:
 
 
 def open_set(name: str, spec: RetentionConfig, config: RunConfig) -> General:
-    """Raises ConfigError, ValueError or OSError, in a sentence, for what makes no set."""
+    """Opens a retention set. Raises ConfigError, ValueError or OSError, with a sentence, if it cannot be used."""
     metric = spec.metric or ("hit@1" if spec.images else "ndcg@10")
     metrics = tuple(dict.fromkeys([metric, *(("hit@1", "hit@5") if spec.images else config.evaluate.headline)]))
     if spec.catalog:

@@ -29,7 +29,8 @@ def earlier_run(pretrained: str | None) -> RunFolder | None:
     except FileNotFoundError as error:
         raise ConfigError(f"model.pretrained={pretrained}: {str(error).partition(': ')[2]}") from error
     if not run.best.is_file():
-        raise ConfigError(f"model.pretrained={pretrained}: the run has no checkpoints/best.ckpt; it never got there.")
+        ended = "it ended before its first validation"
+        raise ConfigError(f"model.pretrained={pretrained}: the run has no checkpoints/best.ckpt, because {ended}.")
     return run
 
 
@@ -50,7 +51,7 @@ def begin_from(encoder: DualEncoder, run: RunFolder) -> None:
     try:
         fill(encoder.model, weights, source)
     except ValueError as error:
-        raise ValueError(f"{error} It was trained with another architecture: give its model.name.") from error
+        raise ValueError(f"{error} The run was trained with another architecture: set the run's model.name.") from error
     # A model that came without a bias has learned one in the sigmoid form; the softmax form has no use for it.
     kept = isinstance(learned, Tensor) or load_config(run.config).loss.form is Form.sigmoid
     encoder.write_scale_bias(float(state["loss.log_scale"]), float(state["loss.bias"]) if kept else None)
@@ -64,5 +65,7 @@ def _merged(encoder: DualEncoder, run: RunFolder, weights: dict[str, Tensor], so
         twin.model.load_state_dict(weights)
     except RuntimeError as error:
         lines = " ".join(str(error).split())
-        raise ValueError(f"{source} does not fit: {lines[:300]} It was trained with another architecture.") from error
+        raise ValueError(
+            f"{source} does not fit: {lines[:300]} The run was trained with another architecture."
+        ) from error
     return dict(merge_adapters(twin.eval()).model.state_dict())

@@ -1,4 +1,4 @@
-"""The tables a command prints, and what a reader has to know with them."""
+"""The tables that a command prints, and the notes below them."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ TIES = {
 
 
 def summary(models: Mapping[str, Results], metrics: Sequence[str], notes: Sequence[str] = ()) -> str:
-    """base / tuned / change for a run, values for one model, one line a model for any others; then what the reader must
-    know about tasks and models."""
+    """base / tuned / change for a run, the values of a single model, or one line per model for several; then notes on
+    the tasks and models."""
     lines = [results_table(table_rows(models, metrics)).text()]
     if averages := averages_of(models, metrics):
         lines += ["", averages_table(averages).text()]
@@ -41,7 +41,7 @@ def table_rows(models: Mapping[str, Results], metrics: Sequence[str]) -> Sequenc
 
 
 def reading_notes(models: Mapping[str, Results]) -> list[str]:
-    """What the audits found, and how much of the results nobody judged."""
+    """The findings of the audits, and the share of results without a judgment."""
     first = next(iter(models.values()))
     return [*audit_lines(first.values()), *_unjudged(models)]
 
@@ -55,7 +55,7 @@ def _unjudged(models: Mapping[str, Results]) -> list[str]:
         shares = {label: 1 - float(np.mean(results[task].values[name])) for label, results in models.items()}
         shown = ", ".join(f"{label} {share:.0%}" for label, share in shares.items())
         top = parse_metric(name).cutoff
-        lines.append(f"{task}: unjudged in the top {top}: {shown}; what nobody judged counts as irrelevant.")
+        lines.append(f"{task}: unjudged in the top {top}: {shown}; unjudged results count as irrelevant.")
     return lines
 
 

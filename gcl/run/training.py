@@ -95,7 +95,7 @@ class Fitting:
         }
 
     def _facts(self) -> dict[str, Any]:
-        """What every rank must have alike before they exchange anything."""
+        """Facts that must be equal on every rank before the ranks exchange anything."""
         here = ("cache_dir", "data.root", *(f"data.catalogs.{name}.root" for name in self.config.data.mix))
         config = {key: value for key, value in flatten(self.config).items() if key not in here}  # each machine's own
         return {**config, **self.describe_plan(), **describe_environment()["packages"]}
@@ -123,7 +123,7 @@ class Fitting:
         try:
             self.trainer.fit(self.module, self.data, ckpt_path=resume, weights_only=True)
         except RollBack as back:
-            say(f"Step {back.steps[0]} gave no finite loss or gradient: {back}.")
+            say(f"Step {back.steps[0]} gave a loss or gradient that is not finite: {back}.")
             self.trainer = self._trainer()
             self.fit(self.run.last)
 
@@ -131,7 +131,7 @@ class Fitting:
         best = self.checkpoints.best_path
         if not best.is_file():
             raise RuntimeError(
-                f"Training ended without a validation, so there is no {best}: lower train.validate_every."
+                f"Training ended before the first validation, so there is no {best}: lower train.validate_every."
             )
         state = read_checkpoint(best)
         load_weights(self.module, state["state_dict"])
@@ -170,7 +170,7 @@ class Fitting:
         return self.module.measured
 
     def report(self, base: Results, tuned: Results, *, seconds: float) -> list[str]:
-        """Writes and prints everything; returns what was forgotten beyond its limit, in sentences."""
+        """Writes and prints everything; returns one sentence for each retention set that lost more than its limit."""
 
         outcome = self._outcome(base, tuned)
         outcome.write(self.run.path)

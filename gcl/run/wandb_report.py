@@ -50,7 +50,9 @@ def begin(trainer: pl.Trainer, config: Mapping[str, Any], facts: Mapping[str, An
         run = logger.experiment
     except wandb.Error as error:
         sentence = " ".join(str(error).split())
-        raise ConfigError(f"logger=wandb: {sentence} Without network or account: logger.offline=true.") from error
+        raise ConfigError(
+            f"logger=wandb: {sentence} Without a network or an account, add logger.offline=true."
+        ) from error
     run.config.update({**config, **{f"run.{name}": value for name, value in facts.items()}}, allow_val_change=True)
     return run
 
@@ -110,10 +112,10 @@ def _first_results(documents: Side, result: TaskResult, query: int) -> Iterator[
     import wandb
     from PIL import Image
 
-    found = [int(row) for row in result.row[query][:RESULTS] if row >= 0]
-    for row in found:
+    rows = [int(row) for row in result.row[query][:RESULTS] if row >= 0]
+    for row in rows:
         title, data = documents.title(row), documents.picture(row)
         small = small_picture(data, _PIXELS) if data else None
         yield title
         yield None if small is None else wandb.Image(Image.open(io.BytesIO(small)).convert("RGB"), caption=title)
-    yield from [None, None] * (RESULTS - len(found))
+    yield from [None, None] * (RESULTS - len(rows))

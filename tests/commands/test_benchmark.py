@@ -132,7 +132,7 @@ def test_only_the_first_rows(sets, tmp_path, capsys):
     root, rows = sets
     run(root, tmp_path, "models=[tiny]", "evaluate.benchmark.limit=20")
     printed = capsys.readouterr().out
-    assert "40 of 70 products" in printed and "for the full size" in printed and "cannot be compared" in printed
+    assert "40 of 70 products" in printed and "for the full size" in printed and "not comparable" in printed
     results = read_run(tmp_path / "tasks/GoogleShopping-Category2Image.easy/run.tiny.trec")
     assert {document for found in results.values() for document, _ in found} == {
         r["item_ID"] for r in rows["google"][:20]

@@ -26,7 +26,7 @@ def doctor(shop, out, *words):
 
 def test_a_sound_shop(shop, tmp_path, capsys):
     status, facts, text = doctor(shop, tmp_path)
-    assert status == 0 and "Nothing is in the way" in text and text.strip() in capsys.readouterr().out
+    assert status == 0 and "No problems" in text and text.strip() in capsys.readouterr().out
     assert facts["counts"]["products"] == facts["fields"]["document.title"]["rows"] == 48
     assert facts["fields"]["document.image"]["present"] == sum(n % 13 != 12 for n in range(48))
     assert facts["weights"]["function"] == "linear" and facts["weights"]["quantiles"]["most"] == 1
@@ -111,7 +111,7 @@ def test_what_is_a_problem_and_what_a_warning():
               for key in ("dangling_judgments", "queries_without_relevant")}  # fmt: skip
     assert levels == {"dangling_judgments": ["problem"], "queries_without_relevant": ["warning"]}
     weights = {"count": 10, "bad": 0, "zero": 10, "effective_pairs": 0.0}
-    assert judge({"weights": weights})[0].text == "Every pair gets the weight 0."
+    assert judge({"weights": weights})[0].text == "Every pair has weight 0."
     assert "to fix" in page({"name": "x", "seconds": 1.0}, judge({"catalog": {"refused": "No."}}))
 
 

@@ -171,7 +171,7 @@ def test_what_is_for_evaluating_alone_is_refused_by_training(tmp_path, capsys):
     for word in ("evaluate=marqo_ecommerce", "evaluate.sets=[demo]"):
         with pytest.raises(SystemExit):
             main(["train", word, f"run_dir={tmp_path / 'run'}"])
-        assert "is for evaluate.py" in capsys.readouterr().err
+        assert "is only for evaluation" in capsys.readouterr().err
 
 
 def test_words_that_cannot_be_meant_are_refused(judged, capsys):

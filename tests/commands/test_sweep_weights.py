@@ -65,7 +65,7 @@ def test_sweep_weights_of_a_model_as_it_comes(finished, shop, tmp_path, capsys):
     ("word", "says"),
     [
         ("metric=nddcg@10", "Did you mean 'ndcg@10'"),
-        ("checkpoint=best", "it is base or tuned"),
+        ("checkpoint=best", "expected base or tuned"),
         ("steps=0", "at least 1"),
         ("~data.document.title ~data.document.brand", "one field on each side"),
     ],

@@ -169,7 +169,7 @@ def test_a_difference_fails_the_export_and_leaves_nothing(finished, tmp_path, ca
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["private=true"], "private, revision and pull_request belong to push"),
+        (["private=true"], "private, revision and pull_request concern a push"),
         (["push=shop/model"], "HF_HUB_OFFLINE=1 is set, which forbids every request"),
         (["push=model"], "push=model: a repository of the Hub is written owner/name."),
     ],

@@ -267,9 +267,9 @@ def test_the_command_and_evaluation_of_what_it_wrote(finished, shop, tmp_path):
 @pytest.mark.parametrize(
     "words, told",
     [
-        (["index=usearch"], "belong to the embeddings"),
+        (["index=usearch"], "concern the embeddings"),
         (["onnx=[int8]"], "fp32 cannot be left out"),
-        (["onnx=[fp32,int8]", "formats=[open_clip]"], "needs onnx among the formats"),
+        (["onnx=[fp32,int8]", "formats=[open_clip]"], "needs onnx in formats="),
         (["embeddings=both"], "embeddings=both: expected one of [fused, fields]"),
     ],
 )

@@ -46,7 +46,7 @@ def left_beside(out):
         (["formats=[pickle]"], "there is no format 'pickle'.* There is: .*embeddings.* transformers"),
         (["formats=[transformers]"], "transformers is not possible. .*gcl-tiny: .* work with it: open_clip"),
         (["formats=[open_clip,sentence_transformers]"], "sentence_transformers is not possible"),
-        (["formats=[]"], "writes nothing"),
+        (["formats=[]"], "would write nothing"),
         (["format=open_clip"], "Did you mean formats"),
     ],
 )

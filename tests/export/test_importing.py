@@ -68,9 +68,9 @@ def test_what_no_run_can_begin_from(finished, small, tmp_path):
         model = ModelConfig(label="x", name=name, pretrained=f"run:{folder}")
         return assemble_encoder(model, SCHEMA)
 
-    with pytest.raises(ValueError, match="does not fit: .*another architecture: give its model.name"):
+    with pytest.raises(ValueError, match="does not fit: .*another architecture: set the run's model.name"):
         begin(f"local-dir:{small('clip').folder}", finished.path)
-    with pytest.raises(ConfigError, match="there is no config.yaml, so this is no run folder"):
+    with pytest.raises(ConfigError, match="there is no config.yaml, so this is not a run folder"):
         begin("gcl-tiny", tmp_path)
     (tmp_path / "config.yaml").write_bytes(finished.config.read_bytes())
     with pytest.raises(ConfigError, match="no checkpoints/best.ckpt"):

@@ -17,12 +17,12 @@ def test_words_with_an_equals_sign_are_settings_and_others_the_query():
 @pytest.mark.parametrize(
     "words, sentence",
     [
-        (["shoes"], "run= is needed"),
-        (["run=nowhere", "shoes"], "this is no run folder"),
+        (["shoes"], "run=… is required"),
+        (["run=nowhere", "shoes"], "this is not a run folder"),
         (["run=nowhere", "kk=5", "shoes"], "no option 'kk'"),
         (["run=nowhere", "k=many", "shoes"], "k"),
         (["run=nowhere", "picture=nothing.jpg"], "picture=nothing.jpg cannot be read"),
-        (["run=nowhere", " "], "The search is empty"),
+        (["run=nowhere", " "], "The search text is empty"),
         (["run=nowhere", f"picture={__file__}"], "py cannot be used: unreadable image"),
     ],
 )

@@ -1,4 +1,4 @@
-"""`gcl doctor data=…`: whether a catalog is fit to train on, before an hour of training says so."""
+"""`gcl doctor data=…`: checks whether a catalog is fit for training before any time is spent on training."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from gcl.data.catalog import Catalog
 from gcl.files.atomic import write_json, write_text
 from gcl.run.console import say, speak_plainly
 
-MOST_SHARDS = 4  # that are read of ready shards unless all=true
+MOST_SHARDS = 4  # of a catalog of ready shards, read unless all=true
 
 
 @dataclass
@@ -26,17 +26,17 @@ class DoctorOptions:
     default next to the prepared catalog."""
 
     all: bool = False
-    """Look at every image and text, not at a sample."""
+    """Look at every image and text instead of a sample."""
 
 
 def run(options: DoctorOptions, overrides: Overrides) -> None:
-    """Ends with status 1 where something has to be fixed."""
+    """Exits with status 1 if something has to be fixed before training."""
     if doctor(overrides.config(), everything=options.all):
         raise SystemExit(1)
 
 
 def doctor(config: RunConfig, *, everything: bool = False) -> int:
-    """Prints and writes the page, of a mix one per catalog and one for the mix; returns how many problems it names."""
+    """Prints and writes the page (for a mix, one per catalog and one for the mix); returns the number of problems."""
     speak_plainly()
     out = Path(config.out) if config.out else Path(config.cache_dir) / f"{config.data.name}-doctor"
     problems = 0
@@ -45,7 +45,8 @@ def doctor(config: RunConfig, *, everything: bool = False) -> int:
             look = partial(_examine, replace(config, data=catalog), place=Path(place), everything=everything)
             problems += _tell(catalog.name, out / name, partial(look, alone=False))
     if problems:
-        say(f"\n{config.data.name} is examined once {', '.join(config.data.mix)} are fixed.")
+        catalogs = ", ".join(config.data.mix)
+        say(f"\n{config.data.name} itself is examined once the problems of its catalogs ({catalogs}) are fixed.")
         return problems
     if config.data.mix:
         return _tell(config.data.name, out, partial(_examine_mix, config, everything=everything))
@@ -67,7 +68,7 @@ def _tell(name: str, out: Path, look: Callable[[dict[str, Any]], None]) -> int:
     write_json(out / "doctor.json", facts)
     write_text(out / "doctor.txt", text + "\n")
     say(text)
-    say(f"\nWritten: {out / 'doctor.txt'} and doctor.json")
+    say(f"\nWrote {out / 'doctor.txt'} and doctor.json.")
     return sum(finding.level == "problem" for finding in findings)
 
 
@@ -81,7 +82,7 @@ def _examine_mix(config: RunConfig, facts: dict[str, Any], *, everything: bool) 
 
 
 def _examine(config: RunConfig, facts: dict[str, Any], *, place: Path, everything: bool, alone: bool = True) -> None:
-    """`alone`: trained on by itself, so its own batches are looked at."""
+    """`alone`: the catalog is trained on by itself, so its own batches are examined too."""
     folder = _prepared_folder(config.data, Path(config.cache_dir), place, facts, everything=everything)
     if folder is None:
         return
@@ -124,14 +125,14 @@ def _examine_batches(
 def _prepared_folder(
     catalog: Catalog, cache: Path, place: Path, facts: dict[str, Any], *, everything: bool
 ) -> Path | None:
-    """The catalog prepared as a run would; if that is refused, with every bad row allowed, for the facts' sake."""
+    """The catalog prepared as a run would; if that is refused, with any share of bad rows, so that there are facts."""
     from gcl.data.prepare.prepare import prepare
 
     quiet = logging.getLogger(__name__).debug
     if catalog.shards and not everything:
         try:
             folder = prepare(catalog, place, progress=False, report=quiet, most_shards=MOST_SHARDS)
-            facts["catalog"] = {"note": f"at most {MOST_SHARDS} of its shards were read; all=true reads all"}
+            facts["catalog"] = {"note": f"at most {MOST_SHARDS} of its shards were read; all=true reads them all"}
             return folder
         except (ValueError, KeyError, OSError):
             pass  # a sample may be too small for the split

@@ -1,4 +1,4 @@
-"""What the chosen model and loss make of a catalog: tokens, weights, memory, time. Everything measured says how."""
+"""A catalog as the chosen model and loss see it: tokens, weights, memory and time."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from gcl.run.build import assemble_encoder, assemble_plan, freeze_parts, total_s
 from gcl.schema import SIDES, Modality, SideName
 
 _LONG = 8  # texts are counted up to this many context lengths
-_FEW, _MORE = 4, 12  # pairs that activations and time are measured with: the slope leaves the start of a step out
+_FEW, _MORE = 4, 12  # pairs for which activations and time are measured: their slope leaves out a step's fixed cost
 _FLOAT = 4
 
 
@@ -35,7 +35,7 @@ def stores_of(prepared: Prepared) -> dict[SideName, Stored]:
 
 
 def weights(prepared: Prepared, config: RunConfig) -> dict[str, Any]:
-    """What loss.score_to_weight makes of the scores; {"refused": sentence} where it takes none."""
+    """The weights that loss.score_to_weight gives the scores; {"refused": sentence} if it rejects them."""
     score = torch.from_numpy(np.array(prepared.pairs.score))
     node = config.loss.score_to_weight
     name = str(node.get("_target_", node)).rpartition(".")[2]
@@ -64,21 +64,21 @@ def _points(score: np.ndarray, weight: np.ndarray, most: int = 7) -> list[tuple[
 
 
 def load(config: RunConfig) -> tuple[DualEncoder | None, str | None]:
-    """The model, and what is not as in training: its weights, or (None, why) where nothing of it can be had."""
+    """The model and a note on how it differs from training, if it does; (None, reason) if it cannot be built."""
     try:
         return assemble_encoder(config.model, config.data.schema), None
     except ValueError as error:
         why = str(error)
     try:
         encoder = assemble_encoder(replace(config.model, pretrained=None), config.data.schema)
-        return encoder, f"its weights are not here, so random ones take their place ({why})"
+        return encoder, f"its weights are not available, so random ones are used instead ({why})"
     except ValueError:
         return None, why
 
 
 def token_lengths(prepared: Prepared, encoder: DualEncoder, *, everything: bool) -> dict[str, Any]:
-    """Tokens of each text field, prompt and marks included, against the context length."""
-    found = {}
+    """Number of tokens in each text field, prompt and marks included, compared with the context length."""
+    fields = {}
     context = encoder.preprocess.tokens.context_length
     longer = replace(encoder.preprocess.tokens, context_length=_LONG * context)
     for side, store in stores_of(prepared).items():
@@ -91,11 +91,11 @@ def token_lengths(prepared: Prepared, encoder: DualEncoder, *, everything: bool)
             distinct = list(dict.fromkeys(texts))
             length = dict(zip(distinct, count_tokens(longer, distinct), strict=True))
             count = np.array([length[text] for text in texts])
-            found[f"{side}.{name}"] = {
+            fields[f"{side}.{name}"] = {
                 "looked_at": len(rows), "context_length": context, "over": int((count > context).sum()),
                 "share_over": float((count > context).mean()) if len(count) else 0.0, **distribution(count),
             }  # fmt: skip
-    return found
+    return fields
 
 
 def count_tokens(tokens: Tokens, texts: list[str]) -> list[int]:
@@ -109,7 +109,7 @@ def count_tokens(tokens: Tokens, texts: list[str]) -> list[int]:
 
 
 def batches(prepared: Prepared, config: RunConfig, *, everything: bool) -> tuple[BatchOrder | None, dict[str, Any]]:
-    """Steps and in-batch repeats of the plan that a run would follow; {"refused": sentence} where there is none."""
+    """Steps and in-batch repeats of the plan a run would follow; {"refused": sentence} if there can be no plan."""
     try:
         plan = assemble_plan(prepared, config)
     except ValueError as error:
@@ -174,7 +174,7 @@ class _Step:
 
 
 def _clock(device: torch.device) -> float:
-    """Seconds; on a processor those it worked, so that a busy machine does not look slow."""
+    """Seconds; on a CPU, processor time, so that a busy machine does not look slow."""
     if device.type == "cuda":
         torch.cuda.synchronize()
         return time.perf_counter()
@@ -182,7 +182,7 @@ def _clock(device: torch.device) -> float:
 
 
 def _forward_and_backward(encoder: DualEncoder, sides: dict[SideName, SideBatch], device: torch.device) -> int:
-    """Bytes of the tensors that are kept in between."""
+    """Bytes of the tensors kept between the forward and the backward pass."""
     kept: dict[int, int] = {}
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
@@ -200,14 +200,14 @@ def _forward_and_backward(encoder: DualEncoder, sides: dict[SideName, SideBatch]
 
 
 def _line(few: _Step, more: _Step, name: str) -> dict[str, float]:
-    """Seconds of a step, and of every pair in it, through two points."""
+    """Seconds per step and per pair in it: the line through two measurements."""
     low, high = getattr(few, name), getattr(more, name)
     slope = max(high - low, 0.0) / max(more.pairs - few.pairs, 1)
     return {"step": max(low - slope * few.pairs, 0.0), "pair": slope}
 
 
 def expected_time(config: RunConfig, plan: BatchOrder, seconds: dict[str, dict[str, float]]) -> dict[str, Any]:
-    """Seconds of an epoch: reading in train.workers processes while computing, so the slower of the two."""
+    """Seconds per epoch: train.workers processes read while the model computes, so the slower of the two counts."""
     reading, computing = (
         plan.steps_per_epoch * seconds[name]["step"] + len(plan.pairs.query) * seconds[name]["pair"]
         for name in ("reading", "computing")

@@ -17,10 +17,10 @@ def page(facts: dict[str, Any], findings: Sequence[Finding]) -> str:
         ("Images", _images),
         ("Left out", _unreadable),
         ("The same product twice", _duplicates),
-        ("Held out, and in training as well", _leakage),
+        ("Held out, but also in training", _leakage),
         ("Tasks", _tasks),
         ("Batches", _batches),
-        ("Memory of a step", _memory),
+        ("Memory per step", _memory),
         ("Time", _time),
     ]
     lines = [f"gcl doctor: {facts['name']}", ""]
@@ -30,7 +30,7 @@ def page(facts: dict[str, Any], findings: Sequence[Finding]) -> str:
             lines += [title, *(f"  {line}" for line in body), ""]
     lines += ["Findings", *(f"  {finding.level}: {finding.text}" for finding in findings)]
     problems = sum(finding.level == "problem" for finding in findings)
-    end = f"{problems} to fix before training." if problems else "Nothing is in the way of training."
+    end = f"{problems} to fix before training." if problems else "No problems: the catalog is ready for training."
     return "\n".join([*lines, f"  {end}", f"  {COUNTS}", f"  ({facts['seconds']:.1f} s)"])
 
 
@@ -61,9 +61,9 @@ def _scores(facts: dict[str, Any]) -> Iterator[str]:
     if weights.get("count"):
         yield f"weights ({weights['function']}): {_quantiles(weights)}"
         yield "  " + ", ".join(f"score {score:.4g} -> {weight:.4g}" for score, weight in weights["of_scores"])
-        heaviest = f"the heaviest tenth holds {weights['share_of_heaviest_tenth']:.0%} of the weight"
+        heaviest = f"the heaviest tenth holds {weights['share_of_heaviest_tenth']:.0%} of all weight"
         like = f"{weights['effective_pairs']:,.0f} equal ones"
-        yield f"  {weights['count']:,} pairs count like {like}; {heaviest}"
+        yield f"  {weights['count']:,} pairs count as much as {like}; {heaviest}"
 
 
 def _tokens(facts: dict[str, Any]) -> Iterator[str]:
@@ -73,45 +73,45 @@ def _tokens(facts: dict[str, Any]) -> Iterator[str]:
         if field.get("count"):
             middle, high = field["quantiles"]["median"], field["quantiles"]["95%"]
             share = f"{field['share_over']:.1%}"
-            over = f"over {field['context_length']}: {field['over']:,} of {field['looked_at']:,} looked at"
-            yield f"{name:<24} {middle:.0f} tokens in the median, {high:.0f} at 95 %; {over} ({share})"
+            over = f"over {field['context_length']}: {field['over']:,} of {field['looked_at']:,} examined"
+            yield f"{name:<24} {middle:.0f} tokens at the median, {high:.0f} at the 95th percentile; {over} ({share})"
 
 
 def _images(facts: dict[str, Any]) -> Iterator[str]:
-    for name, found in facts.get("images", {}).items():
-        yield f"{name}: {found['looked_at']:,} looked at, {found['unreadable']:,} unreadable"
-        if found["width"]:
-            for words in ("width", "height", "shorter_side"):
-                yield f"  {words.replace('_', ' '):<13} {_range(found[words])}"
-            yield f"  {'bytes':<13} {_range(found['bytes'])}"
-            sampled = found["looked_at"] < facts["fields"][name]["present"]
+    for name, images in facts.get("images", {}).items():
+        yield f"{name}: {images['looked_at']:,} examined, {images['unreadable']:,} unreadable"
+        if images["width"]:
+            for measure in ("width", "height", "shorter_side"):
+                yield f"  {measure.replace('_', ' '):<13} {_range(images[measure])}"
+            yield f"  {'bytes':<13} {_range(images['bytes'])}"
+            sampled = images["looked_at"] < facts["fields"][name]["present"]
             if sampled:
-                yield "  a sample: near copies are only found among these; all=true compares every image"
-            yield f"  modes {_listed(found['modes'])}; formats {_listed(found['formats'])}"
+                yield "  a sample: near copies are looked for among these images only; all=true compares every image"
+            yield f"  modes {_listed(images['modes'])}; formats {_listed(images['formats'])}"
 
 
 def _unreadable(facts: dict[str, Any]) -> Iterator[str]:
-    found = facts.get("unreadable", {})
-    for name, table in found.get("tables", {}).items():
+    unreadable = facts.get("unreadable", {})
+    for name, table in unreadable.get("tables", {}).items():
         yield f"{name}: {table['bad']:,} of {table['rows']:,} rows"
         for reason, count in table["reasons"].items():
-            yield f"  {reason}: {count:,}; for example {found['examples'][reason][0]}"
-    if found.get("of_quarantined_products"):
-        yield f"pairs of left-out products: {found['of_quarantined_products']:,}"
+            yield f"  {reason}: {count:,}; for example {unreadable['examples'][reason][0]}"
+    if unreadable.get("of_quarantined_products"):
+        yield f"pairs of left-out products: {unreadable['of_quarantined_products']:,}"
 
 
 def _duplicates(facts: dict[str, Any]) -> Iterator[str]:
-    if found := facts.get("duplicates"):
-        yield f"rows that repeat a product's id: {found['rows_that_repeat_an_id']:,}"
-        kinds = {"equal in every field": found["equal_in_every_field"]}
-        kinds |= {f"equal {name} (image)": value for name, value in found["equal_image"].items()}
-        kinds |= {f"equal {name}": value for name, value in found["equal_text"].items()}
-        for words, value in kinds.items():
+    if copies := facts.get("duplicates"):
+        yield f"rows that repeat a product's id: {copies['rows_that_repeat_an_id']:,}"
+        kinds = {"equal in every field": copies["equal_in_every_field"]}
+        kinds |= {f"equal {name} (image)": value for name, value in copies["equal_image"].items()}
+        kinds |= {f"equal {name}": value for name, value in copies["equal_text"].items()}
+        for kind, value in kinds.items():
             such = f", for example {' = '.join(value['examples'][0])}" if value["examples"] else ""
-            yield f"{words}: {value['rows']:,} products in {value['groups']:,} groups{such}"
-        for name, value in found["near_image"].items():
+            yield f"{kind}: {value['rows']:,} products in {value['groups']:,} groups{such}"
+        for name, value in copies["near_image"].items():
             such = f", for example {' ~ '.join(value['examples'][0])}" if value["examples"] else ""
-            yield f"near copies of {name}: {value['rows']:,} products of {value['looked_at']:,} looked at{such}"
+            yield f"near copies of {name}: {value['rows']:,} products of {value['looked_at']:,} examined{such}"
 
 
 def _leakage(facts: dict[str, Any]) -> Iterator[str]:
@@ -119,10 +119,12 @@ def _leakage(facts: dict[str, Any]) -> Iterator[str]:
         things = {"query": "queries", "document": "products"}[side]
         yield f"{things}: {leak['held_out']:,} held out, {leak['trained']:,} in training pairs"
         kinds = {"equal in every field": leak["equal_in_every_field"]}
-        kinds |= {f"same {name}": found for kind in ("equal_text", "equal_image") for name, found in leak[kind].items()}
-        kinds |= {f"near copy of {name}": found for name, found in leak["near_image"].items()}
-        for words, found in kinds.items():
-            yield f"  {words}: {found['rows']:,} of {found['of']:,}"
+        kinds |= {
+            f"same {name}": leaked for kind in ("equal_text", "equal_image") for name, leaked in leak[kind].items()
+        }
+        kinds |= {f"near copy of {name}": leaked for name, leaked in leak["near_image"].items()}
+        for where, leaked in kinds.items():
+            yield f"  {where}: {leaked['rows']:,} of {leaked['of']:,}"
 
 
 def _tasks(facts: dict[str, Any]) -> Iterator[str]:
@@ -130,9 +132,9 @@ def _tasks(facts: dict[str, Any]) -> Iterator[str]:
         dev, test = task["dev"], task["test"]
         yield f"{name:<16} queries {dev['queries']:,} dev, {test['queries']:,} test; corpus {task['corpus']:,}"
         lost = [
-            f"{task.get(key, 0):,} {words}"
-            for key, words in (
-                ("queries_without_relevant", "queries without a reachable positive"),
+            f"{task.get(key, 0):,} {what}"
+            for key, what in (
+                ("queries_without_relevant", "queries without a relevant product in the corpus"),
                 ("judgments_outside_corpus", "judgments outside the corpus"),
                 ("dangling_judgments", "judgments of unknown products"),
             )
@@ -141,47 +143,49 @@ def _tasks(facts: dict[str, Any]) -> Iterator[str]:
 
 
 def _batches(facts: dict[str, Any]) -> Iterator[str]:
-    found = facts.get("batches", {})
-    if "steps" not in found:
+    batches = facts.get("batches", {})
+    if "steps" not in batches:
         return
-    per_epoch = f"{found['steps_per_epoch']:,} steps of {found['batch_size']:,} pairs per epoch"
-    yield f"{per_epoch}; {found['steps']:,} in the run"
-    for name, own in found.get("mix", {}).items():
+    per_epoch = f"{batches['steps_per_epoch']:,} steps of {batches['batch_size']:,} pairs per epoch"
+    yield f"{per_epoch}; {batches['steps']:,} in the run"
+    for name, own in batches.get("mix", {}).items():
         count = f"{own['pairs']:,} pairs" if "pairs" in own else f"{own['batches']:,} batches"
-        yield f"  {name}: {count} an epoch, {own['passes_per_epoch']:.2f} passes"
+        yield f"  {name}: {count} per epoch, {own['passes_per_epoch']:.2f} passes"
     for side, things in (("query", "queries"), ("document", "products")):
-        value = found[side]
-        counted = f"{value['counted_pairs']:.2f} counted in {found['batches']:,} batches"
+        value = batches[side]
+        counted = f"{value['counted_pairs']:.2f} counted in {batches['batches']:,} batches"
         chance = f"N(N-1)/P(P-1) * sum c(c-1)/2 over {value['distinct']:,} {things}"
         expected = f"{value['expected_pairs']:.2f} expected by chance ({chance})"
         yield f"pairs of the same {side} in a batch: {counted}, {expected}"
 
 
 def _memory(facts: dict[str, Any]) -> Iterator[str]:
-    if found := facts.get("memory"):
+    if memory := facts.get("memory"):
         for name in ("parameters", "gradients_and_adam", "batch", "activations", "loss", "total"):
-            yield f"{name.replace('_', ' '):<20} {found[name] / 2**20:>10,.0f} MiB"
-        micro = f"times {found['micro_batch']:,} (train.micro_batch)"
-        yield f"an estimate in float32; activations: those of a pair, measured with 12 and 4, {micro}"
+            yield f"{name.replace('_', ' '):<20} {memory[name] / 2**20:>10,.0f} MiB"
+        micro = f"times {memory['micro_batch']:,} (train.micro_batch)"
+        yield f"an estimate in float32; activations: those of one pair, measured with 12 and 4 pairs, {micro}"
 
 
 def _time(facts: dict[str, Any]) -> Iterator[str]:
-    if found := facts.get("time"):
-        yield f"about {_duration(found['epoch'])} per epoch, {_duration(found['run'])} the run, evaluation not included"
-        each = f"reading {_duration(found['reading'])}, computing {_duration(found['computing'])}"
-        yield f"an epoch's {each}, from a quick measurement of 12 and 4 pairs on this machine"
+    if seconds := facts.get("time"):
+        epoch, whole = _duration(seconds["epoch"]), _duration(seconds["run"])
+        yield f"about {epoch} per epoch, {whole} in all, evaluation not included"
+        each = f"reading {_duration(seconds['reading'])}, computing {_duration(seconds['computing'])}"
+        yield f"per epoch: {each}, estimated from 12 and 4 pairs on this machine"
 
 
-def _quantiles(found: dict[str, Any]) -> str:
-    return ", ".join(f"{name} {value:.4g}" for name, value in found["quantiles"].items() if name not in ("25%", "75%"))
+def _quantiles(distribution: dict[str, Any]) -> str:
+    quantiles = distribution["quantiles"]
+    return ", ".join(f"{name} {value:.4g}" for name, value in quantiles.items() if name not in ("25%", "75%"))
 
 
-def _range(found: dict[str, float]) -> str:
-    return ", ".join(f"{name} {value:,.0f}" for name, value in found.items())
+def _range(values: dict[str, float]) -> str:
+    return ", ".join(f"{name} {value:,.0f}" for name, value in values.items())
 
 
-def _listed(found: dict[str, int]) -> str:
-    return ", ".join(f"{name} {count:,}" for name, count in found.items()) or "none"
+def _listed(counts: dict[str, int]) -> str:
+    return ", ".join(f"{name} {count:,}" for name, count in counts.items()) or "none"
 
 
 def _duration(seconds: float) -> str:
