@@ -40,7 +40,9 @@ class FitMicroBatch(Callback):
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         if isinstance(trainer.strategy, ShardedStrategy):
-            raise ConfigError("train.micro_batch=auto cannot try what fits under trainer=fsdp: give a number of rows.")
+            raise ConfigError(
+                "train.micro_batch=auto cannot probe the memory with trainer=fsdp: give a number of rows."
+            )
         assert isinstance(module, GCLModule) and trainer.train_dataloader is not None
         batch: PairBatch = trainer.train_dataloader.dataset[steps_of(trainer).first]
         batch = trainer.strategy.batch_to_device(batch, dataloader_idx=0)

@@ -1,4 +1,5 @@
-"""Checkpoints that are whole or do not count: written beside, synced, read back, renamed, with a DONE file last."""
+"""Checkpoints that are complete or do not count: written to a temporary file, synced, read back and renamed, with a
+DONE file last."""
 
 from __future__ import annotations
 
@@ -45,40 +46,40 @@ def write_checkpoint(state: dict[str, Any], path: Path) -> None:
 
     Raises OSError with a sentence when the disk is full, the folder read-only, or what was read back differs.
     """
-    beside = path.with_name(path.name + ".new")
+    partial = path.with_name(path.name + ".new")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _finish_renaming(path, beside)
-        with open(beside, "wb") as file:
+        _finish_renaming(path, partial)
+        with open(partial, "wb") as file:
             sink = _HashingFile(file)
             torch.save(state, cast("IO[bytes]", sink))
             file.flush()
             os.fsync(file.fileno())
         digest = sink.sha256.hexdigest()
-        if file_sha256(beside) != digest:
+        if file_sha256(partial) != digest:
             raise OSError("what was read back differs from what was written")
         done = {"size": sink.size, "sha256": digest, "step": int(state.get("global_step", 0))}
-        _done(beside).write_text(json.dumps(done), encoding="utf-8")
-        synchronize(_done(beside))
-        os.replace(beside, path)
-        os.replace(_done(beside), _done(path))
+        _done(partial).write_text(json.dumps(done), encoding="utf-8")
+        synchronize(_done(partial))
+        os.replace(partial, path)
+        os.replace(_done(partial), _done(path))
         synchronize(path.parent)
     except (OSError, RuntimeError) as error:
         with suppress(OSError):
-            beside.unlink()
+            partial.unlink()
         cause = error.__context__ if isinstance(error, RuntimeError) and error.__context__ else error
         raise OSError(
-            f"The checkpoint {path} could not be saved: {cause}. The one before it, if any, is untouched; free "
+            f"The checkpoint {path} could not be saved: {cause}. The previous one, if any, is untouched: free "
             "space or choose another run_dir, then resume with train.resume=auto."
         ) from error
 
 
-def _finish_renaming(path: Path, beside: Path) -> None:
+def _finish_renaming(path: Path, partial: Path) -> None:
     """What was killed between its two renames left a whole checkpoint whose DONE still has the other name."""
-    if _done(beside).exists() and not beside.exists():
-        os.replace(_done(beside), _done(path))
+    if _done(partial).exists() and not partial.exists():
+        os.replace(_done(partial), _done(path))
     else:
-        _done(beside).unlink(missing_ok=True)
+        _done(partial).unlink(missing_ok=True)
 
 
 def checkpoint_step(path: Path) -> int | None:
@@ -100,7 +101,7 @@ def read_checkpoint(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
     """A complete checkpoint's content; only tensors and plain values are ever loaded. Raises ValueError otherwise."""
     if checkpoint_step(path) is None:
         raise ValueError(
-            f"{path} is not a complete checkpoint: it is missing, or its DONE file is missing or does not fit."
+            f"{path} is not a complete checkpoint: it is missing, or its DONE file is missing or does not match."
         )
     return torch.load(path, map_location=map_location, weights_only=True)
 
@@ -195,7 +196,9 @@ class BestAndLast(Checkpoint):
             return
         value = trainer.callback_metrics.get(self.monitor)
         if value is None:
-            raise KeyError(f"The metric {self.monitor!r} that chooses the best checkpoint was not measured.")
+            raise KeyError(
+                f"evaluate.monitor={self.monitor!r} chooses the best checkpoint, but that metric was not measured."
+            )
         within = bool(trainer.callback_metrics.get("retention/within", 1.0) > 0)
         better = (within, float(value)) > (self.best_within, self.best)
         if better:

@@ -18,7 +18,7 @@ from gcl.lit.lightning_internals import logged_step, pending_log
 
 
 class CurveLogger(Logger):
-    """One row a call, one column a metric; written at every `save`, whole, beside and renamed when a column is new."""
+    """One row per call, one column per metric. `save` writes new rows; a new column rewrites the file atomically."""
 
     def __init__(self, save_dir: str, file: str = "metrics.csv") -> None:
         super().__init__()
@@ -47,9 +47,9 @@ class CurveLogger(Logger):
         self._rows.append({**metrics, "step": step})
 
     def log_ahead(self, trainer: pl.Trainer) -> None:
-        """Writes the row of the step that just ended, for a checkpoint of it; Lightning brings it only afterwards.
+        """Writes the row of the step that just ended, for its checkpoint; Lightning delivers it only afterwards.
 
-        A run killed in between would otherwise never have that row: it goes on behind the step.
+        A run killed in between would otherwise never have that row, because resuming continues after that step.
         """
         values = pending_log(trainer)
         if values is not None:

@@ -95,7 +95,7 @@ class PairData(pl.LightningDataModule):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         if self.may_change and state["fingerprint"] != self.plan.fingerprint:
             self.steps.first = state["step"]
-            logger.info("From step %d on the batches are those of the changed settings.", state["step"])
+            logger.info("From step %d on, batches follow the changed settings.", state["step"])
         else:
             self.steps.first = self.plan.step_of(state)
 

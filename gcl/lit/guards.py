@@ -118,14 +118,16 @@ class Guard(Callback):
             content["batches"] = [self.describe(step) for step in steps]
             write_json(path, content, ascii=False)
         told = ", ".join(f"{name} {value:g}" for name, value in values.items())
-        where = f"Step {steps[0]} gave {told} on some rank; its batch is in {path}."
+        where = f"Step {steps[0]} gave {told} on at least one rank; its batch is recorded in {path}."
         if self.policy is NonFinitePolicy.stop:
             raise NonFinite(
-                f"{where} The weights were not touched. Look at those records, lower optim.learning_rate, or set "
-                "train.nonfinite=skip (pass over such batches) or rollback (also go back to the last checkpoint)."
+                f"{where} The weights are unchanged. Check these records, lower optim.learning_rate, or set "
+                "train.nonfinite=skip (skip such batches) or rollback (also return to the last checkpoint)."
             )
         if len(self.skipped) > self.max_skips:
-            raise NonFinite(f"{where} That makes {len(self.skipped)} such steps; train.max_skips={self.max_skips}.")
+            raise NonFinite(
+                f"{where} These are {len(self.skipped)} such steps, more than train.max_skips={self.max_skips} allows."
+            )
         if self.policy is NonFinitePolicy.rollback and not self.avoided.intersection(steps) and self.can_roll_back():
             self.avoided.update(steps)
             raise RollBack(steps)

@@ -205,7 +205,7 @@ class GCLModule(pl.LightningModule):
                 watched.append(float(means[monitor]))
         if not watched:
             raise ValueError(
-                f"evaluate.monitor_tasks={wanted} names no task that was measured: {', '.join(self.dev_metrics)}."
+                f"evaluate.monitor_tasks={wanted} names no measured task; the tasks are {', '.join(self.dev_metrics)}."
             )
         self.log(f"dev/{monitor}", math.fsum(watched) / len(watched), prog_bar=True, batch_size=1)
 

@@ -94,7 +94,7 @@ class Meter(Callback):
             share = waited / seconds
             hint = " More train.workers may help." if share > _MUCH else ""
             logger.info(
-                "Trained at %.0f pairs a second, %.0f %% of the time waiting for data; memory at most %.1f GiB.%s",
+                "Trained at %.0f pairs per second, %.0f %% of the time waiting for data; peak memory %.1f GiB.%s",
                 pairs / seconds, 100 * share, peak_memory(module.device) / 2**30, hint,
             )  # fmt: skip
 

@@ -1,7 +1,7 @@
 """Asked to stop (SIGTERM, SIGUSR1, Ctrl-C), a run saves where it is, on all ranks at the same step, and ends.
 
 Lightning's own handler tells the other ranks by a broadcast from inside the signal handler, which only rank 0 may send
-and which can meet any other collective. Here a signal sets a number; the ranks compare their numbers once a step.
+and which can meet any other collective. Here a signal sets a number; the ranks compare their numbers once per step.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Interrupted(Exception):
         self.signum, self.step = signum, step
         name = signal.Signals(signum).name
         super().__init__(
-            f"{name}: training stopped after step {step}; go on with train.resume=auto and the same run_dir."
+            f"{name}: training stopped after step {step}. Continue with train.resume=auto and the same run_dir."
         )
 
     @property
@@ -45,7 +45,7 @@ class Interrupted(Exception):
 class Interruption(Checkpoint):
     """Ends training with Interrupted at the first optimiser step after any rank received a signal, saved in `path`.
 
-    `requested` is what this process received, `agreed` what any rank did; whoever calls `agree` sets it, once a step.
+    `requested` is what this process received, `agreed` what any rank did; whoever calls `agree` sets it, once per step.
     A validation that is due at that step is done first: what a resumed run continues is then always a whole state.
     A second Ctrl-C stops at once and saves nothing. It is a Checkpoint because Lightning calls those last, in the
     order given: it must come after BestAndLast.

@@ -28,7 +28,9 @@ class _GatherRows(torch.autograd.Function):
         dist.all_gather(shapes, shape)
         if any(other.tolist() != shape.tolist() for other in shapes):
             given = ", ".join(str(tuple(other.tolist())) for other in shapes)
-            raise ValueError(f"gather_rows got rows of shapes {given} from the ranks: pad them to one shape first.")
+            raise ValueError(
+                f"gather_rows got rows of different shapes from the ranks ({given}): pad them to one shape first."
+            )
         parts = [torch.empty_like(x, memory_format=torch.contiguous_format) for _ in range(ranks)]
         dist.all_gather(parts, x.contiguous())
         return torch.cat(parts)

@@ -196,7 +196,7 @@ class GCLLoss(nn.Module):
         weight = self.score_to_weight(score.to(embeddings[0].device, dtype))
         if not bool((weight >= 0).logical_and(weight < math.inf).all()):
             least, most = (float(bound) for bound in weight.aminmax())
-            raise ValueError(f"Weights lie in {least:g}…{most:g}; expected finite numbers of at least 0.")
+            raise ValueError(f"Weights range from {least:g} to {most:g}; expected finite numbers of at least 0.")
         ids = {"query_id": query_id.to(weight.device), "document_id": document_id.to(weight.device)}
         return [pose(term, query, document, weight=weight, **ids, options=self.options) for term in self.terms]
 

@@ -121,7 +121,7 @@ def check_loss(loss: LossConfig, *, query: Iterable[str], document: Iterable[str
 def check_scale(scale: float | None) -> None:
     """Raises ValueError for a scale that is not a positive number."""
     if scale is not None and not 0 < scale < math.inf:
-        raise ValueError(f"scale={scale}: the positive factor of the cosines is expected, not its logarithm.")
+        raise ValueError(f"scale={scale}: expected the positive factor of the cosines, not its logarithm.")
 
 
 def check_tile(tile: object) -> None:
@@ -133,6 +133,6 @@ def check_tile(tile: object) -> None:
 def check_terms(terms: Sequence[Term]) -> None:
     """Raises ValueError unless there is a term, each (query, document) once, with weights of at least 0."""
     if not terms or len({(term.query, term.document) for term in terms}) < len(terms):
-        raise ValueError(f"terms={list(terms)}: at least one is expected, and each (query, document) once.")
+        raise ValueError(f"terms={list(terms)}: expected at least one term, and each (query, document) only once.")
     if not all(0 <= term.weight < math.inf for term in terms):
-        raise ValueError(f"terms={list(terms)}: each weight is a number of at least 0.")
+        raise ValueError(f"terms={list(terms)}: each weight must be a number of at least 0.")

@@ -75,7 +75,7 @@ def pose(
 
 def part_of(parts: Mapping[str, Part], name: str, side: str) -> Part:
     if name not in parts:
-        raise KeyError(f"A term asks for the {side} part {name!r}; the batch has {', '.join(sorted(parts)) or 'none'}.")
+        raise KeyError(f"A term needs the {side} part {name!r}; the batch has {', '.join(sorted(parts)) or 'none'}.")
     return parts[name]
 
 

@@ -97,7 +97,7 @@ class _TiledLoss(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
         if ctx.gradients is None:
             raise RuntimeError(
-                "The tiled loss can go backward once; call it again, or use tile=None, which keeps what it needs."
+                "backward() can run only once for the tiled loss: compute the loss again, or use tile=None."
             )
         scale, bias, totals = ctx.gradients
         ctx.gradients = None

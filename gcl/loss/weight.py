@@ -63,9 +63,9 @@ def power(score: Tensor, exponent: float = 2.0, low: float = 1.0, high: float = 
     tensor([0.0100, 0.2575, 1.0000])
     """
     if not exponent > 0:
-        raise ValueError(f"power: exponent is {exponent}, expected a number above 0.")
+        raise ValueError(f"power: exponent is {exponent}; expected a number above 0.")
     if not 0 <= floor <= 1:
-        raise ValueError(f"floor is {floor}, expected a weight from 0 to 1 for the lowest score.")
+        raise ValueError(f"floor is {floor}; expected the lowest score's weight, from 0 to 1.")
     return floor + (1 - floor) * _share(score, low, high) ** exponent
 
 
@@ -117,7 +117,7 @@ def piecewise(
     starts = [point[0] for point in points]
     if len(points) < 2 or starts != sorted(starts) or not starts[0] < starts[-1]:
         raise ValueError(
-            f"piecewise: points are {points}, expected at least two (score, weight), scores in rising order."
+            f"piecewise: points are {points}; expected at least two (score, weight) in ascending order of score."
         )
     _check_scores(score, starts[0], starts[-1])
     knots, values = score.new_tensor(starts), score.new_tensor([point[1] for point in points])
@@ -137,14 +137,14 @@ def _share(score: Tensor, low: float, high: float) -> Tensor:
 def _rank(score: Tensor, low: float, high: float, ranks: float) -> Tensor:
     """score[B] as a place in a list: 1 at high, `ranks` at low."""
     if not ranks >= 1:
-        raise ValueError(f"ranks is {ranks}, expected a number of at least 1.")
+        raise ValueError(f"ranks is {ranks}; expected a number of at least 1.")
     _check_scores(score, low, high)
     return (1 + (high - score) * ((ranks - 1) / (high - low))).clamp(1, ranks)
 
 
 def _check_scores(score: Tensor, low: float, high: float) -> None:
     if not low < high:
-        raise ValueError(f"The range of scores is low={low}, high={high}: expected low < high.")
+        raise ValueError(f"The range of scores is low={low}, high={high}; expected low < high.")
     if score.numel():
         least, most = (float(bound) for bound in score.detach().aminmax())
         if not _inside(least, most, low, high):

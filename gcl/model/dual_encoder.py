@@ -222,7 +222,7 @@ class DualEncoder(nn.Module):
             features.append(self.trunk_features(modality, torch.cat(values[False])))
         if values[True]:
             if not self.frozen_trunk(modality):
-                raise ValueError(f"Cached {modality.value} features are given, but the trunk is being trained.")
+                raise ValueError(f"Cached {modality.value} features were given, but their trunk is being trained.")
             features.append(torch.cat(values[True]).to(self._gain))
         if not features:
             return None

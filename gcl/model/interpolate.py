@@ -27,7 +27,7 @@ def interpolate(base: StateDict, tuned: StateDict, alpha: float) -> dict[str, Te
     tensor([0.2500, 2.5000])
     """
     if not 0 <= alpha <= 1:
-        raise ValueError(f"alpha={alpha}: it lies between 0 (the base) and 1 (the tuned model).")
+        raise ValueError(f"alpha={alpha}: expected a number from 0 (the base) to 1 (the tuned model).")
     _check(base, tuned)
     if alpha in (0, 1):
         return {name: value.detach().clone() for name, value in (tuned if alpha else base).items()}
@@ -50,13 +50,13 @@ def _check(base: StateDict, tuned: StateDict) -> None:
     added = sorted(name for name in tuned.keys() - base.keys() if name.rpartition(".")[2] != _LEARNED)
     if missing or added:
         name, where = (missing[0], "base") if missing else (added[0], "tuned model")
-        raise ValueError(f"alpha: {name} is in the {where} alone; only models of one architecture can be averaged.")
+        raise ValueError(f"alpha: only the {where} has {name}; only models of the same architecture can be averaged.")
     for name, value in base.items():
         other = tuned[name]
         if value.shape != other.shape or value.dtype != other.dtype:
             raise ValueError(
                 f"alpha: {name} is {list(value.shape)} {value.dtype} in the base and {list(other.shape)} {other.dtype} "
-                "in the tuned model; only models of one architecture can be averaged."
+                "in the tuned model; only models of the same architecture can be averaged."
             )
 
 
@@ -81,5 +81,5 @@ def choose(curve: Sequence[Point]) -> Point:
     """
     allowed = [point for point in curve if point.within]
     if not allowed:
-        raise ValueError("alpha=auto: no alpha is within the retention's limits; 0, the base, belongs to the sweep.")
+        raise ValueError("alpha=auto: no alpha is within the retention limits; the sweep must include 0, the base.")
     return max(allowed, key=lambda point: (point.dev, -point.alpha))

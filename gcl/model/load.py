@@ -62,7 +62,7 @@ def load_model(name: str, *, schema: Schema, options: LoadOptions = DEFAULTS) ->
 
 def _open_clip(name: str, pretrained: str | None, image_size: int | None) -> tuple[nn.Module, Origin]:
     if pretrained and ":" in name:
-        raise ValueError(f"model.pretrained={pretrained!r}: {name} brings its own weights; leave model.pretrained out.")
+        raise ValueError(f"model.pretrained={pretrained!r}: {name} has weights of its own; leave model.pretrained out.")
     if name.startswith(LOCAL_DIR_PREFIX):
         folder = Path(name.removeprefix(LOCAL_DIR_PREFIX))
         check_links(folder)
@@ -100,8 +100,8 @@ def _open_clip(name: str, pretrained: str | None, image_size: int | None) -> tup
 def _native(name: str, folder: Path, image_size: int | None) -> tuple[nn.Module, Origin]:
     if image_size:
         raise ValueError(
-            f"model.image_size={image_size}: a folder of transformers is read at its own size: export it to "
-            "open_clip first, or leave image_size out."
+            f"model.image_size={image_size}: a transformers folder is read at its own image size: export it "
+            "to open_clip first, or leave image_size out."
         )
     model, model_cfg, preprocess_cfg, tokenizer = read_native(folder)
     return model, Origin(name, None, model_cfg, preprocess_cfg, tokenizer)
@@ -218,8 +218,8 @@ def _in_a_sentence(name: str, pretrained: str | None) -> Iterator[None]:
         yield
     except pickle.UnpicklingError as error:
         raise ValueError(
-            f"{pretrained or name}: its checkpoint is a pickle with more than tensors in it, which can run code and is "
-            "not read: use safetensors."
+            f"{pretrained or name}: its checkpoint is a pickle that holds more than tensors. It could run code, so it "
+            "is not read: use safetensors."
         ) from error
     except (RuntimeError, TypeError, KeyError, AssertionError, SafetensorError) as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]

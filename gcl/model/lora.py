@@ -80,7 +80,7 @@ def add_adapters(encoder: DualEncoder, lora: LoraConfig) -> Adapters:
     if find_spec("peft") is None:
         raise ConfigError('model.lora needs peft, which is not installed: pip install "gcl-trainer[lora]".')
     if encoder.adapters is not None:
-        raise ConfigError("model.lora: this model has adapters already.")
+        raise ConfigError("model.lora: this model already has adapters.")
     lora.check()
     assert lora.rank is not None, "without a rank there are no adapters"
     import peft
@@ -169,7 +169,9 @@ def _choose(layers: Mapping[str, nn.Module], targets: Sequence[str] | None, enco
     if targets is None:
         chosen = [name for name, layer in layers.items() if not isinstance(layer, nn.Conv2d)]
         if not chosen:
-            raise ConfigError(f"model.lora: {_name(encoder)} has no linear layer; name convolutions in targets.")
+            raise ConfigError(
+                f"model.lora: {_name(encoder)} has no linear layer; name its convolutions in model.lora.targets."
+            )
         return chosen
     chosen = []
     for target in targets:

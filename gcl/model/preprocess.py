@@ -104,7 +104,7 @@ class Preprocess:
             if pixels is None:
                 file = Image.open(io.BytesIO(data))
                 if file.format in _PROGRAMS:
-                    raise ValueError(f"{file.format} is a program, not an image")
+                    raise ValueError(f"{file.format} files are programs, not images")
                 image = ImageOps.exif_transpose(file)
                 if image.mode != "RGB":
                     image.load()

@@ -57,8 +57,8 @@ class LoraConfig:
         """Raises ConfigError for impossible numbers."""
         if (self.rank is not None and self.rank < 1) or self.alpha <= 0 or not 0 <= self.dropout < 1:
             raise ConfigError(
-                f"model.lora={{rank: {self.rank}, alpha: {self.alpha}, dropout: {self.dropout}}}: the rank is at least "
-                "1, alpha above 0, dropout at least 0 and below 1."
+                f"model.lora={{rank: {self.rank}, alpha: {self.alpha}, dropout: {self.dropout}}}: the rank must be "
+                "at least 1, alpha above 0, and dropout at least 0 and below 1."
             )
 
 
@@ -86,7 +86,7 @@ class LoadOptions:
     def check(self) -> None:
         """Raises ConfigError for impossible numbers."""
         if not 0 < self.crop <= 1:
-            raise ConfigError(f"model.crop={self.crop}: a share of an image's area, above 0 and at most 1.")
+            raise ConfigError(f"model.crop={self.crop}: expected a share of the image's area, above 0 and at most 1.")
         for key in ("image_size", "context_length"):
             if (number := getattr(self, key)) is not None and number < 1:
                 raise ConfigError(f"model.{key}={number}: a number of at least 1, or null for the model's own.")

@@ -20,7 +20,7 @@ def read_json(path: Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise ValueError(f"{path} cannot be read as JSON: {error}") from error
     if not isinstance(content, dict):
-        raise ValueError(f"{path} holds a {type(content).__name__}, and a config is an object.")
+        raise ValueError(f"{path} holds a {type(content).__name__}, but a config must be an object.")
     return content
 
 
@@ -30,7 +30,7 @@ def check_links(folder: Path) -> None:
     for path in folder.iterdir():
         target = path.resolve()
         if path.is_symlink() and root not in target.parents and target.parent.name != "blobs":
-            raise ValueError(f"{path} is a link to {target}, outside of the folder, which is not followed.")
+            raise ValueError(f"{path} links to {target}, which is outside the folder and is not followed.")
 
 
 def check_model_cfg(source: str, model_cfg: Any) -> dict[str, Any]:
@@ -72,9 +72,9 @@ def check_tokenizer(folder: Path) -> None:
     config = read_json(path)
     code = config.get("auto_map")
     if isinstance(code, list | tuple | str) or (isinstance(code, dict) and "AutoTokenizer" in code):
-        raise ValueError(f"{path} names code of its own for the tokenizer (auto_map), which is never run.")
+        raise ValueError(f"{path} names custom tokenizer code (auto_map), which is never run.")
     if config.get("trust_remote_code"):
-        raise ValueError(f"{path} sets trust_remote_code, but code of a folder is never run.")
+        raise ValueError(f"{path} sets trust_remote_code, but code in a folder is never run.")
     for key in _FILE_KEYS:
         given = config.get(key)
         for value in given if isinstance(given, list) else [given]:
@@ -86,9 +86,7 @@ def check_no_code(path: Path, config: Mapping[str, Any]) -> None:
     """Raises ValueError if a model's config.json names code of its own."""
     for key in ("auto_map", "trust_remote_code", "custom_pipelines"):
         if config.get(key):
-            raise ValueError(
-                f"{path} names code of its own ({key}), which is never run: use an open_clip folder of it."
-            )
+            raise ValueError(f"{path} names custom code ({key}), which is never run: use the model's open_clip folder.")
     for part in ("text_config", "vision_config"):
         if isinstance(config.get(part), dict):
             check_no_code(path, config[part])

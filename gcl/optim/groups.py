@@ -50,7 +50,7 @@ def parameter_groups(
     rules = dict(rules or {})
     trained = [(name, parameter) for name, parameter in named_parameters if parameter.requires_grad]
     if not trained:
-        raise ValueError("Every parameter is frozen: nothing is left to train. Shorten optim.freeze.")
+        raise ValueError("Every parameter is frozen, so nothing is left to train: shorten optim.freeze.")
     for pattern in rules:
         _require_match(pattern, [name for name, _ in trained], "optim.rules")
     depth = _tower_depths(name for name, _ in trained)

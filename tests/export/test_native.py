@@ -118,7 +118,7 @@ def test_a_run_that_reads_larger_pictures_stays_so(small, tmp_path):
     unknown = load_model(
         f"local-dir:{small('siglip-B').folder}", schema=SCHEMA, options=LoadOptions(image_size=64)
     ).eval()
-    with pytest.raises(ConfigError, match="open_clip is not possible. .*comes for images of 32, 48 pixels"):
+    with pytest.raises(ConfigError, match="open_clip is not possible. .*exists for images of 32, 48 pixels"):
         choose(unknown, ["open_clip"])
     assert "transformers" in supported(unknown)
 

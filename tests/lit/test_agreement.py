@@ -41,7 +41,7 @@ def test_with_leave_a_run_goes_on_with_other_batches(start, whole, tmp_path):
     leave = "train.allow_change=[train.batch_size,train.max_steps]"
     job = start(*words, leave, run_dir=tmp_path / "run")
     run = job.done()
-    assert "From step 6 on the batches are those of the changed settings." in job.log()
+    assert "From step 6 on, batches follow the changed settings." in job.log()
     fresh = start(*words[1:]).done()  # the same settings from the beginning
     assert read_steps(run)[:6] == read_steps(whole)
     assert batches(run)[6:] == batches(fresh)[6:] and len(batches(run)) == 9

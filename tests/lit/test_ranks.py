@@ -31,7 +31,7 @@ def test_two_ranks_are_one_process(whole, start, tmp_path):
     same_run(whole, run)
     assert job.log(0).count("prepared in") + job.log(1).count("prepared in") <= 1
     assert "Training" in job.log(0) and job.log(1) == ""
-    assert re.search(r"Trained at \d+ pairs a second, \d+ % of the time waiting for data", job.log(0))
+    assert re.search(r"Trained at \d+ pairs per second, \d+ % of the time waiting for data", job.log(0))
     assert checkpoint_step(run.last) == 6
     assert json.loads(run.environment.read_text())["world_size"] == 2
     lines = (run.path / "metrics.csv").read_text().splitlines()

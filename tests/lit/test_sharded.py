@@ -17,7 +17,7 @@ def test_micro_batches_under_fsdp(whole, start):
     assert losses(run) == pytest.approx(losses(whole), abs=1e-4)
     refused = start(*WORDS, "train.micro_batch=auto", world=2)
     assert all(refused.wait())
-    assert "train.micro_batch=auto cannot try what fits under trainer=fsdp" in refused.log(0)
+    assert "train.micro_batch=auto cannot probe the memory with trainer=fsdp" in refused.log(0)
 
 
 @pytest.mark.slow

@@ -118,12 +118,12 @@ def _preprocess(folder: Path, model: nn.Module) -> dict[str, Any]:
         mode, cut = "shortest", crop or edge
         wanted = (cut["height"], cut["width"]) if isinstance(cut, dict) else (cut, cut)
         if not config.get("do_center_crop") or edge != min(wanted):
-            raise ValueError(f"{folder}: images of {edge} pixels cut to {wanted} are not one of open_clip's ways.")
+            raise ValueError(f"{folder}: open_clip cannot resize images to {edge} pixels and crop them to {wanted}.")
     if config.get("resample", 3) not in _RESAMPLE:
-        raise ValueError(f"{folder}: resample={config['resample']}; bilinear (2) and bicubic (3) can be read.")
+        raise ValueError(f"{folder}: resample={config['resample']}; only bilinear (2) and bicubic (3) are supported.")
     takes = image_size(model)
     if tuple(wanted) != takes:
-        raise ValueError(f"{folder}: images come as {wanted}, and its model takes {takes}.")
+        raise ValueError(f"{folder}: its preprocessing gives images of {wanted}, but its model takes {takes}.")
     return {
         "size": tuple(wanted), "mode": "RGB", "mean": tuple(config["image_mean"]), "std": tuple(config["image_std"]),
         "interpolation": _RESAMPLE[config.get("resample", 3)], "resize_mode": mode, "fill_color": 0,

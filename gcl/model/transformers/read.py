@@ -34,7 +34,7 @@ def siglip_tower(vision: Mapping[str, Any]) -> str:
         )
     name, sizes = SIGLIP_TOWERS[shape]
     if size not in sizes:
-        raise ValueError(f"{name} comes for images of {', '.join(map(str, sizes))} pixels in timm, not of {size}.")
+        raise ValueError(f"in timm, {name} exists for images of {', '.join(map(str, sizes))} pixels, not of {size}.")
     return f"{name}_{size}"
 
 
@@ -49,7 +49,7 @@ def to_open_clip(config: dict[str, Any]) -> dict[str, Any]:
     """
     kind = config.get("model_type")
     if kind not in ("siglip", "clip"):
-        raise ValueError(f"model_type {kind!r} is not one of siglip and clip, which can be read here.")
+        raise ValueError(f"model_type {kind!r} is not supported; siglip and clip are.")
     vision, text = filled(config, "vision"), filled(config, "text")
     common = {
         "context_length": text["max_position_embeddings"],
@@ -85,7 +85,7 @@ def _siglip_cfg(vision: dict, text: dict, common: dict) -> dict[str, Any]:
 def _clip_cfg(vision: dict, text: dict, common: dict) -> dict[str, Any]:
     quick = {tower["hidden_act"] == "quick_gelu" for tower in (vision, text)}
     if len(quick) > 1:
-        raise ValueError("its towers use quick_gelu and another activation; open_clip uses one of them in both.")
+        raise ValueError("only one of its towers uses quick_gelu; open_clip uses the same activation in both.")
     if text["vocab_size"] != CLIP_VOCABULARY:
         raise ValueError(f"its vocabulary has {text['vocab_size']} entries, CLIP's tokenizer {CLIP_VOCABULARY}.")
     heads = vision["num_attention_heads"]
@@ -108,7 +108,7 @@ def _act(name: str) -> dict[str, Any]:
         return {}
     if name in ("gelu_pytorch_tanh", "gelu_new"):
         return {"act_kwargs": {"approximate": "tanh"}}
-    raise ValueError(f"its activation {name!r} is not one of gelu, gelu_pytorch_tanh and quick_gelu.")
+    raise ValueError(f"its activation {name!r} is not supported; gelu, gelu_pytorch_tanh and quick_gelu are.")
 
 
 def _ratio(tower: dict[str, Any]) -> float:
