@@ -47,6 +47,7 @@ def _answer(arguments: list[str]) -> None:
         print(f"gcl {gcl.__version__}", flush=True)
         return
     if first in ("-h", "--help", "help"):
+        rest = [argument for argument in rest if argument not in ("-h", "--help")]
         from gcl.commands.help import help_about, overview
 
         print("\n\n".join(map(help_about, rest)) if rest and first == "help" else overview(), flush=True)
@@ -143,3 +144,7 @@ def _without_config_dir(arguments: list[str]) -> tuple[list[str], str | None]:
 def _stop(sentence: str, status: int = 2) -> None:
     print(f"gcl: {sentence}", file=sys.stderr)
     raise SystemExit(status)
+
+
+if __name__ == "__main__":
+    main()

@@ -81,6 +81,14 @@ def node(default: Any = None) -> Any:
     return dataclasses.field(default=default, metadata=metadata)
 
 
+def free(default: Any, values: str, *choices: str) -> Any:
+    """A field whose type does not say what it may be.
+
+    values: what it may be, in plain English. choices: values that completion offers and help takes as examples.
+    """
+    return dataclasses.field(default=default, metadata={"values": values, "choices": choices})
+
+
 def keys_of(settings: type, kind: Kind, prefix: str = "") -> list[str]:
     """The dotted keys of a dataclass, and of the dataclasses in it, whose fields are of this kind.
 
@@ -155,6 +163,7 @@ def options_of(settings: type, prefix: str = "") -> Iterator[Option]:
         below, suffix = _below(hint)
         default = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
         said, choices = _said(hint, kind)
+        said, choices = field.metadata.get("values", said), field.metadata.get("choices", choices)
         yield Option(key, documented.get(field.name, ""), said, default, choices, kind, below)
         if below is not None:
             yield from options_of(below, f"{key}{suffix}.")

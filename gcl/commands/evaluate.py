@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gcl.commands.registry import NoOptions
-from gcl.config.compose import Overrides, load_config, with_settings
+from gcl.config.compose import Overrides
 from gcl.config.schema import RunConfig
 from gcl.data.catalog import Catalog
 from gcl.errors import ConfigError
 from gcl.retrieval.settings import Forgetting
 from gcl.run.console import say, speak_plainly
-from gcl.run.folder import RunFolder
+from gcl.run.folder import config_of
 
 if TYPE_CHECKING:
     from gcl.run.outcome import Outcome
@@ -118,28 +118,6 @@ def _measure(
         outcome.contestants[entry.label] = entry.facts()
         retention.measure(entry.label, entry.encoder)
         outcome.notes += [note for note in entry.notes if note not in outcome.notes]
-
-
-def config_of(overrides: Overrides) -> RunConfig:
-    """The config of a command line: with run=…, that run's own config with the given settings on top."""
-    settings = list(overrides.settings)
-    if "run" in overrides.keys and "data" not in overrides.keys:
-        # They are about the run's catalog, whose fields the catalog of conf/config.yaml need not have.
-        settings = [setting for setting in settings if not setting.lstrip("+~").startswith("data.")]
-    config = Overrides(settings, overrides.config_dir).config()
-    return config if config.run is None else of_run(RunFolder(Path(config.run)).check(), config, overrides)
-
-
-def of_run(run: RunFolder, given: RunConfig, overrides: Overrides) -> RunConfig:
-    """The run's own config with the given settings on top; `data=…` and `evaluate=…` replace the run's."""
-    config = load_config(run.config)
-    for name in ("data", "evaluate", "cache_dir"):
-        if name in overrides.keys:
-            setattr(config, name, getattr(given, name))
-    on_top = {"data", "evaluate"} - overrides.keys
-    config = with_settings(config, [one for one in overrides.settings if one.lstrip("+~").partition(".")[0] in on_top])
-    config.run, config.out = given.run, given.out
-    return config
 
 
 def _folder(config: RunConfig) -> Path:

@@ -24,8 +24,9 @@ from gcl.errors import ConfigError
 from gcl.export.folder import EMBEDDINGS, check_free, whole, write_json
 from gcl.export.formats.registry import FORMATS
 from gcl.export.settings import Content, Precision, VectorType
+from gcl.export.vectors.index import KINDS
 from gcl.loss.settings import Form
-from gcl.options import MISSING, path
+from gcl.options import MISSING, free, path
 from gcl.run.console import quiet_libraries, say, speak_plainly
 from gcl.run.folder import RunFolder
 
@@ -51,10 +52,12 @@ class ExportOptions:
     """The folder to write; null: export/ in the run folder."""
     checkpoint: str | None = path()
     """A checkpoint to export instead of the run's best one."""
-    formats: list[str] | None = None
-    """What to write: open_clip, transformers, sentence_transformers, onnx, embeddings; null: every format that the
-    architecture allows and whose packages are installed, without embeddings."""
-    alpha: Any = None
+    formats: list[str] | None = free(
+        None, f"list of {', '.join([*FORMATS, EMBEDDINGS])}; or null", *FORMATS, EMBEDDINGS
+    )
+    """What to write; null: every format that the architecture allows and whose packages are installed, without
+    embeddings."""
+    alpha: Any = free(None, "number from 0 to 1, auto or null", "0.7", "auto")
     """Interpolates between base (0) and tuned (1); auto: chosen on the dev tasks; null: the tuned model."""
     onnx: list[Precision] = field(default_factory=lambda: [Precision.fp32])
     """Precisions of the ONNX files: fp32, and additionally fp16 or int8, whose loss on the dev tasks is measured."""
@@ -64,8 +67,8 @@ class ExportOptions:
     """The number type of the embeddings."""
     queries: bool = False
     """Whether the queries' embeddings are written as well."""
-    index: str | None = None
-    """An index over the fused embeddings: faiss-flat, faiss-hnsw or usearch."""
+    index: str | None = free(None, f"{', '.join(KINDS)} or null", *KINDS)
+    """An index over the fused embeddings."""
     latency: float = 3.0
     """Seconds for which each format is timed; 0: latency is not measured."""
     license: str | None = None

@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gcl.commands.evaluate import config_of
 from gcl.config.compose import Overrides
 from gcl.config.schema import RunConfig
 from gcl.errors import ConfigError
 from gcl.files.atomic import write_json, write_text
 from gcl.retrieval.metrics.metrics import depth, parse_metric
 from gcl.run.console import say, speak_plainly
-from gcl.run.folder import RunFolder
+from gcl.run.folder import RunFolder, config_of
 from gcl.schema import SIDES, SideName
 from gcl.table import Table
 

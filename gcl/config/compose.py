@@ -242,7 +242,8 @@ def options_from(kind: type, arguments: Sequence[str], *, example: str, given: M
             raise ConfigError(f"{missing[0]}=… is required. For example: {example}")
         return OmegaConf.to_object(options)
     except OmegaConfBaseException as error:
-        raise ConfigError(f"{explain(error, set(known))} For example: {example}") from error
+        sentence = str(explain(error, set(known))).rstrip(".")
+        raise ConfigError(f"{sentence}. For example: {example}") from error
 
 
 def build(node: Any, *args: Any, **extra: Any) -> Any:

@@ -36,7 +36,7 @@ class RunConfig:
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
     """Tasks and metrics, during training and after it."""
     logger: Any = node()
-    """A Lightning logger, as a `_target_` with its arguments; null: none. metrics.csv is written without it."""
+    """A Lightning logger, as a `_target_` with its arguments; null: metrics.csv alone."""
     callbacks: dict[str, Any] = node({})
     """Additional Lightning callbacks by name, each a `_target_` with its arguments."""
     seed: int = 0

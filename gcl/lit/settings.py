@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 from gcl.errors import nearest
-from gcl.options import MISSING, Choice, node, path
+from gcl.options import MISSING, Choice, free, node, path
 
 # Lightning's own (lightning.fabric.plugins.precision), and "auto".
 PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true", "32", "16", "bf16", "64",
@@ -32,13 +32,13 @@ class TrainConfig:
     """Passes over the training pairs; a fraction is allowed."""
     max_steps: int | None = None
     """Optimiser steps of the run, in place of epochs; null: epochs count."""
-    micro_batch: Any = None
+    micro_batch: Any = free(None, "whole number, auto or null", "32", "auto", "null")
     """Rows encoded at a time, "auto" for the most that fit, or null for all; it does not change loss or gradient."""
     accumulate: int = 1
     """Batches whose gradients are added up before an optimiser step."""
     checkpoint_every: int | None = None
     """Optimiser steps between checkpoints; null: only after validations and at the end."""
-    validate_every: Any = 1.0
+    validate_every: Any = free(1.0, 'number of epochs, or a number of steps as in "50 steps"', "0.5")
     """Epochs between validations (0.5), or "50 steps"."""
     patience: int | None = None
     """Validations without a better result after which training stops; null: never."""
@@ -48,7 +48,7 @@ class TrainConfig:
     """Whether outputs of frozen trunks are computed once and kept in cache_dir."""
     augment: bool = False
     """Whether training images are augmented."""
-    compile: Any = False
+    compile: Any = free(False, "true, false, or the name of a backend", "true", "false")
     """true for torch.compile of the towers, or the name of one of its backends."""
     resume: str | None = path()
     """auto for the run's own last checkpoint, or the path of one; null: a new run."""
@@ -70,13 +70,13 @@ class TrainerConfig:
 
     accelerator: str = "auto"
     """cpu, gpu, mps, tpu, or auto for what the machine has."""
-    devices: Any = "auto"
+    devices: Any = free("auto", "whole number, list of whole numbers, or auto", "2", "auto")
     """Number of devices per node, a list of them, or auto for all."""
     num_nodes: int = 1
     """Machines."""
-    strategy: Any = "auto"
+    strategy: Any = free("auto", "name of a strategy, or a _target_ with its arguments", "ddp", "auto")
     """Lightning's name of a strategy (ddp), or a `_target_`; conf/trainer has the ones that are tested."""
-    precision: Any = "auto"
+    precision: Any = free("auto", ", ".join(PRECISIONS), *PRECISIONS)
     """Lightning's name of a precision (bf16-mixed, 32-true); auto: bf16 on GPUs that compute in it, else float32."""
     log_every_n_steps: int = 5
     """Optimiser steps per row of the training curve."""

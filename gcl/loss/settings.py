@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gcl.errors import nearest
-from gcl.options import MISSING, Choice, node
+from gcl.options import MISSING, Choice, free, node
 
 FUSED = "fused"  # the part that all fields of a side make together
 
@@ -96,7 +96,7 @@ class LossConfig:
     """Whether the bias is trained; the softmax form has none."""
     max_scale: float = 100.0
     """Upper bound of the scale; a checkpoint that starts above it keeps its own value as the bound."""
-    tile: Any = "auto"
+    tile: Any = free("auto", "whole number, auto or null", "1024", "auto", "null")
     """Side of the square blocks of similarities in memory, in rows; "auto", or null for the whole matrix at once."""
 
 

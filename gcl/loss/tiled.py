@@ -75,17 +75,22 @@ class _TiledLoss(torch.autograd.Function):
         *embeddings: Tensor,
     ) -> tuple[Tensor, Tensor]:
         share = softmax_share if form == Form.softmax else sigmoid_share
+        # Which inputs get a gradient: scale, bias and the embeddings come after five arguments that cannot.
         ask_scale, ask_bias, *ask = ctx.needs_input_grad[5:]
         side = choose_tile(tile, max(len(x) for x in embeddings), scale.device)
+        # Buffers of one block, used again for every block of every term.
         buffers = Buffers(side, like=embeddings[0], count=2 if form == Form.softmax else 3)
         # The value of each term, then the gradients of scale and bias: summed over ranks in one exchange.
         sums = torch.zeros(len(problems) + 2, dtype=wide(scale.device), device=scale.device)
+        # One gradient per distinct tensor [N, D]: terms that share a part add to the same one.
         totals = [
             torch.zeros_like(x) if differentiable and asked else None for x, asked in zip(embeddings, ask, strict=True)
         ]
+        # Steps 2 to 4, for this rank's rows of each term.
         for number, (problem, (q, d)) in enumerate(zip(problems, places, strict=True)):
             gradients = Gradients(totals[q], totals[d], sums[-2] if ask_scale else None, sums[-1] if ask_bias else None)
             sums[number] = share(problem, scale, bias, buffers, gradients if differentiable else None)
+        # Step 5. The embeddings' gradients stay shares: gather_rows sums them over ranks in its backward pass.
         sums = sum_over_ranks(sums).to(scale.dtype)
         terms = sums[:-2]
         ctx.gradients = (sums[-2] if ask_scale else None, sums[-1] if ask_bias else None, totals)
@@ -99,6 +104,7 @@ class _TiledLoss(torch.autograd.Function):
             raise RuntimeError(
                 "backward() can run only once for the tiled loss: compute the loss again, or use tile=None."
             )
+        # Step 6. The gradients are handed out as they are, scaled in place, so they can be handed out only once.
         scale, bias, totals = ctx.gradients
         ctx.gradients = None
         for total in totals:

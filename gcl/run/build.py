@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from lightning.pytorch.profilers import AdvancedProfiler, SimpleProfiler
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 
-from gcl.config.compose import build
+from gcl.config.compose import build, load_config
 from gcl.config.schema import RunConfig
 from gcl.data.batches.batch import SideReader
 from gcl.data.batches.mixed_plan import CatalogShare, MixedPlan
@@ -27,7 +28,7 @@ from gcl.data.store.prepared import Prepared
 from gcl.data.store.records import Records
 from gcl.errors import ConfigError
 from gcl.lit.auto_micro_batch import FitMicroBatch
-from gcl.lit.checkpoint import BestAndLast, WholeCheckpointIO
+from gcl.lit.checkpoint import BestAndLast, WholeCheckpointIO, read_checkpoint
 from gcl.lit.curve import CurveLogger
 from gcl.lit.data import PairData
 from gcl.lit.guards import Agreement, Guard
@@ -41,14 +42,14 @@ from gcl.loss.gcl import GCLLoss
 from gcl.loss.settings import Form, LossConfig
 from gcl.model.dual_encoder import DualEncoder
 from gcl.model.load import load_model
-from gcl.model.lora import add_adapters
+from gcl.model.lora import add_adapters, merge_adapters
 from gcl.model.settings import ModelConfig
+from gcl.model.weights import fill
 from gcl.optim.groups import freeze
 from gcl.optim.settings import OptimConfig
 from gcl.run.folder import RunFolder
 from gcl.run.measurement import Features
 from gcl.run.resume import may_reorder
-from gcl.run.start_from import RUN_PREFIX, begin_from, earlier_run
 from gcl.schema import Schema, SideName
 
 
@@ -66,6 +67,7 @@ class Watch:
         return [self.checkpoints, *self.others, self.interruption]
 
 
+RUN_PREFIX = "run:"  # model.pretrained=run:<folder> begins where an earlier run ended
 _PROFILERS = {"simple": SimpleProfiler, "advanced": AdvancedProfiler}
 
 
@@ -78,6 +80,58 @@ def assemble_encoder(model: ModelConfig, schema: Schema, *, begun: bool = True) 
     if model.lora.rank is not None:
         add_adapters(encoder, model.lora)
     return encoder
+
+
+def earlier_run(pretrained: str | None) -> RunFolder | None:
+    """The run that `model.pretrained` names, if it names one. Raises ConfigError if nothing was trained there."""
+    if not pretrained or not pretrained.startswith(RUN_PREFIX):
+        return None
+    run = RunFolder(Path(pretrained.removeprefix(RUN_PREFIX)))
+    try:
+        run.check()
+    except FileNotFoundError as error:
+        raise ConfigError(f"model.pretrained={pretrained}: {str(error).partition(': ')[2]}") from error
+    if not run.best.is_file():
+        ended = "it ended before its first validation"
+        raise ConfigError(f"model.pretrained={pretrained}: the run has no checkpoints/best.ckpt, because {ended}.")
+    return run
+
+
+def begin_from(encoder: DualEncoder, run: RunFolder) -> None:
+    """Puts the run's best weights, temperature and bias into an encoder of the same architecture, in place.
+
+    Raises ValueError naming the first tensor that does not fit.
+    """
+    state, source = read_checkpoint(run.best)["state_dict"], f"model.pretrained=run:{run.path}"
+    weights = {name.removeprefix("encoder.model."): value for name, value in state.items() if "encoder.model." in name}
+    if any("lora_" in name for name in weights):
+        weights = _merged(encoder, run, weights, source)
+    learned = encoder.model.logit_bias
+    if not isinstance(learned, Tensor):
+        weights.pop("logit_bias", None)
+    elif "logit_bias" not in weights:
+        weights["logit_bias"] = learned.detach().clone()
+    try:
+        fill(encoder.model, weights, source)
+    except ValueError as error:
+        raise ValueError(f"{error} The run was trained with another architecture: set the run's model.name.") from error
+    # A model that came without a bias has learned one in the sigmoid form; the softmax form has no use for it.
+    kept = isinstance(learned, Tensor) or load_config(run.config).loss.form is Form.sigmoid
+    encoder.write_scale_bias(float(state["loss.log_scale"]), float(state["loss.bias"]) if kept else None)
+
+
+def _merged(encoder: DualEncoder, run: RunFolder, weights: dict[str, Tensor], source: str) -> dict[str, Tensor]:
+    """The weights of a run that trained adapters, with the adapters merged into them."""
+    twin = deepcopy(encoder)
+    add_adapters(twin, load_config(run.config).model.lora)
+    try:
+        twin.model.load_state_dict(weights)
+    except RuntimeError as error:
+        lines = " ".join(str(error).split())
+        raise ValueError(
+            f"{source} does not fit: {lines[:300]} The run was trained with another architecture."
+        ) from error
+    return dict(merge_adapters(twin.eval()).model.state_dict())
 
 
 def assemble_loss(loss: LossConfig, encoder: DualEncoder) -> GCLLoss:
@@ -234,11 +288,11 @@ def assemble_watch(
 
 
 def assemble_loggers(node: Any, run: RunFolder) -> list[Logger]:
-    """metrics.csv, and the logger that was chosen, if it is another one; none at all for logger=none."""
-    if not node:
-        return []
-    chosen = build(node, save_dir=str(run.path))
-    return [chosen] if isinstance(chosen, CurveLogger) else [CurveLogger(str(run.path)), chosen]
+    """metrics.csv, whatever was chosen, and the logger that was chosen, if it is another one."""
+    chosen = build(node, save_dir=str(run.path)) if node else None
+    if isinstance(chosen, CurveLogger):
+        return [chosen]
+    return [CurveLogger(str(run.path)), *([] if chosen is None else [chosen])]
 
 
 def assemble_module(

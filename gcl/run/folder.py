@@ -1,4 +1,4 @@
-"""The layout of a run folder, and how a new one is named."""
+"""The layout of a run folder, how a new one is named, and a command line on top of its config."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
+
+from gcl.config.compose import Overrides, load_config, with_settings
+from gcl.config.schema import RunConfig
 
 
 @dataclass(frozen=True)
@@ -80,3 +83,25 @@ def _common_time() -> str:
             now = f"{base}-{number}"
     os.environ["GCL_RUN_TIME"] = now
     return now
+
+
+def config_of(overrides: Overrides) -> RunConfig:
+    """The config of a command line: with run=…, that run's own config with the given settings on top."""
+    settings = list(overrides.settings)
+    if "run" in overrides.keys and "data" not in overrides.keys:
+        # They are about the run's catalog, whose fields the catalog of conf/config.yaml need not have.
+        settings = [setting for setting in settings if not setting.lstrip("+~").startswith("data.")]
+    config = Overrides(settings, overrides.config_dir).config()
+    return config if config.run is None else of_run(RunFolder(Path(config.run)).check(), config, overrides)
+
+
+def of_run(run: RunFolder, given: RunConfig, overrides: Overrides) -> RunConfig:
+    """The run's own config with the given settings on top; `data=…` and `evaluate=…` replace the run's."""
+    config = load_config(run.config)
+    for name in ("data", "evaluate", "cache_dir"):
+        if name in overrides.keys:
+            setattr(config, name, getattr(given, name))
+    on_top = {"data", "evaluate"} - overrides.keys
+    config = with_settings(config, [one for one in overrides.settings if one.lstrip("+~").partition(".")[0] in on_top])
+    config.run, config.out = given.run, given.out
+    return config

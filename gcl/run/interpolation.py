@@ -22,6 +22,7 @@ from gcl.run.folder import RunFolder
 from gcl.run.measurement import Measurement, embedding_cache, frozen_features, measurement_of
 from gcl.run.outcome import means_of
 from gcl.run.retention import Retention
+from gcl.table import Table, Value
 
 STEPS = tuple(step / 10 for step in range(11))
 
@@ -140,12 +141,12 @@ def alpha_lines(record: Mapping[str, Any]) -> list[str]:
         lines += [
             f"It was chosen on the dev tasks{f', where {limits}' if limits else ', without a retention set'}.",
             "",
-            f"| alpha | {record['metric']} (dev) | "
-            + " | ".join([*(f"{name}, change" for name in sets), ""]).strip(" "),
-            "|---:|---:|" + "---:|" * len(sets),
         ]
+        changes = [f"{name}, change" for name in sets]
+        rows: list[list[Value]] = []
         for point in curve:
-            changes = "".join(f" {point['retention'][name]:+.4f} |" for name in sets)
             mark = " ←" if point["alpha"] == record["alpha"] else "" if point["within"] else " beyond the limit"
-            lines.append(f"| {point['alpha']:g}{mark} | {point['dev']:.4f} |{changes}")
+            rows.append([f"{point['alpha']:g}{mark}", point["dev"], *(point["retention"][name] for name in sets)])
+        header = ["alpha", f"{record['metric']} (dev)", *changes]
+        lines += Table(header, rows, align="r", formats=dict.fromkeys(changes, "+.4f")).markdown().split("\n")
     return lines

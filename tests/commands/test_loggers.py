@@ -1,4 +1,4 @@
-"""Every logger leaves its files, and metrics.csv besides; none leaves none. Weights & Biases gets the whole story."""
+"""Every logger leaves its files, and metrics.csv besides. Weights & Biases gets the whole story."""
 
 import csv
 import json
@@ -17,7 +17,7 @@ def test_a_logger_writes_its_files(train, logger, pattern):
     run = train(f"logger={logger}", "train.max_steps=2")
     if pattern:
         assert list(run.path.rglob(pattern))
-    assert (run.path / "metrics.csv").exists() is (logger != "none")
+    assert len((run.path / "metrics.csv").read_text().splitlines()) > 1
 
 
 def records(path: Path):

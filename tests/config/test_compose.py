@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from gcl.commands.evaluate import config_of
 from gcl.config.compose import Overrides, compose, load_config, save_config, typed
 from gcl.config.folder import conf_folder
 from gcl.errors import ConfigError
 from gcl.options import options_of
+from gcl.run.folder import config_of
 
 ROOT = Path(__file__).parents[2]
 CHOICES = [(path.parent.name, path.stem) for path in sorted(conf_folder().glob("*/*.yaml"))]
@@ -49,7 +49,7 @@ def test_every_config_says_what_it_is_for_and_how_it_is_called(group, choice):
         (["train.epochs"], "write key=value"),
         (["train.batch_size=1"], "at least 2 pairs"),
         (["evaluate.metrics=[ndcg@10,recall@10,mrr@10,foo@3]"], "There is no metric 'foo@3'"),
-        (["evaluate.monitor=mrr@7"], "lacks 'mrr@7'"),
+        (["evaluate.monitor=mrr@7"], "does not hold 'mrr@7'"),
         (["model.resize=stretch"], "squash, shortest, longest"),
         (["model.crop=0"], "model.crop=0.0: expected a share of the image's area, above 0"),
         (["model.lora.rank=0"], "the rank must be at least 1"),
@@ -64,7 +64,7 @@ def test_every_config_says_what_it_is_for_and_how_it_is_called(group, choice):
         (["trainer.precision=bf17"], "Did you mean bf16?"),
         (["plan.unique=product"], "plan.unique=product: expected one of [query, document]"),
         (["train.unique=query"], "There is no setting 'train.unique'. Did you mean plan.unique?"),
-        (["plan.documents_per_query=0"], "plan.documents_per_query=0: expected a number of at least 1"),
+        (["plan.documents_per_query=0"], "plan.documents_per_query=0: a number of at least 1"),
         (["plan.unique=query", "plan.documents_per_query=2"], "exclude each other"),
         (["plan.unique=query", "plan.drop_last=true"], "exclude each other"),
         (["train.max_steps=0"], "at least 1"),

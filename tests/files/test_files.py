@@ -185,6 +185,7 @@ def test_progress_passes_everything_on_and_counts_it(monkeypatch):
 
 def test_a_log_gets_a_line_now_and_then_and_none_of_a_short_job(caplog, monkeypatch):
     monkeypatch.setattr(sys, "stderr", err := io.StringIO())
+    monkeypatch.setattr(logging.getLogger("gcl"), "propagate", True)  # commands turn it off
     with caplog.at_level(logging.INFO):
         assert list(counted(range(1000), "short")) == list(range(1000))
         assert not caplog.records

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from gcl.data.store.records import MOST_TEXT
+from gcl.table import plain_csv
 
 
 class Bad(NamedTuple):
@@ -24,7 +25,8 @@ def too_long(length: int, name: str) -> Bad:
 
 
 class Quarantine:
-    """quarantine.csv, a context manager: table, 1-based data row, id, reason, detail. One line per bad row."""
+    """quarantine.csv, a context manager: table, 1-based data row, id, reason, detail. One line per bad row; an id
+    that a spreadsheet would take for a formula begins with an apostrophe."""
 
     columns = ("table", "row", "id", "reason", "detail")
 
@@ -66,7 +68,7 @@ class Quarantine:
         self.reasons[table][bad.reason] += 1
         named = f", {identifier!r}" if identifier else ""
         self._first.setdefault(table, f"{file.name}, row {row}{named}: {bad.reason}")
-        self._writer.writerow([file.name, row, identifier or "", bad.reason, bad.detail])
+        self._writer.writerow(plain_csv(cell) for cell in (file.name, row, identifier or "", bad.reason, bad.detail))
 
     def check(self, table: str, *, max_bad: float, report_at: Path) -> None:
         """Raises ValueError when more than `max_bad` of a table's rows are bad. `report_at`: where the file will be."""

@@ -14,7 +14,6 @@ from typing import Protocol
 
 import numpy as np
 
-from gcl.data.store.vector_files import vector_batches, write_row_ids
 from gcl.errors import ConfigError, install, nearest
 from gcl.files.atomic import replacing
 
@@ -97,7 +96,7 @@ KINDS: dict[str, IndexKind] = {kind.name: kind for kind in _ALL}
 def check_kind(name: str) -> IndexKind:
     """The kind of this name. Raises ConfigError for an unknown one, and where its package is not installed."""
     if name not in KINDS:
-        raise ConfigError(f"index={name}: there is no such index type.{nearest(name, KINDS)}")
+        raise ConfigError(f"index={name}: there is no such kind of index.{nearest(name, KINDS)}")
     kind = KINDS[name]
     if find_spec(kind.package) is None:
         raise ConfigError(f"index={name} needs {kind.package}, which is not installed: {install('index')}.")
@@ -110,6 +109,8 @@ def build_index(files: Sequence[Path], column: str, out: Path, name: str, *, wid
     files: written by VectorWriter, in order: row i of the index is the i-th row of them all. An index holds all vectors
     in memory while it is built, whatever its kind.
     """
+    from gcl.data.store.vector_files import vector_batches, write_row_ids  # not at the top: help lists the kinds
+
     kind = check_kind(name)
     path, index = out / f"documents.{kind.suffix}", kind.new(width)
     for file in files:

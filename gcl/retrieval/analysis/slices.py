@@ -53,27 +53,27 @@ def slice_columns(
 ) -> dict[str, list[str]]:
     """{column: the value of each query} for the names of a config.
 
-    query_length: in words. head_tail: "head" are the queries with the most relevant documents, which have half of all.
-    missing: one column per field, whether a relevant document lacks it. A text field of the queries: its value. Any
-    other name is a column of the documents (a text field, or looked up by id in `documents`): the value that most of a
-    query's relevant documents have, weighted by relevance, "several" if no value has half of it; or one of the
+    query_length: words. head_tail: "head" are the searches with most relevant products that have half of all of them.
+    missing: a column for each field, whether a relevant product lacks it. A text field of the queries: its value. Any
+    other name is a column of the products (a text field, or looked up by id in `documents`): the value that most of a
+    query's relevant products have, weighted by relevance, "several" where no value has half of it; or one of the
     queries (looked up in `queries`).
     """
-    columns: dict[str, list[str]] = {}
+    found: dict[str, list[str]] = {}
     for name in names:
         if name == "query_length":
-            columns[name] = _lengths(task)
+            found[name] = _lengths(task)
         elif name == "head_tail":
-            columns[name] = _head_or_tail(task)
+            found[name] = _head_or_tail(task)
         elif name == "missing":
-            columns |= _missing(task)
+            found |= _missing(task)
         else:
-            columns[name] = _rare_together(_column(task, name, documents or {}, queries or {}))
-    return columns
+            found[name] = _rare_together(_column(task, name, documents or {}, queries or {}))
+    return found
 
 
 def needed_columns(schema: Schema, names: Sequence[str]) -> list[str]:
-    """The names whose values are only in the catalog's tables."""
+    """The names that only the catalog's tables can know."""
     fields = {n for side in (schema.query, schema.document) for n, f in side.items() if f.modality is Modality.text}
     return [name for name in names if name not in BUILT_IN and name not in fields]
 
@@ -81,9 +81,9 @@ def needed_columns(schema: Schema, names: Sequence[str]) -> list[str]:
 def _column(task: RetrievalTask, name: str, documents: Lookup, queries: Lookup) -> list[str]:
     if name in task.queries.side:
         return [str(value or "none") for value in task.queries.column(name, np.arange(len(task.queries)))]
-    of_query = queries.get(name, {})
-    if any(str(key) in of_query for key in task.queries.ids):
-        return [of_query.get(str(key), "none") for key in task.queries.ids]
+    asked = queries.get(name, {})
+    if any(str(key) in asked for key in task.queries.ids):
+        return [asked.get(str(key), "none") for key in task.queries.ids]
     if name in task.corpus.side:
 
         def value_of(rows: np.ndarray) -> list[str | None]:
@@ -107,11 +107,11 @@ def _majority(task: RetrievalTask, value_of: Callable[[np.ndarray], list[str | N
         judged.query[usable], place.reshape(-1), judged.relevance[usable].tolist(), strict=True
     ):
         weights[query][values[at] or "none"] += relevance
-    majority = []
+    found = []
     for counted in weights:
         value, weight = counted.most_common(1)[0] if counted else ("none", 1.0)
-        majority.append(value if weight >= 0.5 * sum(counted.values()) else "several")
-    return majority
+        found.append(value if weight >= 0.5 * sum(counted.values()) else "several")
+    return found
 
 
 def _rare_together(values: list[str]) -> list[str]:

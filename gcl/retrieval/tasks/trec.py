@@ -86,9 +86,7 @@ def _rows(path: str | Path, columns: int, form: str) -> Iterator[tuple[int, list
 def _identifier(name: object) -> str:
     text = str(name)
     if not text or any(character.isspace() for character in text):
-        raise ValueError(
-            f"The id {text!r} cannot be written to a TREC file, because it contains white space or is empty."
-        )
+        raise ValueError(f"The id {text!r} cannot stand in a TREC file: columns are separated by white space.")
     return text
 
 
