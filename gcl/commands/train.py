@@ -9,6 +9,7 @@ from gcl.commands.registry import NoOptions
 from gcl.config.checks import check_installed
 from gcl.config.compose import Overrides, save_config
 from gcl.config.schema import RunConfig
+from gcl.data.batches.settings import check_batch_size
 from gcl.errors import ConfigError
 from gcl.files.atomic import write_json
 from gcl.loss.weight import check_range
@@ -74,14 +75,11 @@ def _train(config: RunConfig) -> tuple[RunFolder, float]:
 
 def _check_pairs(config: RunConfig, prepared: Prepared) -> None:
     """What only the prepared pairs can tell, before torch and the model load. Raises ConfigError."""
-    pairs, batch = prepared.pairs, config.train.batch_size
-    if batch > len(pairs):
-        raise ConfigError(
-            f"train.batch_size={batch:,}, but there are only {len(pairs):,} training pairs: choose a smaller batch."
-        )
+    pairs = prepared.pairs
     if all(name.rpartition("/")[2] == "in_domain" for name in prepared.counts["tasks"]):
         say("Note: data.split holds nothing out, so the tables below measure data seen in training.")
     try:
+        check_batch_size(config.train.batch_size, len(pairs))
         check_range(config.loss.score_to_weight, float(pairs.score.min()), float(pairs.score.max()))
     except ValueError as error:
         raise ConfigError(str(error)) from error

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from gcl.config.explain import why_no_target
 from gcl.config.schema import RunConfig
-from gcl.data.catalog import check_split
+from gcl.data.catalog import Batches, check_split
 from gcl.errors import ConfigError, install
 from gcl.lit.settings import check_train, check_trainer
 from gcl.loss.settings import check_loss
@@ -34,7 +34,7 @@ def _check(run: RunConfig) -> None:
     check_train(run.train)
     check_trainer(run.trainer)
     run.evaluate.check()
-    run.plan.check("plan.")
+    run.plan.check("plan.", mixed=bool(run.data.mix) and run.data.batches is Batches.mixed)
     run.model.check()
     check_loss(run.loss, query=run.data.query, document=run.data.document)
     _check_targets(run)

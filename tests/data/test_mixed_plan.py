@@ -141,7 +141,7 @@ def test_the_fingerprint_knows_shares_form_and_pairs():
         ((100, 10), {"batches": Batches.one}, "takes up to 16 pairs of c1, which has 10"),
         ((100, 90), {"shares": {"a": 1, "b": 1e-9}}, "data.mix.b is so small that no pair of an epoch's 192 is of b"),
         ((100, 90), {"shares": {"a": 1, "b": 1e-2}, "batches": Batches.one}, "no batch of an epoch's 12 is of b"),
-        ((100, 90), {"batch_size": 191}, "have 190 training pairs together"),
+        ((100, 90), {"batch_size": 191}, "there are only 190 training pairs"),
         ((100, 90), {"unique": "query"}, "unique needs data.batches=one"),
     ],
 )

@@ -17,6 +17,7 @@ import numpy as np
 
 from gcl.data.batches.order import BatchOrder, Draw
 from gcl.data.batches.plan import Plan, permutation, random_stream
+from gcl.data.batches.settings import PlanConfig, check_batch_size
 from gcl.data.catalog import Batches
 from gcl.data.store.prepared import Pairs
 
@@ -57,10 +58,9 @@ class MixedPlan(BatchOrder):
         self.pairs, self.batch_size, self.seed, self.batches = pairs, batch_size, seed, batches
         self.names, each = list(catalogs), list(catalogs.values())
         share = np.array([one.share for one in each], dtype=np.float64) / sum(one.share for one in each)
-        if batches is Batches.mixed and options.get("unique"):
-            raise ValueError("unique needs data.batches=one: a mixed batch is cut from several catalogs' sequences.")
+        PlanConfig(unique=options.get("unique")).check(mixed=batches is Batches.mixed)
         total = sum(one.pairs for one in each)
-        self._check(batch_size, total)
+        check_batch_size(batch_size, total)
         self.steps_per_epoch = total // batch_size if drop_last else -(-total // batch_size)
         slots = self.steps_per_epoch * (batch_size if batches is Batches.mixed else 1)
         self._each = _largest_remainder(share, slots)  # pairs, or batches, of each catalog in an epoch
@@ -105,14 +105,6 @@ class MixedPlan(BatchOrder):
         pairs = self.pairs
         for one, low, high in zip(catalogs, self._start, self._start[1:], strict=False):
             yield Pairs(pairs.query[low:high], pairs.document[low:high] - one.first_document, pairs.score[low:high])
-
-    @staticmethod
-    def _check(batch_size: int, total: int) -> None:
-        if not 1 <= batch_size <= total:
-            raise ValueError(
-                f"batch_size is {batch_size:,}, and the catalogs have {total:,} training pairs together: choose a "
-                "batch_size between 1 and that (it counts all ranks together)."
-            )
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_passes": {}, "_turns": None}

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gcl.data.batches.order import BatchOrder
-from gcl.data.batches.settings import PlanConfig, Unique
+from gcl.data.batches.settings import PlanConfig, Unique, check_batch_size
 from gcl.data.store.prepared import Pairs
 
 _FORMAT = 1  # part of the fingerprint: a change of the order below must not pass for the same plan
@@ -69,13 +69,7 @@ class Plan(BatchOrder):
         self.steps_per_epoch = self._count_steps()
 
     def _check(self, count: int) -> None:
-        if self.batch_size < 1:
-            raise ValueError(f"batch_size is {self.batch_size}: a batch has at least one pair.")
-        if self.batch_size > count:
-            raise ValueError(
-                f"batch_size is {self.batch_size:,}, but there are only {count:,} training pairs: choose a batch_size "
-                f"of at most {count:,} (it counts all ranks together)."
-            )
+        check_batch_size(self.batch_size, count)
         if self.seed < 0:
             raise ValueError(f"seed is {self.seed}: a seed is at least 0.")
         if self.shuffle_shards < 1:

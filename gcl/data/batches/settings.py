@@ -27,8 +27,14 @@ class PlanConfig:
     drop_last: bool = False
     """Leave out the last batch of an epoch where it would be smaller than the others."""
 
-    def check(self, prefix: str = "") -> None:
-        """Raises ValueError for values that are impossible alone or together; `prefix` goes before their names."""
+    def check(self, prefix: str = "", *, mixed: bool = False) -> None:
+        """Raises ValueError for values that are impossible alone or together; `prefix` goes before their names.
+
+        mixed: whether a batch holds pairs of several catalogs (data.batches=mixed).
+        """
+        if mixed and self.unique is not None:
+            rest = "a mixed batch is cut from several catalogs' sequences."
+            raise ValueError(f"{prefix}unique needs data.batches=one: {rest}")
         if self.documents_per_query is not None and self.documents_per_query < 1:
             given = f"{prefix}documents_per_query={self.documents_per_query}"
             raise ValueError(f"{given}: a number of at least 1, or null.")
@@ -38,3 +44,14 @@ class PlanConfig:
                     f"{prefix}unique={self.unique} and {prefix}{name}={str(value).lower()} exclude each other: leave "
                     "one of them out."
                 )
+
+
+def check_batch_size(batch_size: int, pairs: int) -> None:
+    """Raises ValueError for a batch of no pair, or of more pairs than there are."""
+    if batch_size < 1:
+        raise ValueError(f"batch_size is {batch_size}: a batch has at least one pair.")
+    if batch_size > pairs:
+        raise ValueError(
+            f"batch_size is {batch_size:,}, but there are only {pairs:,} training pairs: choose a train.batch_size of "
+            f"at most {pairs:,} (it counts all ranks together)."
+        )
