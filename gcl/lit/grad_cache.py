@@ -139,7 +139,8 @@ class _Chunked(torch.autograd.Function):
         ctx.encode, ctx.chunks, ctx.before, ctx.sizes = encode, chunks, [], []
         ctx.save_for_backward(*parameters)
         embeddings = []
-        for chunk in chunks:  # autograd functions run forward without a graph
+        # Step 1. An autograd function runs forward without a graph, so nothing of a chunk is kept but its embeddings.
+        for chunk in chunks:
             before = _now(device_type)
             ctx.before.append(before)
             with torch.autocast(**before.autocast):
@@ -149,10 +150,12 @@ class _Chunked(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        # Step 2 has happened: `gradient` is that of the loss at every embedding of the batch.
         parameters = ctx.saved_tensors
         totals: list[Tensor | None] = [None] * len(parameters)
         pieces = zip(ctx.chunks, gradient.split(ctx.sizes), ctx.before, strict=True)
         for chunk, piece, before in pieces:
+            # Step 3: the same embeddings once more, now with a graph, which lives until the next chunk's.
             with torch.enable_grad(), _again(before):
                 embedding = ctx.encode(chunk)
             if not embedding.requires_grad:
@@ -160,6 +163,7 @@ class _Chunked(torch.autograd.Function):
             if ctx.sharded:  # FSDP adds the gradient up at the shards themselves
                 embedding.backward(piece)
                 continue
+            # Step 4. A parameter that this chunk did not use has no gradient, which is not one of zeros.
             gradients = torch.autograd.grad(embedding, parameters, piece, allow_unused=True)
             for place, part in enumerate(gradients):
                 if part is not None:
