@@ -3,6 +3,7 @@
 import json
 import shutil
 from copy import deepcopy
+from importlib.metadata import version
 
 import numpy as np
 import open_clip
@@ -130,6 +131,9 @@ def test_prompts_of_the_fields(small, tmp_path):
     notes = FORMATS["sentence_transformers"].write(encoder, tmp_path)
     assert any("document.brand: `by {} now`" in note for note in notes)
     model = FORMATS["sentence_transformers"].load(tmp_path).model
+    written = json.loads((tmp_path / "config_sentence_transformers.json").read_text())["__version__"]
+    packages = {"sentence_transformers": "sentence-transformers", "transformers": "transformers", "pytorch": "torch"}
+    assert written == {name: version(package) for name, package in packages.items()}, "the installed ones"
     assert model.prompts == {"query": "search: ", "document": "", "title": ""}
     vector = model.encode_query(["red shoes"])
     assert np.linalg.norm(vector) == pytest.approx(1, abs=1e-5)

@@ -1,0 +1,39 @@
+"""What lists formats and kinds of index agrees with their records: the extras of the package, and the documentation."""
+
+import re
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+
+from gcl.export.formats.registry import FORMATS
+from gcl.export.vectors.index import KINDS
+
+ROOT = Path(__file__).parents[2]
+NEEDED = [(name, package, format.extra) for name, format in FORMATS.items() for package in format.requires]
+NEEDED += [(name, kind.package, "index") for name, kind in KINDS.items()]
+
+
+def brought_by(extra: str) -> set[str]:
+    """The distributions that an extra of pyproject.toml names, by itself or through another one."""
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8").partition("[project.optional-dependencies]")[2]
+    (inside,) = re.findall(rf"^{extra} = \[(.*?)\n?\]$", text, flags=re.MULTILINE | re.DOTALL)
+    names = set()
+    for requirement in re.findall(r'"([^"]+)"', inside):
+        name, _, others = requirement.partition("[")
+        names |= {re.split("[<>=]", name)[0]} if not others else set()
+        for other in others.rstrip("]").split(",") if others else ():
+            names |= brought_by(other)
+    return names
+
+
+@pytest.mark.parametrize(("name", "package", "extra"), NEEDED)
+def test_an_extra_brings_what_a_record_needs(name, package, extra):
+    if package not in packages_distributions():
+        pytest.skip(f"{package} is not installed")
+    assert set(packages_distributions()[package]) & brought_by(extra), f"{name}: [{extra}] does not bring {package}"
+
+
+def test_the_documentation_names_them_all():
+    page = (ROOT / "docs" / "exporting.md").read_text(encoding="utf-8")
+    assert [name for name in [*FORMATS, *KINDS] if name not in page] == []
