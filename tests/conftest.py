@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from helpers.browser import chromium  # noqa: F401
 from helpers.trained_shop import write_shop
 
 os.environ["HF_HUB_OFFLINE"] = "1"

@@ -102,7 +102,7 @@ def test_resumed_at_any_step_is_uninterrupted(run, words, tmp_path, stopped_afte
 def test_other_shares_are_another_run(run, words, capsys):
     with pytest.raises(SystemExit):
         main(["train", *words, f"run_dir={run.path}", "train.resume=auto", "data.mix.left=0.5"])
-    assert "data.mix.left was 0.75, is 0.5" in capsys.readouterr().err
+    assert "data.mix.left was 0.75, is now 0.5" in capsys.readouterr().err
 
 
 def test_equal_ids_of_two_catalogs_are_two_products(joined):
@@ -129,7 +129,7 @@ def test_doctor_gives_a_page_a_catalog_and_one_of_the_mix(words, tmp_path, capsy
     said = capsys.readouterr().out
     assert [said.count(f"gcl doctor: {name}") for name in ("left", "right", "both")] == [1, 1, 1]
     mix = json.loads((tmp_path / "doctor.json").read_text())["batches"]["mix"]
-    assert mix["left"]["pairs"] == 3 * mix["right"]["pairs"] and "left: 108 pairs an epoch" in said
+    assert mix["left"]["pairs"] == 3 * mix["right"]["pairs"] and "left: 108 pairs per epoch" in said
     assert "batches" not in json.loads((tmp_path / "left" / "doctor.json").read_text())
 
 

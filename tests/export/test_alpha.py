@@ -65,9 +65,9 @@ def test_models_that_do_not_fit_are_refused():
         interpolate(base, base, 1.2)
     with pytest.raises(ValueError, match=r"weight is \[5, 3\].*\[2, 3\]"):
         interpolate(base, {**base, "weight": torch.zeros(2, 3)}, 0.5)
-    with pytest.raises(ValueError, match="extra is in the tuned model alone"):
+    with pytest.raises(ValueError, match="only the tuned model has extra"):
         interpolate(base, {**base, "extra": torch.zeros(1)}, 0.5)
-    with pytest.raises(ValueError, match="half is in the base alone"):
+    with pytest.raises(ValueError, match="only the base has half"):
         interpolate(base, {name: v for name, v in base.items() if name != "half"}, 0.0)
 
 

@@ -185,8 +185,10 @@ def test_progress_passes_everything_on_and_counts_it(monkeypatch):
 
 def test_a_log_gets_a_line_now_and_then_and_none_of_a_short_job(caplog, monkeypatch):
     monkeypatch.setattr(sys, "stderr", err := io.StringIO())
-    monkeypatch.setattr(logging.getLogger("gcl"), "propagate", True)  # commands turn it off
-    with caplog.at_level(logging.INFO):
+    # The logger's own records, whatever handlers the commands that ran before have given to those above it.
+    monkeypatch.setattr(progress.logger, "propagate", False)
+    monkeypatch.setattr(progress.logger, "handlers", [caplog.handler])
+    with caplog.at_level(logging.INFO, logger=progress.logger.name):
         assert list(counted(range(1000), "short")) == list(range(1000))
         assert not caplog.records
         monkeypatch.setattr(progress, "LOG_SECONDS", 0.05)

@@ -2,7 +2,6 @@
 
 import io
 import os
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +14,6 @@ from gcl.schema import Field, Modality, Schema
 
 ATTACK = "</script><script>window.hacked = 1</script><img src=x onerror='window.hacked = 2'>\u202e{{7*7}} & \"co\""
 METRICS = ["ndcg@10", "recall@10"]
-FLAGS = (
-    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync"
-).split()
 
 
 def picture(number: int, size: tuple[int, int] = (140, 200)) -> bytes:
@@ -137,26 +132,6 @@ def screenshots(tmp_path_factory) -> Path:
     path = Path(folder) if folder else tmp_path_factory.mktemp("screenshots")
     path.mkdir(parents=True, exist_ok=True)
     return path
-
-
-@pytest.fixture(scope="session")
-def chromium():
-    """A real browser; the test is skipped where there is none, and fails for it where CI is set."""
-    program = os.environ.get("GCL_CHROMIUM") or next(
-        filter(None, map(shutil.which, ("chromium", "google-chrome"))), None
-    )
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
-        program, missing = None, "the Python package playwright is not installed (pip install 'gcl-trainer[dev]')"
-    else:
-        missing = "chromium is not installed (apt-get install chromium, or GCL_CHROMIUM=/path/to/it)"
-    if program is None:
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(f"No browser to test the page in: {missing}.")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=FLAGS)  # headless, with a new empty profile
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

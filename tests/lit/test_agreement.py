@@ -32,7 +32,7 @@ def test_a_changed_config_is_listed_and_needs_leave(whole, shop, tmp_path, capsy
     with pytest.raises(SystemExit):
         main(["train", *words])
     said = capsys.readouterr().err
-    assert "train.batch_size was 16, is 8" in said and "train.allow_change=[" in said
+    assert "train.batch_size was 16, is now 8" in said and "train.allow_change=[" in said
 
 
 def test_with_leave_a_run_goes_on_with_other_batches(start, whole, tmp_path):
@@ -61,7 +61,7 @@ def test_what_may_change_freely_and_by_leave():
     check_unchanged(begun, typed(compose(free)))
     changed = ["seed=2", "optim.learning_rate=0.5"]
     with pytest.raises(
-        ValueError, match=f"optim.learning_rate was {begun.optim.learning_rate}, is 0.5; seed was 1, is 2"
+        ValueError, match=f"optim.learning_rate was {begun.optim.learning_rate}, is now 0.5; seed was 1, is now 2"
     ):
         check_unchanged(begun, typed(compose(changed)))
     check_unchanged(begun, typed(compose([*changed, "train.allow_change=[seed,optim]"])))

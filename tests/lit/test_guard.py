@@ -40,4 +40,4 @@ def test_skip_and_rollback_pass_over_the_batch_and_spikes_are_recorded(start):
 def test_skips_are_bounded(start):
     job = start("train.nonfinite=skip", "train.max_skips=1", poison(1), poison(2, name="second"))
     assert job.wait() == [2]
-    assert "That makes 2 such steps; train.max_skips=1" in job.log()
+    assert "These are 2 such steps, more than train.max_skips=1 allows" in job.log()
