@@ -1,4 +1,4 @@
-"""What every test needs: no hub, one thread, and (once a session) a small shop with a finished run on it."""
+"""What every test needs: no hub, one thread, and (once per session) a small shop with a finished run on it."""
 
 import os
 from pathlib import Path

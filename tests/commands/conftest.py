@@ -1,4 +1,4 @@
-"""The shop with judgments, measured once a session."""
+"""The shop with judgments, measured once per session."""
 
 import pytest
 

@@ -69,7 +69,7 @@ def share_bar(better: int, same: int, worse: int) -> Markup:
 
 
 def hatch() -> Markup:
-    """The texture of "worse", defined once a page."""
+    """The texture of "worse", defined once per page."""
     inside = join(
         tag("rect", class_="wash-of-worse", width="6", height="6"),
         tag("line", class_="ink-of-worse", x1="1.5", x2="1.5", y1="0", y2="6"),
