@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Literal
 
+from gcl.options import Choice
+
 SideName = Literal["query", "document"]
 SIDES: tuple[SideName, ...] = ("query", "document")
 _FIELD_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
@@ -18,6 +20,20 @@ class Modality(Enum):
 
     text = "text"
     image = "image"
+
+
+class TextForm(Choice):
+    """How a text field's cells are written."""
+
+    plain = "plain"
+    html = "html"
+
+
+class Images(Choice):
+    """Which images of a product that has several an image field takes."""
+
+    first = "first"
+    all = "all"
 
 
 @dataclass
@@ -32,6 +48,15 @@ class Field:
     """Template of a text field in which "{}" is replaced by the value, for example "a photo of {}"."""
     column: str | None = None
     """The table's column; null: the field's name."""
+    columns: list[str] = field(default_factory=list)
+    """Of an image field whose images are in several columns, in this order; empty: they are all in `column`."""
+    separator: str | None = None
+    """What separates the paths or URLs in an image field's cell, for example ","; null: a cell is one image, or a list
+    (of Parquet, or written in JSON)."""
+    images: Images = Images.first
+    """Of several images of one product: the "first", or "all", whose embedding is the normalised mean of theirs."""
+    text: TextForm = TextForm.plain
+    """How a text field is written: "plain", or "html", of which tags and entities are removed."""
 
 
 @dataclass
@@ -67,7 +92,23 @@ def check_side(name: str, side: Mapping[str, Field]) -> None:
             )
         if not spec.weight >= 0:
             raise ValueError(f"{where}.weight is {spec.weight}: a field weight is a number of at least 0.")
+        _check_form(where, spec)
         if spec.modality is Modality.text and spec.prompt.count("{}") != 1:
             raise ValueError(f"{where}.prompt is {spec.prompt!r}: it must contain '{{}}' once, where the value goes.")
     if not any(spec.weight > 0 for spec in side.values()):
         raise ValueError(f"data.{name}: all field weights are 0; give at least one field a positive weight.")
+
+
+def _check_form(where: str, spec: Field) -> None:
+    if spec.modality is Modality.text:
+        for name in ("columns", "separator"):
+            if getattr(spec, name):
+                raise ValueError(
+                    f"{where}.{name} is set, but the field is text: only an image field has several values."
+                )
+        if spec.images is not Images.first:
+            raise ValueError(f"{where}.images is {spec.images}, but the field is text: it has one value.")
+    elif spec.text is not TextForm.plain:
+        raise ValueError(f"{where}.text is {spec.text}, but the field is an image.")
+    if spec.column and spec.columns:
+        raise ValueError(f"{where}.column and {where}.columns are both set: name one column, or several.")

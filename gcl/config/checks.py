@@ -8,7 +8,8 @@ from pathlib import Path
 
 from gcl.config.explain import why_no_target
 from gcl.config.schema import RunConfig
-from gcl.data.catalog import Batches, check_split
+from gcl.data.catalog import Batches
+from gcl.data.check import check_split
 from gcl.errors import ConfigError, install
 from gcl.lit.settings import check_train, check_trainer
 from gcl.loss.settings import check_loss

@@ -1,17 +1,12 @@
-"""What one YAML says about a catalog, as dataclasses, and `check_catalog`: what can be refused without opening a table.
-
-Imports only the standard library: the config is checked against them before anything heavy is loaded.
-"""
+"""What one YAML says about a catalog, as dataclasses. Imports only the standard library."""
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from gcl.options import MISSING, Choice, mapping, node, path
-from gcl.schema import Field, Modality, Schema
+from gcl.schema import Field, Schema
 
 
 class Batches(Choice):
@@ -35,6 +30,72 @@ class Scale(Choice):
     log = "log"
 
 
+class BadImages(Choice):
+    """What becomes of a product one of whose images cannot be used."""
+
+    absent = "absent"
+    drop = "drop"
+    refuse = "refuse"
+
+
+class SameProduct(Choice):
+    """Which row counts where a product id is repeated with other content."""
+
+    first = "first"
+    last = "last"
+    merge = "merge"
+    refuse = "refuse"
+
+
+class SamePair(Choice):
+    """Which score counts where the same query and document have several."""
+
+    max = "max"
+    mean = "mean"
+    last = "last"
+    refuse = "refuse"
+
+
+class OwnField(Choice):
+    """What a document shows of the field that its own query was made from."""
+
+    hidden = "hidden"
+    shown = "shown"
+
+
+class Copies(Choice):
+    """On which side of the split products with the same image or the same texts fall."""
+
+    together = "together"
+    apart = "apart"
+
+
+class Verify(Choice):
+    """When the bytes of prepared shards are compared with their SHA-256."""
+
+    always = "always"
+    changed = "changed"
+    never = "never"
+
+
+MISSING_WORDS = ("", "NULL", "null", "None", "N/A", "n/a", "#N/A", "\\N", "<NA>", "nan", "NaN", "-", "no_selection")
+
+
+@dataclass
+class Duplicates:
+    """What counts where a table says something twice, differently. Equal repetitions always pass."""
+
+    products: SameProduct = SameProduct.refuse
+    """A product id with other content: the "first" or the "last" row, "merge" (the first value of each field), or
+    "refuse"."""
+
+    pairs: SamePair = SamePair.max
+    """A query and a product with several scores: "max", "mean", "last", or "refuse"."""
+
+    judgments: SamePair = SamePair.max
+    """The same in the judgments of a task."""
+
+
 @dataclass
 class Split:
     """GCL's two-way split: `queries` x `documents` is what training sees, the other three quarters are held out.
@@ -55,6 +116,12 @@ class Split:
 
     seed: int = 0
     """Another seed draws other halves."""
+
+    group: list[str] = field(default_factory=list)
+    """Columns of the products, for example [parent]: products with equal values fall into the same half."""
+
+    copies: Copies = Copies.together
+    """Whether products with the same image, or equal in all texts, fall into the same half: "together" or "apart"."""
 
 
 @dataclass
@@ -84,8 +151,14 @@ class Task:
     document_id: str | None = None
     """Column of the document id in qrels and corpus; null: the catalog's."""
 
+    query_columns: dict[str, str] = mapping()
+    """Columns of `queries` that are not called as in the pairs, {query field: column}."""
+
     score: str = "score"
     """Column of the relevance in qrels; above 0 means relevant."""
+
+    grades: dict[str, float] = mapping()
+    """What the words of that column count, for example {Exact: 2, Partial: 1, Irrelevant: 0}; empty: the catalog's."""
 
     kind: str | None = None
     """Column of queries; each of its values becomes a task of its own."""
@@ -129,6 +202,12 @@ class Download:
     headers: dict[str, str] = field(default_factory=dict)
     """Sent with every request, for example {Authorization: "Bearer $SHOP_KEY"}: $NAME is the environment's variable, so
     that no file holds a key; a redirect to another host goes without them."""
+
+    hosts: list[str] = field(default_factory=list)
+    """Hosts that the headers are sent to; a host that is not listed gets none."""
+
+    private: bool = False
+    """Also fetch from private addresses (127.0.0.1, 10.0.0.0/8, a host of the own network, …)."""
 
     timeout: float = 20.0
     """Seconds for one answer, to its last byte."""
@@ -200,6 +279,9 @@ class Catalog:
     document_id: str = "product_id"
     """Column of the document id."""
 
+    pairs_document_id: str | None = None
+    """Column of the document id in pairs; null: as in products."""
+
     query_id: str | None = None
     """Column of the query id; null: a query is its content."""
 
@@ -218,6 +300,36 @@ class Catalog:
 
     own_score: float = 100.0
     """Score of the additional pairs of own_queries."""
+
+    own_field: OwnField = OwnField.hidden
+    """Whether the document of a pair whose query was made from one of its fields lacks that field, in training and
+    measuring ("hidden"), or has it ("shown")."""
+
+    layout: str | None = None
+    """Whose export `products` is, for example shopify or woocommerce (`gcl help data.layout` lists them); null: a table
+    with one row per product."""
+
+    grades: dict[str, float] = mapping()
+    """What the words of the score's column count, for example {Exact: 2, Partial: 1, Irrelevant: 0}."""
+
+    missing: list[str] = field(default_factory=lambda: list(MISSING_WORDS))
+    """Cells that say that there is no value: absent in a field, refused in an id."""
+
+    duplicates: Duplicates = field(default_factory=Duplicates)
+    """What counts where a table says something twice, differently."""
+
+    encoding: str | None = None
+    """How the bytes of CSV, TSV, text and JSON files become characters, for example cp1252; null: UTF-8, or what a
+    mark at the file's beginning says."""
+
+    delimiter: str | None = None
+    """What separates the cells of a CSV or text file; null: by its suffix, a comma or a tab."""
+
+    quote: str | None = '"'
+    """What encloses a cell of a CSV file that contains the delimiter; null: nothing does."""
+
+    decimal: str = "."
+    """Decimal sign of scores, "." or ","."""
 
     training: bool = True
     """false: a catalog to evaluate on alone, without pairs; all of its tasks' queries are measured."""
@@ -240,11 +352,19 @@ class Catalog:
     clicks: Clicks | None = None
     """Set where pairs is a log of impressions and clicks."""
 
+    bad_images: BadImages = BadImages.absent
+    """What becomes of a product with an unusable image: it goes on without it ("absent"), is left out ("drop"), or
+    stops everything ("refuse")."""
+
     max_bad: float = 0.01
     """Share of a table's rows that may be unusable; more of them stop everything."""
 
     max_image_pixels: int = 100_000_000
     """Pixels of the largest image that is decoded."""
+
+    verify: Verify = Verify.changed
+    """When the bytes of prepared shards are compared with their SHA-256: "always" when they are opened, where size or
+    time "changed", or "never"."""
 
     generator: str | None = None
     """A function, package.module:name, that writes the tables, or translates the files in root into tables."""
@@ -267,114 +387,6 @@ class Catalog:
         return Schema(query=self.query, document=self.document)
 
 
-_SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-
-
-def check_catalog(catalog: Catalog) -> None:
-    """Raises ValueError for what can be known without opening anything."""
-    _check_tables(catalog)
-    catalog.schema.check()
-    check_split(catalog.split)
-    _check_writing(catalog)
-    check_download(catalog.download)
-    _check_tasks(catalog)
-    if catalog.own_queries:
-        _check_own_queries(catalog)
-    if catalog.clicks is not None:
-        _check_clicks(catalog, catalog.clicks)
-
-
-def _check_tables(catalog: Catalog) -> None:
-    if not _SAFE_NAME.fullmatch(catalog.name):
-        raise ValueError(f"data.name is {catalog.name!r}: it names a folder, so use letters, digits, '.', '_' and '-'.")
-    if catalog.mix:
-        raise ValueError(f"{catalog.name} is a mix of {', '.join(catalog.mix)}: each of them is prepared by itself.")
-    if not (catalog.products or catalog.pairs or catalog.shards):
-        raise ValueError("The catalog names no table: set data.pairs, data.products or both (or data.shards).")
-    if catalog.shards and (catalog.products or catalog.pairs):
-        both = "data.products" if catalog.products else "data.pairs"
-        raise ValueError(f"data.shards and {both} are both set: a catalog is tables or ready shards, not both.")
-    if not catalog.training and (catalog.pairs or not catalog.products or not catalog.tasks):
-        raise ValueError(
-            "data.training is false, so the catalog is evaluated on alone: it needs data.products and data.tasks, and "
-            "no data.pairs."
-        )
-
-
-def check_split(split: Split) -> None:
-    """Raises ValueError for shares outside of 0 to 1, and for those that leave nothing to train on."""
-    for name in ("queries", "documents", "dev"):
-        share = getattr(split, name)
-        if not 0 <= share <= 1:
-            raise ValueError(f"data.split.{name} is {share}: a share is at least 0 and at most 1.")
-    for name in ("queries", "documents"):
-        if getattr(split, name) == 0:
-            raise ValueError(
-                f"data.split.{name} is 0: no {name} would be left for training; GCL's own split is 0.8 x 0.5."
-            )
-
-
-def _check_writing(catalog: Catalog) -> None:
-    if not 0 <= catalog.max_bad <= 1:
-        raise ValueError(f"data.max_bad is {catalog.max_bad}: it is a share of rows, between 0 and 1.")
-    if catalog.store.workers < 1:
-        raise ValueError(f"data.store.workers is {catalog.store.workers}: at least one thread checks the images.")
-    if catalog.store.image_side is not None and catalog.store.image_side < 1:
-        raise ValueError(
-            f"data.store.image_side is {catalog.store.image_side}: give pixels, or null to store images unchanged."
-        )
-
-
-def check_download(settings: Download) -> None:
-    """Raises ValueError for settings that fetch nothing."""
-    for name, least in (("timeout", 1e-3), ("workers", 1), ("retries", 0), ("max_bytes", 1)):
-        if getattr(settings, name) < least:
-            raise ValueError(f"data.download.{name} is {getattr(settings, name)}: give at least {least:g}.")
-    if settings.rate is not None and not settings.rate > 0:
-        raise ValueError(f"data.download.rate is {settings.rate}: requests per second to one host; null: no limit.")
-
-
-def _check_tasks(catalog: Catalog) -> None:
-    for name, task in catalog.tasks.items():
-        if not is_corpus(task.corpus) and not Path(task.corpus).suffix:
-            raise ValueError(
-                f"data.tasks.{name}.corpus is {task.corpus!r}; expected 'held_out', 'all' or a table of product ids."
-            )
-        if task.kinds is not None and task.kind is None:
-            raise ValueError(
-                f"data.tasks.{name}.kinds is set but data.tasks.{name}.kind is not: name the column that holds them."
-            )
-
-
 def is_corpus(name: str) -> bool:
     """Whether a task's corpus is one of Corpus, not a table."""
     return name in list(Corpus)
-
-
-def _check_own_queries(catalog: Catalog) -> None:
-    if not (catalog.products and catalog.pairs):
-        raise ValueError(
-            "data.own_queries adds pairs of the products table to the pairs table: set data.products and data.pairs."
-        )
-    if catalog.query_id:
-        raise ValueError(
-            "data.own_queries makes queries without an id, and data.query_id is set: leave one of them out."
-        )
-    unknown = next((name for name in catalog.own_queries if name not in catalog.query), None)
-    if unknown is not None:
-        raise ValueError(
-            f"data.own_queries.{unknown}: the query side has no such field; it has {', '.join(catalog.query)}."
-        )
-
-
-def _check_clicks(catalog: Catalog, clicks: Clicks) -> None:
-    if not (catalog.pairs and catalog.products):
-        raise ValueError("data.clicks needs the log as data.pairs and the products as data.products.")
-    if any(spec.modality is Modality.image for spec in catalog.query.values()):
-        raise ValueError("data.clicks: queries of a log are texts; it has no place for query images.")
-    if clicks.power is not None and clicks.power < 0:
-        raise ValueError(f"data.clicks.power is {clicks.power}: examination falls with the position, so at least 0.")
-    if clicks.scale not in list(Scale):
-        raise ValueError(f"data.clicks.scale is {clicks.scale!r}; expected 'query' or 'log'.")
-    if not clicks.prior > 0:
-        raise ValueError(f"data.clicks.prior is {clicks.prior}: give a number of looks above 0.")

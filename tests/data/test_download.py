@@ -8,7 +8,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from gcl.data.catalog import Download, check_download
+from gcl.data.catalog import Download
+from gcl.data.check import check_download
 from gcl.data.prepare.prepare import prepare
 from gcl.data.tables.download import Downloads
 from helpers.small_catalog import catalog, drawn, image, pairs, prepared, quarantined, text, write_table

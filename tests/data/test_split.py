@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from gcl.data.catalog import Split, check_split
+from gcl.data.catalog import Split
+from gcl.data.check import check_split
 from gcl.data.prepare.split import divide, situations, training_pairs, uniform, whole_task
 from gcl.data.store.prepared import SITUATIONS, Pairs
 

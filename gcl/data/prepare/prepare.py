@@ -41,7 +41,7 @@ from gcl.files.digest import Digest, file_sha256
 from gcl.files.lock import locked
 
 logger = logging.getLogger(__name__)
-_RULES = 1  # raised when the same inputs would be prepared into something else
+_RULES = 2  # raised when the same inputs would be prepared into something else
 _LEFT_OUT = {
     "queries_without_relevant": "queries without a relevant product",
     "judgments_outside_corpus": "judgments outside the corpus",
@@ -134,20 +134,26 @@ def _settings(catalog: Catalog) -> dict[str, Any]:
         values[name] = values[name] is not None
     for side in ("query", "document"):
         fields = catalog.schema.side(side)
-        values[side] = [[name, spec.modality.value, column(name, spec)] for name, spec in fields.items()]
-    if values["training"]:  # settings newer than prepared folders are included only if set
-        del values["training"]
+        values[side] = [
+            [name, spec.modality.value, column(name, spec), spec.columns, spec.separator, spec.images, spec.text]
+            for name, spec in fields.items()
+        ]
     values["tasks"] = [[name, _task(task)] for name, task in values["tasks"].items()]
-    del values["store"]["workers"], values["download"], values["mix"], values["batches"], values["catalogs"]
+    del (
+        values["store"]["workers"],
+        values["download"],
+        values["verify"],
+        values["mix"],
+        values["batches"],
+        values["catalogs"],
+    )
     return values
 
 
 def _task(task: dict[str, Any]) -> dict[str, Any]:
     """Without the paths of tables, whose content is hashed, and the weights of fields."""
     corpus = {} if is_corpus(task["corpus"]) else {"corpus": "table"}
-    newer = {key: task[key] for key in ("column", "qrels_query_id") if task[key] is not None}
-    left_out = ("document", "column", "qrels_query_id")
-    return {k: v for k, v in task.items() if k not in left_out} | {"queries": "", "qrels": ""} | corpus | newer
+    return {key: value for key, value in task.items() if key != "document"} | {"queries": "", "qrels": ""} | corpus
 
 
 def _add_images(whole: Digest, table: Table, columns: list[str], image_root: Path | None) -> None:

@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from gcl.data.catalog import Catalog, Task, check_catalog, is_corpus
+from gcl.data.catalog import Catalog, Task, is_corpus
+from gcl.data.check import check_catalog
 from gcl.data.importers.judgments import as_tables
 from gcl.data.prepare.clicks import catalog_of_clicks
 from gcl.data.prepare.rows import column, image_columns
