@@ -20,7 +20,7 @@ from pydantic import BaseModel, Field
 from gcl.data.tables.images import check_image
 from gcl.data.tables.quarantine import Bad
 from gcl.retrieval.page.details import Side
-from gcl.retrieval.page.page import asset as page_asset
+from gcl.retrieval.page.document import asset as page_asset
 from gcl.retrieval.page.thumbnails import small_picture
 from gcl.schema import Modality
 from gcl.serve.engine import LONGEST_TEXT, MOST_RESULTS, BadRequest, Engine, Hit

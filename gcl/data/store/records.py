@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
 
-from gcl.schema import Field
+from gcl.schema import Field, Modality
 
 Record = dict[str, str | bytes | None]
 """One side of one sample by field name: str for a text, the file's bytes for an image, None for an absent value."""
+
+LONGEST_TITLE = 160
+_TITLES = ("title", "name", "product_title", "product_name")
 
 MOST_TEXT = 1_000_000
 """Characters (of a shard's member: bytes) of the longest text: a whole file in a cell is not a description."""
@@ -154,3 +157,24 @@ class Identifiers:
 
     def subset(self, rows: np.ndarray) -> Identifiers:
         return Identifiers(self.ids[np.asarray(rows)])
+
+
+def title_fields(side: Mapping[str, Field]) -> list[str]:
+    """The text fields, those first that are called a title or a name."""
+    texts = [name for name, field in side.items() if field.modality is Modality.text]
+    return [name for name in _TITLES if name in texts] + [name for name in texts if name not in _TITLES]
+
+
+def title_of(record: Record, side: Mapping[str, Field], *, otherwise: str) -> str:
+    """What a record is called: the first text that it has, shortened."""
+    return shortened(next((str(record[name]) for name in title_fields(side) if record[name]), otherwise))
+
+
+def shortened(text: str, longest: int = LONGEST_TITLE) -> str:
+    """On one line.
+
+    >>> shortened("a long  title", 7)
+    'a long…'
+    """
+    text = " ".join(text.split())
+    return text if len(text) <= longest else text[: longest - 1].rstrip() + "…"

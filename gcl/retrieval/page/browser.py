@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from gcl.data.store.records import shortened
 from gcl.retrieval.page.contest import Entry
-from gcl.retrieval.page.details import Detailer, Shelf, Side, shortened
+from gcl.retrieval.page.details import Detailer, Shelf, Side
 from gcl.retrieval.page.thumbnails import Album
 
 _LONGEST_QUERY = 200

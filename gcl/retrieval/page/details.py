@@ -7,14 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from gcl.data.store.records import Records
+from gcl.data.store.records import Records, title_fields, title_of
 from gcl.retrieval.page.contest import Entry
 from gcl.retrieval.page.thumbnails import Album
 from gcl.schema import Modality
 
 MOST_MISSED = 4
-LONGEST_TITLE = 160
-_TITLES = ("title", "name", "product_title", "product_name")
 
 
 class Side:
@@ -22,15 +20,12 @@ class Side:
 
     def __init__(self, records: Records) -> None:
         self.records = records
-        texts = [name for name, field in records.side.items() if field.modality is Modality.text]
-        self.titles = [name for name in _TITLES if name in texts] + [name for name in texts if name not in _TITLES]
+        self.titles = title_fields(records.side)
         self.pictures = [name for name, field in records.side.items() if field.modality is Modality.image]
 
     def title(self, row: int) -> str:
         """The first text that is there, or the id."""
-        record = self.records[row]
-        text = next((str(record[name]) for name in self.titles if record[name]), f"({self.records.ids[row]})")
-        return shortened(text)
+        return title_of(self.records[row], self.records.side, otherwise=f"({self.records.ids[row]})")
 
     def picture(self, row: int) -> bytes | None:
         record = self.records[row]
@@ -47,11 +42,6 @@ class Side:
     def identity(self, row: int) -> tuple[int, int]:
         """Equal for the same stored record, whichever task it is seen from."""
         return id(getattr(self.records, "store", self.records)), int(self.records.rows[row])
-
-
-def shortened(text: str, longest: int = LONGEST_TITLE) -> str:
-    text = " ".join(text.split())
-    return text if len(text) <= longest else text[: longest - 1].rstrip() + "…"
 
 
 class Shelf:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Mapping, Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +12,7 @@ from gcl.retrieval.page import sections
 from gcl.retrieval.page.browser import as_json, browser_data
 from gcl.retrieval.page.contest import Entry, common_metrics, entries_of
 from gcl.retrieval.page.curve import curves_section
+from gcl.retrieval.page.document import document, page_body
 from gcl.retrieval.page.markup import Markup, hatch, join, tag
 from gcl.retrieval.page.sections import all_slices
 from gcl.retrieval.page.words import FEW, outcome, verdict
@@ -64,34 +62,14 @@ def write_page(
     entries = entries_of(tasks, models)
     names = common_metrics(entries, metrics)
     listed = list(metrics or names[:1])[:_MOST_METRICS]
-    style = "\n".join(asset(name) for name in _STYLES)
-    script = "\n".join(asset(name) for name in _SCRIPTS)
     plain = _body(title, entries, names, curve=curve, facts=facts or {}, slices=slices or {}, warnings=warnings,
                   extra=extra, seed=seed)  # fmt: skip
-    whole = _document(title, plain, style, script, "")
+    whole = document(title, plain, styles=_STYLES, scripts=_SCRIPTS, data="")
     room = limit_bytes - len(whole.encode(errors="replace"))
     data = browser_data(
         entries, listed, details=details, top=top, thumbnails=thumbnails, limit_bytes=max(room, 0), seed=seed
     )
-    return write_text(Path(path), _document(title, plain, style, script, as_json(data)))
-
-
-def _document(title: str, body: Markup, style: str, script: str, data: str) -> str:
-    policy = "; ".join([
-        "default-src 'none'", "img-src data:", f"style-src {_hash(style)}", f"script-src {_hash(script)}",
-        "base-uri 'none'", "form-action 'none'", "require-trusted-types-for 'script'", "trusted-types 'none'",
-    ])  # fmt: skip
-    head = join(
-        tag("meta", charset="utf-8"),
-        tag("meta", http_equiv="Content-Security-Policy", content=policy),
-        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        tag("meta", name="color-scheme", content="light dark"),
-        tag("meta", name="referrer", content="no-referrer"),
-        tag("title", title),
-        tag("style", Markup(style)),
-    )
-    scripts = join(tag("script", Markup(data), type="application/json", id="data"), tag("script", Markup(script)))
-    return "<!doctype html>\n" + tag("html", tag("head", head), tag("body", body, scripts), lang="en") + "\n"
+    return write_text(Path(path), document(title, plain, styles=_STYLES, scripts=_SCRIPTS, data=as_json(data)))
 
 
 def _body(
@@ -115,20 +93,9 @@ def _body(
             sections.facts_list(facts) if facts else None,
         )),
     ]  # fmt: skip
-    shown = [(key, short, name, content) for key, short, name, content in parts if content]
-    links = [tag("li", tag("a", short, href=f"#{key}")) for key, short, _, _ in shown]
-    return join(
-        hatch(),
-        tag("a", "Skip to the searches", href="#searches", class_="skip"),
-        tag("header", tag("h1", title), tag("nav", tag("ul", *links), aria_label="Parts of this page")),
-        tag("div", *(tag("p", line) for line in warnings), class_="alarm", role="alert") if warnings else None,
-        tag("main", *(_part(key, name, content) for key, _, name, content in shown)),
-    )
-
-
-def _part(key: str, name: str, content: Markup) -> Markup:
-    title = f"{key}-title"
-    return tag("section", tag("h2", name, id=title), content, id=key, aria_labelledby=title)
+    shown = [part for part in parts if part[-1]]
+    alarm = tag("div", *(tag("p", line) for line in warnings), class_="alarm", role="alert") if warnings else None
+    return join(hatch(), page_body(title, shown, skip=("searches", "Skip to the searches"), above=alarm))
 
 
 def _results(
@@ -165,12 +132,3 @@ def _groups(entries: Sequence[Entry], slices: Slices, metric: str, labels: Seque
             groups.append(tag("details", tag("summary", entry.title), content, open=not groups))
     hint = "Many groups are compared here: a few will look good or bad by chance alone. Take them as places to look."
     return join(tag("p", hint, class_="hint"), *groups) if groups else None
-
-
-def asset(name: str) -> str:
-    """A style sheet or script of the page."""
-    return (files("gcl.retrieval.page") / name).read_text(encoding="utf-8")
-
-
-def _hash(text: str) -> str:
-    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
