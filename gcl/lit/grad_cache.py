@@ -5,8 +5,9 @@ function, so that memory is that of one micro-batch:
 
 1. forward: note the random state and autocast, encode each micro-batch without a graph, keep its embeddings only;
 2. the loss is computed on the embeddings of the whole batch, and autograd brings its gradient at each embedding back;
-3. backward: for each micro-batch, put random state and autocast back, encode it once more, now with a graph, and
-   differentiate (embeddings . their gradient) with respect to the parameters;
+3. backward: for each micro-batch, put random state and autocast back, so that dropout drops the same, encode it once
+   more, now with a graph and without moving batch statistics again, and differentiate (embeddings . their gradient)
+   with respect to the parameters;
 4. the micro-batches' gradients are added up and returned as those of the parameters.
 
 The chain rule makes that the exact gradient: the loss reaches the parameters through the embeddings alone. To autograd
@@ -17,7 +18,7 @@ it is one operation on the parameters, so automatic optimisation, gradient accum
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, NamedTuple, TypeVar
 
 import torch
@@ -60,7 +61,25 @@ def _embed(encoder: DualEncoder, batch: SideBatch, side: SideName, micro_batch: 
     towers = [tower for modality in modalities if (tower := encoder.tower(modality)) is not None]
     parameters = [parameter for tower in towers for parameter in tower.parameters()]
     sharded = any(map(is_sharded, parameters))
-    return encode_chunked(lambda chunk: encoder.embed_fields(chunk, side), chunks, parameters, sharded=sharded)
+
+    def encode(chunk: SideBatch) -> Tensor:
+        with _statistics_stay(encoder) if torch.is_grad_enabled() else nullcontext():  # the second pass has a graph
+            return encoder.embed_fields(chunk, side)
+
+    return encode_chunked(encode, chunks, parameters, sharded=sharded)
+
+
+@contextmanager
+def _statistics_stay(encoder: DualEncoder) -> Iterator[None]:
+    """Layers with running statistics use the batch's own and keep theirs as they are."""
+    moving = [m for m in encoder.modules() if m.training and getattr(m, "track_running_stats", False)]
+    for module in moving:
+        vars(module)["track_running_stats"] = False
+    try:
+        yield
+    finally:
+        for module in moving:
+            vars(module)["track_running_stats"] = True
 
 
 def rows_of(batch: SideBatch, start: int, stop: int) -> SideBatch:

@@ -101,6 +101,14 @@ class GCLModule(pl.LightningModule):
             assert self.device_mesh is not None
             shard(self.encoder, self.device_mesh["data_parallel"])
 
+    def on_fit_start(self) -> None:
+        """Models come from their libraries in whatever mode, and measuring the base leaves them in evaluation mode."""
+        self.train()
+
+    def on_validation_model_train(self) -> None:
+        assert self.trainer.model is not None
+        self.trainer.model.train()
+
     def on_after_backward(self) -> None:
         if isinstance(self.trainer.strategy, ShardedStrategy):
             average_gradients(self.loss.parameters())

@@ -106,6 +106,19 @@ class DualEncoder(nn.Module):
             self.register_buffer(f"_{side}_weight", weight.float(), persistent=False)
         self.schema = schema
 
+    def train(self, mode: bool = True) -> DualEncoder:
+        """Training mode for what is trained and evaluation mode for what is frozen, whatever mode they came in.
+
+        A frozen part has nothing to drop and no batch statistics to move: with adapters, that is every layer without.
+        """
+        super().train(mode)
+        if mode:
+            rest_frozen(self.model)
+            for modality in Modality:
+                if (part := self.tower(modality)) is not None and part.trunk_frozen:
+                    part.rest()
+        return self
+
     @property
     def width(self) -> int:
         """D, the length of an embedding."""
@@ -194,7 +207,8 @@ class DualEncoder(nn.Module):
             else:
                 slots.append(embedded[0])
                 embeddings.append(embedded[1])
-        out = torch.zeros(records * len(fields), width, device=self._gain.device)
+        wide = embeddings[0].dtype if embeddings else torch.float32
+        out = torch.zeros(records * len(fields), width, dtype=wide, device=self._gain.device)
         if slots:
             out = out.index_copy(0, torch.cat(slots), torch.cat(embeddings))
         for nothing in idle:
@@ -227,7 +241,8 @@ class DualEncoder(nn.Module):
         if not features:
             return None
         embedding = self.required_tower(modality).head(torch.cat(features))
-        return torch.cat(slots[False] + slots[True]), F.normalize(embedding.float(), dim=-1)
+        embedding = embedding.to(torch.promote_types(embedding.dtype, torch.float32))
+        return torch.cat(slots[False] + slots[True]), F.normalize(embedding, dim=-1)
 
     def _nothing(self, modality: Modality) -> Tensor:
         """Zero, with a gradient of zero for every trained parameter of the tower: DDP's hooks must fire."""
@@ -241,6 +256,24 @@ class DualEncoder(nn.Module):
     def fuse(self, embedding: Tensor, present: Tensor, side: SideName) -> Tensor:
         """embedding[B, F, D], present[B, F] -> [B, D] by the schema's weights of this side."""
         return fuse(embedding, getattr(self, f"_{side}_weight"), present)
+
+
+def rest_frozen(module: nn.Module) -> None:
+    """Puts every part of a module whose parameters are all frozen into evaluation mode.
+
+    What has no parameters of its own (dropout, stochastic depth) belongs to the part that holds it.
+
+    >>> net = nn.Sequential(nn.Sequential(nn.Linear(2, 2), nn.Dropout()).requires_grad_(False), nn.Linear(2, 2))
+    >>> rest_frozen(net)
+    >>> net[0][1].training, net[1].training
+    (False, True)
+    """
+    for child in module.children():
+        trained = [parameter.requires_grad for parameter in child.parameters()]
+        if trained and not any(trained):
+            child.eval()
+        else:
+            rest_frozen(child)
 
 
 def distinct_images(image: Tensor, look: int = 256) -> tuple[Tensor, Tensor]:

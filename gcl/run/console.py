@@ -36,8 +36,10 @@ def quiet_libraries() -> None:
         "open_clip",
     ):
         logging.getLogger(name).setLevel(logging.ERROR)
-    # Choices of ours that Lightning advises against on every run: few workers, one long epoch, no sampler of its own.
+    # Choices of ours that Lightning advises against on every run: few workers, one long epoch, no sampler of its own,
+    # frozen parts in evaluation mode.
     for message in (".*does not have many workers.*", ".*smaller than the logging interval.*", ".*not resumable.*",
                     ".*is supported for historical reasons.*", ".*exists and is not empty.*", ".*treespec.*",
+                    ".*in eval mode at the start of training.*",
                     ".*sync_dist=True.*"):  # every rank measures the same  # fmt: skip
         warnings.filterwarnings("ignore", message=message)
