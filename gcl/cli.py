@@ -88,9 +88,10 @@ def _run(command: Command, arguments: list[str]) -> None:
 def _run_in_hydra(command: Command, arguments: list[str]) -> None:
     """Sweeps, launchers and Hydra's own information flags go through hydra.main."""
     import hydra
+    from hydra.core.hydra_config import HydraConfig
 
     from gcl.config.checks import check_choices
-    from gcl.config.compose import register, typed, with_catalogs
+    from gcl.config.compose import complete, register, typed
     from gcl.config.folder import conf_folder
 
     check_choices(arguments)
@@ -100,7 +101,7 @@ def _run_in_hydra(command: Command, arguments: list[str]) -> None:
     @hydra.main(config_path=str(conf_folder().resolve()), config_name="config", version_base="1.3")
     def task(config: Any) -> Any:
         _name_run()
-        with_catalogs(config)
+        complete(config, HydraConfig.get())
         return _swept(command)(typed(config))
 
     task()

@@ -6,7 +6,7 @@ Everything here is checked before torch is imported: a typo, a wrong type or an 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 from gcl.config.checks import check
 from gcl.config.explain import explain, unknown_key
 from gcl.config.folder import conf_folder
+from gcl.config.locations import locate, locate_settings, own_folder
 from gcl.config.schema import RunConfig
 from gcl.data.catalog import Catalog
 from gcl.data.mix import check_names, complete_mix
@@ -65,8 +66,10 @@ def compose(overrides: Sequence[str] = (), *, config_dir: str | os.PathLike | No
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(conf_folder().resolve()), version_base="1.3"):
         try:
-            config = hydra_compose("config", overrides=arguments)
-            with_catalogs(config, arguments)
+            config = hydra_compose("config", overrides=arguments, return_hydra_config=True)
+            with open_dict(config):
+                hydra = config.pop("hydra")
+            complete(config, hydra)
             typed(config)
             return config
         except ConfigError:
@@ -116,17 +119,29 @@ def _known_keys(arguments: Sequence[str]) -> set[str]:
     return _keys(OmegaConf.structured(RunConfig)) | groups
 
 
-def with_catalogs(config: DictConfig, arguments: Sequence[str] = ()) -> None:
-    """Puts the YAML of each catalog that data.mix names below data.catalogs, and the settings given there on top."""
+def complete(config: DictConfig, hydra: Any) -> None:
+    """Makes the paths of the catalog absolute, and puts the YAML of each catalog that data.mix names below
+    data.catalogs, with the settings given there on top. hydra: Hydra's own part of the composed config."""
     from hydra import compose as hydra_compose
 
-    where = [argument for argument in arguments if argument.startswith("hydra.searchpath=")]
+    sources = hydra.runtime.config_sources
+    where = [argument for argument in hydra.overrides.hydra if argument.startswith("hydra.searchpath=")]
+    keys = {argument.lstrip("+").partition("=")[0] for argument in hydra.overrides.task}
+    choice = str(hydra.runtime.choices.data)
+    folder = own_folder(choice, sources)
+    locate(config.data, folder, typed=_below(keys, "data."), name=choice)
     for name in config.data.mix:
-        whole = OmegaConf.to_container(hydra_compose("config", overrides=[f"data={name}", *where]).data)
-        on_top = config.data.catalogs.get(name) or {}
+        whole = hydra_compose("config", overrides=[f"data={name}", *where]).data
+        locate(whole, own_folder(name, sources), name=name)
+        on_top = OmegaConf.create(config.data.catalogs.get(name) or {})
+        locate(on_top, folder, typed=_below(keys, f"data.catalogs.{name}."), name=choice, partial=True)
         with open_dict(config.data.catalogs):
-            merged = OmegaConf.merge(OmegaConf.structured(Catalog), whole, on_top)
+            merged = OmegaConf.merge(OmegaConf.structured(Catalog), OmegaConf.to_container(whole), on_top)
             config.data.catalogs[name] = OmegaConf.to_container(merged)
+
+
+def _below(keys: Iterable[str], prefix: str) -> set[str]:
+    return {key.removeprefix(prefix) for key in keys if key.startswith(prefix)}
 
 
 def typed(config: DictConfig) -> RunConfig:
@@ -166,7 +181,10 @@ def catalog_of(name: str) -> Catalog:
     if not Path(name).is_file():
         raise ConfigError(f"There is no file {name}: give a name from conf/data or the path of a catalog's YAML.")
     try:
-        return _catalog(OmegaConf.load(name))
+        content = OmegaConf.merge(OmegaConf.structured(Catalog), OmegaConf.load(name))
+        assert isinstance(content, DictConfig)
+        locate(content, Path(name).resolve().parent, name=Path(name).stem)
+        return _catalog(content)
     except OmegaConfBaseException as error:
         raise explain(error, _keys(OmegaConf.structured(Catalog))) from error
 
@@ -192,7 +210,7 @@ def with_settings(run: RunConfig, settings: Sequence[str]) -> RunConfig:
     """A run's config with settings like `data.document.title.weight=0` or `~data.document.image` on top."""
     config = OmegaConf.structured(run)
     try:
-        for setting in settings:
+        for setting in locate_settings(settings):
             key, _, value = setting.lstrip("+~").partition("=")
             parent, _, last = key.rpartition(".")
             above = OmegaConf.select(config, parent) if parent else config

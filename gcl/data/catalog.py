@@ -370,7 +370,8 @@ class Catalog:
     """A function, package.module:name, that writes the tables, or translates the files in root into tables."""
 
     root: str | None = path()
-    """Folder that relative paths of tables start from; null: the current folder."""
+    """Folder that relative paths of tables start from; null: the folder of a YAML of your own, the working folder for
+    those of gcl. What is given on the command line starts at the working folder."""
 
     mix: dict[str, float] = node({})
     """Several catalogs at once, {conf/data name: share of the pairs}, instead of tables (see gcl/data/mix.py)."""

@@ -130,7 +130,7 @@ def _decisive(catalog: Catalog) -> bytes:
 
 def _settings(catalog: Catalog) -> dict[str, Any]:
     values = asdict(catalog)
-    for name in ("name", "root", "generator", "products", "pairs", "shards", "image_root"):
+    for name in ("name", "generator", "products", "pairs", "shards", "image_root"):
         values[name] = values[name] is not None
     for side in ("query", "document"):
         fields = catalog.schema.side(side)
@@ -140,6 +140,7 @@ def _settings(catalog: Catalog) -> dict[str, Any]:
         ]
     values["tasks"] = [[name, _task(task)] for name, task in values["tasks"].items()]
     del (
+        values["root"],
         values["store"]["workers"],
         values["download"],
         values["verify"],
