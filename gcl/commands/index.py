@@ -56,12 +56,11 @@ def run(options: IndexOptions) -> Path:
 
     from gcl.data.prepare.from_shards import index_shards
     from gcl.data.prepare.split import write_pairs
-    from gcl.data.tables.images import own_pixel_limit
     from gcl.data.tables.remote import locate_shards
     from gcl.files.progress import counted
 
     paths = locate_shards(options.shards, root=Path.cwd(), copies=out.parent / "shards")
-    with own_pixel_limit(), ThreadPoolExecutor(options.workers) as pool:
+    with ThreadPoolExecutor(options.workers) as pool:
         index = index_shards(
             paths,
             out,

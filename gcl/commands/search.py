@@ -127,12 +127,12 @@ def _read(file: str) -> bytes:
         data = Path(file).read_bytes()
     except OSError as error:
         raise ConfigError(f"picture={file} cannot be read: {error.strerror}.") from error
-    from gcl.data.tables.images import check_image
+    from gcl.data.images import check_image
     from gcl.data.tables.quarantine import Bad
     from gcl.serve.limits import PICTURE_PIXELS
 
     if isinstance(checked := check_image(data, max_pixels=PICTURE_PIXELS), Bad):
-        raise ConfigError(f"picture={file} cannot be used: {checked.reason}.")
+        raise ConfigError(f"picture={file} cannot be used: {checked}.")
     return data
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -10,11 +9,12 @@ import numpy as np
 import simplejpeg
 import torch
 import torch.nn.functional as F
-from PIL import ExifTags, Image, ImageOps
+from PIL import Image
 from torch import Tensor
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as TF
 
+from gcl.data.images import MOST_ELONGATED, BadImage, decode, orientation_of_jpeg
 from gcl.model.settings import Decode, LoadOptions, Resize
 from gcl.model.tokens import Tokens
 
@@ -28,12 +28,12 @@ _TURNS = {
     7: (True, True, True),
     8: (True, True, False),
 }
-_JPEG, _EXIF = b"\xff\xd8", b"Exif\x00\x00"
-_EXIF_WINDOW = 1 << 16  # EXIF is in the first segment, and a segment is at most this long
+_JPEG = b"\xff\xd8"
+_EXIF = b"Exif\x00\x00", b"tiff:Orientation"  # the second: as XMP writes it, which Pillow reads where EXIF is silent
+_EXIF_WINDOW = 1 << 17  # both are in the first segments, and a segment is at most half as long
 # torch's kernel has weights of 16 bits, Pillow's of 22. Where a side shrinks less than this, about one value in a
 # million differs by 2 of 255, and Pillow does the work; above it none of 10^8 did.
 _LEAST_SHRINKAGE = 1.5
-_PROGRAMS = ("EPS", "PS", "WMF", "EMF")  # Pillow starts another program to draw these
 
 
 @dataclass
@@ -102,17 +102,12 @@ class Preprocess:
         try:
             pixels = self._decode_jpeg(data) if data[:2] == _JPEG else None
             if pixels is None:
-                file = Image.open(io.BytesIO(data))
-                if file.format in _PROGRAMS:
-                    raise ValueError(f"{file.format} files are programs, not images")
-                image = ImageOps.exif_transpose(file)
+                image = decode(data)
                 if image.mode != "RGB":
-                    image.load()
                     return image
                 pixels = np.array(image)
-        except Exception as error:  # Pillow's decoders raise nearly every kind of exception on broken files
-            why = str(error).partition(" <_io")[0]  # an address in memory says nothing
-            raise ValueError(f"no image that can be decoded: {why}") from error
+        except BadImage as error:
+            raise ValueError(f"no image that can be decoded: {error.bad.detail}") from error
         return torch.from_numpy(pixels).permute(2, 0, 1)
 
     def _decode_jpeg(self, data: bytes) -> np.ndarray | None:
@@ -126,9 +121,8 @@ class Preprocess:
             pixels = simplejpeg.decode_jpeg(data, "RGB", min_height=least, min_width=least)
         except ValueError:  # libjpeg's warnings included; Pillow knows which of them matter
             return None
-        if _EXIF in data[:_EXIF_WINDOW]:
-            orientation = Image.open(io.BytesIO(data)).getexif().get(ExifTags.Base.Orientation)
-            if turn := _TURNS.get(orientation or 1):
+        if any(mark in data[:_EXIF_WINDOW] for mark in _EXIF):
+            if turn := _TURNS.get(orientation_of_jpeg(data)):
                 pixels = _turn(pixels, *turn)
         return pixels
 
@@ -146,6 +140,10 @@ class Preprocess:
         _, height, width = TF.get_dimensions(image)
         if (height, width) == self.size:
             return image
+        if self.resize == Resize.shortest and max(height, width) > MOST_ELONGATED * min(height, width):
+            most = MOST_ELONGATED * min(height, width)  # only the middle is kept: the rest is not resized first
+            height, width = min(height, most), min(width, most)
+            image = TF.center_crop(image, [height, width])
         resized = self._resized(height, width)
         if resized != (height, width):
             image = self._scale(image, resized)

@@ -17,7 +17,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, Field
 
-from gcl.data.tables.images import check_image
+from gcl.data.images import check_image
 from gcl.data.tables.quarantine import Bad
 from gcl.retrieval.page.details import Side
 from gcl.retrieval.page.document import asset as page_asset
@@ -231,8 +231,8 @@ def _check(data: bytes) -> JSONResponse | None:
         return _refused(413, f"The picture has {len(data) / 1e6:.1f} MB; the limit is {PICTURE_BYTES / 1e6:.0f} MB.")
     checked = check_image(data, max_pixels=PICTURE_PIXELS)
     if isinstance(checked, Bad):
-        status = 413 if "pixels" in checked.reason else 415
-        return _refused(status, f"The picture cannot be used: {checked.reason}.")
+        status = 415 if checked.reason == "unreadable image" else 413
+        return _refused(status, f"The picture cannot be used: {checked}.")
     return None
 
 

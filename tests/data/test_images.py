@@ -7,9 +7,10 @@ import pytest
 from PIL import Image
 
 from gcl.data.batches.batch import SideReader
+from gcl.data.images import check_image, to_rgb
 from gcl.data.store.shard_writer import ShardWriter
 from gcl.data.store.store import RecordStore
-from gcl.data.tables.images import check_image, is_url, own_pixel_limit, read_image, to_rgb
+from gcl.data.tables.images import is_url, read_image
 from gcl.data.tables.quarantine import Bad
 from gcl.model.preprocess import Preprocess
 from gcl.schema import Field, Modality
@@ -87,12 +88,11 @@ def test_what_is_no_image_is_refused(data):
 
 def test_the_catalog_decides_how_many_pixels_are_too_many():
     bomb = saved(Image.new("1", (20_000, 20_000)), "PNG")  # 400 million pixels in 50 kB
-    with own_pixel_limit():
-        assert check_image(bomb, max_pixels=100_000_000) == Bad(
-            "image has too many pixels", "20000 x 20000, data.max_image_pixels is 100000000"
-        )
-        assert check_image(drawn(1), max_pixels=24 * 20) == drawn(1)
-        assert check_image(drawn(1), max_pixels=24 * 20 - 1).reason == "image has too many pixels"
+    assert check_image(bomb, max_pixels=100_000_000) == Bad(
+        "image has too many pixels", "20000 x 20000, data.max_image_pixels is 100000000"
+    )
+    assert check_image(drawn(1), max_pixels=24 * 20) == drawn(1)
+    assert check_image(drawn(1), max_pixels=24 * 20 - 1).reason == "image has too many pixels"
 
 
 def test_cells_are_paths_or_bytes(tmp_path):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections import Counter
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -11,8 +10,8 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 from PIL import Image
 
+from gcl.data.images import BadImage, decode, header_of, to_rgb
 from gcl.data.store.records import Records
-from gcl.data.tables.images import own_pixel_limit, to_rgb
 
 # Near copies: at most NEAR of 128 bits differ (shoes on white ground do that too), and little of the thumbnails.
 NEAR = 6
@@ -39,14 +38,12 @@ class Look(NamedTuple):
 def look_at(data: bytes) -> Look | None:
     """None for what cannot be decoded."""
     try:
-        with Image.open(io.BytesIO(data)) as image:
-            (width, height), mode, form = image.size, image.mode, image.format or "?"
-            image.draft("RGB", (64, 64))  # a JPEG is decoded at an eighth of its size where that suffices
-            small = to_rgb(image).resize((36, 36), Image.Resampling.BOX)  # 9 and 12 divide it
-            thumbnail = small.resize((_THUMBNAIL, _THUMBNAIL), Image.Resampling.BOX).tobytes()
-            return Look(width, height, mode, form, len(data), difference_hash(small.convert("L")), thumbnail)
-    except Exception:  # Pillow's decoders raise nearly every kind of exception on broken files
+        image = decode(data, at_least=64)  # a JPEG is decoded at an eighth of its size where that suffices
+    except BadImage:
         return None
+    small = to_rgb(image).resize((36, 36), Image.Resampling.BOX)  # 9 and 12 divide it
+    thumbnail = small.resize((_THUMBNAIL, _THUMBNAIL), Image.Resampling.BOX).tobytes()
+    return Look(*header_of(data), len(data), difference_hash(small.convert("L")), thumbnail)
 
 
 def difference_hash(image: Image.Image) -> tuple[int, int] | None:
@@ -72,7 +69,7 @@ class Seen(NamedTuple):
 
 def look_at_images(records: Records, field: str, rows: np.ndarray, *, threads: int = 2) -> tuple[dict[str, Any], Seen]:
     """Facts about these rows' images, and what they are compared by."""
-    with own_pixel_limit(), ThreadPoolExecutor(threads) as pool:
+    with ThreadPoolExecutor(threads) as pool:
         looks = [look for part in np.array_split(rows, max(1, len(rows) // 256))
                  for look in pool.map(look_at, cast("list[bytes]", records.column(field, part)))]  # fmt: skip
     seen = Seen(np.zeros((len(rows), 2), np.uint64), np.zeros((len(rows), 3 * _THUMBNAIL**2), np.uint8))

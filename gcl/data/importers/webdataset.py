@@ -18,10 +18,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from gcl.data.images import check_image
 from gcl.data.store.records import MOST_TEXT
 from gcl.data.store.shard_writer import content_hash
 from gcl.data.store.tar import Member, TarDamage, members
-from gcl.data.tables.images import check_image, own_pixel_limit
 from gcl.data.tables.quarantine import Bad, too_long
 from gcl.schema import SIDES, Field, Modality, Schema, SideName
 
@@ -178,12 +178,11 @@ class ShardReader:
             content.refused.append(Refused(path, 0, None, Bad("shard cannot be opened", str(error))))
             return content
         content.size, content.sha256 = len(data), hashlib.sha256(data).hexdigest()
-        with own_pixel_limit():
-            for key, parts in self._collect(data, content).items():
-                try:
-                    content.samples.append(self._sample(data, key, parts))
-                except _Unusable as error:
-                    content.refused.append(Refused(path, parts.number, key, error.bad))
+        for key, parts in self._collect(data, content).items():
+            try:
+                content.samples.append(self._sample(data, key, parts))
+            except _Unusable as error:
+                content.refused.append(Refused(path, parts.number, key, error.bad))
         return content
 
     def _collect(self, data: bytes | mmap.mmap, content: ShardContent) -> dict[str, _Parts]:

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from gcl.data.images import check_image
 from gcl.data.store.key_table import KEY_BYTES, Keys, KeyTable, RowOf
 from gcl.data.store.records import MOST_TEXT, Record
 from gcl.data.store.shard_writer import ShardWriter
-from gcl.data.tables.images import check_image, read_image
+from gcl.data.tables.images import read_image
 from gcl.data.tables.quarantine import Bad, too_long
 from gcl.schema import Field, Modality
 

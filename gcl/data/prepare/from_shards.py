@@ -24,7 +24,6 @@ from gcl.data.store.key_table import Keys, KeyTable, text_key
 from gcl.data.store.prepared import Pairs
 from gcl.data.store.shard_writer import IndexWriter
 from gcl.data.store.store import RecordStore
-from gcl.data.tables.images import own_pixel_limit
 from gcl.data.tables.quarantine import Bad, Quarantine
 from gcl.files.progress import counted
 from gcl.schema import SIDES, Field, Schema, SideName
@@ -42,7 +41,7 @@ def build_shards(catalog: Catalog, shards: list[Path], folder: Path, *, report_a
     if catalog.store.image_side is not None:
         raise ValueError("data.store.image_side is set, but ready shards are used as they are: unset it.")
     threads, label = catalog.store.workers, f"{catalog.name}: shards"
-    with Quarantine(folder / "quarantine.csv") as quarantine, own_pixel_limit(), ThreadPoolExecutor(threads) as pool:
+    with Quarantine(folder / "quarantine.csv") as quarantine, ThreadPoolExecutor(threads) as pool:
         index = index_shards(
             shards,
             folder,

@@ -37,7 +37,6 @@ from gcl.data.store.prepared import Pairs
 from gcl.data.store.shard_writer import ShardWriter
 from gcl.data.store.store import RecordStore
 from gcl.data.tables.download import Downloads
-from gcl.data.tables.images import own_pixel_limit
 from gcl.data.tables.quarantine import Bad, Quarantine
 from gcl.data.tables.table import Table
 from gcl.files.progress import counted
@@ -65,7 +64,7 @@ class TableBuild:
         self._pool = ThreadPoolExecutor(self.catalog.store.workers)
         self._quarantine = Quarantine(self.folder / "quarantine.csv")
         self._download()
-        with own_pixel_limit(), self._pool, self._quarantine:
+        with self._pool, self._quarantine:
             with self._collector("document", by_content=self.sources.document_id is None) as documents:
                 self._collect_documents(documents)
             with self._collector("query", by_content=self.catalog.query_id is None) as queries:

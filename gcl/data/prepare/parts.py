@@ -35,7 +35,7 @@ from gcl.data.store.records import Record
 from gcl.data.store.shard_writer import ShardWriter
 from gcl.data.store.store import RecordStore
 from gcl.data.tables.download import NOT_DOWNLOADED, Downloads
-from gcl.data.tables.images import is_url, own_pixel_limit
+from gcl.data.tables.images import is_url
 from gcl.data.tables.quarantine import Bad
 from gcl.data.tables.table import Table
 from gcl.files.atomic import write_text
@@ -88,7 +88,7 @@ def write_part(
         for _ in counted(cache.fetch_all(urls), f"{catalog.name}: downloads, part {part.number}", shown=progress):
             pass
         refused = {}
-        with own_pixel_limit(), ThreadPoolExecutor(catalog.store.workers) as pool:
+        with ThreadPoolExecutor(catalog.store.workers) as pool:
             for name, side in _sides(catalog).items():
                 check = RecordCheck(side, catalog.max_image_pixels, catalog.store.image_side, cache.read)
                 with ShardWriter(target, name, side=side, shard_bytes=catalog.store.shard_bytes) as writer:

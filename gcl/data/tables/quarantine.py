@@ -18,6 +18,9 @@ class Bad(NamedTuple):
     reason: str
     detail: str = ""
 
+    def __str__(self) -> str:
+        return f"{self.reason}: {self.detail}" if self.detail else self.reason
+
 
 def too_long(length: int, name: str) -> Bad:
     """Of a text that is longer than a store keeps."""

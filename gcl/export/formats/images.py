@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import io
 from typing import Any
 
-from PIL import Image, ImageOps
+from PIL import Image
+
+from gcl.data.images import decode
 
 _PLAIN = ("RGB", "L")  # modes in which resizing and converting to RGB can be swapped without changing a pixel
-
-
-def upright(data: bytes) -> Image.Image:
-    """The image, turned as its EXIF data says, in its own mode."""
-    return ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
 
 
 def for_processor(processor: Any, data: bytes) -> Image.Image:
@@ -22,8 +18,7 @@ def for_processor(processor: Any, data: bytes) -> Image.Image:
     palettes and transparency; and where an odd number of pixels is cropped, transformers crops one pixel further left
     or up. Those images are resized and cropped here, and nothing is left for the processor to do.
     """
-    image = upright(data)
-    image.load()
+    image = decode(data)
     image.info.pop("transparency", None)  # a transparent colour: transformers would put white behind it
     size, crop = processor.size, processor.crop_size if processor.do_center_crop else None
     edge = size["shortest_edge"] if "shortest_edge" in size else None

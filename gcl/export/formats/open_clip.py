@@ -12,8 +12,8 @@ import open_clip
 import torch
 from safetensors.torch import save_file
 
+from gcl.data.images import decode
 from gcl.export.folder import settled, write_json
-from gcl.export.formats.images import upright
 from gcl.export.formats.registry import unit
 from gcl.export.formats.tokenizer import save_tokenizer
 from gcl.export.formats.weights import exported_config, exported_state, origin_of, resized_tower
@@ -84,7 +84,7 @@ class LoadedOpenClip:
 
     @torch.inference_mode()
     def images(self, images: Sequence[bytes]) -> np.ndarray:
-        pixels = torch.stack([self.transform(upright(data)) for data in images])
+        pixels = torch.stack([self.transform(decode(data)) for data in images])
         return unit(self.model.encode_image(pixels).numpy())
 
 

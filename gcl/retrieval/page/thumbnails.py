@@ -6,13 +6,12 @@ import base64
 import io
 from typing import NamedTuple
 
-from PIL import Image, ImageOps
+from PIL import Image
 
+from gcl.data.images import decode, to_rgb
 from gcl.data.store.shard_writer import content_hash
-from gcl.data.tables.images import to_rgb
 
 _QUALITY = 62
-_FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 
 
 class Mark(NamedTuple):
@@ -64,16 +63,14 @@ def thumbnail(data: bytes, side: int) -> str | None:
 def small_picture(data: bytes, side: int) -> bytes | None:
     """data: an encoded image -> WebP, at most `side` wide and high, on white; None if it cannot be read."""
     try:
-        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
-            image.draft("RGB", (2 * side, 2 * side))
-            image = to_rgb(ImageOps.exif_transpose(image), keep_alpha=True)
-            image.thumbnail((side, side), Image.Resampling.LANCZOS, reducing_gap=3.0)
-            if image.mode == "RGBA":
-                white = Image.new("RGB", image.size, "white")
-                white.paste(image, mask=image.getchannel("A"))
-                image = white
-            out = io.BytesIO()
-            image.save(out, "WEBP", quality=_QUALITY, method=4)
+        image = to_rgb(decode(data, at_least=2 * side), keep_alpha=True)
+        image.thumbnail((side, side), Image.Resampling.LANCZOS, reducing_gap=3.0)
+        if image.mode == "RGBA":
+            white = Image.new("RGB", image.size, "white")
+            white.paste(image, mask=image.getchannel("A"))
+            image = white
+        out = io.BytesIO()
+        image.save(out, "WEBP", quality=_QUALITY, method=4)
     except Exception:  # broken files raise nearly every kind; a page without one picture is still a page
         return None
     return out.getvalue()
