@@ -58,6 +58,16 @@ class Field:
     text: TextForm = TextForm.plain
     """How a text field is written: "plain", or "html", of which tags and entities are removed."""
 
+    @property
+    def is_set(self) -> bool:
+        """Whether a record's value is a set, of all its images."""
+        return self.modality is Modality.image and self.images == Images.all
+
+    @property
+    def kind(self) -> str:
+        """What a record's value is: "text", "image", or "images" for a set."""
+        return "images" if self.is_set else self.modality.value
+
 
 @dataclass
 class Schema:

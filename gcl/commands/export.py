@@ -234,12 +234,13 @@ class Export:
         """Images from all over the catalog."""
         import numpy as np
 
+        from gcl.data.store.records import images_of
         from gcl.schema import Modality
 
         documents = self.prepared.documents
         names = [name for name, spec in encoder.schema.document.items() if spec.modality is Modality.image]
         rows = np.unique(np.linspace(0, max(len(documents) - 1, 0), 4 * _IMAGES).astype(np.int64))
-        images = [data for name in names for data in documents.column(name, rows) if isinstance(data, bytes)]
+        images = [image for name in names for value in documents.column(name, rows) for image in images_of(value)]
         return images[:: max(1, len(images) // _IMAGES)][:_IMAGES]
 
     def _embed(self, encoder: DualEncoder, folder: Path, vectors: VectorOptions) -> list[str]:

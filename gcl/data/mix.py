@@ -64,12 +64,12 @@ def _side(mixed: Catalog, side: SideName) -> dict[str, Field]:
         for field, spec in getattr(catalog, side).items():
             known = given.get(field) or union.get(field)
             where = f"data.{side}.{field}"
-            if known is not None and known.modality is not spec.modality:
+            if known is not None and known.kind != spec.kind:
                 by = "data.mix" if field in given else first_of[field]
-                raise ValueError(
-                    f"{where} is {known.modality.value} in {by} and {spec.modality.value} in {name}: give one of them "
-                    "another name (its column is set by `column`)."
-                )
+                how = "give one of them another name (its column is set by `column`)"
+                if known.modality is spec.modality:
+                    how = f"set data.catalogs.{name}.{side}.{field}.images={known.images}, or the other one's"
+                raise ValueError(f"{where} is {known.kind} in {by} and {spec.kind} in {name}: {how}.")
             first = None if given else union.get(field)
             if first is not None and (first.weight, first.prompt) != (spec.weight, spec.prompt):
                 raise ValueError(

@@ -13,10 +13,9 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
 
-from gcl.data.batches.batch import PairBatch, SideBatch
+from gcl.data.batches.batch import PairBatch, SideBatch, cut, size_of
 from gcl.distributed.ranks import max_over_ranks
 from gcl.errors import ConfigError
-from gcl.lit.grad_cache import rows_of
 from gcl.lit.module import GCLModule
 from gcl.lit.sharded import ShardedStrategy
 from gcl.lit.step_log import steps_of
@@ -47,7 +46,7 @@ class FitMicroBatch(Callback):
         batch: PairBatch = trainer.train_dataloader.dataset[steps_of(trainer).first]
         batch = trainer.strategy.batch_to_device(batch, dataloader_idx=0)
         sides: Sides = {"query": batch.query, "document": batch.document}
-        rows = max(len(side.present) for side in sides.values())
+        rows = max(map(size_of, sides.values()))
         with unchanged(module):
             fits = (
                 self._on_gpu(module, sides, rows)
@@ -66,7 +65,7 @@ class FitMicroBatch(Callback):
         while True:
             try:
                 for side, batch in sides.items():
-                    encode_backward(module, rows_of(batch, 0, size), side)
+                    encode_backward(module, cut(batch, size)[0], side)
             except torch.cuda.OutOfMemoryError:
                 break
             finally:
@@ -84,9 +83,9 @@ class FitMicroBatch(Callback):
         budget = self.budget or int(_SHARE * available_memory()) // here
         a_row = 1
         for side, batch in sides.items():
-            some = rows_of(batch, 0, _PROBE)
+            some = cut(batch, _PROBE)[0]
             used = saved_bytes(partial(encode_backward, module, some, side), module.parameters())
-            a_row = max(a_row, used // len(some.present))
+            a_row = max(a_row, used // size_of(some))
             module.zero_grad(set_to_none=True)
         return max(1, budget // a_row)
 

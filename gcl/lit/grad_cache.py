@@ -24,7 +24,7 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 from torch import Tensor, nn
 
-from gcl.data.batches.batch import Features, SideBatch
+from gcl.data.batches.batch import SideBatch, cut, size_of
 from gcl.lit.sharded import is_sharded
 from gcl.loss.settings import FUSED
 from gcl.loss.terms import Part
@@ -37,7 +37,8 @@ T = TypeVar("T")
 def encode_parts(
     encoder: DualEncoder, batch: SideBatch, side: SideName, names: Collection[str], *, micro_batch: int | None = None
 ) -> dict[str, Part]:
-    """{"fused" or a field's name: Part of [B, D]}. micro_batch: rows encoded at a time; None: all."""
+    """{"fused" or a field's name: Part of [B, D]}. micro_batch: rows encoded at a time, and images of each set where
+    those are more; None: all."""
     embedding = _embed(encoder, batch, side, micro_batch)
     fields = list(encoder.schema.side(side))
     parts = {}
@@ -52,15 +53,14 @@ def encode_parts(
 
 def _embed(encoder: DualEncoder, batch: SideBatch, side: SideName, micro_batch: int | None) -> Tensor:
     """[B, F, D] field embeddings."""
-    rows = len(batch.present)
-    if micro_batch is None or micro_batch >= rows:
+    if micro_batch is None or micro_batch >= size_of(batch):
         return encoder.embed_fields(batch, side)
-    chunks = [rows_of(batch, start, start + micro_batch) for start in range(0, rows, micro_batch)]
     # Every tower of the side, whether this batch has something for it or not: the same on every rank.
     modalities = dict.fromkeys(field.modality for field in encoder.schema.side(side).values())
     towers = [tower for modality in modalities if (tower := encoder.tower(modality)) is not None]
     parameters = [parameter for tower in towers for parameter in tower.parameters()]
     sharded = any(map(is_sharded, parameters))
+    chunks = cut(batch, micro_batch, by_rows=sharded)
 
     def encode(chunk: SideBatch) -> Tensor:
         with _statistics_stay(encoder) if torch.is_grad_enabled() else nullcontext():  # the second pass has a graph
@@ -80,15 +80,6 @@ def _statistics_stay(encoder: DualEncoder) -> Iterator[None]:
     finally:
         for module in moving:
             vars(module)["track_running_stats"] = True
-
-
-def rows_of(batch: SideBatch, start: int, stop: int) -> SideBatch:
-    """Rows start … stop - 1 of a side's batch."""
-    fields = {
-        name: Features(value.value[start:stop]) if isinstance(value, Features) else value[start:stop]
-        for name, value in batch.fields.items()
-    }
-    return SideBatch(fields, batch.present[start:stop])
 
 
 def encode_chunked(

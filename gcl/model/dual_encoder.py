@@ -1,7 +1,8 @@
 """Two towers and a schema: from one side of a batch to one unit vector per record.
 
 1. `embed_fields`: the present values of all fields of one modality go through that tower together: equal images and
-   equal texts once, padding cut off, a frozen trunk without a gradient. [B, F, D], zeros where a field is absent.
+   equal texts once, padding cut off, a frozen trunk without a gradient. The vectors of a set's images become one, their
+   mean at length 1. [B, F, D], zeros where a field is absent.
 2. `fuse`: the weighted mean of each record's present fields, at length 1. [B, D].
 """
 
@@ -16,8 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gcl.data.batches.batch import Features, SideBatch
-from gcl.model.fusion import fuse
+from gcl.data.batches.batch import Features, ImageSets, SideBatch
+from gcl.model.fusion import fuse, fuse_images
 from gcl.model.preprocess import Preprocess
 from gcl.model.tokens import Tokenizer
 from gcl.model.towers import OpenClipModel, Tower, embedding_width, tower
@@ -218,18 +219,16 @@ class DualEncoder(nn.Module):
     def _embed_modality(
         self, batch: SideBatch, names: list[str], columns: list[int], modality: Modality
     ) -> tuple[Tensor, Tensor] | None:
-        """-> where in the flattened [B * F] the n present values of these columns belong, and their unit vectors; None
+        """-> where in the flattened [B * F] the n present fields of these columns belong, and their unit vectors; None
         if no value is present."""
         slots: dict[bool, list[Tensor]] = {True: [], False: []}  # by: is it a cached feature
         values: dict[bool, list[Tensor]] = {True: [], False: []}
         for column in columns:
-            value, present = batch.fields[names[column]], batch.present[:, column]
-            rows = present.nonzero()[:, 0]
+            rows, value = present_values(batch, names[column], column)
             if not len(rows):
                 continue
             cached = isinstance(value, Features)
-            tensor = value.value if isinstance(value, Features) else value
-            values[cached].append(tensor if len(rows) == len(present) else tensor[rows])
+            values[cached].append(value.value if isinstance(value, Features) else value)
             slots[cached].append(rows * len(names) + column)
         features = []
         if values[False]:
@@ -241,8 +240,10 @@ class DualEncoder(nn.Module):
         if not features:
             return None
         embedding = self.required_tower(modality).head(torch.cat(features))
-        embedding = embedding.to(torch.promote_types(embedding.dtype, torch.float32))
-        return torch.cat(slots[False] + slots[True]), F.normalize(embedding, dim=-1)
+        embedding = F.normalize(embedding.to(torch.promote_types(embedding.dtype, torch.float32)), dim=-1)
+        slot = torch.cat(slots[False] + slots[True])
+        sets = any(isinstance(batch.fields[names[column]], ImageSets) for column in columns)
+        return fuse_images(embedding, slot) if sets else (slot, embedding)
 
     def _nothing(self, modality: Modality) -> Tensor:
         """Zero, with a gradient of zero for every trained parameter of the tower: DDP's hooks must fire."""
@@ -274,6 +275,17 @@ def rest_frozen(module: nn.Module) -> None:
             child.eval()
         else:
             rest_frozen(child)
+
+
+def present_values(batch: SideBatch, name: str, column: int) -> tuple[Tensor, Tensor | Features]:
+    """The values of a field that are there, and the record [n] that each belongs to: of a set, one for each image."""
+    value, present = batch.fields[name], batch.present[:, column]
+    if isinstance(value, ImageSets):
+        return value.row, value.value
+    rows = present.nonzero()[:, 0]
+    if len(rows) == len(present):
+        return rows, value
+    return rows, Features(value.value[rows]) if isinstance(value, Features) else value[rows]
 
 
 def distinct_images(image: Tensor, look: int = 256) -> tuple[Tensor, Tensor]:

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from gcl.data.batches.batch import Features, RowsDataset, SideReader
-from gcl.data.store.records import Records
+from gcl.data.batches.batch import RowsDataset, SideReader
+from gcl.data.store.records import EachImage, Records
 from gcl.files.arrays import Allocate, ArrayCache
 from gcl.files.progress import counted
 from gcl.model.dual_encoder import DualEncoder
@@ -32,7 +32,8 @@ def cached_features(
     workers: int = 0,
     progress: bool = True,
 ) -> dict[SideName, dict[str, np.ndarray]]:
-    """{side: {field: features}} of every field whose trunk is frozen: float32 [rows, E], zeros where it is absent.
+    """{side: {field: features}} of every field whose trunk is frozen: float32 [rows, E], zeros where it is absent; of a
+    set [images, E], a row for each image of each record.
 
     Equal contents are computed once. Features are memory-mapped from a file in the cache that is named by everything
     they depend on: the trunk's weights, the preprocessing, the prompt and every row's content. The same call again
@@ -45,8 +46,10 @@ def cached_features(
         for name, field in encoder.schema.side(side).items():
             if not encoder.frozen_trunk(field.modality):
                 continue
-            reader, entry = SideReader(records, {name: field}, encoder.preprocess), _name(encoder, records, name, field)
-            values = cache.load(entry, len(records))
+            rows = EachImage(records, name) if field.is_set else records
+            one = rows.side[name] if field.is_set else field
+            reader, entry = SideReader(rows, {name: one}, encoder.preprocess), _name(encoder, rows, name, one)
+            values = cache.load(entry, len(rows))
             if values is None:
                 make = partial(_compute, encoder, reader, batch_size=batch_size, workers=workers, progress=progress)
                 values = cache.make(entry, make, in_memory=0, required=True)
@@ -81,7 +84,7 @@ def _compute(
     shown = counted(blocks, f"features of {name}", shown=progress, unit="batch")
     for rows, batch in zip(shown, loader, strict=True):
         value = batch.fields[name]
-        assert not isinstance(value, Features)
+        assert isinstance(value, Tensor), "read from the records, an image or text per row"
         out[rows] = encoder.trunk_features(field.modality, value.to(device)).float().cpu().numpy()
     repeated = np.flatnonzero((source >= 0) & (source != np.arange(len(source))))
     for start in range(0, len(repeated), _COPIED_ROWS):

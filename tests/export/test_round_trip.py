@@ -84,7 +84,7 @@ def test_a_case_comes_back_from_its_files(models, tmp_path):
     back = read_case(tmp_path)
     assert back.texts == case.texts and back.images == case.images and back.damaged == case.damaged
     assert np.array_equal(back.text_vectors, case.text_vectors)
-    assert np.array_equal(back.tasks[0].document.index, case.tasks[0].document.index)
+    assert np.array_equal(back.tasks[0].document.value, case.tasks[0].document.value)
     assert [case.text_names[row] for row in case.damaged] == [*damaged_texts()]
     assert "café cup" in case.texts  # a task's texts are compared as repaired
 

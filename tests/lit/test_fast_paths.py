@@ -8,8 +8,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from gcl.config.compose import build, compose, typed
-from gcl.data.batches.batch import SideBatch
-from gcl.lit.grad_cache import rows_of
+from gcl.data.batches.batch import SideBatch, rows_of
 from gcl.model.load import load_model
 from gcl.model.settings import LoadOptions
 from gcl.run.build import choose_precision

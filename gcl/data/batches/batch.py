@@ -1,7 +1,8 @@
 """Rows -> tensors: the one path that training, validation and search take from stored records to model input.
 
 1. Reader: a SideReader turns rows of one side into a SideBatch: texts are tokenized (each different one once, by
-   TextCache), images decoded, cached features looked up, and `present` says which values there are.
+   TextCache), images decoded, cached features looked up, and `present` says which values there are. The images of a
+   field that is a set lie one after another, with the record that each belongs to.
 2. Dataset: a PairDataset reads a step of the plan, a RowsDataset a block of a corpus.
 3. Collating: a rank reads its share of a global batch's distinct records (`share`); every pair says by row which of all
    ranks' records it means.
@@ -20,7 +21,7 @@ from torch.utils.data import Dataset
 
 from gcl.data.batches.order import BatchOrder
 from gcl.data.store.prepared import Pairs
-from gcl.data.store.records import Records, Subset
+from gcl.data.store.records import Records, Subset, first_images, images_of
 from gcl.schema import Field, Modality
 
 
@@ -30,10 +31,17 @@ class Features(NamedTuple):
     value: Tensor  # [B, …]
 
 
+class ImageSets(NamedTuple):
+    """All images of B records' sets, record after record."""
+
+    value: Tensor | Features  # uint8 [I, 3, S, S], or features [I, …]
+    row: Tensor  # int64 [I], ascending: the record that each belongs to
+
+
 class SideBatch(NamedTuple):
     """One side of B records."""
 
-    fields: dict[str, Tensor | Features]  # image: uint8 [B, 3, S, S]; text: int64 [B, L]
+    fields: dict[str, Tensor | Features | ImageSets]  # image: uint8 [B, 3, S, S]; text: int64 [B, L]
     present: Tensor  # bool [B, F], F in the order of the schema
 
 
@@ -110,7 +118,7 @@ class SideReader:
 
     Prompts are applied by replacing "{}". A missing image is zeros, a missing text is encoded as ""; `present` is
     False there. `features` replaces reading: {field: array [rows, …]} (a memory map will do), one row per record of
-    the store, also where `store` is only some rows of one.
+    the store (of a set, one per image), also where `store` is only some rows of one.
     Raises ValueError naming shard, row and id when a stored image cannot be decoded.
     """
 
@@ -128,9 +136,11 @@ class SideReader:
         if missing := self.side.keys() - store.side.keys():
             raise KeyError(f"The records have no field {min(missing)!r}; they have {', '.join(store.side)}.")
         whole = store.store if isinstance(store, Subset) else store
+        self._first_image = {name: first_images(whole, name) for name in self.features if self.side[name].is_set}
         for name, value in self.features.items():
-            if len(value) != len(whole):
-                raise ValueError(f"Features of {name} have {len(value):,} rows, the records {len(whole):,}.")
+            rows = self._first_image[name][-1] if name in self._first_image else len(whole)
+            if len(value) != rows:
+                raise ValueError(f"Features of {name} have {len(value):,} rows, the records {rows:,}.")
         self._feature_row = store.rows if self.features else np.empty(0, np.int64)
         self._columns = [list(store.side).index(name) for name in self.side]
         self._tokens = TextCache(preprocess)
@@ -140,12 +150,16 @@ class SideReader:
         """rows: int64 [B]. augment_seed: draw training images with `preprocess.augment`, each from (seed, its row)."""
         rows = np.asarray(rows, dtype=np.int64)
         present = self.store.present(rows)[:, self._columns]
-        fields: dict[str, Tensor | Features] = {}
+        fields: dict[str, Tensor | Features | ImageSets] = {}
         for name, field in self.side.items():
-            if name in self.features:
+            if name in self._first_image:
+                fields[name] = self._image_set_features(name, rows)
+            elif name in self.features:
                 fields[name] = Features(torch.from_numpy(np.array(self.features[name][self._feature_row[rows]])))
             elif field.modality is Modality.text:
                 fields[name] = self._texts(name, field, rows)
+            elif field.is_set:
+                fields[name] = self._image_sets(name, rows, augment_seed)
             else:
                 fields[name] = self._images(name, rows, augment_seed)
         return SideBatch(fields, torch.from_numpy(present))
@@ -168,11 +182,31 @@ class SideReader:
             batch[position] = image
         return self._blank(len(rows)) if batch is None else batch
 
-    def _image(self, name: str, data: bytes, row: int, augment_seed: tuple[int, ...] | None) -> Tensor:
+    def _image_sets(self, name: str, rows: np.ndarray, augment_seed: tuple[int, ...] | None) -> ImageSets:
+        images, owner = [], []
+        for position, value in enumerate(self.store.column(name, rows)):
+            for place, data in enumerate(images_of(value)):
+                images.append(self._image(name, data, int(rows[position]), augment_seed, place))
+                owner.append(position)
+        if images:
+            self._image_shape = tuple(images[0].shape)
+        return ImageSets(torch.stack(images) if images else self._blank(0), torch.tensor(owner, dtype=torch.int64))
+
+    def _image_set_features(self, name: str, rows: np.ndarray) -> ImageSets:
+        first = self._first_image[name]
+        start = first[self._feature_row[rows]]
+        count = first[self._feature_row[rows] + 1] - start
+        owner = np.repeat(np.arange(len(rows)), count)
+        image = np.arange(len(owner)) + np.repeat(start - (np.cumsum(count) - count), count)
+        return ImageSets(Features(torch.from_numpy(np.array(self.features[name][image]))), torch.from_numpy(owner))
+
+    def _image(
+        self, name: str, data: bytes, row: int, augment_seed: tuple[int, ...] | None, place_in_set: int = 0
+    ) -> Tensor:
         try:
             if augment_seed is None:
                 return self.preprocess.image(data)
-            seed = [*augment_seed, row, list(self.side).index(name)]
+            seed = [*augment_seed, row, list(self.side).index(name), *([place_in_set] if place_in_set else [])]
             return cast(Augmenting, self.preprocess).augment(data, np.random.Generator(np.random.Philox(seed=seed)))
         except (ValueError, OSError, RuntimeError) as error:
             raise ValueError(f"{self.store.place(row)}: image field {name} cannot be decoded ({error}).") from error
@@ -247,6 +281,53 @@ class RowsDataset(Dataset):
     def place(self, block: int) -> str:
         """Where the first record of a block lies, for messages."""
         return self.reader.store.place(int(self.row_blocks[block][0]))
+
+
+def rows_of(batch: SideBatch, start: int, stop: int) -> SideBatch:
+    """Records start … stop - 1 of a side's batch."""
+    fields: dict[str, Tensor | Features | ImageSets] = {}
+    for name, value in batch.fields.items():
+        if isinstance(value, ImageSets):
+            first, last = torch.searchsorted(value.row, value.row.new_tensor([start, stop])).tolist()
+            fields[name] = ImageSets(_slice(value.value, first, last), value.row[first:last] - start)
+        else:
+            fields[name] = _slice(value, start, stop)
+    return SideBatch(fields, batch.present[start:stop])
+
+
+def _slice(value: Tensor | Features, start: int, stop: int) -> Tensor | Features:
+    return Features(value.value[start:stop]) if isinstance(value, Features) else value[start:stop]
+
+
+def cut(batch: SideBatch, most: int, *, by_rows: bool = False) -> list[SideBatch]:
+    """A batch in pieces of at most `most` records, and at most `most` images of each set unless one record alone has
+    more. by_rows: however many images they have, so that batches of equally many records make equally many pieces."""
+    rows = len(batch.present)
+    ends = [] if by_rows else _ends_of_sets(batch)
+    pieces, start = [], 0
+    while start < rows:
+        stop = min(start + most, rows)
+        for end in ends:
+            before = end[start - 1] if start else 0
+            stop = min(stop, max(start + 1, int(np.searchsorted(end, before + most, side="right"))))
+        pieces.append(rows_of(batch, start, stop))
+        start = stop
+    return pieces
+
+
+def size_of(batch: SideBatch) -> int:
+    """What `cut` counts: the records of a batch, or the images of a set if those are more."""
+    return max([len(batch.present), *(int(end[-1]) for end in _ends_of_sets(batch) if len(end))])
+
+
+def _ends_of_sets(batch: SideBatch) -> list[np.ndarray]:
+    """Of each field that is a set, the number of images of records 0 … i, [B]."""
+    rows = len(batch.present)
+    return [
+        np.cumsum(np.bincount(value.row.cpu().numpy(), minlength=rows))
+        for value in batch.fields.values()
+        if isinstance(value, ImageSets)
+    ]
 
 
 def share(rows: np.ndarray, rank: int, world: int) -> tuple[np.ndarray, Tensor]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
 
 from gcl.data.images import BadImage, decode, header_of, to_rgb
-from gcl.data.store.records import Records
+from gcl.data.store.records import Records, images_of
 
 # Near copies: at most NEAR of 128 bits differ (shoes on white ground do that too), and little of the thumbnails.
 NEAR = 6
@@ -68,10 +68,11 @@ class Seen(NamedTuple):
 
 
 def look_at_images(records: Records, field: str, rows: np.ndarray, *, threads: int = 2) -> tuple[dict[str, Any], Seen]:
-    """Facts about these rows' images, and what they are compared by."""
+    """Facts about these rows' images, of sets their first ones, and what they are compared by."""
     with ThreadPoolExecutor(threads) as pool:
-        looks = [look for part in np.array_split(rows, max(1, len(rows) // 256))
-                 for look in pool.map(look_at, cast("list[bytes]", records.column(field, part)))]  # fmt: skip
+        looks: list[Look | None] = []
+        for part in np.array_split(rows, max(1, len(rows) // 256)):
+            looks += pool.map(look_at, [images_of(value)[0] for value in records.column(field, part)])
     seen = Seen(np.zeros((len(rows), 2), np.uint64), np.zeros((len(rows), 3 * _THUMBNAIL**2), np.uint8))
     for place, look in enumerate(looks):
         if look is not None and look.hash is not None:

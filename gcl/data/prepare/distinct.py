@@ -5,21 +5,23 @@ from __future__ import annotations
 import hashlib
 from array import array
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from gcl.data.images import check_image
 from gcl.data.store.key_table import KEY_BYTES, Keys, KeyTable, RowOf
-from gcl.data.store.records import MOST_TEXT, Record
+from gcl.data.store.records import MOST_IMAGES, MOST_TEXT, Record
 from gcl.data.store.shard_writer import ShardWriter
 from gcl.data.tables.images import read_image
 from gcl.data.tables.quarantine import Bad, too_long
 from gcl.schema import Field, Modality
 
 EMPTY = Bad("empty record")
+Cells = Mapping[str, str | bytes | tuple[str | bytes, ...] | None]
+"""One side of a table's row by field name: a text; an image's path, URL or bytes; of a set those of its images."""
 _AHEAD = 16  # rows a thread may be ahead of the writer: bounds the image bytes in memory
 
 
@@ -36,30 +38,33 @@ class Row(NamedTuple):
     file: Path
     number: int
     identifier: str | None
-    cells: Record
+    cells: Cells
     pair: Pair | None = None
 
 
 class Checked(NamedTuple):
-    """A record to store, and what it is recognised by."""
+    """A record to store, what it is recognised by, and why images of its sets were left out."""
 
     record: Record
     key: bytes
+    left_out: tuple[Bad, ...] = ()
 
 
 _Known = Checked | Bad | int  # what is known of a row: its record, why it has none, or the number of its record
 
 
-def record_key(record: Mapping[str, str | bytes | None]) -> bytes:
-    """16 bytes by which equal records are recognised, whatever order their fields are named in."""
+def record_key(record: Cells) -> bytes:
+    """16 bytes by which equal records are recognised, whatever order their fields are named in. A set of one image is
+    that image."""
     digest = hashlib.blake2b(digest_size=KEY_BYTES)
     for name in sorted(record):
         value = record[name]
-        if value is not None:
-            data = value.encode() if isinstance(value, str) else value
-            kind = "text" if isinstance(value, str) else "bytes"
-            digest.update(f"{len(name)},{name},{kind},{len(data)},".encode())
-            digest.update(data)
+        for one in value if isinstance(value, tuple) else (value,):
+            if one is not None:
+                data = one.encode() if isinstance(one, str) else one
+                kind = "text" if isinstance(one, str) else "bytes"
+                digest.update(f"{len(name)},{name},{kind},{len(data)},".encode())
+                digest.update(data)
     return digest.digest()
 
 
@@ -78,30 +83,48 @@ class RecordCheck:
         """Whether records of the side may have images."""
         return any(spec.modality is Modality.image for spec in self.side.values())
 
-    def __call__(self, cells: Record, folder: Path) -> Checked | Bad:
+    def __call__(self, cells: Cells, folder: Path) -> Checked | Bad:
         """The record to store with its key (of the images as they were before shrinking), or why there is none.
         `folder`: what relative paths start from."""
-        record, original = dict(cells), dict(cells)
+        record: Record = {}
+        original, left_out = dict(cells), []
         for name, spec in self.side.items():
             cell = cells.get(name)
-            if spec.modality is Modality.text or cell is None:
+            if spec.modality is Modality.text or cell is None or cell == ():
+                record[name] = cast("str | None", cell or None)
                 continue
+            images, bad = self._images(cell if isinstance(cell, tuple) else (cell,), folder)
+            bad = [self._named(one, name) for one in bad]
+            if not images:
+                return bad[0]
+            stored, data = zip(*images, strict=True)
+            record[name], original[name] = (stored, data) if spec.is_set else (stored[0], data[0])
+            left_out += bad
+        return Checked(record, record_key(original), tuple(left_out))
+
+    def _images(self, cells: Sequence[str | bytes], folder: Path) -> tuple[list[tuple[bytes, bytes]], list[Bad]]:
+        """Of each usable image what is stored and what was read, and why there are no others."""
+        images, bad = [], []
+        for cell in cells[:MOST_IMAGES]:
             data = read_image(cell, folder, self.download)
-            if isinstance(data, Bad):
-                return self._named(data, name)
-            stored = check_image(data, max_pixels=self.max_pixels, side=self.image_side)
+            stored = (
+                data if isinstance(data, Bad) else check_image(data, max_pixels=self.max_pixels, side=self.image_side)
+            )
             if isinstance(stored, Bad):
-                return self._named(stored, name)
-            record[name], original[name] = stored, data
-        return Checked(record, record_key(original))
+                bad.append(stored)
+            else:
+                images.append((stored, cast("bytes", data)))
+        if len(cells) > MOST_IMAGES:
+            bad.append(Bad("too many images", f"it has {len(cells)}; the first {MOST_IMAGES} are taken"))
+        return images, bad
 
     def _named(self, bad: Bad, name: str) -> Bad:
         return bad if len(self.side) == 1 else Bad(bad.reason, f"{name}: {bad.detail}")
 
 
-def raw_key(cells: Record, folder: Path) -> bytes:
+def raw_key(cells: Cells, folder: Path) -> bytes:
     """Equal for rows of which nothing has to be read twice: their cells, and where these point from."""
-    return record_key(cells | {"": str(folder)})
+    return record_key({**cells, "": str(folder)})
 
 
 class Earlier(NamedTuple):
@@ -172,7 +195,7 @@ class Collector:
         """What each record is recognised by."""
         return Keys(self._key)
 
-    def find(self, cells: Record, file: Path) -> int | Bad | None:
+    def find(self, cells: Cells, file: Path) -> int | Bad | None:
         """The number of a record without identifier (or why it was refused), None for one never seen."""
         raw = self._raw(cells, file)
         return self._bad.get(raw) or self._by_raw.get(raw)
@@ -195,7 +218,7 @@ class Collector:
     def _folder(self, file: Path) -> Path:
         return self._image_root or file.parent
 
-    def _raw(self, cells: Record, file: Path) -> bytes:
+    def _raw(self, cells: Cells, file: Path) -> bytes:
         return raw_key(cells, self._folder(file)) if self._has_image else record_key(cells)
 
     def _look_up(self, row: Row, raw: bytes) -> _Known | Future:
@@ -214,7 +237,7 @@ class Collector:
         if row.identifier is None and (before := self._by_raw.get(raw)) is not None:
             return before
         if not self._has_image:
-            return Checked(row.cells, raw)
+            return Checked(cast("Record", row.cells), raw)
         if (earlier := self._earlier.known(raw)) is not None:
             return earlier
         return self._pool.submit(self._check, row.cells, self._folder(row.file))

@@ -16,7 +16,7 @@ import pyarrow.compute as compute
 from gcl.data.catalog import Catalog
 from gcl.data.prepare.prepare import prepare
 from gcl.data.store.prepared import Pairs, Prepared, PreparedTask, open_prepared
-from gcl.data.store.records import Column, Record, Stored, Subset
+from gcl.data.store.records import Column, Record, Stored, Subset, Value
 from gcl.schema import SIDES, Field, Schema, SideName
 
 
@@ -63,12 +63,17 @@ class JoinedStore:
         return Column(pa.concat_arrays(named))
 
     def hashes(self, field: str) -> Column:
+        return self._joined(field, lambda store: store.hashes(field), pa.binary(16))
+
+    def image_hashes(self, field: str) -> Column:
+        return self._joined(field, lambda store: store.image_hashes(field), pa.list_(pa.binary(16)))
+
+    def _joined(self, field: str, column: Callable[[Stored], Column], kind: pa.DataType) -> Column:
         if field not in self.side:
             raise KeyError(f"{self.prefix} has no field {field!r}; fields: {', '.join(self.side)}.")
         return Column(
             pa.concat_arrays([
-                store.hashes(field).values if field in store.side else pa.nulls(len(store), pa.binary(16))
-                for store in self.stores
+                column(store).values if field in store.side else pa.nulls(len(store), kind) for store in self.stores
             ])
         )  # fmt: skip
 
@@ -83,9 +88,9 @@ class JoinedStore:
                     present[places, column] = here[:, list(store.side).index(name)]
         return present
 
-    def column(self, field: str, rows: np.ndarray) -> list[str | bytes | None]:
+    def column(self, field: str, rows: np.ndarray) -> list[Value]:
         rows = np.asarray(rows)
-        value: list[str | bytes | None] = [None] * len(rows)
+        value: list[Value] = [None] * len(rows)
         for store, places, own in self._shares(rows):
             if field in store.side:
                 for place, cell in zip(places.tolist(), store.column(field, own), strict=True):

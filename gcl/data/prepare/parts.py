@@ -27,11 +27,10 @@ from pathlib import Path
 from typing import NamedTuple, TypeGuard
 
 from gcl.data.catalog import Catalog
-from gcl.data.prepare.distinct import Checked, RecordCheck, raw_key
+from gcl.data.prepare.distinct import Cells, Checked, RecordCheck, raw_key
 from gcl.data.prepare.rows import column, image_columns
 from gcl.data.prepare.sources import Sources
 from gcl.data.store.key_table import KEY_BYTES, KeyTable
-from gcl.data.store.records import Record
 from gcl.data.store.shard_writer import ShardWriter
 from gcl.data.store.store import RecordStore
 from gcl.data.tables.download import NOT_DOWNLOADED, Downloads
@@ -123,7 +122,7 @@ class _PieceRow(NamedTuple):
     side: str  # prefix of its store
     raw: bytes
     folder: Path  # what relative paths of its images start from
-    cells: Record
+    cells: Cells
 
 
 def _rows(catalog: Catalog, sources: Sources, part: Part) -> Iterator[_PieceRow]:
@@ -143,7 +142,7 @@ def _rows(catalog: Catalog, sources: Sources, part: Part) -> Iterator[_PieceRow]
                     yield _PieceRow(name, raw, folder, cells)
 
 
-def _cells(table: Table, side: Mapping[str, Field], image_root: Path | None) -> Iterator[tuple[Path, Record]]:
+def _cells(table: Table, side: Mapping[str, Field], image_root: Path | None) -> Iterator[tuple[Path, Cells]]:
     columns = {name: column(name, spec) for name, spec in side.items()}
     texts = [columns[name] for name, spec in side.items() if spec.modality is Modality.text]
     for block in table.blocks(texts, image_columns(side)):
@@ -152,7 +151,7 @@ def _cells(table: Table, side: Mapping[str, Field], image_root: Path | None) -> 
             yield folder, dict(zip(columns, values, strict=True))
 
 
-def _is_url(cell: str | bytes | None) -> TypeGuard[str]:
+def _is_url(cell: object) -> TypeGuard[str]:
     return isinstance(cell, str) and is_url(cell)
 
 

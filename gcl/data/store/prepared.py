@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow.parquet as parquet
 
-from gcl.schema import SIDES, Field, Modality, Schema, SideName
+from gcl.schema import SIDES, Field, Images, Modality, Schema, SideName, TextForm
 
 if TYPE_CHECKING:  # what follows loads no pyarrow datasets for those who only read an index
     from gcl.data.store.records import Stored
@@ -157,7 +157,7 @@ def _check_size(path: Path, size: int) -> None:
 
 def _check_same_fields(folder: Path, side: str, given: dict[str, Field], stored: dict[str, Field]) -> None:
     def named(fields: dict[str, Field]) -> dict[str, str]:
-        return {name: spec.modality.value for name, spec in fields.items()}
+        return {name: spec.kind for name, spec in fields.items()}
 
     if named(given) != named(stored):
         raise ValueError(
@@ -177,6 +177,11 @@ def schema_from_dict(values: dict[str, Any]) -> Schema:
     """The schema whose plain values `schema_to_dict` returned."""
 
     def fields(side: dict[str, Any]) -> dict[str, Field]:
-        return {name: Field(**spec | {"modality": Modality(spec["modality"])}) for name, spec in side.items()}
+        return {name: Field(**spec | _choices(spec)) for name, spec in side.items()}
 
     return Schema(query=fields(values["query"]), document=fields(values["document"]))
+
+
+def _choices(spec: dict[str, Any]) -> dict[str, Any]:
+    kinds = {"modality": Modality, "images": Images, "text": TextForm}
+    return {name: kind(spec[name]) for name, kind in kinds.items() if name in spec}

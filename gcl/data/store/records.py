@@ -2,23 +2,43 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as compute
 
-from gcl.schema import Field, Modality
+from gcl.schema import Field, Images, Modality
 
-Record = dict[str, str | bytes | None]
-"""One side of one sample by field name: str for a text, the file's bytes for an image, None for an absent value."""
+Value = str | bytes | tuple[bytes, ...] | None
+"""A text, an image's file, the files of a set of images in their order (at least one), or None for an absent value."""
+
+Record = dict[str, Value]
+"""One side of one sample by field name."""
 
 LONGEST_TITLE = 160
 _TITLES = ("title", "name", "product_title", "product_name")
 
 MOST_TEXT = 1_000_000
 """Characters (of a shard's member: bytes) of the longest text: a whole file in a cell is not a description."""
+
+MOST_IMAGES = 16
+"""Images of a set: each costs as much as the image of a field that has one."""
+
+
+def images_of(value: Value) -> tuple[bytes, ...]:
+    """The images of a field's value, whether it is one, a set, or none.
+
+    >>> images_of((b"front", b"back")), images_of(b"front"), images_of(None)
+    ((b'front', b'back'), (b'front',), ())
+    """
+    if isinstance(value, tuple):
+        return value
+    return (value,) if isinstance(value, bytes) and value else ()
 
 
 class Records(Protocol):
@@ -37,12 +57,16 @@ class Records(Protocol):
         """Row of each record in the store that it comes from, int64 [len(self)]."""
 
     def hashes(self, field: str) -> Sequence[bytes | None]:
-        """16 bytes for each row, equal for equal values of the field; None where it is absent."""
+        """16 bytes for each row, equal for equal values of the field (sets: in the same order); None where it is
+        absent. A set of one image has that image's."""
+
+    def image_hashes(self, field: str) -> Sequence[Sequence[bytes]]:
+        """For each row those of its images, one by one."""
 
     def present(self, rows: np.ndarray) -> np.ndarray:
         """Which fields these rows have, bool [n, F]."""
 
-    def column(self, field: str, rows: np.ndarray) -> list[str | bytes | None]:
+    def column(self, field: str, rows: np.ndarray) -> list[Value]:
         """The field's values in these rows."""
 
     def place(self, row: int) -> str:
@@ -60,11 +84,13 @@ class Stored(Records, Protocol):
     @property
     def shard(self) -> np.ndarray: ...
     def hashes(self, field: str) -> Column: ...
+    def image_hashes(self, field: str) -> Column: ...
     def subset(self, rows: np.ndarray) -> Subset: ...
 
 
 class Column(Sequence):
-    """A column of an index table as a sequence of str (ids) or bytes (hashes); the values stay packed in Arrow."""
+    """A column of an index table as a sequence of str (ids), bytes (hashes) or lists of these; the values stay packed
+    in Arrow."""
 
     def __init__(self, values: pa.Array) -> None:
         self.values = values
@@ -113,10 +139,13 @@ class Subset:
     def hashes(self, field: str) -> Column:
         return self.store.hashes(field)[self.rows]
 
+    def image_hashes(self, field: str) -> Column:
+        return self.store.image_hashes(field)[self.rows]
+
     def present(self, rows: np.ndarray) -> np.ndarray:
         return self.store.present(self.rows[rows])
 
-    def column(self, field: str, rows: np.ndarray) -> list[str | bytes | None]:
+    def column(self, field: str, rows: np.ndarray) -> list[Value]:
         return self.store.column(field, self.rows[rows])
 
     def place(self, row: int) -> str:
@@ -124,6 +153,69 @@ class Subset:
 
     def subset(self, rows: np.ndarray) -> Subset:
         return Subset(self.store, self.rows[rows])
+
+
+class EachImage:
+    """Every image of one field as a record of its own, the images of a set one after another.
+
+    row[len(self)]: the record that each is of; place_in_set[len(self)]: its place there, from 0.
+    """
+
+    def __init__(self, records: Records, field: str) -> None:
+        first = first_images(records, field)
+        self.records, self.field = records, field
+        self.side = {field: replace(records.side[field], images=Images.first)}
+        self.row = np.repeat(np.arange(len(records)), np.diff(first))
+        self.rows = np.arange(len(self.row))
+        self.place_in_set = self.rows - first[self.row]
+        hashes = records.image_hashes(field)
+        flat = hashes.values.flatten() if isinstance(hashes, Column) else [one for several in hashes for one in several]
+        self._hash = Column(pa.array(flat, pa.binary(16)))
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+    def __getitem__(self, row: int) -> Record:
+        return {self.field: self.column(self.field, np.array([row]))[0]}
+
+    @property
+    def ids(self) -> Sequence[str]:
+        ids = self.records.ids
+        return [f"{ids[row]}#{place}" for row, place in zip(self.row.tolist(), self.place_in_set, strict=True)]
+
+    def hashes(self, field: str) -> Column:
+        return self._hash
+
+    def image_hashes(self, field: str) -> Sequence[Sequence[bytes]]:
+        return [[one] for one in self._hash]
+
+    def present(self, rows: np.ndarray) -> np.ndarray:
+        return np.ones((len(rows), 1), dtype=bool)
+
+    def column(self, field: str, rows: np.ndarray) -> list[Value]:
+        record, which = np.unique(self.row[rows], return_inverse=True)
+        sets = [images_of(value) for value in self.records.column(field, record)]
+        return [sets[number][place] for number, place in zip(which, self.place_in_set[rows], strict=True)]
+
+    def place(self, row: int) -> str:
+        return f"{self.records.place(int(self.row[row]))}, image {int(self.place_in_set[row]) + 1}"
+
+    def subset(self, rows: np.ndarray) -> EachImage:
+        some = copy.copy(self)
+        some.row, some.rows, some.place_in_set = self.row[rows], self.rows[rows], self.place_in_set[rows]
+        some._hash = self._hash[rows]
+        return some
+
+
+def first_images(records: Records, field: str) -> np.ndarray:
+    """int64 [len(records) + 1]: the number of each record's first image, where all images of the field count through;
+    at the end, how many there are."""
+    hashes = records.image_hashes(field)
+    if isinstance(hashes, Column):
+        count = compute.list_value_length(hashes.values).fill_null(0).to_numpy(zero_copy_only=False)
+    else:
+        count = np.array([len(several) for several in hashes], dtype=np.int64)
+    return np.concatenate([[0], np.cumsum(count)]).astype(np.int64)
 
 
 class Identifiers:
@@ -146,10 +238,12 @@ class Identifiers:
     def hashes(self, field: str) -> Column:
         raise KeyError(f"Only the ids of these records are known, not {field!r}.")
 
+    image_hashes = hashes
+
     def present(self, rows: np.ndarray) -> np.ndarray:
         return np.zeros((len(rows), 0), dtype=bool)
 
-    def column(self, field: str, rows: np.ndarray) -> list[str | bytes | None]:
+    def column(self, field: str, rows: np.ndarray) -> list[Value]:
         raise KeyError(f"Only the ids of these records are known, not {field!r} of {len(rows)} of them.")
 
     def place(self, row: int) -> str:

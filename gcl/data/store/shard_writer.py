@@ -4,6 +4,9 @@ A record is stored once, as adjacent members `{row:09d}.{field}.{extension}` and
 index table `<prefix>.parquet` has one row per record: id, shard, and per field `offset`, `length` (-1: absent) and
 `hash` (first 16 bytes of the value's SHA-256); its metadata lists the shards with size, SHA-256 and count. Any
 WebDataset reader can read the tars; our own (`store.py`) needs no walk over them. Same records, same bytes.
+
+The further images of a set are the members `{row:09d}.{field}.1.{extension}`, `.2`, …; its `offset`, `length` and
+`hashes` are lists, and its `hash` is its only image's, or that of all their hashes.
 """
 
 from __future__ import annotations
@@ -12,9 +15,9 @@ import hashlib
 import json
 import os
 from array import array
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -50,16 +53,74 @@ def content_hash(value: bytes) -> bytes:
     return hashlib.sha256(value).digest()[:16]
 
 
+def set_hash(hashes: Sequence[bytes]) -> bytes:
+    """That of a set, by those of its images."""
+    return hashes[0] if len(hashes) == 1 else content_hash(b"".join(hashes))
+
+
 def index_columns(fields: Mapping[str, Field]) -> pa.Schema:
     """Columns of an index table whose side has these fields."""
     columns = [pa.field("id", pa.string(), nullable=False), pa.field("shard", pa.int32(), nullable=False)]
-    for name in fields:
+    for name, spec in fields.items():
+        place = pa.list_(pa.int64()) if spec.is_set else pa.int64()
         columns += [
-            pa.field(f"{name}.offset", pa.int64(), nullable=False),
-            pa.field(f"{name}.length", pa.int64(), nullable=False),
+            pa.field(f"{name}.offset", place, nullable=False),
+            pa.field(f"{name}.length", place, nullable=False),
             pa.field(f"{name}.hash", pa.binary(16)),
         ]
+        if spec.is_set:
+            columns.append(pa.field(f"{name}.hashes", pa.list_(pa.binary(16)), nullable=False))
     return pa.schema(columns)
+
+
+Place = tuple[int, int, bytes]
+"""Offset, length and content hash of a value in its shard."""
+
+
+class _Places:
+    """The index columns of a field, for some rows."""
+
+    def __init__(self) -> None:
+        self.offset, self.length = array("q"), array("q")
+        self.hash: list[bytes | None] = []
+
+    def append(self, place: Place | Sequence[Place] | None) -> None:
+        digest: bytes | None
+        offset, length, digest = cast("Place | None", place) or (0, -1, None)
+        self.offset.append(offset)
+        self.length.append(length)
+        self.hash.append(digest)
+
+    def columns(self) -> list[pa.Array]:
+        return [
+            pa.array(self.offset, pa.int64()),
+            pa.array(self.length, pa.int64()),
+            pa.array(self.hash, pa.binary(16)),
+        ]
+
+
+class _SetPlaces(_Places):
+    """Those of a set: of all images of all rows, with the number at which each row's begin."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hashes: list[bytes] = []
+        self.first = array("i", [0])
+
+    def append(self, place: Place | Sequence[Place] | None) -> None:
+        images = cast("Sequence[Place]", place or ())
+        self.offset.extend(offset for offset, _, _ in images)
+        self.length.extend(length for _, length, _ in images)
+        self.hashes += [digest for _, _, digest in images]
+        self.hash.append(set_hash(self.hashes[-len(images) :]) if images else None)
+        self.first.append(len(self.hashes))
+
+    def columns(self) -> list[pa.Array]:
+        first = pa.array(self.first, pa.int32())
+        offset, length, hash = super().columns()
+        hashes = pa.array(self.hashes, pa.binary(16))
+        offset, length, hashes = (pa.ListArray.from_arrays(first, flat) for flat in (offset, length, hashes))
+        return [offset, length, hash, hashes]
 
 
 class IndexWriter:
@@ -75,20 +136,14 @@ class IndexWriter:
     def _clear(self) -> None:
         self._id: list[str] = []
         self._shard = array("i")
-        self._place: dict[str, tuple[array[int], array[int], list[bytes | None]]] = {
-            name: (array("q"), array("q"), []) for name in self._side
-        }
+        self._places = {name: _SetPlaces() if spec.is_set else _Places() for name, spec in self._side.items()}
 
-    def append(self, identifier: str, shard: int, places: Mapping[str, tuple[int, int, bytes]]) -> int:
-        """One record: (offset, length, hash) of each field it has. Returns its row."""
+    def append(self, identifier: str, shard: int, places: Mapping[str, Place | Sequence[Place]]) -> int:
+        """One record: the place of each field it has, of a set those of its images. Returns its row."""
         self._id.append(identifier)
         self._shard.append(shard)
-        for name, (offsets, lengths, hashes) in self._place.items():
-            digest: bytes | None
-            offset, length, digest = places.get(name, (0, -1, None))
-            offsets.append(offset)
-            lengths.append(length)
-            hashes.append(digest)
+        for name, column in self._places.items():
+            column.append(places.get(name))
         self._rows += 1
         if len(self._id) >= 1 << 16:
             self._flush()
@@ -96,8 +151,8 @@ class IndexWriter:
 
     def _flush(self) -> None:
         columns: list[Any] = [pa.array(self._id, pa.string()), pa.array(self._shard, pa.int32())]
-        for offsets, lengths, hashes in self._place.values():
-            columns += [pa.array(offsets, pa.int64()), pa.array(lengths, pa.int64()), pa.array(hashes, pa.binary(16))]
+        for places in self._places.values():
+            columns += places.columns()
         self._file.write_table(pa.table(columns, schema=self._columns))
         self._clear()
 
@@ -108,7 +163,7 @@ class IndexWriter:
         about = {
             "version": FORMAT_VERSION,
             "rows": self._rows,
-            "fields": {name: spec.modality.value for name, spec in self._side.items()},
+            "fields": {name: spec.kind for name, spec in self._side.items()},
             "json_keys": dict(json_keys or {}),
             "shards": shards,
         }
@@ -159,18 +214,23 @@ class ShardWriter:
             self._path(number).unlink(missing_ok=True)
 
     def write(self, identifier: str, record: Record) -> int:
-        """Stores one record and returns its row. None, "" and b"" are absent values.
+        """Stores one record and returns its row. None, "", b"" and () are absent values.
 
         Raises ValueError for a record without any value, and for values the schema does not allow."""
         if unknown := record.keys() - self.side.keys():
             known = ", ".join(self.side)
             raise ValueError(f"Record {identifier!r} has a field {min(unknown)!r} the schema lacks; fields: {known}.")
-        values = [(name, *self._encoded(name, identifier, record[name])) for name in self.side if record.get(name)]
+        values = [
+            (name, *member)
+            for name in self.side
+            if record.get(name)
+            for member in self._encoded(name, identifier, record[name])
+        ]
         if not values:
             raise ValueError(f"Record {identifier!r} has no value in any of its fields ({', '.join(self.side)}).")
         key = f"{self._row:09d}"
         about = _utf8(json.dumps({"id": identifier}, ensure_ascii=False), "id", identifier)
-        members = [(f"{key}.{name}.{extension}", data) for name, data, extension in values] + [(f"{key}.json", about)]
+        members = [(f"{key}.{name}.{extension}", data) for name, extension, data in values] + [(f"{key}.json", about)]
         needed = sum(BLOCK + _padded(len(data)) for _, data in members)
         if self._file is not None and self._size + needed + 2 * BLOCK > self.shard_bytes:
             self._finish()
@@ -183,10 +243,13 @@ class ShardWriter:
             parts += (pack_header(label, len(data)), data, bytes(-len(data) % BLOCK))
             end += BLOCK + _padded(len(data))
         self._put(self._file, b"".join(parts))
-        places = {
-            name: (start, len(data), content_hash(data))
-            for (name, data, _), start in zip(values, starts, strict=False)  # the last start is the id's
-        }
+        places: dict[str, Any] = {}
+        for (name, _, data), start in zip(values, starts, strict=False):  # the last start is the id's
+            place = (start, len(data), content_hash(data))
+            if self.side[name].is_set:
+                places.setdefault(name, []).append(place)
+            else:
+                places[name] = place
         self._index.append(identifier, len(self.shards), places)
         self._records += 1
         self._row += 1
@@ -199,14 +262,20 @@ class ShardWriter:
     def _path(self, number: int) -> Path:
         return self.folder / f"{self.prefix}-{number:05d}.tar"
 
-    def _encoded(self, name: str, identifier: str, value: object) -> tuple[bytes, str]:
-        if self.side[name].modality is Modality.image:
-            if not isinstance(value, bytes):
-                raise ValueError(f"Record {identifier!r}, field {name}: an image is bytes, not {type(value).__name__}.")
-            return value, image_extension(value)
-        if not isinstance(value, str):
-            raise ValueError(f"Record {identifier!r}, field {name}: a text is str, not {type(value).__name__}.")
-        return _utf8(value, name, identifier), "txt"
+    def _encoded(self, name: str, identifier: str, value: object) -> list[tuple[str, bytes]]:
+        """(end of the member's name, its bytes) of a field: of a set one for each image, else one."""
+        if self.side[name].modality is Modality.text:
+            if not isinstance(value, str):
+                raise ValueError(f"Record {identifier!r}, field {name}: a text is str, not {type(value).__name__}.")
+            return [("txt", _utf8(value, name, identifier))]
+        if isinstance(value, tuple) is not self.side[name].is_set:
+            expected = "a tuple of images" if self.side[name].is_set else "one image"
+            raise ValueError(f"Record {identifier!r}, field {name}: expected {expected}, not {type(value).__name__}.")
+        images = value if isinstance(value, tuple) else (value,)
+        for image in images:
+            if not isinstance(image, bytes):
+                raise ValueError(f"Record {identifier!r}, field {name}: an image is bytes, not {type(image).__name__}.")
+        return [(("" if not n else f"{n}.") + image_extension(image), image) for n, image in enumerate(images)]
 
     def _put(self, file: BinaryIO, data: bytes) -> None:
         file.write(data)

@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as compute
 import pyarrow.parquet as pq
 
-from gcl.data.store.records import Column, Record, Subset
-from gcl.data.store.shard_writer import FORMAT_VERSION, METADATA_KEY, content_hash
+from gcl.data.store.records import Column, Record, Subset, Value, images_of
+from gcl.data.store.shard_writer import FORMAT_VERSION, METADATA_KEY, content_hash, set_hash
 from gcl.files.digest import file_sha256, text_sha256
 from gcl.schema import Field, Modality
 
@@ -38,10 +39,10 @@ class RecordStore:
         self.shards: list[dict[str, Any]] = about["shards"]
         self._json_keys: dict[str, str] = about["json_keys"]
         for name, field in self.side.items():
-            if about["fields"].get(name) != field.modality.value:
+            if about["fields"].get(name) != field.kind:
                 stored = ", ".join(f"{key} ({kind})" for key, kind in about["fields"].items())
                 raise ValueError(
-                    f"{self._index} has no {field.modality.value} field {name!r}; it was written with {stored}. "
+                    f"{self._index} has no {field.kind} field {name!r}; it was written with {stored}. "
                     "Prepare the catalog again with this schema."
                 )
         for shard in self.shards:
@@ -49,8 +50,18 @@ class RecordStore:
         names = [f"{name}.{part}" for name in self.side for part in ("offset", "length")]
         table = pq.read_table(self._index, columns=["shard", *names])
         self._shard = table["shard"].to_numpy()
-        self._offset = {name: table[f"{name}.offset"].to_numpy() for name in self.side}
-        self._length = {name: table[f"{name}.length"].to_numpy() for name in self.side}
+        self._offset: dict[str, np.ndarray] = {}  # [rows]; of a set [all of its images]
+        self._length: dict[str, np.ndarray] = {}
+        self._first: dict[str, np.ndarray] = {}  # of a set, [rows + 1]: where each row's images begin in these
+        for name, field in self.side.items():
+            offset, length = (table[f"{name}.{part}"] for part in ("offset", "length"))
+            if field.is_set:
+                count = compute.list_value_length(length)
+                if count != compute.list_value_length(offset):
+                    raise ValueError(f"{self._index} is damaged ({name}). Prepare the catalog again.")
+                self._first[name] = np.concatenate([[0], np.cumsum(count.to_numpy(), dtype=np.int64)])
+                offset, length = compute.list_flatten(offset), compute.list_flatten(length)
+            self._offset[name], self._length[name] = offset.to_numpy(), length.to_numpy()
         self._check_places(about["rows"])
         self._maps: dict[int, mmap.mmap] = {}
         self._columns: dict[str, Column] = {}
@@ -88,19 +99,35 @@ class RecordStore:
 
     def hashes(self, field: str) -> Column:
         """Content hash (16 bytes) of each row's value, None where absent."""
+        return self._column(f"{self._known(field)}.hash")
+
+    def image_hashes(self, field: str) -> Column:
+        """Lists of the content hashes of each row's images."""
+        if self.side[self._known(field)].is_set:
+            return self._column(f"{field}.hashes")
+        present = np.concatenate([[0], np.cumsum(self._length[field] >= 0)]).astype(np.int32)
+        return Column(pa.ListArray.from_arrays(pa.array(present), self.hashes(field).values.drop_null()))
+
+    def _known(self, field: str) -> str:
         if field not in self.side:
             raise KeyError(f"{self.prefix} has no field {field!r}; fields: {', '.join(self.side)}.")
-        return self._column(f"{field}.hash")
+        return field
 
     def present(self, rows: np.ndarray) -> np.ndarray:
         """Which fields each row has, bool [n, F]."""
-        return np.stack([self._length[name][rows] >= 0 for name in self.side], axis=-1)
+        return np.stack([self._has(name, rows) for name in self.side], axis=-1)
 
-    def column(self, field: str, rows: np.ndarray) -> list[str | bytes | None]:
+    def _has(self, name: str, rows: np.ndarray) -> np.ndarray:
+        first = self._first.get(name)
+        return self._length[name][rows] >= 0 if first is None else first[rows + 1] > first[rows]
+
+    def column(self, field: str, rows: np.ndarray) -> list[Value]:
         """The values of one field, one per row."""
         rows = np.asarray(rows)
         if len(rows) and rows.min() < 0:
             raise IndexError(f"Row {rows.min()} of {self._index}: rows count from 0.")
+        if field in self._first:
+            return [self._set(field, row) for row in rows.tolist()]
         columns = (self._shard, self._offset[field], self._length[field])
         places = zip(*(column[rows].tolist() for column in columns), strict=True)
         values: list[bytes | None] = [None] * len(rows)
@@ -144,8 +171,8 @@ class RecordStore:
                 except ValueError as error:
                     return str(error)
                 if value is not None:
-                    data = value.encode() if isinstance(value, str) else value
-                    if content_hash(data) != self.hashes(field)[row]:
+                    data = (value.encode(),) if isinstance(value, str) else images_of(value)
+                    if set_hash([content_hash(one) for one in data]) != self.hashes(field)[row]:
                         return f"row {row}, id {self.ids[row]!r}, field {field}"
         return "in no record's fields"
 
@@ -160,13 +187,22 @@ class RecordStore:
             self._columns[name] = Column(values.combine_chunks())
         return self._columns[name]
 
-    def _value(self, field: str, row: int) -> str | bytes | None:
+    def _value(self, field: str, row: int) -> Value:
+        if field in self._first:
+            return self._set(field, row)
         length = int(self._length[field][row])
         if length < 0:
             return None
         shard, start = int(self._shard[row]), int(self._offset[field][row])
         data = (self._maps.get(shard) or self._map(shard))[start : start + length]
         return data if self.side[field].modality is Modality.image else self._text(field, data, row)
+
+    def _set(self, field: str, row: int) -> tuple[bytes, ...] | None:
+        images = slice(*self._first[field][row : row + 2].tolist())
+        places = zip(self._offset[field][images].tolist(), self._length[field][images].tolist(), strict=True)
+        shard = int(self._shard[row])
+        data = self._maps.get(shard) or self._map(shard)
+        return tuple(data[start : start + length] for start, length in places) or None
 
     def _text(self, field: str, data: bytes, row: int) -> str:
         try:
@@ -192,7 +228,8 @@ class RecordStore:
         size = np.array([shard["size"] for shard in self.shards], dtype=np.int64)
         for name in self.side:
             end = self._offset[name] + self._length[name]
-            if rows and (self._shard.min() < 0 or (self._offset[name] < 0).any() or (end > size[self._shard]).any()):
+            shard = np.repeat(self._shard, np.diff(self._first[name])) if name in self._first else self._shard
+            if rows and (self._shard.min() < 0 or (self._offset[name] < 0).any() or (end > size[shard]).any()):
                 raise ValueError(f"{self._index} points outside of its shards ({name}). Prepare the catalog again.")
 
     def _check_size(self, shard: Mapping[str, Any], path: Path) -> None:

@@ -17,6 +17,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
+from itertools import count, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +36,9 @@ def open_webdataset(
 ) -> webdataset.WebDataset:
     """The records of one side, each once: `__key__` (its row, nine digits), `__id__`, and every field of the schema.
 
-    A text is a str, an image the bytes of its file, an absent value None. With shuffle=0 records come in the order of
-    their rows; otherwise shards are shuffled, and records in a buffer of `shuffle`: give every epoch another `seed`,
-    and all ranks the same. options: webdataset.WebDataset's.
+    A text is a str, an image the bytes of its file, a set of images a tuple of these, an absent value None. With
+    shuffle=0 records come in the order of their rows; otherwise shards are shuffled, and records in a buffer of
+    `shuffle`: give every epoch another `seed`, and all ranks the same. options: webdataset.WebDataset's.
 
     Raises FileNotFoundError for a folder that is not prepared, ValueError for one whose files changed since, or whose
     records lie in ready shards of somebody else's layout.
@@ -86,7 +87,13 @@ def _record(sample: Sample, *, fields: Mapping[str, Field]) -> Sample:
     record["__id__"] = json.loads(sample["json"])["id"]
     for name, field in fields.items():
         data = members.get(name.lower())
-        record[name] = data.decode() if data is not None and field.modality is Modality.text else data
+        if data is not None and field.modality is Modality.text:
+            record[name] = data.decode()
+        elif data is not None and field.is_set:
+            others = takewhile(lambda member: member in members, (f"{name.lower()}.{n}" for n in count(1)))
+            record[name] = (data, *(members[member] for member in others))
+        else:
+            record[name] = data
     return record
 
 

@@ -47,7 +47,8 @@ from gcl.export.formats.onnx_session import (
 from gcl.export.formats.tokenizer import write_tokenizer
 from gcl.export.formats.weights import origin_of
 from gcl.export.settings import Precision
-from gcl.model.dual_encoder import DualEncoder
+from gcl.model.dual_encoder import DualEncoder, present_values
+from gcl.model.fusion import fuse_images
 from gcl.model.preprocess import Preprocess
 from gcl.model.towers import Tower, tower
 from gcl.schema import Modality, SideName
@@ -296,10 +297,12 @@ class OnnxEncoder(nn.Module):
         fields = self.schema.side(side)
         out = np.zeros((len(batch.present), len(fields), self.width), dtype=np.float32)
         for column, (name, field) in enumerate(fields.items()):
-            rows, value = batch.present[:, column].numpy(), batch.fields[name]
+            rows, value = present_values(batch, name, column)
             assert not isinstance(value, Features), "cached features are the torch model's own"
-            if rows.any():
-                out[rows, column] = self._encode(field.modality, value.numpy()[rows])
+            if len(rows):
+                embedding = torch.from_numpy(self._encode(field.modality, value.numpy()))
+                rows, embedding = fuse_images(embedding, rows)
+                out[rows.numpy(), column] = embedding.numpy()
         return torch.from_numpy(out)
 
     def _encode(self, modality: Modality, value: np.ndarray) -> np.ndarray:

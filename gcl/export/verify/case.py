@@ -16,11 +16,11 @@ import numpy as np
 import torch
 from open_clip.tokenizer import basic_clean
 
-from gcl.data.store.records import Record, Records
+from gcl.data.store.records import Record, Records, images_of
 from gcl.export.formats.registry import unit
 from gcl.export.verify.golden import damaged_texts, golden_images, golden_texts
 from gcl.model.dual_encoder import DualEncoder
-from gcl.model.fusion import fuse
+from gcl.model.fusion import fuse, fuse_images
 from gcl.model.settings import Decode
 from gcl.retrieval.tasks.task import RetrievalTask
 from gcl.schema import SIDES, Field, Modality, SideName
@@ -32,22 +32,25 @@ _TEXTS, _NUMBERS = "case.json", "case.npz"
 
 @dataclass(frozen=True)
 class CaseSide:
-    """M records: index[M, F] says which of the case's texts or images each field is, -1 where it is absent."""
+    """M records: value[V, 3] says, value by value, of which record and field it is, and which of the case's texts or
+    images. A field without a value is absent, one with several images a set."""
 
     modalities: list[str]
     weights: list[float]
-    index: np.ndarray = field(repr=False)
+    records: int
+    value: np.ndarray = field(repr=False)
 
     def fused(self, texts: np.ndarray, images: np.ndarray) -> np.ndarray:
         """Vectors of the case's texts [T, D] and images [I, D] -> the records' [M, D]."""
         width = max(texts.shape[1], images.shape[1] if len(images) else 0)
-        embedding = np.zeros((*self.index.shape, width), dtype=np.float32)
-        present = self.index >= 0
+        embedding = torch.zeros(self.records, len(self.modalities), width)
+        present = torch.zeros(self.records, len(self.modalities), dtype=torch.bool)
         for column, modality in enumerate(self.modalities):
-            rows, source = present[:, column], texts if modality == "text" else images
-            embedding[rows, column] = source[self.index[rows, column]]
-        weight = torch.tensor(self.weights, dtype=torch.float32)
-        return fuse(torch.from_numpy(embedding), weight, torch.from_numpy(present)).numpy()
+            owner, _, place = self.value[self.value[:, 1] == column].T
+            source = torch.from_numpy((texts if modality == "text" else images)[place])
+            rows, fused = fuse_images(source, torch.from_numpy(owner))
+            embedding[rows, column], present[rows, column] = fused, True
+        return fuse(embedding, torch.tensor(self.weights, dtype=torch.float32), present).numpy()
 
 
 @dataclass(frozen=True)
@@ -84,7 +87,7 @@ class Case:
         for number, task in enumerate(self.tasks):
             content = asdict(task)
             for side in SIDES:
-                numbers[f"{number}.{side}"] = content[side].pop("index")
+                numbers[f"{number}.{side}"] = content[side].pop("value")
             tasks.append(content)
         numbers["pixels"] = np.frombuffer(b"".join(self.images), dtype=np.uint8)
         numbers["ends"] = np.cumsum([len(data) for data in self.images], dtype=np.int64)
@@ -101,7 +104,7 @@ def read_case(folder: Path) -> Case:
         numbers = {name: archive[name] for name in archive.files}
     tasks = []
     for number, task in enumerate(content.pop("tasks")):
-        query, document = (CaseSide(**task.pop(side), index=numbers[f"{number}.{side}"]) for side in SIDES)
+        query, document = (CaseSide(**task.pop(side), value=numbers[f"{number}.{side}"]) for side in SIDES)
         tasks.append(TaskSample(**task, query=query, document=document))
     ends, pixels = numbers["ends"].tolist(), numbers["pixels"].tobytes()
     images = [pixels[start:end] for start, end in zip([0, *ends], ends, strict=False)]
@@ -194,7 +197,8 @@ def _sample(
         fields = encoder.schema.side(name)
         weight = [spec.weight if weights is None else float(weights.get(key, 0.0)) for key, spec in fields.items()]
         named = ((f"{name} {records.ids[int(row)]}", records[int(row)]) for row in rows)
-        return CaseSide([spec.modality.value for spec in fields.values()], weight, _index(named, fields, texts, images))
+        modalities = [spec.modality.value for spec in fields.values()]
+        return CaseSide(modalities, weight, len(rows), _values(named, fields, texts, images))
 
     return TaskSample(
         task.name, [str(task.queries.ids[int(row)]) for row in query_rows],
@@ -205,22 +209,21 @@ def _sample(
     )  # fmt: skip
 
 
-def _index(
+def _values(
     records: Iterable[tuple[str, Record]], fields: dict[str, Field], texts: _Distinct[str], images: _Distinct[bytes]
 ) -> np.ndarray:
-    """Adds the records' values to texts and images; -> their places, [M, F]."""
-    rows = []
-    for label, record in records:
-        row = []
-        for name, spec in fields.items():
-            value, place = record.get(name), -1
-            if isinstance(value, str) and value and (text := basic_clean(spec.prompt.replace("{}", value))):
-                place = texts.place(text, f"{name} of {label}")
-            elif isinstance(value, bytes) and value:
-                place = images.place(value, f"{name} of {label}")
-            row.append(place)
-        rows.append(row)
-    return np.array(rows, dtype=np.int64).reshape(len(rows), len(fields))
+    """Adds the records' values to texts and images; -> record, field and place of each, [V, 3]."""
+    values = []
+    for row, (label, record) in enumerate(records):
+        for column, (name, spec) in enumerate(fields.items()):
+            value = record.get(name)
+            if isinstance(value, str):
+                text = basic_clean(spec.prompt.replace("{}", value))
+                places = [texts.place(text, f"{name} of {label}")] if value and text else []
+            else:
+                places = [images.place(image, f"{name} of {label}") for image in images_of(value)]
+            values += [(row, column, place) for place in places]
+    return np.array(values, dtype=np.int64).reshape(-1, 3)
 
 
 def _some(random: np.random.Generator, rows: np.ndarray, most: int) -> np.ndarray:

@@ -20,9 +20,9 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from gcl.data.batches.batch import Features, RowsDataset, SideBatch, SideReader
+from gcl.data.batches.batch import Features, ImageSets, RowsDataset, SideBatch, SideReader, cut
 from gcl.data.batches.loader import Watch, WatchedLoader
 from gcl.data.store.records import Records
 from gcl.distributed.ranks import agree, fill_from_ranks, gather_objects, share, world
@@ -187,7 +187,7 @@ def embedding_key(encoder: DualEncoder, records: Records, side: Mapping[str, Fie
         torch.__version__,
         model_hash(encoder),
         fingerprint(encoder.preprocess, side),
-        repr([(name, spec.modality.value, spec.prompt) for name, spec in side.items()]),
+        repr([(name, spec.kind, spec.prompt) for name, spec in side.items()]),
         records_hash(records, side),
         repr(sorted(arithmetic.items())),
     ]
@@ -257,8 +257,11 @@ def _embed_blocks(
         shown = counted(mine, f"embedding, {side}", shown=options.progress and rank == 0, unit="block")
         with Watch(loader, dataset.place, what="Block", rank=rank):
             for block, batch in zip(shown, loader, strict=True):
-                fields = encoder.embed_fields(to_device(batch, device), side)  # [n, F, D]
-                embedding[ends[block] : ends[block + 1]] = fields.float().cpu().numpy()
+                start = ends[block]
+                for piece in cut(batch, options.batch_size):  # the whole block, unless it has more images of a set
+                    fields = encoder.embed_fields(to_device(piece, device), side)  # [n, F, D]
+                    embedding[start : start + len(fields)] = fields.float().cpu().numpy()
+                    start += len(fields)
     except Exception as caught:
         error = caught
     agree(error)  # before any rank waits for the others' blocks
@@ -285,10 +288,16 @@ def to_device(batch: SideBatch, device: torch.device) -> SideBatch:
     """A side's batch on another device; `present` follows its values."""
     if device.type == "cpu":
         return batch
+
+    def moved(value: Tensor | Features) -> Tensor | Features:
+        if isinstance(value, Features):
+            return Features(value.value.to(device, non_blocking=True))
+        return value.to(device, non_blocking=True)
+
     fields = {
-        name: Features(value.value.to(device, non_blocking=True))
-        if isinstance(value, Features)
-        else value.to(device, non_blocking=True)
+        name: ImageSets(moved(value.value), value.row.to(device, non_blocking=True))
+        if isinstance(value, ImageSets)
+        else moved(value)
         for name, value in batch.fields.items()
     }
     return SideBatch(fields, batch.present.to(device, non_blocking=True))

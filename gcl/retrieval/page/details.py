@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from gcl.data.store.records import Records, title_fields, title_of
+from gcl.data.store.records import Records, images_of, title_fields, title_of
 from gcl.retrieval.page.contest import Entry
 from gcl.retrieval.page.thumbnails import Album
 from gcl.schema import Modality
@@ -28,8 +28,9 @@ class Side:
         return title_of(self.records[row], self.records.side, otherwise=f"({self.records.ids[row]})")
 
     def picture(self, row: int) -> bytes | None:
+        """The first one there is."""
         record = self.records[row]
-        return next((value for name in self.pictures if isinstance(value := record[name], bytes)), None)
+        return next((image for name in self.pictures for image in images_of(record[name])), None)
 
     @cached_property
     def _hashes(self) -> list[Any]:

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from gcl.data.store.records import Record, Records
-from gcl.data.store.shard_writer import content_hash
+from gcl.data.store.records import Record, Records, Value, images_of
+from gcl.data.store.shard_writer import content_hash, set_hash
 from gcl.retrieval.metrics.functions import JUDGED, JUDGED_ELSEWHERE, NOTHING, UNKNOWN
 from gcl.retrieval.search.ties import id_ranks
 from gcl.schema import Field
@@ -42,7 +42,12 @@ class ListRecords:
         return len(self.records)
 
     def __getitem__(self, row: int) -> Record:
-        return {name: self.records[row].get(name) or None for name in self.side}
+        return {name: self._value(row, name) for name in self.side}
+
+    def _value(self, row: int, name: str) -> Value:
+        """A set may have been given as its only image."""
+        value = self.records[row].get(name)
+        return (images_of(value) if self.side[name].is_set else value) or None
 
     @property
     def rows(self) -> np.ndarray:
@@ -51,15 +56,20 @@ class ListRecords:
     def hashes(self, field: str) -> list[bytes | None]:
         """Front half of SHA-256 of each value, as a store keeps it."""
         values = (record.get(field) or None for record in self.records)
-        return [None if v is None else content_hash(v.encode() if isinstance(v, str) else v) for v in values]
+        parts = [(value.encode(),) if isinstance(value, str) else images_of(value) for value in values]
+        return [set_hash([content_hash(one) for one in several]) if several else None for several in parts]
+
+    def image_hashes(self, field: str) -> list[list[bytes]]:
+        """Those of each image."""
+        return [[content_hash(image) for image in images_of(record.get(field))] for record in self.records]
 
     def present(self, rows: np.ndarray) -> np.ndarray:
         return np.array([[bool(self.records[row].get(name)) for name in self.side] for row in rows]).reshape(
             len(rows), -1
         )
 
-    def column(self, field: str, rows: np.ndarray) -> list[str | bytes | None]:
-        return [self.records[row].get(field) or None for row in rows]
+    def column(self, field: str, rows: np.ndarray) -> list[Value]:
+        return [self._value(row, field) for row in rows]
 
     def place(self, row: int) -> str:
         return f"record {row}, id {self.ids[row]!r}"
