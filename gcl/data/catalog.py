@@ -200,14 +200,15 @@ class Download:
     cache to fetch it anew."""
 
     headers: dict[str, str] = field(default_factory=dict)
-    """Sent with every request, for example {Authorization: "Bearer $SHOP_KEY"}: $NAME is the environment's variable, so
-    that no file holds a key; a redirect to another host goes without them."""
+    """Sent with every request to `hosts`, for example {Authorization: "Bearer $SHOP_KEY"}: $NAME is the environment's
+    variable, so that no file holds a key."""
 
     hosts: list[str] = field(default_factory=list)
-    """Hosts that the headers are sent to; a host that is not listed gets none."""
+    """Hosts that the headers are sent to (with a port where it is not the usual one); others, after a redirect too, get
+    none."""
 
     private: bool = False
-    """Also fetch from private addresses (127.0.0.1, 10.0.0.0/8, a host of the own network, …)."""
+    """Also fetch from private addresses (127.0.0.1, 10.0.0.0/8, a host of your own network, …)."""
 
     timeout: float = 20.0
     """Seconds for one answer, to its last byte."""

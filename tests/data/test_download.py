@@ -1,5 +1,6 @@
 """Pictures by URL from a real server that fails, stalls and lies: what arrives is whole, or listed with its reason."""
 
+import socket
 import threading
 import time
 from collections import Counter
@@ -11,8 +12,10 @@ import pytest
 from gcl.data.catalog import Download
 from gcl.data.check import check_download
 from gcl.data.prepare.prepare import prepare
+from gcl.data.tables import fetch as fetching
 from gcl.data.tables.download import Downloads
-from helpers.small_catalog import catalog, drawn, image, pairs, prepared, quarantined, text, write_table
+from gcl.data.tables.fetch import Failure, fetch
+from helpers.small_catalog import catalog, drawn, image, pairs, prepared, products, quarantined, text, write_table
 
 PICTURE = drawn(7, size=(40, 30))
 
@@ -32,18 +35,14 @@ class Handler(BaseHTTPRequestHandler):
             self.answer(PICTURE, sent=PICTURE[:100], wait=True)
         elif kind == "silent":
             server.stopped.wait(5)
+        elif kind == "slow":  # a byte of the header at a time, without an end
+            self.drip(b"HTTP/1.0 200 OK\r\nX: " + b"x" * 1000)
         elif kind == "short":
             self.answer(PICTURE, sent=PICTURE[:200])
         elif kind == "trickle":
             self.send_response(200)
             self.end_headers()
-            for byte in PICTURE:
-                if server.stopped.wait(0.02):
-                    return
-                try:
-                    self.wfile.write(bytes([byte]))
-                except OSError:
-                    return
+            self.drip(PICTURE)
         elif kind == "reset":
             self.connection.close()
         elif kind == "empty":
@@ -68,6 +67,15 @@ class Handler(BaseHTTPRequestHandler):
             self.answer(b"", 302, {"Location": f"{server.other}/picture"})
         else:
             self.answer(PICTURE)
+
+    def drip(self, data):
+        for byte in data:
+            if self.server.stopped.wait(0.02):
+                return
+            try:
+                self.wfile.write(bytes([byte]))
+            except OSError:
+                return
 
     def answer(self, body, status=200, headers=None, sent=None, wait=False):
         self.send_response(status)
@@ -109,7 +117,9 @@ def server():
 
 
 def fetched(server, folder, names, **options):
-    downloads = Downloads(Download(**{"timeout": 0.5, "retries": 1, "rate": None, "workers": 16} | options), folder)
+    downloads = Downloads(
+        Download(**{"timeout": 0.5, "retries": 1, "rate": None, "workers": 16, "private": True} | options), folder
+    )
     list(downloads.fetch_all(f"{server.url}/{name}" for name in names))
     return {name: downloads.read(f"{server.url}/{name}") for name in names}, downloads
 
@@ -120,6 +130,7 @@ def test_what_arrives_is_whole_or_has_a_reason(server, tmp_path):
         "503-always": "HTTP 503",
         "stall": "timed out",
         "silent": "timed out",
+        "slow": "timed out",
         "short": "200 of",
         "trickle": "not finished after 0.5 s",
         "reset": "",
@@ -131,7 +142,9 @@ def test_what_arrives_is_whole_or_has_a_reason(server, tmp_path):
         "file": "file:///etc/hostname' is not allowed",
     }
     good = ["picture", "503-once", "429-once", "move-picture", "liar", "picture?size=2"]
+    start = time.monotonic()
     found, downloads = fetched(server, tmp_path, [*reasons, *good, "picture"], max_bytes=100_000)
+    assert time.monotonic() - start < 5, "two tries of half a second each, and half a second between them"
     assert {name: found[name] for name in good} == dict.fromkeys(good, PICTURE)
     for name, words in reasons.items():
         assert not isinstance(found[name], bytes), name
@@ -152,7 +165,7 @@ def test_what_is_there_is_not_asked_for_again(server, tmp_path):
 
 
 def test_an_interrupted_run_keeps_what_it_has(server, tmp_path):
-    downloads = Downloads(Download(rate=50.0, workers=2), tmp_path)
+    downloads = Downloads(Download(rate=50.0, workers=2, private=True), tmp_path)
     names = [f"{server.url}/picture{number}" for number in range(300)]
     for number, _ in enumerate(downloads.fetch_all(names)):
         if number == 5:
@@ -161,15 +174,16 @@ def test_an_interrupted_run_keeps_what_it_has(server, tmp_path):
     assert asked < 20
     kept = sum(path.is_file() for path in tmp_path.rglob("*"))
     assert 6 <= kept <= asked
-    rest = Downloads(Download(rate=None), tmp_path)
+    rest = Downloads(Download(rate=None, private=True), tmp_path)
     list(rest.fetch_all(names))
     assert rest.fetched == 300 - kept and server.asked.total() <= 300 + asked - kept
 
 
-def test_headers_go_to_the_own_host_only(server, tmp_path, monkeypatch):
+def test_headers_go_to_the_named_hosts_only(server, tmp_path, monkeypatch):
     monkeypatch.setenv("SHOP_KEY", "secret")
     headers = {"Authorization": "Bearer $SHOP_KEY", "x-shop": "7"}
-    found, _ = fetched(server, tmp_path, ["picture", "away"], headers=headers)
+    hosts = [server.url.removeprefix("http://")]
+    found, _ = fetched(server, tmp_path, ["picture", "away"], headers=headers, hosts=hosts)
     assert found == {"picture": PICTURE, "away": PICTURE}
     for name in ("picture", "away"):
         sent = {key.lower(): value for key, value in server.headers[name].items()}
@@ -194,7 +208,7 @@ def test_prepare_downloads_and_quarantines(server, tmp_path):
         products="products.csv",
         pairs="pairs.csv",
         document={"photo": image(), "title": text()},
-        download=Download(timeout=5.0, retries=0, rate=None),
+        download=Download(timeout=5.0, retries=0, rate=None, private=True),
         max_bad=0.2,
     )
     found = prepared(given, tmp_path / "out")
@@ -222,3 +236,68 @@ def test_other_schemes_are_not_fetched(tmp_path):
     assert downloads.read("ftp://host/a.jpg").reason == "URL of a kind that is not read"
     list(downloads.fetch_all(["http://[broken/a.jpg"]))
     assert downloads.read("http://[broken/a.jpg").reason == "image cannot be downloaded"
+
+
+def test_headers_without_hosts_stop_with_the_hosts_to_choose_from(server, tmp_path):
+    with pytest.raises(ValueError, match=r"name 127.0.0.1:\d+ \(2\)\..*data.download.hosts=\[127.0.0.1:\d+\]"):
+        fetched(server, tmp_path, ["picture1", "picture2"], headers={"X-Key": "7"})
+    assert not server.asked
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:9", "localhost:9", "[::1]:9", "0x7f.1:9", "169.254.169.254", "0.0.0.0:9",
+                                  "[::ffff:10.0.0.1]", "[64:ff9b::a00:1]", "[fd00::1]", "100.64.0.1"])  # fmt: skip
+def test_private_addresses_are_refused(host):
+    start = time.monotonic()
+    with pytest.raises(Failure, match=r"is a private address: data.download.private=true"):
+        fetch(f"http://{host}/a.jpg", Download(timeout=5.0))
+    assert time.monotonic() - start < 1
+
+
+def test_a_name_that_changes_its_meaning_reaches_nothing_private(server, tmp_path, monkeypatch):
+    """The name is public when it is looked up first, and private when it is connected to."""
+    port, real = server.url.rpartition(":")[2], socket.getaddrinfo
+    meanings = ["93.184.216.34"]
+
+    def rebound(host, *given, **options):
+        return real(meanings.pop() if meanings and host == "shop.example" else "127.0.0.1", *given, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", rebound)
+    downloads = Downloads(Download(timeout=0.5, retries=0, rate=None), tmp_path)
+    url = f"http://shop.example:{port}/picture"
+    list(downloads.fetch_all([url]))
+    assert "shop.example (127.0.0.1) is a private address" in downloads.read(url).detail and not server.asked
+
+
+def test_a_redirect_to_a_private_address_is_not_followed(server, monkeypatch):
+    monkeypatch.setattr(fetching, "is_private", lambda address: address != "127.0.0.1")
+    server.other = "http://127.0.0.2:9"
+    with pytest.raises(Failure, match=r"127.0.0.2 is a private address"):
+        fetch(f"{server.url}/away", Download(timeout=5.0))
+    assert fetch(f"{server.url}/move-picture", Download(timeout=5.0)) == PICTURE
+
+
+@pytest.mark.parametrize("secret", ["user:hunter2@", "?X-Amz-Signature=hunter2&size=1", "?sig=hunter2", "?key=hunter2"])
+def test_passwords_of_urls_are_in_no_file_and_no_message(server, tmp_path, secret, capsys):
+    host = server.url.removeprefix("http://")
+    urls = [
+        f"http://{secret}{host}/{name}" if secret.endswith("@") else f"http://{host}/{name}{secret}"
+        for name in ["404", *(f"picture{n}" for n in range(9))]
+    ]
+    rows = [row | {"photo": url} for row, url in zip(products(10), urls, strict=True)]
+    write_table(tmp_path / "tables" / "products.csv", rows)
+    write_table(tmp_path / "tables" / "pairs.csv", pairs(5, 10))
+    given = catalog(
+        tmp_path / "tables",
+        products="products.csv",
+        pairs="pairs.csv",
+        document={"photo": image(), "title": text()},
+        download=Download(timeout=5.0, retries=0, rate=None, private=True),
+        max_bad=1.0,
+    )
+    found = prepared(given, tmp_path / "out")
+    for path in found.folder.parent.rglob("*"):
+        assert "hunter2" not in str(path) and not (path.is_file() and b"hunter2" in path.read_bytes()), path
+    assert "hunter2" not in "".join(capsys.readouterr())
+    if secret.endswith("@"):
+        sent = {key.lower(): value for key, value in server.headers["picture1"].items()}
+        assert sent["authorization"] == "Basic dXNlcjpodW50ZXIy"

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from gcl.data.store.records import MOST_TEXT
+from gcl.data.tables.masked import masked
 from gcl.table import plain_csv
 
 
@@ -70,8 +71,9 @@ class Quarantine:
         self._seen.add(key)
         self.reasons[table][bad.reason] += 1
         named = f", {identifier!r}" if identifier else ""
-        self._first.setdefault(table, f"{file.name}, row {row}{named}: {bad.reason}")
-        self._writer.writerow(plain_csv(cell) for cell in (file.name, row, identifier or "", bad.reason, bad.detail))
+        self._first.setdefault(table, f"{file.name}, row {row}{named}: {masked(str(bad))}")
+        cells = file.name, row, identifier or "", bad.reason, masked(bad.detail)
+        self._writer.writerow(plain_csv(cell) for cell in cells)
 
     def check(self, table: str, *, max_bad: float, report_at: Path) -> None:
         """Raises ValueError when more than `max_bad` of a table's rows are bad. `report_at`: where the file will be."""

@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from gcl.data.tables.masked import masked
 from gcl.files.atomic import replacing
 from gcl.files.digest import text_sha256
 
@@ -39,8 +40,8 @@ def locate_shards(shards: str, *, root: Path, copies: Path, most: int | None = N
             paths.append(_copied(name, copies))
         else:
             raise ValueError(
-                f"data.shards: {name!r} is not read: a shard is a local path or a URL of {', '.join(REMOTE)}. Nothing "
-                "that runs a command or chains file systems is accepted."
+                f"data.shards: {masked(name)!r} is not read: a shard is a local path or a URL of {', '.join(REMOTE)}. "
+                "Nothing that runs a command or chains file systems is accepted."
             )
     if len(set(paths)) < len(paths):
         twice = next(path for number, path in enumerate(paths) if path in paths[:number])
@@ -113,7 +114,7 @@ def _copied(url: str, copies: Path, state: str = "") -> Path:
     import fsspec
 
     digest = text_sha256(url + state)[:16]
-    name = f"{digest}-{re.sub(r'[^A-Za-z0-9._-]', '_', url.split('?')[0])[-80:]}"
+    name = f"{digest}-{re.sub(r'[^A-Za-z0-9._-]', '_', masked(url).split('?')[0])[-80:]}"
     target = copies / name
     if not target.exists():
         with replacing(target) as partial:
@@ -121,5 +122,5 @@ def _copied(url: str, copies: Path, state: str = "") -> Path:
                 expected = getattr(source, "size", None)
                 shutil.copyfileobj(source, copy, 1 << 20)
             if expected is not None and partial.stat().st_size != expected:
-                raise ValueError(f"{url} has {expected:,} bytes, {partial.stat().st_size:,} arrived.")
+                raise ValueError(f"{masked(url)} has {expected:,} bytes, {partial.stat().st_size:,} arrived.")
     return target
