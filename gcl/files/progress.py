@@ -57,3 +57,32 @@ def counted(
         for item in items:
             yield item
             bar.update(1 if size is None else size(item))
+
+
+class Stages:
+    """Says on stderr what a job is doing, so that it is never silent: on a terminal in one line, which is written anew
+    and is gone at the end; elsewhere in one line per stage. A context manager."""
+
+    def __init__(self, label: str, *, shown: bool = True) -> None:
+        self.label, self.shown = label, shown
+        self._length = 0
+
+    def __enter__(self) -> Stages:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._write("")
+
+    def begin(self, stage: str) -> None:
+        """The job has come to this stage."""
+        self._write(f"{self.label}: {stage} …")
+
+    def _write(self, line: str) -> None:
+        if not self.shown:
+            return
+        if sys.stderr.isatty():
+            sys.stderr.write(f"\r{line:<{self._length}}\r{line}")
+            self._length = len(line)
+        elif line:
+            sys.stderr.write(f"{line}\n")
+        sys.stderr.flush()

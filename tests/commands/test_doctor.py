@@ -2,13 +2,14 @@
 
 import csv
 import json
+import re
 import shutil
 
 import pytest
 
 from gcl.cli import main
 from gcl.commands.doctor.findings import judge
-from gcl.commands.doctor.page import page
+from gcl.commands.doctor.page import text_page
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -61,9 +62,9 @@ def test_a_shop_whose_rows_are_bad(shop, tmp_path):
         writer.writeheader()
         writer.writerows(rows)
     status, facts, text = doctor(shop, tmp_path / "out", f"data.root={broken}")
-    assert status == 1 and "data.max_bad allows" in facts["catalog"]["refused"]
+    assert status == 1 and "data.max_bad allows" in facts["catalog"]["refused"][0][0]
     assert facts["unreadable"]["tables"]["products.csv"]["reasons"] == {"no such image": 9}  # seen all the same
-    assert "no such image: 9; for example row 1" in text
+    assert re.search(r"no such image +9 +row 1", text)
 
 
 def test_a_catalog_that_cannot_be_read_at_all(shop, tmp_path, capsys):
@@ -101,9 +102,9 @@ def test_what_is_a_problem_and_what_a_warning():
     none = {"rows": 0, "of": 100, "examples": []}
     leak = {"equal_in_every_field": none, "equal_image": {}, "equal_text": {"title": none}, "near_image": {}}
     assert judge({"leakage": {"document": leak}}) == []
-    some = {"rows": 8, "of": 100, "examples": ["p1"]}
+    some = {"rows": 8, "of": 100, "examples": [{"row": 0, "id": "p1", "title": "red shoe"}]}
     by_text = judge({"leakage": {"document": leak | {"equal_text": {"title": some}}}})
-    assert [found.level for found in by_text] == ["warning"] and "'p1'" in by_text[0].text
+    assert [found.level for found in by_text] == ["warning"] and by_text[0].examples == ("p1 red shoe",)
     whole = judge({"leakage": {"query": leak | {"equal_in_every_field": some}}})
     assert [found.level for found in whole] == ["problem"]
     halves = {"dev": {"queries": 9, "judgments": 9}, "test": {"queries": 9, "judgments": 9}, "corpus": 5}
@@ -112,7 +113,9 @@ def test_what_is_a_problem_and_what_a_warning():
     assert levels == {"dangling_judgments": ["problem"], "queries_without_relevant": ["warning"]}
     weights = {"count": 10, "bad": 0, "zero": 10, "effective_pairs": 0.0}
     assert judge({"weights": weights})[0].text == "Every pair has weight 0."
-    assert "to fix" in page({"name": "x", "seconds": 1.0}, judge({"catalog": {"refused": "No."}}))
+    refused = judge({"catalog": {"refused": [["No.", "data.name=yes"]]}})
+    text = text_page({"name": "x", "seconds": 1.0}, refused)
+    assert "to fix" in text and "do: data.name=yes" in text
 
 
 @pytest.mark.slow

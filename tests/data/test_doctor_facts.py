@@ -9,8 +9,10 @@ from PIL import Image
 
 from gcl.data.batches.plan import Plan
 from gcl.data.catalog import Split, Task
-from gcl.data.doctor.facts import distribution, examine, expected_repeats, fold, repeats, sample_rows
+from gcl.data.doctor.copies import fold
+from gcl.data.doctor.facts import examine, expected_repeats, repeats
 from gcl.data.doctor.images import Seen, close_hashes, look_at, near_pairs
+from gcl.data.doctor.samples import distribution, sample_rows
 from gcl.data.store.prepared import Pairs
 from helpers.small_catalog import catalog, drawn, image, pairs, prepared, text, write_table
 
@@ -68,7 +70,8 @@ def test_duplicates_are_those_that_were_planted(facts):
     assert found["equal_text"]["title"]["rows"] == 24 and found["equal_text"]["title"]["groups"] == 12
     assert "brand" not in found["equal_text"]  # equal brands are no news
     assert found["equal_image"]["image"]["rows"] == 24 and found["equal_image"]["image"]["groups"] == 12
-    assert ["0000", "0024"] in found["equal_image"]["image"]["examples"]
+    groups = [[product["id"] for product in group] for group in found["equal_image"]["image"]["examples"]]
+    assert ["0000", "0024"] in groups and found["equal_image"]["image"]["sizes"] == [2, 2, 2]
     assert found["equal_in_every_field"]["rows"] == 0
     assert found["near_image"]["image"]["rows"] == 6 * 3 and found["near_image"]["image"]["looked_at"] == 60
 
@@ -113,7 +116,8 @@ def test_a_query_that_differs_in_case_only_is_the_same(shop, facts):
 def test_fields_scores_and_what_was_left_out(shop, facts, tmp_path):
     assert facts["fields"]["document.title"] == {"modality": "text", "rows": 60, "present": 60, "share": 1.0}
     assert facts["scores"]["count"] == len(shop.pairs) and facts["scores"]["quantiles"]["most"] == 12
-    assert sum(facts["scores"]["histogram"]["count"]) == len(shop.pairs)
+    assert sum(count for _, count in facts["scores"]["histogram"]) == len(shop.pairs)
+    assert [label for label, _ in facts["scores"]["histogram"]] == [str(n) for n in range(1, 13)], "not ten bins"
     images = facts["images"]["document.image"]
     assert (images["looked_at"], images["modes"], images["width"]["median"]) == (60, {"RGB": 60}, 120)
     write_table(tmp_path / "pairs.csv", [*pairs(20, 20), {"query": "q", "product_id": "1", "score": "-1"}])

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -13,17 +14,21 @@ from typing import Any
 
 from gcl.config.compose import Overrides
 from gcl.config.schema import RunConfig
-from gcl.data.catalog import Catalog
+from gcl.data.catalog import BadImages, Catalog, Duplicates, SamePair, SameProduct
 from gcl.files.atomic import write_json, write_text
+from gcl.files.progress import Stages
 from gcl.run.console import say, speak_plainly
+from gcl.schema import SideName
 
 MOST_SHARDS = 4  # of a catalog of ready shards, read unless all=true
+_PICTURE = 160  # pixels of a picture on the page
+_REFUSALS = (ValueError, KeyError, OSError)
 
 
 @dataclass
 class DoctorOptions:
-    """Options of `gcl doctor`. The settings are those of `gcl train`; doctor.json and doctor.txt go into `out`, by
-    default next to the prepared catalog."""
+    """Options of `gcl doctor`. The settings are those of `gcl train`; doctor.html, doctor.txt and doctor.json go into
+    `out`, by default next to the prepared catalog."""
 
     all: bool = False
     """Look at every image and text instead of a sample."""
@@ -42,82 +47,109 @@ def doctor(config: RunConfig, *, everything: bool = False) -> int:
     problems = 0
     for name, catalog in config.data.catalogs.items() if config.data.mix else ():
         with tempfile.TemporaryDirectory(prefix="gcl-doctor-") as place:
-            look = partial(_examine, replace(config, data=catalog), place=Path(place), everything=everything)
-            problems += _tell(catalog.name, out / name, partial(look, alone=False))
+            own = replace(config, data=catalog)
+            problems += _tell(catalog.name, out / name, partial(_examine, own, Path(place), everything, alone=False))
     if problems:
         catalogs = ", ".join(config.data.mix)
         say(f"\n{config.data.name} itself is examined once the problems of its catalogs ({catalogs}) are fixed.")
         return problems
     if config.data.mix:
-        return _tell(config.data.name, out, partial(_examine_mix, config, everything=everything))
+        return _tell(config.data.name, out, partial(_examine_mix, config, everything))
     with tempfile.TemporaryDirectory(prefix="gcl-doctor-") as place:
-        return _tell(config.data.name, out, partial(_examine, config, place=Path(place), everything=everything))
+        return _tell(config.data.name, out, partial(_examine, config, Path(place), everything))
 
 
-def _tell(name: str, out: Path, look: Callable[[dict[str, Any]], None]) -> int:
+def _tell(name: str, out: Path, look: Callable[[dict[str, Any], Stages], Any]) -> int:
     begun = time.monotonic()
     facts: dict[str, Any] = {"name": name}
-    look(facts)
-    from gcl.commands.doctor.findings import judge
-    from gcl.commands.doctor.page import page
+    with Stages(f"gcl doctor: {name}") as stages:
+        prepared = look(facts, stages)
+        stages.begin("writing the page")
+        from gcl.commands.doctor.findings import judge
+        from gcl.commands.doctor.page import html_page, text_page
 
-    findings = judge(facts)
-    facts["findings"] = [finding._asdict() for finding in findings]
-    facts["seconds"] = time.monotonic() - begun
-    text = page(facts, findings)
-    write_json(out / "doctor.json", facts)
-    write_text(out / "doctor.txt", text + "\n")
+        findings = judge(facts)
+        facts["findings"] = [finding._asdict() for finding in findings]
+        facts["seconds"] = time.monotonic() - begun
+        text = text_page(facts, findings)
+        write_json(out / "doctor.json", facts)
+        write_text(out / "doctor.txt", text + "\n")
+        write_text(out / "doctor.html", html_page(facts, findings, partial(_picture, prepared)))
     say(text)
-    say(f"\nWrote {out / 'doctor.txt'} and doctor.json.")
+    say(f"\nWrote {out / 'doctor.html'}, doctor.txt and doctor.json.")
     return sum(finding.level == "problem" for finding in findings)
 
 
-def _examine_mix(config: RunConfig, facts: dict[str, Any], *, everything: bool) -> None:
+def _picture(prepared: Any, side: SideName, row: int) -> str | None:
+    """The data URI of a record's picture."""
+    from gcl.data.doctor.facts import stores_of
+    from gcl.retrieval.page.details import Side
+    from gcl.retrieval.page.thumbnails import thumbnail
+
+    data = Side(stores_of(prepared)[side]).picture(row) if prepared is not None else None
+    return thumbnail(data, _PICTURE) if data else None
+
+
+def _examine_mix(config: RunConfig, everything: bool, facts: dict[str, Any], stages: Stages) -> Any:
     from gcl.data.prepare.mixed import open_catalog
 
+    stages.begin("preparing")
     prepared = open_catalog(config.data, config.cache_dir)
     facts["counts"] = {name: value for name, value in prepared.counts.items() if name != "tasks"}
     facts["tasks"] = prepared.counts["tasks"]
-    _examine_batches(config, prepared, facts, everything=everything)
+    _examine_batches(config, prepared, facts, stages, everything=everything)
+    return prepared
 
 
-def _examine(config: RunConfig, facts: dict[str, Any], *, place: Path, everything: bool, alone: bool = True) -> None:
+def _examine(
+    config: RunConfig, place: Path, everything: bool, facts: dict[str, Any], stages: Stages, *, alone: bool = True
+) -> Any:
     """`alone`: the catalog is trained on by itself, so its own batches are examined too."""
+    stages.begin("preparing")
     folder = _prepared_folder(config.data, Path(config.cache_dir), place, facts, everything=everything)
     if folder is None:
-        return
+        return None
     from gcl.data.doctor.facts import examine
     from gcl.data.store.prepared import open_prepared
 
-    prepared = open_prepared(folder, config.data.schema)
-    facts |= examine(prepared, everything=everything, threads=config.data.store.workers)
-    _examine_batches(config, prepared, facts, everything=everything, texts=True, steps=alone)
+    catalog = config.data
+    prepared = open_prepared(folder, catalog.schema)
+    facts |= examine(prepared, everything=everything, threads=catalog.store.workers, begin=stages.begin)
+    facts |= {
+        "training": catalog.training,
+        "score_column": catalog.score,
+        "split": {"queries": catalog.split.queries, "documents": catalog.split.documents},
+    }
+    _examine_batches(
+        config, prepared, facts, stages, everything=everything, texts=True, steps=alone and catalog.training
+    )
+    return prepared
 
 
 def _examine_batches(
-    config: RunConfig,
-    prepared: Any,
-    facts: dict[str, Any],
-    *,
-    everything: bool,
-    texts: bool = False,
-    steps: bool = True,
-) -> None:
+    config: RunConfig, prepared: Any, facts: dict[str, Any], stages: Stages, *,
+    everything: bool, texts: bool = False, steps: bool = True,
+) -> None:  # fmt: skip
     """What model, loss and plan make of a catalog: its `texts`, and its batches with the memory and time of `steps`."""
+    stages.begin("loading the model")
     from gcl.commands.doctor import model
     from gcl.run.console import quiet_libraries
 
     quiet_libraries()
-    facts["weights"] = model.weights(prepared, config)
+    if len(prepared.pairs):
+        facts["weights"] = model.weights(prepared, config)
     plan = None
     if steps:
         plan, facts["batches"] = model.batches(prepared, config, everything=everything)
     encoder, note = model.load(config)
     facts["model"] = {"label": config.model.label, "note": note}
     if encoder is not None:
+        facts["model"]["multilingual"] = model.reads_many_languages(encoder)
         if texts:
+            stages.begin("counting tokens")
             facts["tokens"] = model.token_lengths(prepared, encoder, everything=everything)
         if plan is not None:
+            stages.begin("measuring a step")
             facts["memory"] = model.memory(encoder, prepared, plan, config)
             facts["time"] = model.expected_time(config, plan, facts["memory"]["seconds"])
 
@@ -125,25 +157,41 @@ def _examine_batches(
 def _prepared_folder(
     catalog: Catalog, cache: Path, place: Path, facts: dict[str, Any], *, everything: bool
 ) -> Path | None:
-    """The catalog prepared as a run would; if that is refused, with any share of bad rows, so that there are facts."""
+    """The catalog prepared as a run would; where that is refused, by gentler rules, so that there are facts. All that
+    stands in the way is told at once."""
     from gcl.data.prepare.prepare import prepare
 
     quiet = logging.getLogger(__name__).debug
+    facts["catalog"] = {}
+    folder: Path | None = None
     if catalog.shards and not everything:
-        try:
+        with suppress(*_REFUSALS):  # a sample may be too small for the split
             folder = prepare(catalog, place, progress=False, report=quiet, most_shards=MOST_SHARDS)
-            facts["catalog"] = {"note": f"at most {MOST_SHARDS} of its shards were read; all=true reads them all"}
+            facts["catalog"]["note"] = f"at most {MOST_SHARDS} of its shards were read; all=true reads them all"
             return folder
-        except (ValueError, KeyError, OSError):
-            pass  # a sample may be too small for the split
-    try:
-        folder = prepare(catalog, cache, report=quiet)
-        facts["catalog"] = {}
-        return folder
-    except (ValueError, KeyError, OSError) as error:
-        sentence = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
-        facts["catalog"] = {"refused": sentence}
-    try:
-        return prepare(replace(catalog, max_bad=1.0), place, progress=False, report=quiet)
-    except (ValueError, KeyError, OSError):
-        return None
+    refused: dict[str, str] = {}
+    for do, gentler in [("", catalog), *_gentler(catalog)]:
+        try:
+            folder = prepare(gentler, cache if gentler is catalog else place, progress=gentler is catalog, report=quiet)
+        except _REFUSALS as error:
+            sentence = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+            refused.setdefault(sentence, "")
+            continue
+        if refused:
+            refused[next(reversed(refused))] = do
+        break
+    if refused:
+        facts["catalog"]["refused"] = [[sentence, do] for sentence, do in refused.items()]
+    return folder
+
+
+def _gentler(catalog: Catalog) -> Iterator[tuple[str, Catalog]]:
+    """The same catalog by rules that let ever more pass, each with the settings that do."""
+    catalog = replace(catalog, max_bad=1.0, bad_images=BadImages.absent)
+    yield "", catalog
+    catalog = replace(catalog, duplicates=Duplicates(SameProduct.first, SamePair.max, SamePair.max))
+    yield "data.duplicates.products=first (or last, or merge)", catalog
+    catalog = replace(catalog, split=replace(catalog.split, queries=1.0, documents=1.0, dev=0.0))
+    yield "data.split.queries=1 data.split.documents=1, or more data", catalog
+    if catalog.tasks and catalog.training:
+        yield "fix the task's tables, or leave the task out", replace(catalog, tasks={})

@@ -1,100 +1,229 @@
-"""From facts to findings: what has to be fixed before training, and what is worth a look."""
+"""From facts to findings: what has to be fixed before training, and what is worth a look.
+
+Every threshold is here. A share above its threshold is a finding; a problem makes the exit status 1.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal, NamedTuple
 
-# A share above one of these is a problem (the command ends with status 1) ...
+# Problems.
 LEAKED = 0.01  # held-out queries or products that are also in training, equal in every field or with the same image
 DANGLING = 0.10  # judgments of a task for products that are not in the catalog
-# ... and above one of these a warning (status 0).
+REVERSED = -0.2  # gamma of scores and texts (gcl/data/doctor/scores.py); its interval has to lie below half of it, too
+RANKED = 0.9  # queries whose scores are 1, 2, 3, … to the number of their products
+# Warnings.
+ASCENDING = -0.8  # gamma of scores and the order of the table
 UNREACHABLE = 0.10  # queries of a task that have no relevant product in its corpus
-LEAKED_IN_PART = 0.05  # the same, with one equal text or with an image that only looks alike
+LEAKED_IN_PART = 0.05  # as above, with one equal text or with an image that only looks alike
 TRUNCATED = 0.05  # texts longer than the model's context
 REPEATED = 0.05  # products that occur twice, and places of a batch whose query occurs earlier in it
 RARE = 0.01  # a field that a smaller share of the records has
+HTML = 0.01  # texts with tags or entities
+DECODED_TWICE = 0.001  # texts with letters such as "Ã¼"
+LOOKS_MISSING = 0.005  # texts that are a word for "no value", or MANY_MISSING of them
+MANY_MISSING = 5
+PLACEHOLDER = 5  # products with different titles and one image
+UNREAD_LANGUAGE = 0.10  # texts in a language that the model was not trained on, of those whose language can be told
+UNEVEN = 0.10  # pairs that the weights are worth, of the pairs there are
 COUNTS = (
-    "What counts as a problem: the catalog, its scores or the batch size cannot be used; more than "
-    f"{LEAKED:.0%} of the held-out products or queries are also in training (equal in every field, or with the same "
-    f"image); more than {DANGLING:.0%} of a task's judgments are of products not in the catalog; a stored image "
-    "cannot be read."
+    "What counts as a problem: the catalog, its scores or the batch size cannot be used; scores seem to be turned "
+    f"round; more than {LEAKED:.0%} of the held-out products or queries are also in training (equal in every field, or "
+    f"with the same image); more than {DANGLING:.0%} of a task's judgments are of products not in the catalog; a "
+    "stored image cannot be read."
 )
-
 
 Level = Literal["problem", "warning"]
 
 
 class Finding(NamedTuple):
-    """One sentence of the doctor; problems make the exit status 1."""
+    """One sentence of the doctor with what it is about and what to do; problems make the exit status 1."""
 
     level: Level
     text: str
+    do: str = ""
+    examples: tuple[str, ...] = ()
 
 
 def judge(facts: dict[str, Any]) -> list[Finding]:
     """The findings on the doctor's facts, problems first."""
-    findings = [finding for part in (_refusals, _fields, _leaks, _tasks, _weights, _batches) for finding in part(facts)]
+    parts = (_refusals, _scores, _leaks, _texts, _images, _copies, _tasks, _weights, _batches)
+    findings = [finding for part in parts for finding in part(facts)]
     return sorted(findings, key=lambda finding: finding.level != "problem")
 
 
+def words(record: Mapping[str, Any]) -> str:
+    """A record in words: its title, after its id if it has one."""
+    if record["id"] is None:
+        return f'"{record["title"]}"' if record["title"] else "an image"
+    return f"{record['id']} {record['title']}".rstrip()
+
+
+def _all_words(records: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
+    return tuple(map(words, records))
+
+
 def _refusals(facts: dict[str, Any]) -> Iterator[Finding]:
-    for part in ("catalog", "weights", "batches"):
+    for sentence, do in facts.get("catalog", {}).get("refused", ()):
+        yield Finding("problem", sentence, do)
+    for part in ("weights", "batches"):
         if refused := facts.get(part, {}).get("refused"):
-            yield Finding("problem", refused)
+            yield Finding("problem", refused, facts[part].get("do", ""))
 
 
-def _fields(facts: dict[str, Any]) -> Iterator[Finding]:
-    for name, field in facts.get("fields", {}).items():
-        if field["share"] < RARE:
-            yield Finding("warning", f"{name}: {field['present']:,} of {field['rows']:,} records have a value.")
-    for name, field in facts.get("tokens", {}).items():
-        if field["share_over"] > TRUNCATED:
-            cut = f"{field['share_over']:.1%} are cut at the {field['context_length']} tokens that the model reads."
-            yield Finding("warning", f"{name}: of its texts, {cut}")
-    for name, images in facts.get("images", {}).items():
-        if images["unreadable"]:
-            share = f"{images['unreadable']:,} of {images['looked_at']:,}"
-            yield Finding("problem", f"{name}: {share} images cannot be read.")
-    copies = facts.get("duplicates")
-    if copies:
-        kinds = {"are equal to another in every field": copies["equal_in_every_field"]}
-        kinds |= {f"have the same {name} as another": copied for name, copied in copies["equal_image"].items()}
-        for kind, copied in kinds.items():
-            if copied["rows"] > REPEATED * copies["products"]:
-                yield Finding("warning", f"{copied['rows']:,} of {copies['products']:,} products {kind}.")
+def _scores(facts: dict[str, Any]) -> Iterator[Finding]:
+    for name, signs in facts.get("direction", {}).items():
+        if reason := _turned_round(signs):
+            level, why = reason
+            of = f"The relevance of the task {name}" if name else "The score"
+            where = f"data.tasks.{name}.grades" if name else "data.grades"
+            lowest = facts.get("examples", {}).get("lowest", ())[:2] if not name else ()
+            yield Finding(
+                level, f"{of} seems to be turned round (1 = best): {why}. The higher a score, the better the pair.",
+                _turn_round(where, facts["scores"] if not name else {}),
+                tuple(f"{words(pair['query'])} -> {words(pair['document'])}: {pair['score']:g}" for pair in lowest),
+            )  # fmt: skip
+    scores = facts.get("scores", {})
+    if scores.get("distinct") == 1 and facts.get("score_column") and facts["weights"].get("function") != "constant":
+        same = f"All {scores['count']:,} training pairs have the score {scores['quantiles']['most']:g}"
+        yield Finding("warning", f"{same}, so GCL has nothing to weigh: plain contrastive training is the same.",
+                      "loss=constant")  # fmt: skip
+
+
+def _turned_round(signs: Mapping[str, Any]) -> tuple[Level, str] | None:
+    text, order, ranks = signs.get("text"), signs.get("order"), signs.get("ranks") or {"queries": 0}
+    if text and text["mean"] <= REVERSED and text["high"] < REVERSED / 2:
+        about = f"gamma {text['mean']:.2f}, 99% interval {text['low']:.2f} to {text['high']:.2f}"
+        more = f"in {text['queries']:,} queries the products with the lower scores share more words with the query"
+        return "problem", f"{more} ({about})"
+    if text and text["low"] > 0:
+        return None
+    if ranks["queries"] >= 12 and ranks["ranked"] >= RANKED * ranks["queries"]:
+        of = f"in {ranks['ranked']:,} of {ranks['queries']:,} queries"
+        why = f"{of} the scores are 1, 2, 3, … to the number of products, as places in a list are"
+        return "problem" if ranks["lengths"] > 1 else "warning", why
+    if order and order["mean"] <= ASCENDING:
+        return "warning", f"in {order['queries']:,} queries the table lists the products with the lowest scores first"
+    return None
+
+
+def _turn_round(where: str, scores: Mapping[str, Any]) -> str:
+    values = [value for value, _ in scores.get("histogram", ())]
+    if 1 < len(values) <= 10 and scores["distinct"] == len(values):
+        turned = ", ".join(f"{one}: {other}" for one, other in zip(values, reversed(values), strict=True))
+        return f"look at the pairs below; if the lowest are the best: {where}={{{turned}}}"
+    return "look at the pairs below; if the lowest are the best, write (highest + lowest - score) into the column"
 
 
 def _leaks(facts: dict[str, Any]) -> Iterator[Finding]:
     for side, leak in facts.get("leakage", {}).items():
-        thing = {"query": "held-out queries", "document": "held-out products"}[side]
-        whole = {"in every field": leak["equal_in_every_field"]}
-        whole |= {f"in the image {name}": leaked for name, leaked in leak["equal_image"].items()}
-        part = {f"in {name}": leaked for name, leaked in leak["equal_text"].items()}
-        part |= {f"in a near copy of {name}": leaked for name, leaked in leak["near_image"].items()}
+        things = {"query": "held-out queries", "document": "held-out products"}[side]
+        whole = {"equal one in training in every field": leak["equal_in_every_field"]}
+        same, near = "have the same {} as one in training", "have an image that looks like one in training ({})"
+        whole |= {same.format(f"{side}.{name}"): leaked for name, leaked in leak["equal_image"].items()}
+        part = {same.format(f"{side}.{name}"): leaked for name, leaked in leak["equal_text"].items()}
+        part |= {near.format(f"{side}.{name}"): leaked for name, leaked in leak["near_image"].items()}
+        part = {} if side == "query" and len(part) == 1 else part  # of one field: the same fact twice
         levels: tuple[tuple[Level, float, dict[str, Any]], ...] = (
             ("problem", LEAKED, whole), ("warning", LEAKED_IN_PART, part),
         )  # fmt: skip
         for level, limit, kinds in levels:
-            for where, leaked in kinds.items():
+            for how, leaked in kinds.items():
                 if leaked["of"] and leaked["rows"] > limit * leaked["of"]:
-                    share = f"{leaked['rows']:,} of {leaked['of']:,} {thing} ({leaked['rows'] / leaked['of']:.1%})"
-                    such = f", for example {', '.join(map(repr, leaked['examples']))}" if leaked["examples"] else ""
-                    yield Finding(level, f"{share} equal one in training {where}{such}.")
+                    share = f"{leaked['rows']:,} of {leaked['of']:,} {things} ({leaked['rows'] / leaked['of']:.1%})"
+                    do = {
+                        "document": "data.split.copies=together, or data.split.group=[<a column that variants share>]",
+                        "query": "write each query in one way (case, spaces) in the column of data.query",
+                    }[side]
+                    yield Finding(level, f"{share} {how}.", do, _all_words(leaked["examples"]))
+
+
+def _texts(facts: dict[str, Any]) -> Iterator[Finding]:
+    for name, field in facts.get("fields", {}).items():
+        if field["share"] < RARE:
+            do = f"check data.{name}.column, or leave the field out: '~data.{name}'"
+            yield Finding("warning", f"{name}: {field['present']:,} of {field['rows']:,} records have a value.", do)
+    for name, field in facts.get("texts", {}).items():
+        yield from _exported(name, field)
+        yield from _language(name, field, facts)
+    for name, field in facts.get("tokens", {}).items():
+        if field["share_over"] > TRUNCATED:
+            cut = f"{field['share_over']:.1%} are cut at the {field['context_length']} tokens that the model reads"
+            do = f"put what matters first in the column, or leave the field out: '~data.{name}'"
+            examples = tuple(f"… {lost}" for _, lost in field["cut"][:2])
+            yield Finding("warning", f"{name}: of its texts, {cut}; the rest is never seen, for example:", do, examples)
+
+
+def _exported(name: str, field: Mapping[str, Any]) -> Iterator[Finding]:
+    missing = field["looks_missing"]
+    count = sum(number for _, number in missing)
+    if count >= MANY_MISSING or count > LOOKS_MISSING * max(field["looked_at"], 1) > 0:
+        said = tuple(f'"{word}": {number:,}' for word, number in missing[:5])
+        listed = ", ".join(f'"{word}"' for word, _ in missing)
+        share = f"{count:,} of {field['looked_at']:,} texts"
+        yield Finding("warning", f"{name}: {share} seem to say that there is no value.",
+                      f"add to data.missing: {listed}", said)  # fmt: skip
+    if (html := field["html"])["count"] > HTML * field["looked_at"]:
+        share = f"{html['count']:,} of {field['looked_at']:,} texts"
+        yield Finding("warning", f"{name}: {share} have HTML tags or entities.", f"data.{name}.text=html",
+                      tuple(html["examples"]))  # fmt: skip
+    if (twice := field["decoded_twice"])["count"] > DECODED_TWICE * field["looked_at"]:
+        share = f"{twice['count']:,} of {field['looked_at']:,} texts"
+        yield Finding("warning", f"{name}: {share} have broken letters: they were decoded by the wrong encoding.",
+                      "export the table again as UTF-8 with data.encoding=null, or name its true encoding, for example "
+                      "data.encoding=cp1252", tuple(twice["examples"]))  # fmt: skip
+
+
+def _language(name: str, field: Mapping[str, Any], facts: Mapping[str, Any]) -> Iterator[Finding]:
+    told = sum(field["languages"].values())
+    others = {language: count for language, count in field["languages"].items() if language != "English"}
+    if facts.get("model", {}).get("multilingual") is not False or not told:
+        return
+    share = sum(others.values()) / told
+    if share > UNREAD_LANGUAGE and sum(others.values()) > RARE * field["looked_at"]:
+        which = ", ".join(f"{language} {count:,}" for language, count in list(others.items())[:3])
+        said = f"{share:.0%} of the texts whose language can be told are not English ({which})"
+        model = facts["model"]["label"]
+        yield Finding("warning", f"{name}: {said}, and {model} was trained on English.", "model=siglip2-B")
+
+
+def _images(facts: dict[str, Any]) -> Iterator[Finding]:
+    for name, images in facts.get("images", {}).items():
+        if images["unreadable"]:
+            share = f"{images['unreadable']:,} of {images['looked_at']:,}"
+            yield Finding("problem", f"{name}: {share} stored images cannot be read.",
+                          "delete the prepared folder and prepare the catalog again")  # fmt: skip
+
+
+def _copies(facts: dict[str, Any]) -> Iterator[Finding]:
+    copies = facts.get("duplicates")
+    if not copies:
+        return
+    kinds = {"are equal to another in every field": copies["equal_in_every_field"]}
+    kinds |= {f"have the same {name} as another": copied for name, copied in copies["equal_image"].items()}
+    for kind, copied in kinds.items():
+        if copied["rows"] > REPEATED * copies["products"]:
+            do = "nothing if these are variants; data.split.copies=together keeps them on one side of the split"
+            examples = tuple(" = ".join(_all_words(group[:3])) for group in copied["examples"])
+            yield Finding("warning", f"{copied['rows']:,} of {copies['products']:,} products {kind}.", do, examples)
 
 
 def _tasks(facts: dict[str, Any]) -> Iterator[Finding]:
     for name, task in facts.get("tasks", {}).items():
         judged = sum(task[part]["judgments"] for part in ("dev", "test"))
         queries = sum(task[part]["queries"] for part in ("dev", "test"))
-        losses: tuple[tuple[Level, float, str, int, str], ...] = (
-            ("problem", DANGLING, "dangling_judgments", judged, "judgments are of products not in the catalog"),
-            ("warning", UNREACHABLE, "queries_without_relevant", queries, "queries have no relevant product there"),
-        )
-        for level, limit, key, kept, what in losses:
+        losses: tuple[tuple[Level, float, str, int, str, str], ...] = (
+            ("problem", DANGLING, "dangling_judgments", judged, "judgments are of products not in the catalog",
+             f"name the column of product ids, data.tasks.{name}.document_id, or add the products to data.products"),
+            ("warning", UNREACHABLE, "queries_without_relevant", queries, "queries have no relevant product there",
+             f"data.tasks.{name}.corpus=all"),
+        )  # fmt: skip
+        for level, limit, key, kept, what, do in losses:
             lost = task.get(key, 0)
             if lost > limit * (lost + kept):
-                yield Finding(level, f"Task {name}: {lost:,} of {lost + kept:,} {what}.")
+                unknown = tuple(task.get("dangling", ())) if key == "dangling_judgments" else ()
+                yield Finding(level, f"Task {name}: {lost:,} of {lost + kept:,} {what}.", do, unknown)
 
 
 def _weights(facts: dict[str, Any]) -> Iterator[Finding]:
@@ -102,15 +231,18 @@ def _weights(facts: dict[str, Any]) -> Iterator[Finding]:
     if not weights.get("count"):
         return
     if weights["bad"]:
-        yield Finding("problem", f"{weights['bad']:,} pairs have a weight that is negative or not a number.")
+        yield Finding("problem", f"{weights['bad']:,} pairs have a weight that is negative or not a number.",
+                      "loss.score_to_weight._target_=gcl.loss.weight.linear")  # fmt: skip
     if weights["zero"] == weights["count"]:
-        yield Finding("problem", "Every pair has weight 0.")
+        yield Finding("problem", "Every pair has weight 0.", "loss=constant")
     elif weights["zero"]:
         share = f"{weights['zero']:,} of {weights['count']:,} pairs"
-        yield Finding("warning", f"{share} have weight 0 and contribute nothing to training.")
-    if weights["effective_pairs"] < 0.1 * weights["count"]:
+        yield Finding("warning", f"{share} have weight 0 and contribute nothing to training.",
+                      "loss.score_to_weight.floor=0.01")  # fmt: skip
+    if weights["effective_pairs"] < UNEVEN * weights["count"]:
         like = f"{weights['count']:,} pairs count as much as {weights['effective_pairs']:,.0f} equal ones"
-        yield Finding("warning", f"The weights are so uneven that {like}.")
+        yield Finding("warning", f"The weights are so uneven that {like}.",
+                      "loss.score_to_weight._target_=gcl.loss.weight.log, which falls more slowly")  # fmt: skip
 
 
 def _batches(facts: dict[str, Any]) -> Iterator[Finding]:
@@ -119,10 +251,13 @@ def _batches(facts: dict[str, Any]) -> Iterator[Finding]:
         if side in batches and batches[side]["counted_places"] > REPEATED * batches["batch_size"]:
             different = batches["batch_size"] - batches[side]["counted_places"]
             things = f"different {'queries' if side == 'query' else 'products'} on average"
-            few = f"A batch of {batches['batch_size']:,} pairs holds only {different:,.0f} {things}"
-            yield Finding("warning", f"{few}: see plan.unique and loss.same_{side}.")
+            few = f"A batch of {batches['batch_size']:,} pairs holds only {different:,.1f} {things}"
+            yield Finding("warning", f"{few}; pairs of the same one teach each other nothing.", f"plan.unique={side}")
     memory = facts.get("memory")
     if memory and memory["available"] and memory["total"] > memory["available"]:
         total, available = (f"{memory[name] / 2**30:.1f} GiB" for name in ("total", "available"))
-        lacking = f"A step needs about {total}, but only {available} are available ({memory['device']})"
-        yield Finding("warning", f"{lacking}: set train.micro_batch.")
+        lacking = f"A step needs about {total}, but only {available} are available ({memory['device']})."
+        each = memory["activations"] / memory["micro_batch"]
+        room = 0.9 * memory["available"] - (memory["total"] - memory["activations"])
+        fits = 2 ** max(int(max(room, each) / each).bit_length() - 1, 0) if each else 1
+        yield Finding("warning", lacking, f"train.micro_batch={fits}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from dataclasses import replace
 from typing import Any
@@ -16,9 +17,11 @@ from gcl.data.batches.batch import SideBatch, SideReader
 from gcl.data.batches.mixed_plan import MixedPlan
 from gcl.data.batches.order import BatchOrder
 from gcl.data.catalog import Batches
-from gcl.data.doctor.facts import MOST_TEXTS, distribution, repeats, sample_rows
+from gcl.data.doctor.facts import repeats, stores_of
+from gcl.data.doctor.samples import distribution, sample_rows
+from gcl.data.doctor.texts import MOST_TEXTS
 from gcl.data.store.prepared import Prepared
-from gcl.data.store.records import Stored
+from gcl.data.store.records import shortened
 from gcl.model.dual_encoder import DualEncoder
 from gcl.model.tokens import Tokens
 from gcl.retrieval.embedding.embed import to_device
@@ -28,10 +31,8 @@ from gcl.schema import SIDES, Modality, SideName
 _LONG = 8  # texts are counted up to this many context lengths
 _FEW, _MORE = 4, 12  # pairs for which activations and time are measured: their slope leaves out a step's fixed cost
 _FLOAT = 4
-
-
-def stores_of(prepared: Prepared) -> dict[SideName, Stored]:
-    return {"query": prepared.queries, "document": prepared.documents}
+MOST_CUT, _LOST = 5, 60  # cut texts that are shown, and characters of what they lose
+_MANY_LANGUAGES = 100_000  # entries of a vocabulary
 
 
 def weights(prepared: Prepared, config: RunConfig) -> dict[str, Any]:
@@ -42,7 +43,8 @@ def weights(prepared: Prepared, config: RunConfig) -> dict[str, Any]:
     try:
         weight = build(node)(score)
     except ValueError as error:
-        return {"function": name, "refused": str(error)}
+        range_ = f"loss.score_to_weight.low={score.min():g} loss.score_to_weight.high={score.max():g}"
+        return {"function": name, "refused": str(error), "do": range_}
     weight = weight.double().numpy()
     total, squares = weight.sum(), (weight**2).sum()
     ordered = np.sort(weight)[::-1]
@@ -91,11 +93,36 @@ def token_lengths(prepared: Prepared, encoder: DualEncoder, *, everything: bool)
             distinct = list(dict.fromkeys(texts))
             length = dict(zip(distinct, count_tokens(longer, distinct), strict=True))
             count = np.array([length[text] for text in texts])
+            over = [text for text in distinct if length[text] > context]
             fields[f"{side}.{name}"] = {
-                "looked_at": len(rows), "context_length": context, "over": int((count > context).sum()),
+                "cut": cut_texts(longer, context, over[:MOST_CUT]), "looked_at": len(rows), "context_length": context,
+                "over": int((count > context).sum()),
                 "share_over": float((count > context).mean()) if len(count) else 0.0, **distribution(count),
             }  # fmt: skip
     return fields
+
+
+def cut_texts(longer: Tokens, context: int, texts: list[str]) -> list[list[str]]:
+    """What a model reads of each of these texts, and how what it does not read begins. longer: counts beyond
+    `context`, the tokens that it reads."""
+    pieces = [re.findall(r"\S+\s*|\s+", text) for text in texts]
+    pieces = [words if len(words) > 3 else list(text) for words, text in zip(pieces, texts, strict=True)]
+    low, high = [0] * len(texts), [len(words) for words in pieces]  # `low` pieces fit, `high` do not
+    while any(b - a > 1 for a, b in zip(low, high, strict=True)):
+        middle = [(a + b) // 2 for a, b in zip(low, high, strict=True)]
+        count = count_tokens(longer, ["".join(words[:n]) for words, n in zip(pieces, middle, strict=True)])
+        for place, (n, used) in enumerate(zip(middle, count, strict=True)):
+            (low if used <= context else high)[place] = n
+    cut = zip(pieces, low, strict=True)
+    return [["".join(words[:n]).rstrip(), shortened("".join(words[n:]), _LOST)] for words, n in cut]
+
+
+def reads_many_languages(encoder: DualEncoder) -> bool:
+    """Told by the size of the vocabulary: those of English models have 30,000 to 50,000 entries (CLIP, SigLIP, BERT),
+    those of models of many languages 250,000 (mT5, XLM-R, Gemma, which SigLIP 2 has)."""
+    tokenizer: Any = encoder.preprocess.tokens.tokenizer
+    inner = getattr(tokenizer, "tokenizer", tokenizer)
+    return (inner.vocab_size if hasattr(inner, "vocab_size") else len(inner)) > _MANY_LANGUAGES
 
 
 def count_tokens(tokens: Tokens, texts: list[str]) -> list[int]:
@@ -113,7 +140,8 @@ def batches(prepared: Prepared, config: RunConfig, *, everything: bool) -> tuple
     try:
         plan = assemble_plan(prepared, config)
     except ValueError as error:
-        return None, {"refused": str(error)}
+        half = max(len(prepared.pairs) // 2, 2).bit_length() - 1
+        return None, {"refused": str(error), "do": f"train.batch_size={2**half}"}
     steps: dict[str, Any] = {"steps_per_epoch": plan.steps_per_epoch, "steps": total_steps(config.train, plan)}
     if isinstance(plan, MixedPlan):
         what = "batches" if plan.batches is Batches.one else "pairs"

@@ -1,194 +1,137 @@
-"""The doctor's facts as a page of text."""
+"""The doctor's page, twice: as text for a terminal, and as one HTML file with pictures."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from gcl.commands.doctor.findings import COUNTS, Finding
+from gcl.commands.doctor.sections import Bars, Card, Cards, Cuts, Part, Section, sections
+from gcl.retrieval.page.document import document, page_body
+from gcl.retrieval.page.markup import Markup, join, tag, untrusted
+from gcl.schema import SideName
+from gcl.table import Table, visible
+
+Picture = Callable[[SideName, int], str | None]
+"""(side, row) -> the data URI of a record's small picture, or None."""
+
+_BAR = 40  # characters of the longest bar
 
 
-def page(facts: dict[str, Any], findings: Sequence[Finding]) -> str:
-    parts = [
-        ("Catalog", _counts),
-        ("Fields", _fields),
-        ("Scores and weights", _scores),
-        ("Texts", _tokens),
-        ("Images", _images),
-        ("Left out", _unreadable),
-        ("The same product twice", _duplicates),
-        ("Held out, but also in training", _leakage),
-        ("Tasks", _tasks),
-        ("Batches", _batches),
-        ("Memory per step", _memory),
-        ("Time", _time),
-    ]
+def text_page(facts: dict[str, Any], findings: Sequence[Finding]) -> str:
+    """For a terminal; the findings come last, where they are read first."""
     lines = [f"gcl doctor: {facts['name']}", ""]
-    for title, part in parts:
-        body = list(part(facts))
-        if body:
-            lines += [title, *(f"  {line}" for line in body), ""]
-    lines += ["Findings", *(f"  {finding.level}: {finding.text}" for finding in findings)]
+    for section in sections(facts):
+        lines.append(section.title)
+        for number, part in enumerate(section.parts):
+            apart = number and not (isinstance(part, str) and isinstance(section.parts[number - 1], str))
+            lines += [""] if apart else []
+            lines += [f"  {line}".rstrip() for line in _text(part)]
+        lines.append("")
+    lines.append("Findings")
+    for finding in findings:
+        lines.append(f"  {finding.level}: {visible(finding.text)}")
+        lines += [f"    {visible(example)}" for example in finding.examples]
+        lines += [f"    do: {visible(finding.do)}"] if finding.do else []
+    return "\n".join([*lines, f"  {verdict(facts, findings)}", f"  {COUNTS}", f"  ({facts['seconds']:.1f} s)"])
+
+
+def verdict(facts: dict[str, Any], findings: Sequence[Finding]) -> str:
+    """The doctor's answer."""
     problems = sum(finding.level == "problem" for finding in findings)
-    end = f"{problems} to fix before training." if problems else "No problems: the catalog is ready for training."
-    return "\n".join([*lines, f"  {end}", f"  {COUNTS}", f"  ({facts['seconds']:.1f} s)"])
+    trained = facts.get("training", True)
+    if problems:
+        return f"{problems} to fix before {'training' if trained else 'measuring'}."
+    return f"No problems: the catalog is ready for {'training' if trained else 'measuring'}."
 
 
-def _counts(facts: dict[str, Any]) -> Iterator[str]:
-    if note := facts.get("catalog", {}).get("note"):
-        yield note
-    if counts := facts.get("counts"):
-        yield f"products {counts['products']:,} (training half {counts['products_of_training']:,})"
-        yield f"queries  {counts['queries']:,} (training half {counts['queries_of_training']:,})"
-        yield f"pairs    {counts['pairs']:,} (for training {counts['training_pairs']:,})"
-
-
-def _fields(facts: dict[str, Any]) -> Iterator[str]:
-    for name, field in facts.get("fields", {}).items():
-        share = f"present in {field['present']:,} of {field['rows']:,} ({field['share']:.1%})"
-        yield f"{name:<24} {field['modality']:<6} {share}"
-
-
-def _scores(facts: dict[str, Any]) -> Iterator[str]:
-    if not facts.get("scores", {}).get("count"):
-        return
-    scores, weights = facts["scores"], facts.get("weights", {})
-    yield f"scores: {scores['distinct']:,} values, {_quantiles(scores)}"
-    edges, count = scores["histogram"]["edges"], scores["histogram"]["count"]
-    if scores["distinct"] > 1:
-        for low, high, number in zip(edges, edges[1:], count, strict=False):
-            yield f"  {low:>10.4g} to {high:<10.4g} {number:>11,} {'#' * round(40 * number / max(count))}"
-    if weights.get("count"):
-        yield f"weights ({weights['function']}): {_quantiles(weights)}"
-        yield "  " + ", ".join(f"score {score:.4g} -> {weight:.4g}" for score, weight in weights["of_scores"])
-        heaviest = f"the heaviest tenth holds {weights['share_of_heaviest_tenth']:.0%} of all weight"
-        like = f"{weights['effective_pairs']:,.0f} equal ones"
-        yield f"  {weights['count']:,} pairs count as much as {like}; {heaviest}"
-
-
-def _tokens(facts: dict[str, Any]) -> Iterator[str]:
-    if note := facts.get("model", {}).get("note"):
-        yield f"{facts['model']['label']}: {note}"
-    for name, field in facts.get("tokens", {}).items():
-        if field.get("count"):
-            middle, high = field["quantiles"]["median"], field["quantiles"]["95%"]
-            share = f"{field['share_over']:.1%}"
-            over = f"over {field['context_length']}: {field['over']:,} of {field['looked_at']:,} examined"
-            yield f"{name:<24} {middle:.0f} tokens at the median, {high:.0f} at the 95th percentile; {over} ({share})"
-
-
-def _images(facts: dict[str, Any]) -> Iterator[str]:
-    for name, images in facts.get("images", {}).items():
-        yield f"{name}: {images['looked_at']:,} examined, {images['unreadable']:,} unreadable"
-        if images["width"]:
-            for measure in ("width", "height", "shorter_side"):
-                yield f"  {measure.replace('_', ' '):<13} {_range(images[measure])}"
-            yield f"  {'bytes':<13} {_range(images['bytes'])}"
-            sampled = images["looked_at"] < facts["fields"][name]["present"]
-            if sampled:
-                yield "  a sample: near copies are looked for among these images only; all=true compares every image"
-            yield f"  modes {_listed(images['modes'])}; formats {_listed(images['formats'])}"
-
-
-def _unreadable(facts: dict[str, Any]) -> Iterator[str]:
-    unreadable = facts.get("unreadable", {})
-    for name, table in unreadable.get("tables", {}).items():
-        yield f"{name}: {table['bad']:,} of {table['rows']:,} rows"
-        for reason, count in table["reasons"].items():
-            yield f"  {reason}: {count:,}; for example {unreadable['examples'][reason][0]}"
-    if unreadable.get("of_quarantined_products"):
-        yield f"pairs of left-out products: {unreadable['of_quarantined_products']:,}"
-
-
-def _duplicates(facts: dict[str, Any]) -> Iterator[str]:
-    if copies := facts.get("duplicates"):
-        yield f"rows that repeat a product's id: {copies['rows_that_repeat_an_id']:,}"
-        kinds = {"equal in every field": copies["equal_in_every_field"]}
-        kinds |= {f"equal {name} (image)": value for name, value in copies["equal_image"].items()}
-        kinds |= {f"equal {name}": value for name, value in copies["equal_text"].items()}
-        for kind, value in kinds.items():
-            such = f", for example {' = '.join(value['examples'][0])}" if value["examples"] else ""
-            yield f"{kind}: {value['rows']:,} products in {value['groups']:,} groups{such}"
-        for name, value in copies["near_image"].items():
-            such = f", for example {' ~ '.join(value['examples'][0])}" if value["examples"] else ""
-            yield f"near copies of {name}: {value['rows']:,} products of {value['looked_at']:,} examined{such}"
-
-
-def _leakage(facts: dict[str, Any]) -> Iterator[str]:
-    for side, leak in facts.get("leakage", {}).items():
-        things = {"query": "queries", "document": "products"}[side]
-        yield f"{things}: {leak['held_out']:,} held out, {leak['trained']:,} in training pairs"
-        kinds = {"equal in every field": leak["equal_in_every_field"]}
-        kinds |= {
-            f"same {name}": leaked for kind in ("equal_text", "equal_image") for name, leaked in leak[kind].items()
-        }
-        kinds |= {f"near copy of {name}": leaked for name, leaked in leak["near_image"].items()}
-        for where, leaked in kinds.items():
-            yield f"  {where}: {leaked['rows']:,} of {leaked['of']:,}"
-
-
-def _tasks(facts: dict[str, Any]) -> Iterator[str]:
-    for name, task in facts.get("tasks", {}).items():
-        dev, test = task["dev"], task["test"]
-        yield f"{name:<16} queries {dev['queries']:,} dev, {test['queries']:,} test; corpus {task['corpus']:,}"
-        lost = [
-            f"{task.get(key, 0):,} {what}"
-            for key, what in (
-                ("queries_without_relevant", "queries without a relevant product in the corpus"),
-                ("judgments_outside_corpus", "judgments outside the corpus"),
-                ("dangling_judgments", "judgments of unknown products"),
-            )
+def _text(part: Part) -> list[str]:
+    if isinstance(part, str):
+        return [visible(part)]
+    if isinstance(part, Table):
+        return part.text().split("\n")
+    if isinstance(part, Bars):
+        most = max(count for _, count in part.bars)
+        return [
+            f"{part.caption}",
+            *(f"  {label:>18} {count:>11,} {'#' * round(_BAR * count / most)}" for label, count in part.bars),
         ]
-        yield f"  {', '.join(lost)}"
+    if isinstance(part, Cuts):
+        return [f"{part.caption}:", *(f"  {visible(kept)} | {visible(lost)}" for kept, lost in part.texts)]
+    return [f"{part.caption}:", *(f"  {visible(card.line)}" for card in part.cards)]
 
 
-def _batches(facts: dict[str, Any]) -> Iterator[str]:
-    batches = facts.get("batches", {})
-    if "steps" not in batches:
-        return
-    per_epoch = f"{batches['steps_per_epoch']:,} steps of {batches['batch_size']:,} pairs per epoch"
-    yield f"{per_epoch}; {batches['steps']:,} in the run"
-    for name, own in batches.get("mix", {}).items():
-        count = f"{own['pairs']:,} pairs" if "pairs" in own else f"{own['batches']:,} batches"
-        yield f"  {name}: {count} per epoch, {own['passes_per_epoch']:.2f} passes"
-    for side, things in (("query", "queries"), ("document", "products")):
-        value = batches[side]
-        counted = f"{value['counted_pairs']:.2f} counted in {batches['batches']:,} batches"
-        chance = f"N(N-1)/P(P-1) * sum c(c-1)/2 over {value['distinct']:,} {things}"
-        expected = f"{value['expected_pairs']:.2f} expected by chance ({chance})"
-        yield f"pairs of the same {side} in a batch: {counted}, {expected}"
+def html_page(facts: dict[str, Any], findings: Sequence[Finding], picture: Picture) -> str:
+    """One file that reads without JavaScript and loads nothing."""
+    shown = [(section.key, section.title, section.title, _content(section, picture)) for section in sections(facts)]
+    findings_part = ("findings", "Findings", "Findings", _findings(facts, findings))
+    title = f"gcl doctor: {facts['name']}"
+    body = page_body(title, [findings_part, *shown], skip=("findings", "Skip to the findings"))
+    return document(title, body, styles=("base.css", "report.css", "doctor.css"), scripts=("tables.js",))
 
 
-def _memory(facts: dict[str, Any]) -> Iterator[str]:
-    if memory := facts.get("memory"):
-        for name in ("parameters", "gradients_and_adam", "batch", "activations", "loss", "total"):
-            yield f"{name.replace('_', ' '):<20} {memory[name] / 2**20:>10,.0f} MiB"
-        micro = f"times {memory['micro_batch']:,} (train.micro_batch)"
-        yield f"an estimate in float32; activations: those of one pair, measured with 12 and 4 pairs, {micro}"
+def _findings(facts: dict[str, Any], findings: Sequence[Finding]) -> Markup:
+    shown = [
+        tag(
+            "li",
+            tag("p", tag("b", finding.level, class_="level"), " ", untrusted(finding.text), class_="said"),
+            tag("ul", *(tag("li", untrusted(one)) for one in finding.examples)) if finding.examples else None,
+            tag("p", tag("b", "do: "), untrusted(finding.do, "code"), class_="do") if finding.do else None,
+            class_=finding.level,
+        )
+        for finding in findings
+    ]
+    return join(
+        tag("p", verdict(facts, findings), class_="verdict"),
+        tag("ul", *shown, class_="findings") if shown else None,
+        tag("p", COUNTS, class_="hint"),
+    )
 
 
-def _time(facts: dict[str, Any]) -> Iterator[str]:
-    if seconds := facts.get("time"):
-        epoch, whole = _duration(seconds["epoch"]), _duration(seconds["run"])
-        yield f"about {epoch} per epoch, {whole} in all, evaluation not included"
-        each = f"reading {_duration(seconds['reading'])}, computing {_duration(seconds['computing'])}"
-        yield f"per epoch: {each}, estimated from 12 and 4 pairs on this machine"
+def _content(section: Section, picture: Picture) -> Markup:
+    return join(*(_html(part, picture) for part in section.parts))
 
 
-def _quantiles(distribution: dict[str, Any]) -> str:
-    quantiles = distribution["quantiles"]
-    return ", ".join(f"{name} {value:.4g}" for name, value in quantiles.items() if name not in ("25%", "75%"))
+def _html(part: Part, picture: Picture) -> Markup:
+    if isinstance(part, str):
+        return tag("p", untrusted(part))
+    if isinstance(part, Table):
+        return Markup(part.html())
+    if isinstance(part, Bars):
+        return _bars(part)
+    if isinstance(part, Cuts):
+        texts = (tag("li", untrusted(kept), " ", untrusted(lost, "del")) for kept, lost in part.texts)
+        return tag("figure", tag("figcaption", part.caption), tag("ul", *texts, class_="cuts"))
+    return _cards(part, picture)
 
 
-def _range(values: dict[str, float]) -> str:
-    return ", ".join(f"{name} {value:,.0f}" for name, value in values.items())
+def _bars(bars: Bars) -> Markup:
+    most = max(count for _, count in bars.bars)
+    lines = [
+        tag(
+            "div",
+            tag("dt", label),
+            tag("dd", tag("svg", tag("rect", width=f"{100 * count / most:.1f}%", height="100%"), aria_hidden="true"),
+                tag("span", f"{count:,}")),
+        )
+        for label, count in bars.bars
+    ]  # fmt: skip
+    return tag("figure", tag("figcaption", bars.caption), tag("dl", *lines, class_="bars"))
 
 
-def _listed(counts: dict[str, int]) -> str:
-    return ", ".join(f"{name} {count:,}" for name, count in counts.items()) or "none"
+def _cards(cards: Cards, picture: Picture) -> Markup:
+    shown = tag("ul", *(_card(card, picture) for card in cards.cards), class_="cards")
+    return tag("figure", tag("figcaption", cards.caption), shown, class_="shelf")
 
 
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.1f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+def _card(card: Card, picture: Picture) -> Markup:
+    source = picture(card.side, card.row)
+    frame = tag("img", src=source, alt="") if source else tag("span", "no picture", class_="nothing")
+    return tag(
+        "li",
+        tag("p", untrusted(card.kicker), class_="asked") if card.kicker else None,
+        tag("span", frame, class_="frame"),
+        untrusted(card.title, class_="name"),
+        tag("small", untrusted(card.note)) if card.note else None,
+        class_="card",
+    )

@@ -1,0 +1,347 @@
+"""The doctor's facts as sections of sentences, tables, bars and pictures, which page.py renders for a terminal and a
+browser."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from gcl.commands.doctor.findings import words
+from gcl.schema import SideName
+from gcl.table import Table
+
+
+@dataclass
+class Bars:
+    """A histogram: a label and a count each."""
+
+    caption: str
+    bars: list[tuple[str, int]]
+
+
+@dataclass
+class Card:
+    """A record with its picture. kicker: above its title. line: all of it, on a terminal."""
+
+    side: SideName
+    row: int
+    title: str
+    line: str
+    kicker: str = ""
+    note: str = ""
+
+
+@dataclass
+class Cards:
+    """Records beside each other."""
+
+    caption: str
+    cards: list[Card]
+
+
+@dataclass
+class Cuts:
+    """Texts in two parts: what is read, and how what is not read begins."""
+
+    caption: str
+    texts: list[tuple[str, str]]
+
+
+Part = str | Table | Bars | Cards | Cuts
+
+
+@dataclass
+class Section:
+    """A part of the page. key: its anchor."""
+
+    key: str
+    title: str
+    parts: list[Part] = field(default_factory=list)
+
+
+Facts = Mapping[str, Any]
+
+
+def sections(facts: Facts) -> list[Section]:
+    """Those that there are facts for, in the order in which a person reads them."""
+    all_of: list[tuple[str, str, Callable[[Facts], Iterator[Part]]]] = [
+        ("catalog", "Catalog", _catalog),
+        ("pairs", "Pairs in words", _examples),
+        ("split", "What the split leaves", _split),
+        ("scores", "Scores and weights", _scores),
+        ("texts", "Texts", _texts),
+        ("images", "Images", _images),
+        ("left-out", "Left out", _left_out),
+        ("copies", "The same product twice", _copies),
+        ("leakage", "Held out, but also in training", _leakage),
+        ("tasks", "Tasks", _tasks),
+        ("run", "What a run takes", _run),
+    ]
+    found = [Section(key, title, list(parts(facts))) for key, title, parts in all_of]
+    return [section for section in found if section.parts]
+
+
+def _catalog(facts: Facts) -> Iterator[Part]:
+    if note := facts.get("catalog", {}).get("note"):
+        yield note
+    if counts := facts.get("counts"):
+        rows = [
+            ("products", counts["products"], counts["products_of_training"]),
+            ("queries", counts["queries"], counts["queries_of_training"]),
+            ("pairs", counts["pairs"], counts["training_pairs"]),
+        ]
+        trained = facts.get("training", True)
+        yield (
+            Table(["", "all", "training half"], rows if trained else rows[:2], "", formats=_COMMAS)
+            if trained
+            else Table(["", "all"], [row[:2] for row in rows[:2]], formats=_COMMAS)
+        )
+        if not trained:
+            yield "A catalog that is only measured (data.training=false): nothing of it is trained on."
+    if fields := facts.get("fields"):
+        yield Table(
+            ["field", "kind", "records", "have it", "share"],
+            [(name, *(about[key] for key in ("modality", "rows", "present", "share")))
+             for name, about in fields.items()],
+            align="ll", formats=_COMMAS | {"share": ".1%"},
+        )  # fmt: skip
+
+
+_COMMAS = dict.fromkeys(("all", "training half", "records", "have it", "examined", "rows", "left out"), ",")
+
+
+def _examples(facts: Facts) -> Iterator[Part]:
+    ends = {"highest": "with the highest score", "lowest": "with the lowest score"}
+    examples = facts.get("examples", {})
+    for end, pairs in examples.items():
+        several = "lowest" in examples
+        yield Cards(
+            f"Pairs {ends[end]}" if several else f"Pairs (all have the score {pairs[0]['score']:g})",
+            [_pair_card(pair) for pair in pairs],
+        )  # fmt: skip
+
+
+def _pair_card(pair: Mapping[str, Any]) -> Card:
+    product, asked = pair["document"], _asked(pair["query"])
+    title = product["title"] or str(product["id"])
+    return Card("document", product["row"], title, f"{asked} -> {title}: {pair['score']:g}", kicker=asked,
+                note=f"score {pair['score']:g}, product {product['id']}")  # fmt: skip
+
+
+def _asked(query: Mapping[str, Any]) -> str:
+    return query["title"] or (f"image {query['id']}" if query["id"] else "an image")
+
+
+def _split(facts: Facts) -> Iterator[Part]:
+    counts, split = facts.get("counts"), facts.get("split")
+    if not counts or not split or not counts["pairs"]:
+        return
+    tasks = facts["tasks"]
+
+    def judged(name: str) -> int:
+        return sum(tasks[name][part]["judgments"] for part in ("dev", "test")) if name in tasks else 0
+
+    share = counts["training_pairs"] / counts["pairs"]
+    yield (
+        f"{counts['pairs']:,} pairs leave {counts['training_pairs']:,} to train on ({share:.0%}): those whose query "
+        f"and whose product are both in the training half (data.split.queries={split['queries']:g}, "
+        f"data.split.documents={split['documents']:g}; together {split['queries'] * split['documents']:.0%}) and whose "
+        "score is above 0. The others measure."
+    )
+    yield Table(
+        ["pairs", "products of training", "held-out products"],
+        [
+            ("queries of training", judged("in_domain") or counts["training_pairs"], judged("novel_document")),
+            ("held-out queries", judged("novel_query"), judged("zero_shot")),
+        ],
+        formats={"products of training": ",", "held-out products": ","},
+    )
+
+
+def _scores(facts: Facts) -> Iterator[Part]:
+    scores, weights = facts.get("scores", {}), facts.get("weights", {})
+    if not scores.get("count"):
+        return
+    if scores["distinct"] > 1:
+        yield Bars(f"Scores of the training pairs: {_quantiles(scores)}", [tuple(bar) for bar in scores["histogram"]])
+    else:
+        yield f"All {scores['count']:,} training pairs have the score {scores['quantiles']['most']:g}."
+    if weights.get("count"):
+        yield Table(
+            ["score", "weight"], [(f"{score:g}", weight) for score, weight in weights["of_scores"]],
+            f"Weight of a score (loss.score_to_weight: {weights['function']})", formats={"weight": ".4g"},
+            notes=["Only the ratios of weights count: a pair of weight 0.04 counts twice as much as one of 0.02."],
+        )  # fmt: skip
+        like = f"{weights['effective_pairs']:,.0f} equal ones"
+        yield (
+            f"{weights['count']:,} pairs count as much as {like}; the heaviest tenth holds "
+            f"{weights['share_of_heaviest_tenth']:.0%} of all weight."
+        )
+
+
+def _texts(facts: Facts) -> Iterator[Part]:
+    model = facts.get("model", {})
+    if model.get("note"):
+        yield f"{model['label']}: {model['note']}"
+    rows = []
+    for name, about in facts.get("tokens", {}).items():
+        if about.get("count"):
+            quantiles = about["quantiles"]
+            rows.append((name, about["looked_at"], quantiles["median"], quantiles["95%"], about["context_length"],
+                         about["share_over"]))  # fmt: skip
+    if rows:
+        yield Table(
+            ["field", "examined", "tokens at the median", "of the longest 5%", "the model reads", "cut"], rows,
+            f"Length of texts as {model['label']} counts it",
+            formats=_COMMAS | {"tokens at the median": ".0f", "of the longest 5%": ".0f", "cut": ".1%"},
+        )  # fmt: skip
+    for name, about in facts.get("tokens", {}).items():
+        if about.get("cut"):
+            yield Cuts(f"Texts of {name} as the model cuts them", [(kept, lost) for kept, lost in about["cut"]])
+    said = [
+        (name, _listed(about["languages"]) or "cannot be told", sum(about["languages"].values()), about["looked_at"])
+        for name, about in facts.get("texts", {}).items()
+    ]
+    if said:
+        yield Table(["field", "languages", "texts told", "examined"], said, "Languages, by script and common words",
+                    align="ll", formats=_COMMAS | {"texts told": ","})  # fmt: skip
+
+
+def _images(facts: Facts) -> Iterator[Part]:
+    for name, images in facts.get("images", {}).items():
+        if not images["width"]:
+            continue
+        measures = ("width", "height", "shorter_side", "bytes")
+        notes = [f"modes: {_listed(images['modes'])}; formats: {_listed(images['formats'])}"]
+        if images["looked_at"] < facts["fields"][name]["present"]:
+            notes.append("a sample: near copies are looked for among these images only; all=true compares every image")
+        yield Table(
+            ["", *images["width"]], [(measure.replace("_", " "), *images[measure].values()) for measure in measures],
+            f"{name}: {images['looked_at']:,} examined, {images['unreadable']:,} unreadable",
+            formats=dict.fromkeys(images["width"], ",.0f"), notes=notes,
+        )  # fmt: skip
+
+
+def _left_out(facts: Facts) -> Iterator[Part]:
+    left = facts.get("unreadable", {})
+    rows = [(name, table["bad"], table["rows"]) for name, table in left.get("tables", {}).items()]
+    if rows:
+        yield Table(["table", "left out", "rows"], rows, formats=_COMMAS)
+    reasons = [
+        (name, reason, f"{count:,}", left["examples"][reason][0])
+        for name, table in left.get("tables", {}).items()
+        for reason, count in table["reasons"].items()
+    ]
+    if reasons:
+        yield Table(["table", "reason", "rows", "for example"], reasons, align="llrl")
+    if left.get("of_quarantined_products"):
+        yield f"Pairs of left-out products: {left['of_quarantined_products']:,}."
+
+
+def _copies(facts: Facts) -> Iterator[Part]:
+    copies = facts.get("duplicates")
+    if not copies:
+        return
+    kinds = {"equal in every field": copies["equal_in_every_field"]}
+    kinds |= {f"the same {name} (image)": value for name, value in copies["equal_image"].items()}
+    kinds |= {f"the same {name}": value for name, value in copies["equal_text"].items()}
+    rows = [(kind, value["rows"], value["groups"], max(value["sizes"], default=0)) for kind, value in kinds.items()]
+    rows += [
+        (f"near copies of {name}, of {value['looked_at']:,} examined", value["rows"], None, None)
+        for name, value in copies["near_image"].items()
+    ]
+    yield Table(["products", "how many", "in groups", "the largest"], rows,
+                formats={"how many": ",", "in groups": ",", "the largest": ","})  # fmt: skip
+    if copies["rows_that_repeat_an_id"]:
+        yield f"Rows that repeat a product id: {copies['rows_that_repeat_an_id']:,}."
+    for name, value in copies["equal_image"].items():
+        for group, size in zip(value["examples"], value["sizes"], strict=True):
+            yield Cards(f"{size:,} products with the same {name}", _cards(group))
+    for name, value in copies["near_image"].items():
+        for pair in value["examples"]:
+            yield Cards(f"Near copies of {name}", _cards(pair))
+    for name, value in copies["equal_text"].items():
+        for group, size in zip(value["examples"], value["sizes"], strict=True):
+            yield Cards(f"{size:,} products with the same {name}", _cards(group))
+
+
+def _cards(group: Iterable[Mapping[str, Any]]) -> list[Card]:
+    return [Card("document", one["row"], one["title"], words(one), note=str(one["id"] or "")) for one in group]
+
+
+def _leakage(facts: Facts) -> Iterator[Part]:
+    rows = []
+    for side, leak in facts.get("leakage", {}).items():
+        if not leak["trained"]:
+            continue
+        things = {"query": "queries", "document": "products"}[side]
+        kinds = {"equal in every field": leak["equal_in_every_field"]}
+        kinds |= {f"the same {name}": leaked for name, leaked in (leak["equal_text"] | leak["equal_image"]).items()}
+        kinds |= {f"a near copy of {name}": leaked for name, leaked in leak["near_image"].items()}
+        rows += [(f"held-out {things}", where, leaked["rows"], leaked["of"]) for where, leaked in kinds.items()]
+    if rows:
+        header = ["", "as one in training", "how many", "of"]
+        yield Table(header, rows, align="ll", formats={"how many": ",", "of": ","}, grouped=True)
+
+
+def _tasks(facts: Facts) -> Iterator[Part]:
+    lost = {
+        "queries_without_relevant": "queries without an answer",
+        "judgments_outside_corpus": "judgments outside",
+        "dangling_judgments": "of unknown products",
+    }
+    rows = [
+        (name, task["dev"]["queries"], task["test"]["queries"], task["corpus"], *(task.get(key, 0) for key in lost))
+        for name, task in facts.get("tasks", {}).items()
+    ]
+    if rows:
+        header = ["task", "dev queries", "test queries", "products searched", *lost.values()]
+        yield Table(header, rows, formats=dict.fromkeys(header[1:], ","))
+
+
+def _run(facts: Facts) -> Iterator[Part]:
+    batches, memory, seconds = (facts.get(name, {}) for name in ("batches", "memory", "time"))
+    if "steps" in batches:
+        yield (
+            f"{batches['steps_per_epoch']:,} steps of {batches['batch_size']:,} pairs per epoch (train.batch_size), "
+            f"{batches['steps']:,} in the run (train.epochs={batches['epochs']:g})."
+        )
+        for name, own in batches.get("mix", {}).items():
+            count = f"{own['pairs']:,} pairs" if "pairs" in own else f"{own['batches']:,} batches"
+            yield f"{name}: {count} per epoch, {own['passes_per_epoch']:.2f} passes"
+        yield Table(
+            ["in a batch on average", "different in the catalog", "counted", "by chance"],
+            [(f"pairs that share their {name}", batches[side]["distinct"], batches[side]["counted_pairs"],
+              batches[side]["expected_pairs"]) for side, name in (("query", "query"), ("document", "product"))],
+            formats={"different in the catalog": ",", "counted": ",.1f", "by chance": ",.1f"},
+        )  # fmt: skip
+    if memory:
+        parts = ("parameters", "gradients_and_adam", "batch", "activations", "loss", "total")
+        micro = f"train.micro_batch={memory['micro_batch']:,}"
+        yield Table(
+            ["memory per step", "MiB"], [(name.replace("_", " "), memory[name] / 2**20) for name in parts],
+            formats={"MiB": ",.0f"},
+            notes=[f"an estimate in float32; activations were measured with 12 and 4 pairs, and grow with {micro}"],
+        )  # fmt: skip
+    if seconds:
+        yield (
+            f"About {_duration(seconds['epoch'])} per epoch, {_duration(seconds['run'])} in all, evaluation not "
+            f"included (per epoch reading {_duration(seconds['reading'])}, computing "
+            f"{_duration(seconds['computing'])}; estimated from 12 and 4 pairs on this machine)."
+        )
+
+
+def _quantiles(distribution: Mapping[str, Any]) -> str:
+    quantiles = distribution["quantiles"]
+    return ", ".join(f"{name} {value:.4g}" for name, value in quantiles.items() if name in ("least", "median", "most"))
+
+
+def _listed(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {count:,}" for name, count in counts.items())
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

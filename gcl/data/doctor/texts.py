@@ -1,0 +1,60 @@
+"""What the texts of a field say about how they were exported: words for missing, tags, broken letters, languages."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from typing import Any
+
+import numpy as np
+
+from gcl.data.doctor.copies import fold
+from gcl.data.doctor.languages import languages_of
+from gcl.data.doctor.samples import EXAMPLES, sample_rows
+from gcl.data.store.records import Stored, shortened
+from gcl.schema import Modality, TextForm
+
+MOST_TEXTS = 20_000  # that are examined unless everything is asked for
+# What shops write where they have nothing to say, folded; data.missing has those that are certain.
+LOOKS_MISSING = frozenset((
+    "unknown", "undefined", "unavailable", "not available", "not applicable", "not specified", "none", "null",
+    "nil", "nan", "na", "n.a.", "n/a", "n / a", "tbd", "t.b.d.", "tba", "todo", "to do", "to be defined", "no data",
+    "no title", "no name", "no description", "no image", "no brand", "untitled", "placeholder", "coming soon",
+    "empty", "missing", "default", "test", "xxx", "xx", "x", "?", "??", "???", ".", "..", "...", "…", "--", "---",
+    "–", "—", "_", "/", "#ref!", "#value!", "#name?", "unbekannt", "kein bild", "keine angabe", "keine", "k.a.",
+    "k. a.", "ohne titel", "nicht verfügbar", "leer", "inconnu", "non disponible", "non renseigné", "sans titre",
+    "aucun", "aucune", "desconocido", "no disponible", "sin título", "sin imagen", "sin descripción", "ninguno",
+    "sconosciuto", "nessuno", "nessuna", "onbekend", "geen", "niet beschikbaar", "desconhecido", "sem título",
+    "nenhum", "brak", "nieznany", "okänd", "ukjent", "ukendt", "нет", "неизвестно", "不明", "なし", "无", "未知"
+))  # fmt: skip
+_HTML = re.compile(r"</?[a-z][a-z0-9]*(?:\s[^<>]*)?/?>|&(?:[a-z]{2,8}|#\d{2,5}|#x[0-9a-f]{2,4});", re.IGNORECASE)
+_DECODED_TWICE = re.compile(
+    "[\u00c2\u00c3\u00c5\u00c4][\u0080-\u00bf\u2013-\u203a\u20ac\u0152-\u0178]|\u00e2\u20ac|\ufffd"
+)
+
+
+def examine_texts(store: Stored, name: str, *, everything: bool = False) -> dict[str, Any]:
+    """Facts about the texts of one field."""
+    field, rows = store.side[name], np.flatnonzero(_present(store, name))
+    sampled = sample_rows(rows, None if everything else MOST_TEXTS)
+    texts = [text for text in store.column(name, sampled) if isinstance(text, str)]
+    empty = Counter(text.strip() for text in texts if len(text) < 20 and fold(text) in LOOKS_MISSING)
+    found = {
+        "html": [] if field.text is TextForm.html else [text for text in texts if _HTML.search(text)],
+        "decoded_twice": [text for text in texts if not text.isascii() and _DECODED_TWICE.search(text)],
+    }
+    return {
+        "looked_at": len(sampled),
+        "languages": languages_of(texts),
+        "looks_missing": [[word, count] for word, count in empty.most_common(12)],
+        **{kind: {"count": len(matches), "examples": [shortened(text, 80) for text in matches[:EXAMPLES]]}
+           for kind, matches in found.items()},
+    }  # fmt: skip
+
+
+def _present(store: Stored, name: str) -> np.ndarray:
+    return store.present(np.arange(len(store)))[:, list(store.side).index(name)]
+
+
+def text_fields(store: Stored) -> list[str]:
+    return [name for name, spec in store.side.items() if spec.modality is Modality.text]
