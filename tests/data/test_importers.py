@@ -18,8 +18,8 @@ from gcl.data.catalog import Task
 from gcl.data.importers import marqo_gs
 from gcl.data.importers.marqtune import Settings, catalog_of, write_catalog
 from gcl.data.prepare.prepare import prepare
-from gcl.data.tables import formats
-from gcl.data.tables.formats import json_entries
+from gcl.data.tables import json_file
+from gcl.data.tables.json_file import json_entries
 from helpers.small_catalog import catalog, drawn, pairs, prepared, text, write_table
 
 ROOT = Path(__file__).parents[2]
@@ -100,7 +100,7 @@ def test_marqo_gs_is_translated_once_for_the_same_files(gs, tmp_path):
 )
 @pytest.mark.parametrize("piece", [1, 7, 1 << 20])
 def test_a_large_object_is_read_entry_by_entry(tmp_path, monkeypatch, content, piece):
-    monkeypatch.setattr(formats, "_PIECE", piece)
+    monkeypatch.setattr(json_file, "PIECE", piece)
     for indent in (None, 2):
         (tmp_path / "o.json").write_text(json.dumps(content, indent=indent) + "\n", encoding="utf-8")
         assert dict(json_entries(tmp_path / "o.json")) == content

@@ -8,6 +8,7 @@ import tarfile
 from pathlib import Path
 
 import numpy as np
+import openpyxl
 import pyarrow as pa
 import pyarrow.parquet as parquet
 from PIL import Image
@@ -52,14 +53,21 @@ def write_table(path: Path, rows: list[dict]) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     columns = list(dict.fromkeys(name for row in rows for name in row))
     name = path.name.removesuffix(".gz")
-    if name.endswith((".csv", ".tsv")):
+    if name.endswith((".csv", ".tsv", ".txt")):
         target = io.StringIO()
-        writer = csv.DictWriter(target, columns, delimiter="\t" if name.endswith(".tsv") else ",")
+        writer = csv.DictWriter(target, columns, delimiter="," if name.endswith(".csv") else "\t")
         writer.writeheader()
         writer.writerows(rows)
         data = target.getvalue().encode()
     elif name.endswith((".jsonl", ".ndjson", ".json")):
         data = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
+    elif name.endswith(".xlsx"):
+        book = openpyxl.Workbook()
+        for cells in (columns, *([row.get(key) for key in columns] for row in rows)):
+            book.active.append(cells)
+        target = io.BytesIO()
+        book.save(target)
+        data = target.getvalue()
     else:
         target = io.BytesIO()
         parquet.write_table(pa.table({key: [row.get(key) for row in rows] for key in columns}), target)

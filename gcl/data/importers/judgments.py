@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from gcl.data.catalog import Catalog, Task
-from gcl.data.tables.formats import json_entries
+from gcl.data.tables.block import Reading
+from gcl.data.tables.cells import canonical_id
+from gcl.data.tables.json_file import json_entries
 from gcl.data.tables.table import open_table
 from gcl.files.atomic import replacing
 from gcl.files.digest import text_sha256
@@ -85,13 +87,13 @@ def _of_column(
     source = catalog.products or catalog.pairs
     if source is None:
         raise ValueError(f"data.tasks.{name}.column needs data.products.")
-    table = open_table(source, root=root, setting="data.products", copies=copies)
+    table = open_table(source, root=root, setting="data.products", copies=copies, reading=Reading.of(catalog))
     table.check_columns([(column, f"data.tasks.{name}.column"), (catalog.document_id, "data.document_id")])
     pairs: dict[tuple[str, str], None] = {}
     for block in table.blocks([column, catalog.document_id]):
         for value, identifier in zip(block.columns[column], block.columns[catalog.document_id], strict=True):
             if isinstance(value, str) and isinstance(identifier, str):
-                pairs[value, identifier.strip()] = None
+                pairs[value, canonical_id(identifier)] = None
     number: dict[str, str] = {}
     for value, _ in pairs:
         number.setdefault(value, f"q{len(number)}")

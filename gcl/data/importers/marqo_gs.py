@@ -14,7 +14,7 @@ import os
 import shutil
 from pathlib import Path
 
-from gcl.data.tables.formats import json_entries
+from gcl.data.tables.json_file import json_entries
 
 SITUATIONS = {
     "gs_in_domain": ("query_0_product_id_0", 1),

@@ -29,6 +29,8 @@ import pyarrow.parquet as parquet
 
 from gcl.data.catalog import Catalog, Clicks, Scale
 from gcl.data.prepare.rows import Line, column, read_rows, usable_rows
+from gcl.data.tables.block import Reading
+from gcl.data.tables.cells import parse_number
 from gcl.data.tables.quarantine import Bad, Quarantine
 from gcl.data.tables.table import Table, open_table
 from gcl.files.digest import add_file
@@ -41,8 +43,10 @@ _POWERS = (0.0, 3.0)  # between which an unknown power is looked for
 def catalog_of_clicks(catalog: Catalog, clicks: Clicks, root: Path, folder: Path) -> Catalog:
     """The catalog whose pairs are made of the log that data.pairs names: written once below `folder`, by content."""
     assert catalog.pairs is not None  # check_catalog
-    table = open_table(catalog.pairs, root=root, setting="data.pairs", copies=folder / "tables")
-    settings = json.dumps([1, asdict(clicks), _keys(catalog), catalog.max_bad], sort_keys=True)
+    table = open_table(
+        catalog.pairs, root=root, setting="data.pairs", copies=folder / "tables", reading=Reading.of(catalog)
+    )
+    settings = json.dumps([2, asdict(clicks), _keys(catalog), catalog.max_bad, *_written(catalog)], sort_keys=True)
     digest = hashlib.sha256(settings.encode())
     for file in table.files:
         with open(file, "rb") as source:
@@ -59,6 +63,11 @@ def catalog_of_clicks(catalog: Catalog, clicks: Clicks, root: Path, folder: Path
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
     return replace(catalog, pairs=str(target / "pairs.parquet"), score=SCORE, clicks=None)
+
+
+def _written(catalog: Catalog) -> list:
+    """How the log is written."""
+    return [catalog.encoding, catalog.delimiter, catalog.quote, catalog.decimal, catalog.missing]
 
 
 def _keys(catalog: Catalog) -> list[str]:
@@ -108,8 +117,10 @@ def _gather(catalog: Catalog, clicks: Clicks, table: Table, keys: list[str], qua
     pairs: dict[tuple, int] = {}
     cells: dict[tuple[int, float], int] = {}
     sums: list[list[float]] = [[], [], []]  # shown, clicks, bought of each cell
+    ids = (catalog.document_id, catalog.query_id)
     for line, (position, *counts) in _rows(catalog, clicks, table, keys, quarantine):
-        pair = pairs.setdefault(tuple(line.columns[name] for name in keys), len(pairs))
+        key = tuple(line.identifier(name) if name in ids else line.columns[name] for name in keys)
+        pair = pairs.setdefault(key, len(pairs))
         cell = cells.setdefault((pair, position), len(cells))
         for column_sums, count in zip(sums, counts, strict=True):
             if cell == len(column_sums):
@@ -143,7 +154,10 @@ def _numbers(line: Line, clicks: Clicks) -> tuple[float, float, float, float] | 
         if name is None:
             return default
         text = line.text(name) or "0"
-        return float({"true": 1, "false": 0}.get(text, text))
+        value = parse_number({"true": "1", "false": "0"}.get(text, text), line.block.decimal)
+        if value is None:
+            raise ValueError(f"{name}: {text!r}")
+        return value
 
     try:
         position, shown = number(clicks.position, 1.0), number(clicks.impressions, 1.0)

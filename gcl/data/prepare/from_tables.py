@@ -30,7 +30,7 @@ from gcl.data.prepare.judged_tasks import (
     read_queries,
 )
 from gcl.data.prepare.parts import CheckedParts, KeptWork
-from gcl.data.prepare.rows import Line, parse_score, read_rows, usable_rows
+from gcl.data.prepare.rows import Line, read_rows, usable_rows
 from gcl.data.prepare.sources import Sources
 from gcl.data.prepare.split import NO_PAIRS, Built, Division, PairList, write_division, write_task
 from gcl.data.store.prepared import Pairs
@@ -126,7 +126,7 @@ class TableBuild:
         def usable(line: Line) -> Row | Bad:
             identifier = line.identifier(id_column) if id_column else None
             if id_column and identifier is None:
-                return Bad("no product id")
+                return line.no_id(id_column, "no product id")
             return Row(line.file, line.number, identifier, line.record(side))
 
         lines = read_rows(table, {"document": side}, [id_column], quarantine=self._quarantine)
@@ -194,7 +194,7 @@ class TableBuild:
         else:
             identifier = line.identifier(id_column)
             if identifier is None:
-                return Bad("no product id")
+                return line.no_id(id_column, "no product id")
             document = documents.row_of.get(identifier)
             if document is None and identifier not in documents.failed:
                 return Bad("unknown product id", identifier)
@@ -202,8 +202,8 @@ class TableBuild:
             self._of_quarantined += self.sources.pairs is not self.sources.documents  # else the row itself is counted
             return None
         if catalog.query_id and line.columns[catalog.query_id] is None:
-            return Bad("no query id")
-        score = parse_score(line.text(catalog.score)) if catalog.score else 1.0
+            return line.no_id(catalog.query_id, "no query id")
+        score = line.score(catalog.score) if catalog.score else 1.0
         return score if isinstance(score, Bad) else Pair(document, score)
 
     def _write_tasks(

@@ -14,7 +14,7 @@ import numpy as np
 
 from gcl.data.catalog import Corpus
 from gcl.data.prepare.distinct import Collector, Row
-from gcl.data.prepare.rows import Line, parse_score, read_rows, usable_rows
+from gcl.data.prepare.rows import Line, read_rows, usable_rows
 from gcl.data.prepare.sources import TaskSource
 from gcl.data.prepare.split import PairList, WholeTask, whole_task
 from gcl.data.store.prepared import PARTS, SITUATIONS, Pairs
@@ -45,7 +45,7 @@ class TaskQueries:
         spec = self.source.spec
         identifier, kind = line.identifier(spec.query_id), line.identifier(spec.kind) if spec.kind else self.name
         if identifier is None:
-            return Bad("no query id")
+            return line.no_id(spec.query_id, "no query id")
         if kind is None:
             return Bad("no kind")
         if spec.part:
@@ -114,9 +114,11 @@ def read_judgments(task: TaskQueries, *, documents: Collector, quarantine: Quara
 
     def usable(line: Line) -> _Judgment | Bad:
         query, document = line.identifier(by), line.identifier(document_id)
-        score = parse_score(line.text(spec.score))
-        if query is None or document is None:
-            return Bad("no query id" if query is None else "no product id")
+        score = line.score(spec.score)
+        if query is None:
+            return line.no_id(by, "no query id")
+        if document is None:
+            return line.no_id(document_id, "no product id")
         if query not in task.kind_of:
             return Bad("unknown query id")
         return score if isinstance(score, Bad) else _Judgment(query, document, score)
@@ -155,7 +157,7 @@ def read_corpus(task: TaskQueries, *, documents: Collector, quarantine: Quaranti
         row = documents.row_of.get(identifier or "")
         if row is not None or identifier in documents.failed:
             return row
-        return Bad("unknown product id", identifier) if identifier else Bad("no product id")
+        return Bad("unknown product id", identifier) if identifier else line.no_id(document_id, "no product id")
 
     lines = read_rows(table, {}, [document_id], quarantine=quarantine)
     listed = {row for _, row in usable_rows(lines, usable, table=table, named_by=document_id, quarantine=quarantine)}

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import TypeVar
 
 from gcl.data.store.records import Record
-from gcl.data.tables.formats import Cell
+from gcl.data.tables.block import Block
+from gcl.data.tables.cells import Cell, canonical_id, parse_number
 from gcl.data.tables.quarantine import Bad, Quarantine
 from gcl.data.tables.table import Table
 from gcl.schema import Field, Modality
@@ -28,11 +30,21 @@ def image_columns(side: Mapping[str, Field]) -> list[str]:
 
 @dataclass
 class Line:
-    """One readable row: its cells by column."""
+    """One readable row: its cells by column, and its place in the block it came with."""
 
-    file: Path
-    number: int
+    block: Block
+    place: int
     columns: dict[str, Cell]
+
+    @property
+    def file(self) -> Path:
+        """Where it stands."""
+        return self.block.file
+
+    @property
+    def number(self) -> int:
+        """1-based, in its file."""
+        return self.block.number[self.place]
 
     def record(self, side: Mapping[str, Field]) -> Record:
         """The row's cells by field."""
@@ -44,9 +56,20 @@ class Line:
         return value if isinstance(value, str) else None
 
     def identifier(self, name: str) -> str | None:
-        """Ids are compared without the white space around them."""
+        """An id in the form in which ids are compared."""
         value = self.text(name)
-        return None if value is None else value.strip()
+        return None if value is None else canonical_id(value)
+
+    def no_id(self, name: str, reason: str) -> Bad:
+        """Why the row is refused whose cell in an id column is None; `reason`, for example "no product id"."""
+        word = self.block.missing.get(self.place, {}).get(name)
+        return Bad(
+            reason, f"{name}: {word!r} is a word for a missing value (data.missing)" if word else f"{name}: empty"
+        )
+
+    def score(self, name: str) -> float | Bad:
+        """The score in a column."""
+        return parse_score(self.text(name), self.block.decimal)
 
 
 def read_rows(
@@ -81,8 +104,8 @@ def read_rows(
         quarantine.rows[table.name] = rows
         for name in [name for name in empty if any(block.columns[name])]:
             del empty[name]
-        for number, *cells in zip(block.number, *block.columns.values(), strict=True):
-            yield Line(block.file, number, dict(zip(block.columns, cells, strict=True)))
+        for place, _, *cells in zip(count(), block.number, *block.columns.values(), strict=False):
+            yield Line(block, place, dict(zip(block.columns, cells, strict=True)))
     if not rows:
         raise ValueError(f"{table.name} has a header but no rows.")
     if empty:
@@ -112,18 +135,19 @@ def usable_rows(
             yield line, value
 
 
-def parse_score(text: str | None) -> float | Bad:
-    """A score is a finite number of at least 0.
+def parse_score(text: str | None, decimal: str = ".") -> float | Bad:
+    """A score is a finite number of at least 0. decimal: its decimal sign, as of `parse_number`.
 
     >>> parse_score("0.5"), parse_score("-1").reason
     (0.5, 'negative score')
     """
     if text is None:
         return Bad("no score")
-    try:
-        score = float(text)
-    except ValueError:
-        return Bad("score is not a number", text)
+    score = parse_number(text, decimal)
+    if score is None:
+        other = "," if decimal == "." else "."
+        fits = parse_number(text, other) is not None
+        return Bad("score is not a number", f"{text}{f': with data.decimal={other!r} it is one' if fits else ''}")
     if score < 0:
         return Bad("negative score", text)
     if not score <= 3.4e38:  # NaN, infinity, or beyond float32

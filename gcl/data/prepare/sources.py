@@ -20,6 +20,8 @@ from gcl.data.check import check_catalog
 from gcl.data.importers.judgments import as_tables
 from gcl.data.prepare.clicks import catalog_of_clicks
 from gcl.data.prepare.rows import column, image_columns
+from gcl.data.tables.block import Reading
+from gcl.data.tables.cells import canonical_id
 from gcl.data.tables.images import is_url
 from gcl.data.tables.table import Table, open_table
 from gcl.files.digest import text_sha256
@@ -133,8 +135,10 @@ def open_sources(catalog: Catalog, root: Path, copies: Path | None = None) -> So
     Raises FileNotFoundError, KeyError or ValueError, in sentences, for tables or columns that are not there.
     """
 
+    reading = Reading.of(catalog)
+
     def opened(path: str | None, setting: str) -> Table | None:
-        return open_table(path, root=root, setting=setting, copies=copies) if path else None
+        return open_table(path, root=root, setting=setting, copies=copies, reading=reading) if path else None
 
     products = opened(catalog.products, "data.products")
     pairs = (opened(catalog.pairs, "data.pairs") or products) if catalog.training else None
@@ -163,10 +167,10 @@ def open_sources(catalog: Catalog, root: Path, copies: Path | None = None) -> So
 
 
 def _open_task(catalog: Catalog, name: str, task: Task, root: Path, copies: Path | None) -> TaskSource:
-    where = f"data.tasks.{name}"
+    where, reading = f"data.tasks.{name}", Reading.of(catalog)
     task, queries_path, qrels_path = as_tables(catalog, name, task, root, copies)
-    queries = open_table(queries_path, root=root, setting=f"{where}.queries", copies=copies)
-    qrels = open_table(qrels_path, root=root, setting=f"{where}.qrels", copies=copies)
+    queries = open_table(queries_path, root=root, setting=f"{where}.queries", copies=copies, reading=reading)
+    qrels = open_table(qrels_path, root=root, setting=f"{where}.qrels", copies=copies, reading=reading)
     document_id = task.document_id or catalog.document_id
     wanted = [(task.query_id, f"{where}.query_id"), *_side_columns(catalog, "query")]
     wanted += [(name, f"{where}.{key}") for key, name in (("kind", task.kind), ("part", task.part)) if name]
@@ -178,7 +182,7 @@ def _open_task(catalog: Catalog, name: str, task: Task, root: Path, copies: Path
     ])  # fmt: skip
     corpus = None
     if not is_corpus(task.corpus):
-        corpus = open_table(task.corpus, root=root, setting=f"{where}.corpus", copies=copies)
+        corpus = open_table(task.corpus, root=root, setting=f"{where}.corpus", copies=copies, reading=reading)
         corpus.check_columns([(document_id, f"{where}.document_id")])
     return TaskSource(task, queries, qrels, document_id, corpus)
 
@@ -248,4 +252,4 @@ def _read(table: Table, identifier: str, names: Sequence[str], prefix: str, valu
         for name in names:
             for key, value in zip(ids, block.columns[name], strict=True):
                 if isinstance(key, str) and isinstance(value, str):
-                    values[name].setdefault(prefix + key.strip(), value.strip())
+                    values[name].setdefault(prefix + canonical_id(key), value.strip())

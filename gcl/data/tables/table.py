@@ -7,57 +7,71 @@ import glob
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from gcl.data.tables.formats import SUFFIXES, Block, Format, errors_in_sentences, suffix_of
+from gcl.data.tables.block import Block, Reading, check_once, listed
+from gcl.data.tables.formats import SUFFIXES, Format, errors_in_sentences
 from gcl.data.tables.remote import copy_table, is_remote
+from gcl.data.tables.signature import check_signature
+from gcl.data.tables.source import suffix_of
+
+_PLAIN = Reading()
+_MOST_COMPARED = 2000  # names of columns that a misspelled one is compared with
 
 
 class Table:
     """One table in one or more files of the same columns. `name` is what messages and the quarantine call it."""
 
-    def __init__(self, name: str, files: Sequence[Path]):
-        self.name = name
-        self.files = list(files)
+    def __init__(self, name: str, files: Sequence[Path], reading: Reading = _PLAIN):
+        self.name, self.files, self.reading = name, list(files), reading
         self._columns: list[str] | None = None
 
     @property
     def columns(self) -> list[str]:
-        """Names of the columns, in order. JSON Lines have no header: all keys of all rows."""
+        """Names of the columns, in order. JSON has no header: all keys of all rows."""
         if self._columns is None:
-            self._columns = _columns(self.files[0])
+            columns = self._columns_of(self.files[0])
             for file in self.files[1:]:
-                other = _columns(file)
+                other = self._columns_of(file)
                 if not _format(file).has_header:
-                    self._columns += [name for name in other if name not in self._columns]
-                elif set(other) != set(self._columns):
+                    columns = list(dict.fromkeys(columns + other))
+                elif set(other) != set(columns):
                     raise ValueError(
-                        f"{file} has the columns {', '.join(other)}, {self.files[0]} has {', '.join(self._columns)}: "
+                        f"{file} has the columns {listed(other)}, {self.files[0]} has {listed(columns)}: "
                         f"the files of one table ({self.name}) must have the same columns."
                     )
+            self._columns = columns
         return self._columns
+
+    def _columns_of(self, file: Path) -> list[str]:
+        with errors_in_sentences(file, self.reading):
+            check_signature(file, self.reading.encoding)
+            return _format(file).open(file, self.reading).columns()
 
     def check_columns(self, wanted: Iterable[tuple[str, str]]) -> None:
         """`wanted`: (column, the setting that names it). Raises KeyError, in sentences, for what is not there."""
-        missing = [(column, setting) for column, setting in wanted if column not in self.columns]
+        wanted, columns = list(wanted), set(self.columns)
+        missing = [(column, setting) for column, setting in wanted if column not in columns]
         if missing:
             raise KeyError(" ".join(_missing_column(self, column, setting) for column, setting in missing))
+        check_once(self.name, self.columns, [column for column, _ in wanted])
 
     def blocks(self, text: Iterable[str], image: Iterable[str] = ()) -> Iterator[Block]:
-        """Rows in order. Cells of `text` columns are str or None, of `image` columns str (a path), bytes or None."""
+        """Rows in order. Cells of `text` columns are str or None; of `image` columns see Cell."""
         text, image = list(dict.fromkeys(text)), list(dict.fromkeys(image))
         for file in self.files:
-            with errors_in_sentences(file):
-                yield from _format(file).open(file).blocks(text, image)
+            with errors_in_sentences(file, self.reading):
+                check_signature(file, self.reading.encoding)
+                yield from _format(file).open(file, self.reading).blocks(text, image)
 
 
-def open_table(path: str, *, root: Path, setting: str, copies: Path | None = None) -> Table:
+def open_table(path: str, *, root: Path, setting: str, copies: Path | None = None, reading: Reading = _PLAIN) -> Table:
     """The table at `path` (relative to `root`; `*` and `?` name several files of one table, read in sorted order).
 
-    A URL (s3://, gs://, hf://datasets/…, https://) is copied into `copies` first.
+    A URL (s3://, gs://, hf://datasets/…, https://) is copied into `copies` first. reading: how it is written.
 
     Raises FileNotFoundError or ValueError in a sentence that names `setting`.
     """
     if copies is not None and is_remote(path):
-        return Table(path, _readable(_copies(path, copies, setting), setting))
+        return Table(path, _readable(_copies(path, copies, setting), setting), reading)
     place = root / Path(path).expanduser()
     if place.is_dir():
         raise FileNotFoundError(
@@ -69,7 +83,7 @@ def open_table(path: str, *, root: Path, setting: str, copies: Path | None = Non
             f"{setting}: there is no table {place} (paths are relative to {root}, set data.root to change that)."
             f"{_nearest_file(place)}"
         )
-    return Table(path, _readable(files, setting))
+    return Table(path, _readable(files, setting), reading)
 
 
 def _readable(files: list[Path], setting: str) -> list[Path]:
@@ -96,11 +110,6 @@ def _copies(url: str, copies: Path, setting: str) -> list[Path]:
     return files
 
 
-def _columns(file: Path) -> list[str]:
-    with errors_in_sentences(file):
-        return _format(file).open(file).columns()
-
-
 def _format(file: Path) -> Format:
     return SUFFIXES[suffix_of(file)]
 
@@ -113,7 +122,7 @@ def _nearest_file(place: Path) -> str:
 
 
 def _missing_column(table: Table, column: str, setting: str) -> str:
-    near = difflib.get_close_matches(column, table.columns, 1, 0.5)
+    near = difflib.get_close_matches(column, table.columns[:_MOST_COMPARED], 1, 0.5)
     lower = [name for name in table.columns if name.strip().lower() == column.strip().lower()]
     hint = f" Did you mean {(lower or near)[0]!r}?" if lower or near else ""
-    return f"{table.name} has no column {column!r} ({setting}). Its columns: {', '.join(table.columns)}.{hint}"
+    return f"{table.name} has no column {column!r} ({setting}). Its columns: {listed(table.columns)}.{hint}"

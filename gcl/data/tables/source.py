@@ -1,0 +1,133 @@
+"""The bytes of a table's file as UTF-8, however they were written and compressed."""
+
+from __future__ import annotations
+
+import codecs
+import gzip
+import io
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, BinaryIO, cast
+
+PIECE = 1 << 20  # bytes read at a time
+_MARKS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
+
+
+def suffix_of(file: Path) -> str:
+    """The suffix that says the format: of catalog.csv.gz, ".csv"."""
+    return Path(file.name[:-3] if is_zipped(file) else file.name).suffix.lower()
+
+
+def is_zipped(file: Path) -> bool:
+    """Whether a file's name says that it is compressed."""
+    return file.name.lower().endswith(".gz")
+
+
+def open_raw(file: Path) -> BinaryIO:
+    """The bytes, unpacked."""
+    return cast(BinaryIO, gzip.open(file, "rb") if is_zipped(file) else open(file, "rb"))
+
+
+@contextmanager
+def open_bytes(file: Path, encoding: str | None) -> Iterator[BinaryIO]:
+    """The file's characters as UTF-8, without a mark. encoding: None: as the mark says, UTF-8 without one."""
+    with open_raw(file) as source:
+        start = source.read(4)
+        mark, marked = next((item for item in _MARKS if start.startswith(item[0])), (b"", None))
+        source.seek(len(mark) if marked == "utf-8" else 0)
+        encoding = marked or _encoding_of(source, encoding)
+        yield source if encoding == "utf-8" else cast(BinaryIO, io.BufferedReader(_Recoded(source, encoding), PIECE))
+
+
+def _encoding_of(source: BinaryIO, encoding: str | None) -> str:
+    """`encoding` is how files that are not UTF-8 are written: tables of one catalog come from several programs."""
+    if encoding is None:
+        return "utf-8"
+    start = source.read(PIECE)
+    source.seek(0)
+    if not start.isascii():
+        with suppress(UnicodeDecodeError):
+            codecs.getincrementaldecoder("utf-8")().decode(start)
+            return "utf-8"
+    return codecs.lookup(encoding).name
+
+
+@contextmanager
+def open_text(file: Path, encoding: str | None) -> Iterator[IO[str]]:
+    """The file's characters."""
+    with open_bytes(file, encoding) as source:
+        yield io.TextIOWrapper(source, encoding="utf-8")
+
+
+class _Recoded(io.RawIOBase):
+    """A stream of another encoding as UTF-8."""
+
+    def __init__(self, source: BinaryIO, encoding: str) -> None:
+        self._source, self._decoder, self._rest = source, codecs.getincrementaldecoder(encoding)(), b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, target: bytearray) -> int:  # type: ignore[override]
+        while not self._rest:
+            data = self._source.read(PIECE)
+            self._rest = self._decoder.decode(data, final=not data).encode()
+            if not data:
+                break
+        count = min(len(target), len(self._rest))
+        target[:count] = self._rest[:count]
+        self._rest = self._rest[count:]
+        return count
+
+
+def not_decodable(file: Path, encoding: str | None) -> str:
+    """The sentence about a file whose bytes are not of its encoding: the first such line, and which encoding fits."""
+    line, place = _first_bad_line(file, encoding)
+    shown = f" (line {place:,}: {_cut(repr(line)[1:])})" if line is not None else ""
+    if encoding is not None:
+        return f"{file} is not {encoding}{shown}, as data.encoding says."
+    fitting = _fitting(line or b"")
+    reads = _cut(repr((line or b"").decode(fitting, "replace")))
+    return (
+        f"{file} is not UTF-8{shown}: set data.encoding={fitting} if that is {reads}, or write the file again as "
+        f"UTF-8, for example with iconv -f {fitting} -t utf-8."
+    )
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= 80 else f"{text[:80]}…"
+
+
+def _first_bad_line(file: Path, encoding: str | None) -> tuple[bytes | None, int]:
+    """The piece of the file, from the beginning of a line, in which decoding fails first, and the line's number."""
+    with open_raw(file) as source:
+        for number, line in enumerate(source, start=1):
+            try:
+                line.decode(encoding or "utf-8")
+            except UnicodeError as error:
+                place = error.start if isinstance(error, UnicodeDecodeError) else 0
+                return line[max(place - 20, 0) : place + 40].strip(), number
+    return None, 0
+
+
+_SCRIPTS = (  # encoding, letters of its script, their least share among the characters that are not ASCII
+    ("cp932", "[\u3041-\u30ff]", 0.2), ("gb18030", "[\u4e00-\u9fff]", 0.8), ("cp949", "[\uac00-\ud7a3]", 0.8),
+    ("cp1251", "[\u0401-\u045f]", 0.9), ("cp1253", "[\u0386-\u03ce]", 0.9),
+)  # fmt: skip
+
+
+def _fitting(sample: bytes) -> str:
+    """The encoding in which some bytes, which are not UTF-8, are most likely written: Windows's of the script."""
+    foreign = sum(byte >= 128 for byte in sample)
+    if foreign > 0.4 * len(sample.replace(b" ", b"")):
+        for name, letters, share in _SCRIPTS:
+            text = [sign for sign in sample.decode(name, "ignore") if not sign.isascii()]
+            if len(re.findall(letters, "".join(text))) >= share * max(len(text), 1):
+                return name
+    try:
+        sample.decode("cp1252")
+    except UnicodeDecodeError:
+        return "cp1250"
+    return "cp1252"
