@@ -30,7 +30,7 @@ from gcl.data.prepare.judged_tasks import (
     read_queries,
 )
 from gcl.data.prepare.parts import CheckedParts, KeptWork
-from gcl.data.prepare.rows import Line, read_rows, usable_rows
+from gcl.data.prepare.rows import Line, first_image, read_rows, usable_rows
 from gcl.data.prepare.sources import Sources
 from gcl.data.prepare.split import NO_PAIRS, Built, Division, PairList, write_division, write_task
 from gcl.data.store.prepared import Pairs
@@ -182,7 +182,9 @@ class TableBuild:
         for line in read_rows(self.sources.documents, {}, [id_column, *own.values()], quarantine=self._quarantine):
             document = documents.row_of.get(line.identifier(id_column) or "")
             if document is not None:
-                record = {name: line.columns[own[name]] if name in own else None for name in self.catalog.query}
+                record = {
+                    name: first_image(line.columns[own[name]]) if name in own else None for name in self.catalog.query
+                }
                 yield Row(line.file, line.number, None, record, Pair(document, self.catalog.own_score))
 
     def _pair_of(self, line: Line, documents: Collector) -> Pair | Bad | None:

@@ -28,6 +28,11 @@ def image_columns(side: Mapping[str, Field]) -> list[str]:
     return [column(name, spec) for name, spec in side.items() if spec.modality is Modality.image]
 
 
+def first_image(cell: Cell) -> str | bytes | None:
+    """Of several images in a cell the first."""
+    return cell[0] if isinstance(cell, list) else cell
+
+
 @dataclass
 class Line:
     """One readable row: its cells by column, and its place in the block it came with."""
@@ -48,7 +53,7 @@ class Line:
 
     def record(self, side: Mapping[str, Field]) -> Record:
         """The row's cells by field."""
-        return {name: self.columns[column(name, spec)] for name, spec in side.items()}
+        return {name: first_image(self.columns[column(name, spec)]) for name, spec in side.items()}
 
     def text(self, name: str) -> str | None:
         """The cell of a column that was read as text."""

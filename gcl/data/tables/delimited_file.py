@@ -168,9 +168,15 @@ class _Lines:
 
 def _rows(lines: _Lines, delimiter: str, quote: str | None) -> tuple[list[str], list[str]]:
     """The header's names and the cells of the first row, as far as it was read."""
-    quoting = plain_csv.QUOTE_MINIMAL if quote else plain_csv.QUOTE_NONE
     reader = (
-        row for row in plain_csv.reader(lines, delimiter=delimiter, quotechar=quote or '"', quoting=quoting) if row
+        row
+        for row in plain_csv.reader(
+            lines,
+            delimiter=delimiter,
+            quotechar=quote or '"',
+            quoting=plain_csv.QUOTE_MINIMAL if quote else plain_csv.QUOTE_NONE,
+        )
+        if row
     )
     try:
         names = next(reader, [])

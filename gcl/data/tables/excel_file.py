@@ -49,7 +49,7 @@ class ExcelFile:
             block.add_texts(name, pa.array(values, pa.string()), self.reading)
         return block
 
-    def _rows(self) -> Iterator[list[str | None]]:
+    def _rows(self) -> Iterator[list[Any]]:
         """The header's names, then rows of as many cells."""
         try:
             import python_calamine as calamine
@@ -65,7 +65,7 @@ class ExcelFile:
                 header = next((row for row in rows if any(row)), None)
                 if header is None:
                     raise ValueError(f"{self.file}: its first sheet is empty; a table needs a header and rows.")
-                yield [(name or "").strip(BLANK) for name in header]  # type: ignore[misc]
+                yield [(name or "").strip(BLANK) for name in header]
                 yield from rows
         except (calamine.CalamineError, OSError) as error:
             raise ValueError(f"{self.file} cannot be read as an Excel file ({error}).") from error

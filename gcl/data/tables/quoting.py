@@ -17,7 +17,7 @@ import csv
 import io
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from itertools import islice
 from typing import BinaryIO, NamedTuple
 
@@ -114,7 +114,7 @@ class Rows:
         several = np.add.reduceat(inside, first) > 0
         return bool((several & (np.add.reduceat(short, first) <= _ODD_LINES * lines)).any())
 
-    def _walk(self, whole: bytes, *, final: bool) -> Iterator[bytes | Stray]:
+    def _walk(self, whole: bytes, *, final: bool) -> Generator[bytes | Stray, None, int]:
         """Gives out whole rows and stray lines; returns where what is left begins."""
         if self._usual is None:
             self._usual = self._learn(whole)

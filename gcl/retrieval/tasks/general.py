@@ -14,9 +14,12 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from gcl.data.store.records import Record
+from gcl.data.tables.block import Reading
 from gcl.data.tables.table import open_table
 from gcl.retrieval.tasks.task import ListRecords, RetrievalTask, task_from_qrels
 from gcl.schema import Field, Modality, Schema
+
+_AS_WRITTEN = Reading(missing=("", "nan", "NaN"))  # a label may be called None
 
 
 @dataclass(frozen=True)
@@ -103,7 +106,7 @@ def classification(
 
 def _labelled_images(table: Path, image: str, label: str, setting: str) -> tuple[list[str | bytes], list[str]]:
     """The image (a path or bytes) and the label of each row. Raises ValueError for a row without one of them."""
-    opened = open_table(table.name, root=table.parent, setting=f"{setting}.images")
+    opened = open_table(table.name, root=table.parent, setting=f"{setting}.images", reading=_AS_WRITTEN)
     opened.check_columns([(image, f"{setting}.image"), (label, f"{setting}.label")])
     images: list[str | bytes] = []
     labels: list[str] = []
@@ -113,7 +116,7 @@ def _labelled_images(table: Path, image: str, label: str, setting: str) -> tuple
             if source is None or text is None:
                 empty.append(len(images) + len(empty) + 1)
             else:
-                images.append(source)
+                images.append(source[0] if isinstance(source, list) else source)
                 labels.append(str(text).strip())
     if empty:
         rows = len(images) + len(empty)
