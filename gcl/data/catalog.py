@@ -1,11 +1,12 @@
-"""What one YAML says about a catalog, as dataclasses. Imports only the standard library."""
+"""What one YAML says about a catalog, as dataclasses. Imports nothing heavy."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Any
 
-from gcl.options import MISSING, Choice, mapping, node, path
+from gcl.data.importers.layouts.registry import LAYOUTS
+from gcl.options import MISSING, Choice, free, mapping, node, path
 from gcl.schema import Field, Schema
 
 
@@ -306,9 +307,9 @@ class Catalog:
     """Whether the document of a pair whose query was made from one of its fields lacks that field, in training and
     measuring ("hidden"), or has it ("shown")."""
 
-    layout: str | None = None
-    """Whose export `products` is, for example shopify or woocommerce (`gcl help data.layout` lists them); null: a table
-    with one row per product."""
+    layout: str | None = free(None, f"{', '.join(LAYOUTS)}, or null", *LAYOUTS)
+    """Whose export `products` is: it is translated into a table of one row per product or variant first, with gcl's own
+    columns (product_id, parent, title, image, …); null: `products` is such a table."""
 
     grades: dict[str, float] = mapping()
     """What the words of the score's column count, for example {Exact: 2, Partial: 1, Irrelevant: 0}."""

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 from gcl.data.catalog import Catalog, Clicks, Download, Scale, Split, is_corpus
+from gcl.data.importers.layouts.registry import check_layout
 from gcl.schema import Modality
 
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -37,6 +38,10 @@ def _check_tables(catalog: Catalog) -> None:
     if catalog.shards and (catalog.products or catalog.pairs):
         both = "data.products" if catalog.products else "data.pairs"
         raise ValueError(f"data.shards and {both} are both set: a catalog is tables or ready shards, not both.")
+    if catalog.layout is not None:
+        check_layout(catalog.layout)
+        if not catalog.products:
+            raise ValueError(f"data.layout is {catalog.layout}, but data.products names no export.")
     if not catalog.training and (catalog.pairs or not catalog.products or not catalog.tasks):
         raise ValueError(
             "data.training is false, so the catalog is evaluated on alone: it needs data.products and data.tasks, and "

@@ -1,6 +1,7 @@
 """What a catalog names -> its tables, opened, their columns checked, before a single row is read.
 
-1. `opened_catalog`: the catalog as it is prepared: its generator called, a click log turned into pairs
+1. `opened_catalog`: the catalog as it is prepared: its generator called, a shop's export translated, a click log
+   turned into pairs
 2. `open_sources`: the tables of products, pairs and tasks; judgments in other tools' forms become tables
 3. `read_columns`: later, for a report, what the tables say about products and queries in columns of no field
 """
@@ -18,6 +19,7 @@ from pathlib import Path
 from gcl.data.catalog import Catalog, Task, is_corpus
 from gcl.data.check import check_catalog
 from gcl.data.importers.judgments import as_tables
+from gcl.data.importers.layouts.translate import catalog_of_export
 from gcl.data.prepare.clicks import catalog_of_clicks
 from gcl.data.prepare.rows import column, image_columns
 from gcl.data.tables.block import Reading
@@ -88,6 +90,8 @@ def opened_catalog(catalog: Catalog, folder: str | Path) -> tuple[Catalog, Path,
         if catalog.root:  # images stay where they are
             catalog = replace(catalog, image_root=str(root / Path(catalog.image_root or "").expanduser()))
         root = _generated(catalog.name, generator, folder, root if catalog.root else None)
+    if catalog.layout is not None:
+        catalog = catalog_of_export(catalog, root, folder)
     if catalog.clicks is not None:
         catalog = catalog_of_clicks(catalog, catalog.clicks, root, folder)
     return catalog, root, folder

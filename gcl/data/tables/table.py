@@ -70,8 +70,13 @@ def open_table(path: str, *, root: Path, setting: str, copies: Path | None = Non
 
     Raises FileNotFoundError or ValueError in a sentence that names `setting`.
     """
+    return Table(path, readable(locate_table(path, root=root, setting=setting, copies=copies), setting), reading)
+
+
+def locate_table(path: str, *, root: Path, setting: str, copies: Path | None = None) -> list[Path]:
+    """The files that `open_table` reads, whatever their format."""
     if copies is not None and is_remote(path):
-        return Table(path, _readable(_copies(path, copies, setting), setting), reading)
+        return _copies(path, copies, setting)
     place = root / Path(path).expanduser()
     if place.is_dir():
         raise FileNotFoundError(
@@ -83,10 +88,11 @@ def open_table(path: str, *, root: Path, setting: str, copies: Path | None = Non
             f"{setting}: there is no table {place} (paths are relative to {root}, set data.root to change that)."
             f"{_nearest_file(place)}"
         )
-    return Table(path, _readable(files, setting), reading)
+    return files
 
 
-def _readable(files: list[Path], setting: str) -> list[Path]:
+def readable(files: list[Path], setting: str) -> list[Path]:
+    """The files, if all have a suffix of a format. Raises ValueError."""
     for file in files:
         if suffix_of(file) not in SUFFIXES:
             raise ValueError(
