@@ -81,8 +81,33 @@ def _run(command: Command, arguments: list[str]) -> None:
         _run_in_hydra(command, rest)
         return
     overrides, config_dir = _without_config_dir(rest)
+    _refuse_others(command, overrides)
     parsed = options_from(options, mine, example=command.example)
     command.load_run()(parsed, Overrides(overrides, config_dir))
+
+
+# What belongs to other commands, and what somebody who writes it here may mean.
+_MEANT = {
+    "run": "To begin from a run's model: model.pretrained=run:{value}; to go on with that run: run_dir={value} "
+    "train.resume=auto; to measure it: gcl evaluate run={value}.",
+    "models": "Models are compared by gcl evaluate data=… models={value}; one is chosen with model=.",
+    "out": "A run is written to run_dir={value}.",
+    "run_dir": "A run that is measured is named by run={value}; out= says where the figures go.",
+}
+
+
+def _refuse_others(command: Command, settings: Sequence[str]) -> None:
+    """Raises ConfigError for a setting of a run that this command would ignore in silence."""
+    from gcl.config.folder import choices_of
+
+    given = dict(setting.lstrip("+").partition("=")[::2] for setting in settings)
+    for key, value in given.items():
+        if key in _MEANT and key not in command.settings and value != "null":
+            hint = f" {_MEANT[key].format(value=value)}" if command.name in ("train", "evaluate") else ""
+            raise ConfigError(f"gcl {command.name} has no {key}=.{hint}")
+    name = given.get("data.name")
+    if name in choices_of("data") and "data" not in given:
+        raise ConfigError(f"data.name={name} would give another catalog this name: the catalog {name} is data={name}.")
 
 
 def _run_in_hydra(command: Command, arguments: list[str]) -> None:
@@ -91,12 +116,16 @@ def _run_in_hydra(command: Command, arguments: list[str]) -> None:
     from hydra.core.hydra_config import HydraConfig
 
     from gcl.config.checks import check_choices
-    from gcl.config.compose import complete, register, typed
+    from gcl.config.compose import complete, for_hydra_all, register, typed
     from gcl.config.folder import conf_folder
 
     check_choices(arguments)
     register()
-    sys.argv = [sys.argv[0], *arguments]
+    settings = [argument for argument in arguments if SETTING.match(argument.lstrip("+"))]
+    _refuse_others(command, settings)
+    others, config_dir = _without_config_dir([one for one in arguments if one not in settings], strict=False)
+    sweep = any(one in ("-m", "--multirun") for one in others)
+    sys.argv = [sys.argv[0], *others, *for_hydra_all(settings, config_dir, sweep=sweep)]
 
     @hydra.main(config_path=str(conf_folder().resolve()), config_name="config", version_base="1.3")
     def task(config: Any) -> Any:
@@ -124,8 +153,8 @@ def _name_run() -> None:
         os.environ["GCL_RUN_TIME"] = f"{begun}-{job.job.num}"
 
 
-def _without_config_dir(arguments: list[str]) -> tuple[list[str], str | None]:
-    """The settings, and the folder that `--config-dir X` or `--config-dir=X` names."""
+def _without_config_dir(arguments: list[str], *, strict: bool = True) -> tuple[list[str], str | None]:
+    """The settings, and the folder that `--config-dir X` or `--config-dir=X` names. strict: no other flag is known."""
     settings: list[str] = []
     folder = None
     remaining = iter(arguments)
@@ -135,7 +164,7 @@ def _without_config_dir(arguments: list[str]) -> tuple[list[str], str | None]:
             folder = value if equals else next(remaining, None)
             if not folder:
                 raise ConfigError("--config-dir needs a folder, for example --config-dir my_conf")
-        elif argument.startswith("-") and not equals:
+        elif strict and argument.startswith("-") and not equals:
             raise ConfigError(f"There is no option {argument!r}. Settings are written key=value; see --help.")
         else:
             settings.append(argument)

@@ -61,11 +61,17 @@ class Kind(Enum):
     path = "path"  # any character may be in it, so it is quoted for Hydra
     mapping = "mapping"  # named entries: `key={…}` and `key.name={…}` add one
     node = "node"  # free keys below it, `_target_` for example: `key.name=value` adds one
+    typed = "typed"  # a person's words: taken as they are, `null` too
 
 
 def path(default: Any = None) -> Any:
     """A field that holds the path of a file or folder, a pattern of them, or a URL."""
     return dataclasses.field(default=default, metadata={"kind": Kind.path})
+
+
+def typed() -> Any:
+    """A field that holds what a person would type into a search box; None by default."""
+    return dataclasses.field(default=None, metadata={"kind": Kind.typed})
 
 
 def mapping() -> Any:
@@ -135,6 +141,7 @@ class Option:
 
     key: dotted; `<name>` is an entry's own name, `[]` for an item of a list. values: what it may be, in plain English.
     default: MISSING where a value must be given. below: the dataclass whose fields are the keys below this one.
+    type: the field's annotation.
     """
 
     key: str
@@ -144,10 +151,30 @@ class Option:
     choices: tuple[str, ...] = ()
     kind: Kind | None = None
     below: type | None = None
+    type: Any = None
 
     @property
     def name(self) -> str:
         return self.key.rpartition(".")[2]
+
+    @property
+    def is_optional(self) -> bool:
+        return _members(self.type)[1]
+
+    @property
+    def is_text(self) -> bool:
+        return _members(self.type)[0] == [str]
+
+    @property
+    def is_texts(self) -> bool:
+        """A list of texts."""
+        return _members(self.type)[0] == [list[str]]
+
+    @property
+    def entries(self) -> Any:
+        """The type of the values of a mapping with named entries; None for other fields."""
+        (first, *_) = _members(self.type)[0]
+        return typing.get_args(first)[1] if typing.get_origin(first) is dict else None
 
 
 def options_of(settings: type, prefix: str = "") -> Iterator[Option]:
@@ -164,7 +191,7 @@ def options_of(settings: type, prefix: str = "") -> Iterator[Option]:
         default = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
         said, choices = _said(hint, kind)
         said, choices = field.metadata.get("values", said), field.metadata.get("choices", choices)
-        yield Option(key, documented.get(field.name, ""), said, default, choices, kind, below)
+        yield Option(key, documented.get(field.name, ""), said, default, choices, kind, below, hint)
         if below is not None:
             yield from options_of(below, f"{key}{suffix}.")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from gcl.config.compose import load_config
 from gcl.errors import ConfigError, install
-from gcl.options import MISSING, path
+from gcl.options import MISSING, path, typed
 from gcl.run.console import say, speak_plainly
 from gcl.run.folder import RunFolder
 
@@ -22,7 +22,7 @@ class SearchOptions:
 
     run: str = path(MISSING)
     """A run folder."""
-    text: str | None = None
+    text: str | None = typed()
     """What to search for; null: the page is served, unless an image is given."""
     picture: str | None = path()
     """An image file to search with, alone or together with a text."""

@@ -6,31 +6,37 @@ Everything here is checked before torch is imported: a typo, a wrong type or an 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import yaml
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from gcl.config.checks import check
-from gcl.config.explain import explain, unknown_key
-from gcl.config.folder import conf_folder
+from gcl.config.explain import bad_yaml, explain, several_values, unknown_key
+from gcl.config.folder import GROUPS, conf_folder
 from gcl.config.locations import locate, locate_settings, own_folder
 from gcl.config.schema import RunConfig
+from gcl.config.words import for_hydra, quoted, value_of
+from gcl.config.yaml import SCHEME, YamlSource, read
 from gcl.data.catalog import Catalog
 from gcl.data.mix import check_names, complete_mix
 from gcl.errors import ConfigError, nearest
 from gcl.files.atomic import write_text
-from gcl.options import Kind, keys_of
+from gcl.options import options_of
 
 
 def register() -> None:
     """Makes RunConfig the ground that conf/config.yaml is composed on."""
     from hydra.core.config_store import ConfigStore
+    from hydra.core.plugins import Plugins
 
     ConfigStore.instance().store(name="run_schema", node=RunConfig)
+    Plugins.instance().register(YamlSource)
 
 
 @dataclass(frozen=True)
@@ -58,11 +64,7 @@ def compose(overrides: Sequence[str] = (), *, config_dir: str | os.PathLike | No
     from hydra.core.global_hydra import GlobalHydra
 
     register()
-    arguments = [_for_hydra(argument) for argument in overrides]
-    if config_dir is not None:
-        if not Path(config_dir).is_dir():
-            raise ConfigError(f"--config-dir {config_dir}: there is no such folder.")
-        arguments.append(f"hydra.searchpath=[{Path(config_dir).resolve().as_uri()}]")
+    arguments = for_hydra_all(overrides, config_dir)
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(conf_folder().resolve()), version_base="1.3"):
         try:
@@ -78,31 +80,22 @@ def compose(overrides: Sequence[str] = (), *, config_dir: str | os.PathLike | No
             raise explain(error, _known_keys(arguments), config_dir) from error
 
 
-_PATHS = keys_of(RunConfig, Kind.path)
-_MAPPINGS = keys_of(RunConfig, Kind.mapping)
-_NODES = keys_of(RunConfig, Kind.node)
+def for_hydra_all(arguments: Sequence[str], config_dir: str | os.PathLike | None, *, sweep: bool = False) -> list[str]:
+    """The settings of a command line as Hydra takes them, the folder that --config-dir names among them."""
+    if not sweep and (several := next((one for one in arguments if _names_several(one)), None)):
+        raise several_values(several)
+    settings = [for_hydra(argument, sweep=sweep) for argument in arguments]
+    if config_dir is None:
+        return settings
+    if not Path(config_dir).is_dir():
+        raise ConfigError(f"--config-dir {config_dir}: there is no such folder.")
+    return [*settings, f"hydra.searchpath=[{quoted(f'{SCHEME}://{Path(config_dir).resolve()}')}]"]
 
 
-def _for_hydra(argument: str) -> str:
-    """A `key=value` of the command line in Hydra's grammar, which wants quotes around a path with a comma or a space
-    in it, and "++" before a key that is new: where new keys belong, it is understood.
-
-    >>> _for_hydra("data.image_root=a,b (1)"), _for_hydra("loss.score_to_weight.floor=0.1")
-    ("data.image_root='a,b (1)'", '++loss.score_to_weight.floor=0.1')
-    >>> _for_hydra("optim.rules={visual.*: {rate: 0.1}}"), _for_hydra("data.document.brand={modality: text}")
-    ('++optim.rules={visual.*: {rate: 0.1}}', '++data.document={brand: {modality: text}}')
-    >>> _for_hydra("train.epochs=3")
-    'train.epochs=3'
-    """
+def _names_several(argument: str) -> bool:
+    """Whether it names several choices of a group."""
     key, _, value = argument.partition("=")
-    if key in _PATHS and value and value != "null" and value[0] not in "'\"$":
-        return f"{key}='" + value.replace("'", "\\'") + "'"
-    parent, _, name = key.rpartition(".")
-    if value.startswith("{") and parent in _MAPPINGS:
-        return f"++{parent}={{{name}: {value}}}"
-    if key.startswith(tuple(f"{name}." for name in _NODES)) or (value.startswith("{") and key in (*_MAPPINGS, *_NODES)):
-        return f"++{argument}"
-    return argument
+    return key in GROUPS and "," in value and value[:1] not in ("'", '"')
 
 
 def _known_keys(arguments: Sequence[str]) -> set[str]:
@@ -111,6 +104,7 @@ def _known_keys(arguments: Sequence[str]) -> set[str]:
 
     choices = [one for one in arguments if "." not in one.partition("=")[0].replace("hydra.searchpath", "hydra")]
     groups = {path.name for path in conf_folder().iterdir() if path.is_dir()}
+    groups |= {option.key for option in options_of(RunConfig) if "<" not in option.key and "[" not in option.key}
     for tried in (choices, []):
         try:
             return _keys(hydra_compose("config", overrides=tried)) | groups
@@ -181,10 +175,12 @@ def catalog_of(name: str) -> Catalog:
     if not Path(name).is_file():
         raise ConfigError(f"There is no file {name}: give a name from conf/data or the path of a catalog's YAML.")
     try:
-        content = OmegaConf.merge(OmegaConf.structured(Catalog), OmegaConf.load(name))
+        content = OmegaConf.merge(OmegaConf.structured(Catalog), read(name))
         assert isinstance(content, DictConfig)
         locate(content, Path(name).resolve().parent, name=Path(name).stem)
         return _catalog(content)
+    except yaml.YAMLError as error:
+        raise bad_yaml(error, None) from error
     except OmegaConfBaseException as error:
         raise explain(error, _keys(OmegaConf.structured(Catalog))) from error
 
@@ -219,7 +215,7 @@ def with_settings(run: RunConfig, settings: Sequence[str]) -> RunConfig:
             if setting.startswith("~"):
                 del above[last]
             else:
-                config = OmegaConf.merge(config, OmegaConf.from_dotlist([f"{key}={value}"]))
+                config = OmegaConf.merge(config, _nested(key, value_of(RunConfig, key, value)))
     except (OmegaConfBaseException, KeyError, TypeError) as error:
         raise explain(error, _keys(config)) from error
     return typed(config)
@@ -246,22 +242,37 @@ def flatten(run: RunConfig) -> dict[str, Any]:
 
 def options_from(kind: type, arguments: Sequence[str], *, example: str, given: Mapping[str, Any] | None = None) -> Any:
     """A dataclass of options from arguments key=value and from `given` values, typed; the error shows the example."""
-    known = [field.name for field in fields(kind)]
-    for argument in arguments:
-        key, equals, _ = argument.partition("=")
+    known, split = [field.name for field in fields(kind)], [argument.partition("=") for argument in arguments]
+    for argument, (key, equals, _) in zip(arguments, split, strict=True):
         if not equals:
             raise ConfigError(f"{argument!r} is not a setting: write key=value. For example: {example}")
         if key.split(".")[0] not in known:
             raise ConfigError(f"There is no option {key!r} here.{nearest(key, known)} For example: {example}")
     try:
-        structured = OmegaConf.structured(kind)
-        options = OmegaConf.merge(structured, dict(given or {}), OmegaConf.from_dotlist(list(arguments)))
+        values = [_nested(key, _literal(value_of(kind, key, value))) for key, _, value in split]
+        options = OmegaConf.merge(OmegaConf.structured(kind), _literal(dict(given or {})), *values)
         if missing := sorted(OmegaConf.missing_keys(options)):
             raise ConfigError(f"{missing[0]}=… is required. For example: {example}")
         return OmegaConf.to_object(options)
     except OmegaConfBaseException as error:
         sentence = str(explain(error, set(known))).rstrip(".")
         raise ConfigError(f"{sentence}. For example: {example}") from error
+
+
+def _nested(key: str, value: Any) -> DictConfig:
+    """{"a": {"b": value}} of "a.b"."""
+    for name in reversed(key.split(".")):
+        value = {name: value}
+    return OmegaConf.create(value)
+
+
+def _literal(value: Any) -> Any:
+    """The value with every text as it is: OmegaConf would replace `${…}` in it."""
+    if isinstance(value, dict):
+        return {key: _literal(below) for key, below in value.items()}
+    if isinstance(value, list):
+        return [_literal(item) for item in value]
+    return re.sub(r"(\\*)\$\{", lambda match: match[1] * 2 + r"\${", value) if isinstance(value, str) else value
 
 
 def build(node: Any, *args: Any, **extra: Any) -> Any:

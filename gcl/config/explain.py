@@ -45,14 +45,49 @@ def _no_member(match: re.Match[str], refusal: _Refusal) -> ConfigError:
     return ConfigError(f"{refusal.key}={match[1]}: expected one of [{match[2]}].{hint}")
 
 
+def _no_number(match: re.Match[str], refusal: _Refusal) -> ConfigError:
+    kind = {"Float": "a number", "Integer": "a whole number", "bool": "true or false"}.get(match[2], "another value")
+    return ConfigError(f"{refusal.key}={match[1]}: expected {kind}.")
+
+
+def _no_list(_: re.Match[str], refusal: _Refusal) -> ConfigError:
+    return ConfigError(f"{refusal.key}: expected a list, written [a, b] or [a].")
+
+
+def _unreadable(match: re.Match[str], _: _Refusal) -> ConfigError:
+    return ConfigError(
+        f"{match[1]}: this cannot be read. Names consist of letters, digits, '_' and '-'; a text with other characters "
+        'is written in quotes inside a list or mapping, {column: "a=b"}.'
+    )
+
+
+def _several(match: re.Match[str], _: _Refusal) -> ConfigError:
+    return several_values(match[1])
+
+
+def several_values(argument: str) -> ConfigError:
+    """A setting with commas, where no sweep was asked for."""
+    key, _, value = argument.partition("=")
+    otherwise = f"a list is written {key}=[{value}]"
+    if key == "data":
+        shares = ", ".join(f"{name}: 1" for name in value.split(","))
+        otherwise = f"to train on them together, set data.mix={{{shares}}}"
+    return ConfigError(f"{argument} gives several values: add --multirun for one run each, or give one; {otherwise}.")
+
+
 # The wording of Hydra 1.3 and OmegaConf 2.3, the first that matches any error of the chain explains it.
 REFUSALS: tuple[tuple[str, Callable[[re.Match[str], _Refusal], ConfigError]], ...] = (
+    (r"Ambiguous value for argument '([^']*)'", _several),
+    (r"LexerNoViableAltException: \+*(.*)", _unreadable),
     (r"Error parsing override '([^']*)'", _no_setting),
     (r"Could not find '([^']+)/([^'/]+)'", _no_choice),
     (r"Could not override '[^']+'", _no_key),
     (r"Key '[^']+' (?:is )?not in", _no_key),
     (r"does not exist", _no_key),
     (r"Invalid value '([^']*)', expected one of \[([^\]]*)\]", _no_member),
+    (r"Value '([^']*)' of type '\w+' could not be converted to (\w+)", _no_number),
+    (r"Value '([^']*)' is not a valid (bool)", _no_number),
+    (r"Invalid value assigned: \w+ is not a ListConfig", _no_list),
 )
 _KEYS = (r"Could not (?:override|delete from config\.) '([^']+)'", r"full_key: (\S+)")
 
@@ -64,7 +99,7 @@ def explain(error: Exception, known: set[str], config_dir: str | os.PathLike | N
         chain.append(cause)
     for item in chain:
         if getattr(item, "problem_mark", None):
-            return _bad_yaml(item, config_dir)
+            return bad_yaml(item, config_dir)
     lines = [line.strip() for line in str(chain[-1]).split("\n") if line.strip()]
     sentence = f"{lines[0]} {lines[1]}" if lines[0].endswith(":") and len(lines) > 1 else lines[0]
     everything = "\n".join(map(str, chain))
@@ -81,7 +116,7 @@ def _key_in(text: str) -> str | None:
     return inner if outer is None or (inner or "").startswith(f"{outer}.") else outer
 
 
-def _bad_yaml(error: Any, config_dir: str | os.PathLike | None) -> ConfigError:
+def bad_yaml(error: Any, config_dir: str | os.PathLike | None) -> ConfigError:
     """What YAML's parser says, with the file and line; Hydra hands it a stream whose name may be lost."""
     mark, problem = error.problem_mark, str(error.problem or error.context or "it cannot be parsed")
     name = str(mark.name)

@@ -21,6 +21,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from gcl.config.yaml import SCHEME
 from gcl.data.catalog import Catalog, Task, is_corpus
 from gcl.data.tables.remote import is_remote
 from gcl.options import Kind, keys_of
@@ -42,7 +43,7 @@ def own_folder(choice: str, sources: Iterable[Mapping[str, Any]]) -> Path | None
     """The folder of data/<choice>.yaml, found in Hydra's config sources; None for one of gcl's own."""
     for source in sources:
         file = Path(source["path"]) / "data" / f"{choice}.yaml"
-        if source["schema"] == "file" and file.is_file():
+        if source["schema"] in ("file", SCHEME) and file.is_file():
             return None if source["provider"] == "main" else file.parent
     return None
 

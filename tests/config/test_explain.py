@@ -43,6 +43,11 @@ CASES = {
         "loss.form=sofmax",
         "expected one of [softmax, sigmoid]",
     ),
+    r"Ambiguous value for argument '([^']*)'": ("seed=0,1", "add --multirun"),
+    r"LexerNoViableAltException: \+*(.*)": ("+loss={naïve: 1}", "Names consist of letters"),
+    r"Value '([^']*)' of type '\w+' could not be converted to (\w+)": ("train.epochs=abc", "expected a number"),
+    r"Value '([^']*)' is not a valid (bool)": ("data.training=lots", "expected true or false"),
+    r"Invalid value assigned: \w+ is not a ListConfig": ("evaluate.metrics=mrr", "expected a list"),
 }
 
 
@@ -61,4 +66,4 @@ def test_every_pattern_has_a_case():
 
 
 def test_a_wrong_type_is_told_with_its_key():
-    assert str(explain(refused("train.epochs=abc"), KNOWN)).startswith("train.epochs: Value 'abc'")
+    assert str(explain(refused("train.epochs=abc"), KNOWN)).startswith("train.epochs=abc: ")

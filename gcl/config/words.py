@@ -1,0 +1,194 @@
+"""What a person types as key=value, read by the type of the setting: a text or a path is taken as it is.
+
+for_hydra   a setting of a run, in Hydra's grammar
+value_of    an option of a command, or a setting on top of a run's own config, as a plain value
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from functools import cache
+from typing import Any
+
+import yaml
+
+from gcl.config.schema import RunConfig
+from gcl.config.yaml import parse
+from gcl.errors import ConfigError
+from gcl.options import Kind, Option, options_of
+
+_SPECIAL = re.compile(r"[={}\[\]()'\"\\$,:]")
+_OPEN, _CLOSE = "{[", "}]"
+
+
+def for_hydra(argument: str, *, sweep: bool = False) -> str:
+    """A `key=value` of the command line in Hydra's grammar, which wants quotes around a text with a comma or `=` in
+    it, and "++" before a key that is new: where new keys belong, it is understood.
+
+    sweep: a comma separates the values of several runs.
+
+    >>> for_hydra("data.image_root=a,b (1)"), for_hydra("loss.score_to_weight.floor=0.1")
+    ("data.image_root='a,b (1)'", '++loss.score_to_weight.floor=0.1')
+    >>> for_hydra("optim.rules={visual.*: {rate: 0.1}}"), for_hydra("data.document.brand={modality: text}")
+    ('++optim.rules={visual.*: {rate: 0.1}}', '++data.document={brand: {modality: text}}')
+    >>> for_hydra("models=[run:a=1, tiny]"), for_hydra("train.epochs=3")
+    ("models=['run:a=1','tiny']", 'train.epochs=3')
+    """
+    key, equals, value = argument.partition("=")
+    if not equals or key.startswith("~"):
+        return argument
+    if not key:
+        raise ConfigError(f"{argument!r} is not a setting: write key=value, for example train.epochs=3.")
+    name = key.lstrip("+")
+    option, parent = _option(RunConfig, name), name.rpartition(".")[0]
+    if not (sweep and _is_sweep(value)):
+        value = _in_grammar(name, value, option)
+    if holder := _unset(name):  # which cannot be merged into while it is null: what is above it can
+        return _whole(holder, name, value)
+    is_free = any(name.startswith(f"{node}.") for node in _nodes())
+    above = None if is_free else _option(RunConfig, parent)
+    if above is not None and above.entries is not None and value[:1] == "{":  # a named entry, which may be new
+        return f"++{parent}={{{name.removeprefix(parent + '.')}: {value}}}"
+    is_entry = above is not None and above.entries is not None and above.below is None
+    is_whole = value[:1] == "{" and option is not None and (option.entries is not None or option.kind is Kind.node)
+    return f"++{name}={value}" if is_free or is_entry or is_whole else f"{key}={value}"
+
+
+def value_of(settings: type, key: str, text: str) -> Any:
+    """The value that a text means for this key of a dataclass of settings.
+
+    >>> from gcl.schema import Field
+    >>> value_of(Field, "column", "007"), value_of(Field, "column", "null"), value_of(Field, "weight", "12e5")
+    ('007', None, 1200000.0)
+    """
+    option = _option(settings, key)
+    if option is not None and option.is_text:
+        return None if text == "null" and option.is_optional and option.kind is not Kind.typed else text
+    if option is not None and option.is_texts and text.startswith("[") and text.endswith("]"):
+        return [_unquoted(item) for item in _items(text)]
+    try:
+        return parse(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(_why_unreadable(key, text)) from error
+
+
+def quoted(text: str) -> str:
+    r"""A text in Hydra's grammar.
+
+    >>> print(quoted("it's"), quoted("C:\\a\\"))
+    'it\'s' 'C:\a\\'
+    """
+    text = re.sub(r"(\\*)'", lambda match: match[1] * 2 + r"\'", text)
+    return "'" + re.sub(r"\\+$", lambda match: match[0] * 2, text) + "'"
+
+
+def _in_grammar(key: str, value: str, option: Option | None) -> str:
+    if option is not None and option.is_text:
+        return value if value == "null" or _is_quoted(value) else quoted(value)
+    if option is not None and option.is_texts and value.startswith("[") and value.endswith("]"):
+        return f"[{','.join(item if _is_quoted(item) else quoted(item) for item in _items(value))}]"
+    if not _SPECIAL.search(value) or ("." not in key and option is None):  # a choice of a group
+        return value
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    try:
+        OverridesParser.create().parse_override(f"key={value}")
+        return value
+    except HydraException:
+        if value[:1] not in _OPEN:
+            return value if "${" in value else quoted(value)
+    try:
+        return _literal(parse(value))
+    except yaml.YAMLError as error:
+        raise ConfigError(_why_unreadable(key, value)) from error
+
+
+def _literal(content: Any) -> str:
+    """A plain value in Hydra's grammar."""
+    if isinstance(content, dict):
+        return "{" + ", ".join(f"{key}: {_literal(below)}" for key, below in content.items()) + "}"
+    if isinstance(content, list):
+        return f"[{', '.join(map(_literal, content))}]"
+    if isinstance(content, str):
+        return quoted(content)
+    return "null" if content is None else str(content).lower() if isinstance(content, bool) else str(content)
+
+
+def _items(text: str) -> list[str]:
+    """What the commas of `[a, "b,c", {1,2}]` separate, those in quotes and brackets left alone."""
+    items, depth, quote = [""], 0, ""
+    for character in text[1:-1]:
+        if quote:
+            quote = "" if character == quote else quote
+        elif character in "'\"" and not items[-1].strip():
+            quote = character
+        elif character in _OPEN + _CLOSE:
+            depth += 1 if character in _OPEN else -1
+        elif character == "," and depth <= 0:
+            items.append("")
+            continue
+        items[-1] += character
+    items = [item.strip() for item in items]
+    return items if items != [""] else []
+
+
+def _is_quoted(text: str) -> bool:
+    return len(text) > 1 and text[0] in "'\"" and text[-1] == text[0]
+
+
+def _unquoted(text: str) -> str:
+    return text[1:-1] if _is_quoted(text) else text
+
+
+def _is_sweep(value: str) -> bool:
+    return "," in value or re.match(r"(choice|range|interval|glob)\(", value) is not None
+
+
+def _why_unreadable(key: str, value: str) -> str:
+    opened = sum(value.count(character) for character in _OPEN)
+    closed = sum(value.count(character) for character in _CLOSE)
+    if opened != closed:
+        which = "is not closed" if opened > closed else "is not opened"
+        return f"{key}={value}: a bracket {which}."
+    return f"{key}={value}: this cannot be read. A mapping is written {{name: value}}, a list [a, b]; text in quotes."
+
+
+@cache
+def _options(settings: type) -> list[tuple[re.Pattern[str], Option]]:
+    """Every option with a pattern of its keys, entries of mappings of plain values included."""
+    known = []
+    for option in options_of(settings):
+        pattern = re.escape(option.key).replace("<name>", r"[^.]+")
+        known.append((re.compile(pattern), option))
+        if option.entries is not None and option.below is None:
+            known.append((re.compile(rf"{pattern}\..+"), dataclasses.replace(option, type=option.entries)))
+    return known
+
+
+def _option(settings: type, key: str) -> Option | None:
+    return next((option for pattern, option in _options(settings) if pattern.fullmatch(key)), None)
+
+
+@cache
+def _nodes() -> list[str]:
+    return [option.key for _, option in _options(RunConfig) if option.kind is Kind.node]
+
+
+def _unset(key: str) -> str | None:
+    """The group of settings at or above the key that is null unless something sets it."""
+    for _, option in _options(RunConfig):
+        if option.below is not None and option.is_optional and (key == option.key or key.startswith(f"{option.key}.")):
+            return option.key
+    return None
+
+
+def _whole(holder: str, key: str, value: str) -> str:
+    """`data.clicks.position=p` as `++data={clicks: {position: p}}`."""
+    top, *rest = key.split(".")
+    if key == holder and value[:1] != "{":
+        return f"{key}={value}"
+    for name in reversed(rest):
+        value = f"{{{name}: {value}}}"
+    return f"++{top}={value}"

@@ -1,0 +1,148 @@
+"""What a person types is what gcl reads: texts, paths and lists of them, whatever characters they hold."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from omegaconf import OmegaConf
+
+from gcl.commands.export import ExportOptions
+from gcl.commands.search import SearchOptions
+from gcl.config.compose import Overrides, compose, options_from, save_config, typed
+from gcl.config.yaml import parse
+from gcl.errors import ConfigError
+from gcl.run.folder import config_of
+
+TYPED = (
+    *(
+        "007",
+        "12e5",
+        "no",
+        "NO",
+        "off",
+        "12:30",
+        "red #shoes",
+        "red: shoes",
+        "@home",
+        "null",
+        "~",
+        "0x1F",
+        "[a]",
+        "{a}",
+    ),
+    *("true", "1_000", "dt=2024", "it's", '"exact"', "a, b", "${oc.env:HOME}", "\\", "*bold*", "&", "!x", "%"),
+)
+PATHS = [word for word in TYPED if word not in ("null", '"exact"', "${oc.env:HOME}")]
+PATHS += ["s3://b/dt=1/{000..003}.tar", "My Drive/a (1)", "/home/josé/目录", "a+b", "C:\\new\\"]
+
+
+@pytest.mark.parametrize("word", TYPED)
+def test_a_search_is_taken_as_typed(word):
+    assert options_from(SearchOptions, ["run=x", f"text={word}"], example="").text == word
+    assert options_from(SearchOptions, ["run=x"], example="", given={"text": word}).text == word
+    assert options_from(SearchOptions, [f"run={word}"], example="").run == word
+
+
+def test_null_means_the_default_of_an_option_that_has_none():
+    assert options_from(ExportOptions, ["run=x", "out=null", "license=null"], example="").out is None
+
+
+@pytest.mark.parametrize("word", PATHS)
+def test_a_text_of_a_run_s_settings_is_taken_as_typed(word):
+    keys = ("data.root", "data.products", "data.shards", "data.image_root", "data.download.cache", "data.score",
+            "data.document.title.column", "cache_dir", "run_dir", "data.own_queries.query")  # fmt: skip
+    config = compose([f"{key}={word}" for key in keys])
+    begun_here = os.path.normpath(Path.cwd() / word)  # the catalog's paths are absolute
+    assert {OmegaConf.select(config, key) for key in keys} <= {word, begun_here, os.path.join(begun_here, word)}
+    assert OmegaConf.select(config, "data.score") == OmegaConf.select(config, "run_dir") == word
+
+
+PLAIN = st.characters(exclude_characters="${}[],'\"\\", exclude_categories=["C", "Z"])
+
+
+@given(st.lists(st.text(PLAIN, min_size=1), min_size=1, max_size=4))
+def test_a_list_of_texts_is_taken_as_typed(words):
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    from gcl.config.words import for_hydra
+
+    argument = for_hydra(f"models=[{', '.join(words)}]")
+    assert list(map(str, OverridesParser.create().parse_override(argument).value())) == words
+
+
+def test_lists_and_mappings_may_hold_any_text():
+    run = typed(compose([
+        "models=[run:outputs/dt=1/a, local-dir:x y, 'a,b']", "evaluate.slices=[no, 007]", "data.missing=[NULL, no]",
+        "data.grades={No: 0, Exact: 2}", "data.grades.off=1",
+        "data.tasks.t={queries: dt=1/q.csv, qrels: q.csv}", "data.clicks={position: p=1}",
+    ]))  # fmt: skip
+    assert run.models == ["run:outputs/dt=1/a", "local-dir:x y", "a,b"]
+    assert run.evaluate.slices == ["no", "007"] and run.data.missing == ["NULL", "no"]
+    assert run.data.grades == {"No": 0, "Exact": 2, "off": 1}
+    assert run.data.tasks["t"].queries.endswith("dt=1/q.csv") and run.data.clicks.position == "p=1"
+
+
+def test_settings_on_top_of_a_run_are_read_the_same_way(tmp_path):
+    save_config(typed(compose([])), tmp_path / "config.yaml")
+    on_top = ["data.document.title.column=no", "data.root=dt=1", "evaluate.slices=[007, no]", "data.score=12e5"]
+    run = config_of(Overrides([f"run={tmp_path}", *on_top]))
+    assert run.data.document["title"].column == "no" and Path(run.data.root).name == "dt=1"
+    assert run.evaluate.slices == ["007", "no"] and run.data.score == "12e5"
+
+
+@pytest.mark.parametrize("name", ["My Drive", "josé", "目录", "a+b", "dt=2024", "it's", 'say "x"', "[a],{b}", "100%"])
+def test_config_dir_may_lie_below_any_path(tmp_path, name):
+    folder = tmp_path / name
+    (folder / "data").mkdir(parents=True)
+    (folder / "data" / "c.yaml").write_text(
+        "name: c\nproducts: p.csv\nquery:\n  no: {modality: text}\ndocument:\n  title: {modality: text, column: off}\n"
+        "score: NO\nmissing: [no, 007, null-ish]\ngrades: {yes: 1, no: 0}\n"
+    )
+    data = typed(compose(["data=c"], config_dir=folder)).data
+    assert data.query["no"].modality.value == "text" and data.document["title"].column == "off"
+    assert data.score == "NO" and data.missing == ["no", "007", "null-ish"] and data.grades == {"yes": 1, "no": 0}
+
+
+def test_yaml_means_what_people_mean():
+    assert parse("[no, off, y, 007, 12:30, 1e-5, 2024-01-01, true, ~, 1.5]") == [
+        "no", "off", "y", "007", "12:30", 1e-5, "2024-01-01", True, None, 1.5
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "command, setting, said",
+    [
+        ("train", "run=outputs/x", "model.pretrained=run:outputs/x"),
+        ("train", "run=outputs/x", "run_dir=outputs/x train.resume=auto"),
+        ("train", "models=[tiny]", "gcl evaluate"),
+        ("train", "out=x", "run_dir=x"),
+        ("prepare", "run=x", "gcl prepare has no run="),
+        ("doctor", "models=[a]", "gcl doctor has no models="),
+        ("evaluate", "run_dir=x", "run=x"),
+        ("train", "data.name=fashion", "data=fashion"),
+    ],
+)
+def test_a_setting_of_another_command_is_refused_with_what_was_meant(capsys, command, setting, said):
+    from gcl.cli import main
+
+    with pytest.raises(SystemExit) as stopped:
+        main([command, setting])
+    assert stopped.value.code == 2 and said in capsys.readouterr().err
+
+
+def test_a_sweep_takes_the_same_words(tmp_path):
+    folder = tmp_path / "My Drive"
+    (folder / "data").mkdir(parents=True)
+    (folder / "data" / "c.yaml").write_text("name: c\nquery: {q: {modality: text}}\ndocument: {q: {modality: text}}\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "gcl.cli", "prepare", "--config-dir", str(folder), "data=c", "data.products=dt=1", "-m",
+         "seed=0,1"],
+        capture_output=True, text=True, cwd=tmp_path,
+    )  # fmt: skip
+    assert "there is no file" in done.stdout + done.stderr or "dt=1" in done.stdout + done.stderr
+    with pytest.raises(ConfigError):
+        compose(["seed=0,1"])
