@@ -3,6 +3,7 @@
 import math
 import multiprocessing
 import os
+import time
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import torch
 import torch.distributed as distributed
 from hypothesis import given, settings, strategies
 
+from gcl.retrieval.search import int8 as int8_module
 from gcl.retrieval.search import search as module
 from gcl.retrieval.search.int8 import Int8Scan
 from gcl.retrieval.search.search import capacity, exact_scores, search
@@ -283,4 +285,78 @@ def test_where_8_bits_tell_nothing_apart_float32_does(monkeypatch):
     found = search(query, corpus, 10, rank=rank, int8=True)
     assert gave_up
     score, row = search(query, corpus, 10, rank=rank, int8=False)
+    assert (found[0] == score).all() and (found[1] == row).all()
+
+
+def alike(kind: str, rows: int, width: int) -> np.ndarray:
+    values = vectors(3, width, 4)
+    if kind == "zeros":
+        return np.zeros((rows, width), np.float32)
+    if kind == "one value":
+        return np.repeat(values[:1], rows, axis=0)
+    made = vectors(rows, width, 5)
+    many = np.random.default_rng(6).random(rows) < 0.6
+    made[many] = 0 if kind == "many zeros" else values[np.arange(many.sum()) % 3]
+    made[::97] *= np.float32(-0.0) if kind == "many zeros" else 1
+    return made
+
+
+@pytest.mark.parametrize("kind", ["zeros", "one value", "many zeros", "three values"])
+@pytest.mark.parametrize("int8", [False, True])
+def test_equal_documents_rank_as_brute_force_ranks_them(kind, int8):
+    corpus, query = alike(kind, 1500, 17), np.concatenate([vectors(4, 17, 0), np.zeros((1, 17), np.float32)])
+    rank = np.random.default_rng(2).permutation(1500)
+    for k in (1, 10, 400, 1500):
+        score, row = brute_force(query, corpus, k, rank)
+        found = search(query, corpus, k, rank=rank, block=256, int8=int8)
+        assert (found[1] == row).all() and (found[0] == score).all(), k
+        nothing = search(query[4:], corpus, k, rank=rank, int8=int8)
+        assert (nothing[1] == row[4:]).all() and not nothing[0].any()
+
+
+@pytest.mark.parametrize("int8", [False, True])
+def test_equal_vectors_cost_no_more_than_twice_what_others_cost(int8):
+    query, rank = vectors(200, 64, 0), np.random.default_rng(2).permutation(20_000)
+
+    def seconds(query, corpus):
+        taken = []
+        for _ in range(5):
+            begun = time.process_time()
+            search(query, corpus, 10, rank=rank, int8=int8)
+            taken.append(time.process_time() - begun)
+        return min(taken)
+
+    usual = seconds(query, vectors(20_000, 64, 1))
+    for kind in ("zeros", "one value"):
+        assert seconds(query, alike(kind, 20_000, 64)) < 2 * usual
+    assert seconds(np.zeros_like(query), vectors(20_000, 64, 1)) < 2 * usual
+    assert seconds(np.repeat(query[:1], 200, axis=0), vectors(20_000, 64, 1)) < 2 * usual
+
+
+@pytest.mark.parametrize("wrong", ["one shape", "refused"])
+def test_integer_products_that_are_wrong_for_a_shape_are_noticed(monkeypatch, wrong):
+    """As on processors whose products of some shapes are garbage: every shape is probed when it first occurs."""
+    own, called = torch._int_mm, []
+
+    def product(left, right, *, out):
+        called.append(right.shape)
+        if right.shape[1] != 40:  # of the last block, which is shorter
+            return own(left, right, out=out)
+        if wrong == "refused":
+            raise RuntimeError("no kernel for this shape")
+        return out.copy_(own(left, right) + 1)
+
+    monkeypatch.setattr(torch, "_int_mm", product)
+    monkeypatch.setattr(int8_module, "_SOUND", set())
+    query, corpus, rank = vectors(20, 32, 0), vectors(1000, 32, 1), np.arange(1000)
+    found = search(query, corpus, 10, rank=rank, block=320, int8=True)
+    score, row = search(query, corpus, 10, rank=rank, block=320, int8=False)
+    assert called and (found[0] == score).all() and (found[1] == row).all()
+
+
+def test_vectors_of_one_number_are_searched_exactly():
+    query, corpus, rank = vectors(300, 1, 0) * 3, np.random.default_rng(1).standard_normal((5000, 1)), np.arange(5000)
+    corpus = corpus.astype(np.float32)
+    score, row = search(query, corpus, 7, rank=rank, int8=False)
+    found = search(query, corpus, 7, rank=rank, int8=True)
     assert (found[0] == score).all() and (found[1] == row).all()

@@ -5,7 +5,8 @@ rest) and d - c = b + s likewise, the error of a . b is at most |a| |s| + |r| |d
 the rests are computed, not assumed, so clipping large numbers is allowed where it makes the grid finer.
 
 a . b is an exact sum of integers (`torch._int_mm`: oneDNN, AVX-512 VNNI or newer). Where it is not exact or not fast,
-`usable` says so and everything is computed in float32.
+`usable` says so and everything is computed in float32. That is one shape; every other is probed when it first occurs
+(with PyTorch 2.14 all products of vectors of one number are wrong on some processors), and Inexact sends it to float32.
 """
 
 from __future__ import annotations
@@ -25,6 +26,12 @@ _ROWS = 256  # documents made small at once: they stay in a core's cache
 _ROOM = 1.05  # the first documents' grid is coarser by this factor, so that it fits the next ones as well
 _WORSE = 1.1  # a rest longer than the first documents' by this factor makes documents have a grid of their own
 _SLACK = 1e-4  # for the rounding of the bound's own arithmetic, which is in float32
+_PROBED = 16  # rows of the first product of a shape that are computed once more, in float64
+_SOUND: set[tuple[int, int, int]] = set()  # the shapes whose products were exact: queries, documents, width
+
+
+class Inexact(ArithmeticError):
+    """This machine's integer products of some shape are wrong."""
 
 
 @lru_cache(maxsize=1)
@@ -100,9 +107,15 @@ class Int8Scan:
         return out, step, rest**0.5 * self._slack, longest**0.5 * self._slack
 
     def scores(self, some: slice, small: torch.Tensor, out: torch.Tensor) -> np.ndarray:
-        """int32 [q, B]: times scale[q] and the step, the approximate scores."""
+        """int32 [q, B]: times scale[q] and the step, the approximate scores. Raises Inexact."""
         part = self._query[some]
-        return torch._int_mm(part, small.T, out=out[: len(part) * len(small)].view(len(part), len(small))).numpy()
+        out = out[: len(part) * len(small)].view(len(part), len(small))
+        try:
+            product = torch._int_mm(part, small.T, out=out).numpy()
+        except RuntimeError as error:
+            raise Inexact(f"{list(part.shape)} by {list(small.shape)}: {error}") from error
+        _probe(part, small, product)
+        return product
 
     def margin(self, some: slice, rest: float, longest: float) -> np.ndarray:
         """[q]: no approximate score of these queries is further from q . (d - c) than this.
@@ -118,6 +131,18 @@ class Int8Scan:
         step = _step(centred, clip)
         rest = (centred / step).round_().clamp_(-127, 127).mul_(step).sub_(centred)
         return float(torch.linalg.vector_norm(rest, dim=1).max())
+
+
+def _probe(left: torch.Tensor, right: torch.Tensor, product: np.ndarray) -> None:
+    """Raises Inexact if the first product of a shape is wrong in one of the rows that are looked at."""
+    shape = (*left.shape, len(right))
+    if shape in _SOUND:
+        return
+    rows = np.unique(np.linspace(0, len(left) - 1, _PROBED).astype(int))
+    wanted = left[rows].numpy().astype(np.float64) @ right.numpy().astype(np.float64).T  # whole numbers below 2^53
+    if not np.array_equal(product[rows], wanted):
+        raise Inexact(f"{list(left.shape)} by {list(right.shape)} is not what float64 says")
+    _SOUND.add(shape)
 
 
 def _most_square(rows: torch.Tensor) -> float:

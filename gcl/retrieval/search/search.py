@@ -1,6 +1,7 @@
 """Exact nearest documents in the total order: score descending, document id ascending (see `ties`).
 
-1. Documents are the outer loop: each block of the corpus is read once, from memory or from a memory-mapped file.
+1. Documents are the outer loop: each block of the corpus is read once, from memory or from a memory-mapped file. Where
+   many documents are equal (see `copies`), only those that can be among the k best.
 2. A matrix product of the queries with the block gives rough scores and a bound on their error: in 8-bit integers
    where that is faster (see `int8`), else in float32.
 3. `Candidates` keeps, for each query, every document that the bound does not rule out of the k best.
@@ -24,7 +25,8 @@ import numpy as np
 import torch
 
 from gcl.distributed.ranks import agree, gather_objects, own_rows
-from gcl.retrieval.search.int8 import Int8Scan, usable
+from gcl.retrieval.search.copies import few_of_each
+from gcl.retrieval.search.int8 import Inexact, Int8Scan, usable
 from gcl.retrieval.search.ties import pack, unpack
 
 _BLOCK = 2048  # documents per matrix product
@@ -64,7 +66,6 @@ def search(
     k = min(k, len(corpus))
     if int8 is None:
         int8 = _pays(len(query), len(mine), query.shape[1], k) and usable()
-    int8 = int8 and query.shape[1] > 1  # torch 2.14 multiplies integer matrices of one column wrongly
     most = max(1, memory // (8 * capacity(k, block, _room(k) if int8 else 0)))
     keys, error = np.empty((len(query), min(k, len(mine))), dtype=np.int64), None
     try:
@@ -99,19 +100,34 @@ def _search_share(
     """Packed (score, id rank) of the k best documents among rows `mine`, best first: int64[Q, k]."""
     if k == 0 or not len(query):
         return np.empty((len(query), k), dtype=np.int64)
+    rows = few_of_each(corpus, mine, k, rank)
+    keys = np.empty((len(query), k), dtype=np.int64)
+    some = query.any(axis=1)
+    if some.any():
+        keys[some] = _nearest(query if some.all() else query[some], corpus, rows, k, rank, block, int8)
+    else:
+        _Share(query, corpus, rows, k, rank, block).check()
+    if not some.all():  # every score of a query of zeros is 0, and the ids alone decide
+        keys[~some] = pack(np.zeros(k, np.float32), np.sort(np.partition(rank[mine.start : mine.stop], k - 1)[:k]))
+    return keys
+
+
+def _nearest(
+    query: np.ndarray, corpus: np.ndarray, rows: np.ndarray, k: int, rank: np.ndarray, block: int, int8: bool
+) -> np.ndarray:
     if int8:
         try:
-            return _Share(query, corpus, mine, k, rank, block).by_int8()
-        except _TooCoarse:  # many near duplicates, for example: float32 tells them apart
+            return _Share(query, corpus, rows, k, rank, block).by_int8()
+        except (_TooCoarse, Inexact):  # many near duplicates, for example: float32 tells them apart
             pass
-    return _Share(query, corpus, mine, k, rank, block).by_float32()
+    return _Share(query, corpus, rows, k, rank, block).by_float32()
 
 
 class _Share:
     """One pass over some rows of the corpus, steps 1 to 4. norm: the longest document seen so far."""
 
-    def __init__(self, query: np.ndarray, corpus: np.ndarray, mine: range, k: int, rank: np.ndarray, block: int):
-        self.query, self.corpus, self.mine, self.k, self.rank, self.block = query, corpus, mine, k, rank, block
+    def __init__(self, query: np.ndarray, corpus: np.ndarray, rows: np.ndarray, k: int, rank: np.ndarray, block: int):
+        self.query, self.corpus, self.rows, self.k, self.rank, self.block = query, corpus, rows, k, rank, block
         self.query_norm = np.sqrt(np.einsum("qd,qd->q", query, query, dtype=np.float64))
         # Any order of summation, with or without fused multiply-add, is within D * u (Higham 2002, section 3.1); 4 u
         # more keep documents apart that tie only after rounding.
@@ -123,50 +139,59 @@ class _Share:
         query = self.query
         candidates = Candidates(len(query), self.k, self.block, self._settle)
         tile = np.empty(min(_TOGETHER, len(query)) * self.block, dtype=np.float32)
-        for start, documents in self._blocks():
+        for rows, documents in self._blocks():
             margin = self._margin()
             for first in range(0, len(query), _TOGETHER):
                 some = slice(first, first + _TOGETHER)
                 left = query[some]
                 score = tile[: len(left) * len(documents)].reshape(len(left), len(documents))
                 np.matmul(left, documents.T, out=score)
-                candidates.offer(first, score, start, margin[some])
+                candidates.offer(first, score, rows, margin[some])
         return self._ranked(*candidates.finish())
 
     def by_int8(self) -> np.ndarray:
         """Raises _TooCoarse where 8 bits leave too many documents in doubt."""
         query = self.query
-        scan = Int8Scan(
-            query, np.asarray(self.corpus[self.mine.start : self.mine.start + self.block], dtype=np.float32)
-        )
+        scan = Int8Scan(query, self._read(self.rows[: self.block]))
         candidates = Candidates(
             len(query), self.k, self.block, self._settle, room=_room(self.k), patience=len(query),
             floor=lambda first, rows: self._least(first, rows, scan.centre),
         )  # fmt: skip
         tile = torch.empty(min(_TOGETHER, len(query)) * self.block, dtype=torch.int32)
-        for start, documents in self._blocks():
+        for rows, documents in self._blocks():
             small, step, rest, longest = scan.small(documents)
             for first in range(0, len(query), _TOGETHER):
                 some = slice(first, first + _TOGETHER)
                 score = scan.scores(some, small, tile)
-                candidates.offer(first, score, start, scan.margin(some, rest, longest), scale=scan.scale[some] * step)
+                candidates.offer(first, score, rows, scan.margin(some, rest, longest), scale=scan.scale[some] * step)
         ends, _, row = candidates.finish()
         return self._ranked(*self._told_apart(ends, row))
 
-    def _blocks(self) -> Iterator[tuple[int, np.ndarray]]:
-        """(first row, documents[B, D] float32), checked."""
-        for start in range(self.mine.start, self.mine.stop, self.block):
-            stop = min(start + self.block, self.mine.stop)
-            documents = np.ascontiguousarray(self.corpus[start:stop], dtype=np.float32)
+    def check(self) -> None:
+        """Raises what a pass over the documents would."""
+        for _ in self._blocks():
+            pass
+
+    def _blocks(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """(row[B] int32, documents[B, D] float32), checked."""
+        for start in range(0, len(self.rows), self.block):
+            rows = self.rows[start : start + self.block]
+            documents = self._read(rows)
             squared = np.einsum("md,md->m", documents, documents)
             longest = 1.001 * math.sqrt(squared.max()) + 1e-18
             if not longest * self.query_norm.max() < 1e37:  # also when it is NaN
                 worst = int(np.nan_to_num(squared, nan=np.inf).argmax())
                 raise ValueError(
-                    f"Document row {start + worst} is not finite or too long: its squared length is {squared[worst]}."
+                    f"Document row {rows[worst]} is not finite or too long: its squared length is {squared[worst]}."
                 )
             self.norm = max(self.norm, longest)
-            yield start, documents
+            yield rows, documents
+
+    def _read(self, rows: np.ndarray) -> np.ndarray:
+        """documents[B, D] float32; rows that follow each other are not copied."""
+        first, last = int(rows[0]), int(rows[-1])
+        whole = last - first + 1 == len(rows)
+        return np.ascontiguousarray(self.corpus[first : last + 1] if whole else self.corpus[rows], dtype=np.float32)
 
     def _margin(self) -> np.ndarray:
         """[Q]: how far a float32 product can be off, for what has been seen."""
@@ -263,9 +288,9 @@ class Candidates:
         self._mask = np.empty(min(queries, _TOGETHER) * width, dtype=bool)
 
     def offer(
-        self, first: int, score: np.ndarray, row: int, margin: np.ndarray, *, scale: np.ndarray | None = None
+        self, first: int, score: np.ndarray, row: np.ndarray, margin: np.ndarray, *, scale: np.ndarray | None = None
     ) -> None:
-        """Scores of at most _TOGETHER queries first, first + 1 … with documents row, row + 1 …
+        """Scores of at most _TOGETHER queries first, first + 1 … with documents row[b].
 
         score[q, b]: float32, or int32 to be multiplied by scale[q]; margin[q] bounds their error.
         """
@@ -276,7 +301,7 @@ class Candidates:
         if filled[0] + width <= self.capacity and (filled == filled[0]).all() and (least == -np.inf).all():
             new = slice(filled[0], filled[0] + width)
             self.score[part, new] = score if scale is None else score * scale[:, None]
-            self.row[part, new] = np.arange(row, row + width, dtype=np.int32)
+            self.row[part, new] = row
             filled += width
             return
         if (filled > self.capacity - width).any():
@@ -290,7 +315,7 @@ class Candidates:
         values = score.reshape(-1)[passed]
         if scale is not None:
             values = (values * scale[query]).astype(np.float32)
-        self._append(part, query, values, (row + passed - query * width).astype(np.int32))
+        self._append(part, query, values, row[passed - query * width])
 
     def _append(self, part: slice, query: np.ndarray, score: np.ndarray, row: np.ndarray) -> None:
         """query[n] ascending, counted from the part's first."""
@@ -379,11 +404,27 @@ def exact_scores(query: np.ndarray, corpus: np.ndarray, start: np.ndarray, row: 
                 narrow[:count] = corpus[row[first:last]]
             wide[:count] = narrow[:count]
             np.dot(wide[:count], vector, out=total[first:last])
-    unsure = np.flatnonzero((total - slack).astype(np.float32) != (total + slack).astype(np.float32))
-    for pair, q in zip(unsure, np.searchsorted(start, unsure, side="right") - 1, strict=True):
-        document = np.asarray(corpus[row[pair]], dtype=np.float32).astype(np.float64)
-        total[pair] = math.fsum(document * query[q].astype(np.float64))
+    unsure = _unsure(total, slack, np.arange(len(row)))
+    owner = np.searchsorted(start, unsure, side="right") - 1
+    for first in range(0, len(unsure), _ROWS):  # the lengths' product says little where the vectors are orthogonal
+        pairs, queries = unsure[first : first + _ROWS], owner[first : first + _ROWS]
+        documents = np.asarray(corpus[row[pairs]], dtype=np.float64)
+        slack[pairs] = 1.01 * width * UNIT64 * np.abs(documents * query[queries].astype(np.float64)).sum(axis=1)
+    unsure = _unsure(total, slack, unsure)
+    known: dict[tuple[int, bytes], float] = {}  # equal documents are unsure together
+    for pair, q in zip(unsure.tolist(), (np.searchsorted(start, unsure, side="right") - 1).tolist(), strict=True):
+        document = np.asarray(corpus[row[pair]], dtype=np.float32)
+        key = (q, document.tobytes())
+        if key not in known:
+            known[key] = math.fsum(document.astype(np.float64) * query[q].astype(np.float64))
+        total[pair] = known[key]
     return total.astype(np.float32)
+
+
+def _unsure(total: np.ndarray, slack: np.ndarray, pairs: np.ndarray) -> np.ndarray:
+    """Those pairs whose float32 could be another one."""
+    low, high = total[pairs] - slack[pairs], total[pairs] + slack[pairs]
+    return pairs[low.astype(np.float32) != high.astype(np.float32)]
 
 
 def _check(query: np.ndarray, corpus: np.ndarray, k: int, rank: np.ndarray, block: int) -> None:
