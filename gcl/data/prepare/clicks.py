@@ -80,9 +80,9 @@ def _write(catalog: Catalog, clicks: Clicks, table: Table, folder: Path, *, repo
     keys = _keys(catalog)
     wanted = {getattr(clicks, name): f"data.clicks.{name}" for name in _COLUMNS if getattr(clicks, name)}
     table.check_columns([*((name, "data.query, data.document_id") for name in keys), *wanted.items()])
-    with Quarantine(folder / "quarantine.csv") as quarantine:
+    with Quarantine(folder / "quarantine.csv", max_bad=catalog.max_bad, report_at=report_at) as quarantine:
         log = _gather(catalog, clicks, table, keys, quarantine)
-        quarantine.check(table.name, max_bad=catalog.max_bad, report_at=report_at)
+        quarantine.check(table.name)
     query_of: dict[tuple, int] = {}
     query = np.array([query_of.setdefault(key[:-1], len(query_of)) for key in log.keys], np.int64)
     power = clicks.power if clicks.power is not None else fit_power(log.pair, log.position, log.shown, log.clicks)

@@ -41,7 +41,8 @@ def build_shards(catalog: Catalog, shards: list[Path], folder: Path, *, report_a
     if catalog.store.image_side is not None:
         raise ValueError("data.store.image_side is set, but ready shards are used as they are: unset it.")
     threads, label = catalog.store.workers, f"{catalog.name}: shards"
-    with Quarantine(folder / "quarantine.csv") as quarantine, ThreadPoolExecutor(threads) as pool:
+    quarantine = Quarantine(folder / "quarantine.csv", max_bad=catalog.max_bad, report_at=report_at)
+    with quarantine, ThreadPoolExecutor(threads) as pool:
         index = index_shards(
             shards,
             folder,
@@ -58,7 +59,7 @@ def build_shards(catalog: Catalog, shards: list[Path], folder: Path, *, report_a
                     f"{refused.shard}: {refused.bad.reason} ({refused.bad.detail}). Fix it or leave it out."
                 )
             quarantine.add(TABLE, refused.shard, refused.number, refused.key, refused.bad)
-        quarantine.check(TABLE, max_bad=catalog.max_bad, report_at=report_at)
+        quarantine.check(TABLE)
         if negative := int((index.pairs.score < 0).sum()):
             raise ValueError(
                 f"{negative:,} samples have a negative {catalog.score!r}: a score is a number of at least 0."

@@ -62,7 +62,9 @@ class TableBuild:
         (self.folder / "tasks").mkdir()
         # Threads, not processes: Pillow decodes outside of Python's lock, and threads start at once.
         self._pool = ThreadPoolExecutor(self.catalog.store.workers)
-        self._quarantine = Quarantine(self.folder / "quarantine.csv")
+        self._quarantine = Quarantine(
+            self.folder / "quarantine.csv", max_bad=self.catalog.max_bad, report_at=self.report_at
+        )
         self._download()
         with self._pool, self._quarantine:
             with self._collector("document", by_content=self.sources.document_id is None) as documents:
@@ -229,7 +231,7 @@ class TableBuild:
         return written
 
     def _check_bad(self, table: Table) -> None:
-        self._quarantine.check(table.name, max_bad=self.catalog.max_bad, report_at=self.report_at)
+        self._quarantine.check(table.name)
 
     def _shown(self, rows: Iterator[Row], what: str) -> Iterator[Row]:
         return counted(rows, f"{self.catalog.name}: {what}", shown=self.progress)

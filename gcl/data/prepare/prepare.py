@@ -33,6 +33,7 @@ from gcl.data.prepare.sources import Sources, open_sources, opened_catalog
 from gcl.data.prepare.split import Built
 from gcl.data.store.prepared import FORMAT, INDEX, PARTS, read_index, schema_to_dict
 from gcl.data.store.verify import mark_verified
+from gcl.data.tables.block import listed
 from gcl.data.tables.images import image_path, is_url
 from gcl.data.tables.remote import locate_shards
 from gcl.data.tables.table import Table
@@ -252,6 +253,14 @@ def summary(counts: dict[str, Any], folder: Path) -> list[str]:
         lines.append(f"bad rows: {', '.join(left_out)}; see {folder / 'quarantine.csv'}")
         for table, reasons in counts.get("bad_reasons", {}).items():
             lines.append(f"  {table}: {', '.join(f'{reason} {count:,}' for reason, count in reasons.items())}")
+    for table, columns in counts.get("missing_words", {}).items():
+        words = [
+            f"{word!r} {count:,} times in {name}" for name, each in columns.items() for word, count in each.items()
+        ]
+        lines.append(f"words for a missing value (data.missing) in {table}: {listed(words)}")
+    for table, columns in counts.get("html", {}).items():
+        cells = [f"{count:,} in {name}" for name, count in columns.items()]
+        lines.append(f"cells that look like HTML in {table}: {listed(cells)} (text: html in the field strips it)")
     if counts.get("pairs_of_quarantined_products"):
         lines.append(f"pairs left out with a quarantined product: {counts['pairs_of_quarantined_products']:,}")
     if counts.get("merged_product_rows"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import count
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from gcl.data.store.records import Record
-from gcl.data.tables.block import Block
+from gcl.data.tables.block import Block, listed
 from gcl.data.tables.cells import Cell, canonical_id, parse_number
 from gcl.data.tables.quarantine import Bad, Quarantine
 from gcl.data.tables.table import Table
@@ -88,8 +89,8 @@ def read_rows(
     """The rows of a table with the columns of these sides ("query" and/or "document") and of `others`. Rows that
     cannot be read go to the quarantine.
 
-    Raises ValueError after the last row for a table without rows and for a column without a value in any row (of
-    the sides only where `all_fields`).
+    Raises ValueError after the last row for a table without rows, for one with too many unreadable rows, and for a column
+    without a value in any row (of the sides only where `all_fields`).
     """
     fields = {
         f"data.{side}.{name}": (column(name, spec), spec)
@@ -101,23 +102,35 @@ def read_rows(
     text = [name for name, spec in fields.values() if spec.modality is Modality.text] + list(empty)
     if all_fields:
         empty |= {name: f" ({setting})" for setting, (name, _) in fields.items()}
-    rows = 0
+    rows, unreadable, html = 0, 0, Counter[str]()
+    missing: dict[str, Counter[str]] = {}
     for block in table.blocks(text, image):
         for number, reason, detail in block.bad:
             quarantine.add(table.name, block.file, number, None, Bad(reason, detail))
+        unreadable += len(block.bad)
         rows += len(block.number) + len(block.bad)
         quarantine.rows[table.name] = rows
+        html.update(block.html)
+        for words in block.missing.values():
+            for name, word in words.items():
+                missing.setdefault(name, Counter())[word] += 1
         for name in [name for name in empty if any(block.columns[name])]:
             del empty[name]
         for place, _, *cells in zip(count(), block.number, *block.columns.values(), strict=False):
             yield Line(block, place, dict(zip(block.columns, cells, strict=True)))
+    quarantine.html[table.name] |= html  # a table may be read several times, for other columns
+    quarantine.missing[table.name] |= missing
     if not rows:
         raise ValueError(f"{table.name} has a header but no rows.")
+    if unreadable > quarantine.max_bad * rows:
+        quarantine.check(table.name)  # what is lost with them is not the first cause
     if empty:
-        unused = ", ".join(f"{name!r}{setting}" for name, setting in empty.items())
+        words = dict.fromkeys(word for name in empty for word in missing.get(name, ()))
+        said = f" but words for a missing value (data.missing: {', '.join(map(repr, words))})" if words else ""
+        unused = listed([f"{name!r}{setting}" for name, setting in empty.items()])
         raise ValueError(
-            f"{table.name}: no value in any of its {rows:,} rows in the column {unused}. Fill it, or take it out of "
-            "the configuration."
+            f"{table.name}: no value in any of its {rows:,} rows in the column {unused}{said}. Fill it, or take it out "
+            "of the configuration."
         )
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as compute
 
@@ -18,6 +19,7 @@ from gcl.schema import TextForm
 BLOCK_ROWS = 4096
 BLOCK_BYTES = 8 << 20  # of a CSV; also the longest row it may have
 _MOST_NAMES = 20
+_HTML = r"</?[A-Za-z][^<>]*>|&(?:[A-Za-z]{2,8}|#[0-9]{2,5}|#x[0-9A-Fa-f]{2,5});"
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,8 @@ class Block:
     """Some rows of one file. `number` is the 1-based data row; `bad` holds rows that could not be read at all.
 
     missing: of rows with a word for "no value" (data.missing), by place in the block: the word of each such column,
-    whose cell is None. decimal: the sign that numbers in these texts are written with, see `parse_number`.
+    whose cell is None. decimal: the sign that numbers in these texts are written with, see `parse_number`. html: how
+    many cells of a column look like HTML and are read as plain text.
     """
 
     file: Path
@@ -56,6 +59,7 @@ class Block:
     bad: list[tuple[int, str, str]] = field(default_factory=list)  # (row number, reason, detail)
     missing: dict[int, dict[str, str]] = field(default_factory=dict)
     decimal: str = "."
+    html: dict[str, int] = field(default_factory=dict)
 
     @classmethod
     def typed(
@@ -82,6 +86,8 @@ class Block:
         """A column of strings: HTML becomes text, and what counts as missing None."""
         if name in reading.html:
             values = pa.array([None if text is None else strip_html(text) for text in values.to_pylist()], pa.string())
+        elif (count := _html_cells(values)) > 0:
+            self.html[name] = count
         bare = compute.utf8_trim_whitespace(values)
         absent = compute.is_in(bare, pa.array([*reading.missing, ""], pa.string()))
         if compute.any(absent).as_py():
@@ -91,6 +97,18 @@ class Block:
                     self.missing.setdefault(place, {})[name] = word
             values = compute.if_else(absent, None, values)
         self.columns[name] = values.to_pylist()
+
+
+def _html_cells(values: pa.Array) -> int:
+    """How many texts have a tag or an entity."""
+    _, offsets, data = values.buffers()
+    if data is None:
+        return 0
+    starts = np.frombuffer(offsets, np.int32)[values.offset : values.offset + len(values) + 1]
+    signs = np.frombuffer(data, np.uint8)[starts[0] : starts[-1]]
+    places = np.flatnonzero((signs == ord("<")) | (signs == ord("&")))
+    rows = np.unique(np.searchsorted(starts, places + starts[0], side="right") - 1)
+    return int(compute.sum(compute.match_substring_regex(values.take(pa.array(rows)), _HTML)).as_py() or 0)
 
 
 class TableFile(Protocol):

@@ -12,6 +12,8 @@ from gcl.data.store.records import MOST_TEXT
 from gcl.data.tables.masked import masked
 from gcl.table import plain_csv
 
+_MOST_SHOWN = 300  # characters of a detail in a message
+
 
 class Bad(NamedTuple):
     """Why a row cannot be used. `reason` is one of few, so that they can be counted; `detail` says which."""
@@ -30,14 +32,21 @@ def too_long(length: int, name: str) -> Bad:
 
 class Quarantine:
     """quarantine.csv, a context manager: table, 1-based data row, id, reason, detail. One line per bad row; an id
-    that a spreadsheet would take for a formula begins with an apostrophe."""
+    that a spreadsheet would take for a formula begins with an apostrophe. max_bad: share of a table's rows that may be
+    bad. report_at: where the file will be.
+
+    missing: {table: {column: {word: cells}}} of the words of data.missing. html: {table: {column: cells}} of those that
+    look like HTML and are read as plain text.
+    """
 
     columns = ("table", "row", "id", "reason", "detail")
 
-    def __init__(self, path: Path):
-        self.path = path
+    def __init__(self, path: Path, *, max_bad: float, report_at: Path):
+        self.path, self.max_bad, self._report_at = path, max_bad, report_at
         self.rows: Counter[str] = Counter()
         self.reasons: dict[str, Counter[str]] = defaultdict(Counter)
+        self.missing: dict[str, dict[str, Counter[str]]] = defaultdict(dict)
+        self.html: dict[str, Counter[str]] = defaultdict(Counter)
         self._seen: set[tuple[str, Path, int]] = set()
         self._first: dict[str, str] = {}
 
@@ -55,12 +64,19 @@ class Quarantine:
         return self.reasons[table].total()
 
     def counts(self, tables: Iterable[str]) -> dict[str, dict]:
-        """{"rows": {table: n}, "bad_rows": {table: n}, "bad_reasons": {table: {reason: n}}}."""
+        """{"rows": {table: n}, "bad_rows": {table: n}, "bad_reasons": {table: {reason: n}}, "missing_words": {table:
+        {column: {word: n}}}, "html": {table: {column: n}}}."""
         tables = list(tables)
         return {
             "rows": {name: self.rows[name] for name in tables},
             "bad_rows": {name: self.bad(name) for name in tables},
             "bad_reasons": {name: dict(self.reasons[name].most_common()) for name in tables if self.reasons[name]},
+            "missing_words": {
+                name: {column: dict(words.most_common()) for column, words in self.missing[name].items()}
+                for name in tables
+                if self.missing[name]
+            },
+            "html": {name: dict(self.html[name]) for name in tables if self.html[name]},
         }
 
     def add(self, table: str, file: Path, row: int, identifier: str | None, bad: Bad) -> None:
@@ -71,19 +87,24 @@ class Quarantine:
         self._seen.add(key)
         self.reasons[table][bad.reason] += 1
         named = f", {identifier!r}" if identifier else ""
-        self._first.setdefault(table, f"{file.name}, row {row}{named}: {masked(str(bad))}")
+        self._first.setdefault(table, f"{file.name}, row {row}{named}: {_short(masked(str(bad)))}")
         cells = file.name, row, identifier or "", bad.reason, masked(bad.detail)
         self._writer.writerow(plain_csv(cell) for cell in cells)
 
-    def check(self, table: str, *, max_bad: float, report_at: Path) -> None:
-        """Raises ValueError when more than `max_bad` of a table's rows are bad. `report_at`: where the file will be."""
+    def check(self, table: str) -> None:
+        """Raises ValueError when more than `max_bad` of a table's rows are bad."""
         bad, rows = self.bad(table), self.rows[table]
-        if bad <= max_bad * rows:
+        if bad <= self.max_bad * rows:
             return
+        either = "" if bad > 0.5 * rows else ", or set data.max_bad higher to continue without these rows"
         self._file.flush()
         worst = "; ".join(f"{reason}: {count:,}" for reason, count in self.reasons[table].most_common(5))
         raise ValueError(
             f"{bad:,} of {rows:,} rows of {table} cannot be used ({bad / rows:.1%}, data.max_bad allows "
-            f"{max_bad:.1%}). Most frequent reasons: {worst}. The first: {self._first[table]}. Every such row is "
-            f"listed in {report_at}. Fix {table}, or set data.max_bad higher to continue without these rows."
+            f"{self.max_bad:.1%}). Most frequent reasons: {worst}. The first: {self._first[table]}. Every such row "
+            f"is listed in {self._report_at}. Fix {table}{either}."
         )
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}…"
