@@ -89,8 +89,8 @@ def read_rows(
     """The rows of a table with the columns of these sides ("query" and/or "document") and of `others`. Rows that
     cannot be read go to the quarantine.
 
-    Raises ValueError after the last row for a table without rows, for one with too many unreadable rows, and for a column
-    without a value in any row (of the sides only where `all_fields`).
+    Raises ValueError after the last row for a table without rows, for one with too many unreadable rows, and for a
+    column without a value in any row (of the sides only where `all_fields`).
     """
     fields = {
         f"data.{side}.{name}": (column(name, spec), spec)
@@ -125,8 +125,8 @@ def read_rows(
     if unreadable > quarantine.max_bad * rows:
         quarantine.check(table.name)  # what is lost with them is not the first cause
     if empty:
-        words = dict.fromkeys(word for name in empty for word in missing.get(name, ()))
-        said = f" but words for a missing value (data.missing: {', '.join(map(repr, words))})" if words else ""
+        found = dict.fromkeys(word for name in empty for word in missing.get(name, ()))
+        said = f" but words for a missing value (data.missing: {', '.join(map(repr, found))})" if found else ""
         unused = listed([f"{name!r}{setting}" for name, setting in empty.items()])
         raise ValueError(
             f"{table.name}: no value in any of its {rows:,} rows in the column {unused}{said}. Fill it, or take it out "

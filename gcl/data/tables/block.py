@@ -86,8 +86,6 @@ class Block:
         """A column of strings: HTML becomes text, and what counts as missing None."""
         if name in reading.html:
             values = pa.array([None if text is None else strip_html(text) for text in values.to_pylist()], pa.string())
-        elif (count := _html_cells(values)) > 0:
-            self.html[name] = count
         bare = compute.utf8_trim_whitespace(values)
         absent = compute.is_in(bare, pa.array([*reading.missing, ""], pa.string()))
         if compute.any(absent).as_py():
@@ -96,6 +94,8 @@ class Block:
                 if word:
                     self.missing.setdefault(place, {})[name] = word
             values = compute.if_else(absent, None, values)
+        if name not in reading.html and (count := _html_cells(values)) > 0:
+            self.html[name] = count
         self.columns[name] = values.to_pylist()
 
 
