@@ -8,7 +8,7 @@ from pathlib import Path
 
 from gcl.data.catalog import Catalog, Clicks, Download, Scale, Split, is_corpus
 from gcl.data.importers.layouts.registry import check_layout
-from gcl.schema import Modality
+from gcl.schema import SIDES, Modality
 
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -16,6 +16,8 @@ _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 def check_catalog(catalog: Catalog) -> None:
     """Raises ValueError for what can be known without opening anything."""
     _check_tables(catalog)
+    if catalog.shards:
+        _check_shards(catalog)
     catalog.schema.check()
     check_split(catalog.split)
     _check_writing(catalog)
@@ -47,6 +49,16 @@ def _check_tables(catalog: Catalog) -> None:
             "data.training is false, so the catalog is evaluated on alone: it needs data.products and data.tasks, and "
             "no data.pairs."
         )
+
+
+def _check_shards(catalog: Catalog) -> None:
+    for side in SIDES:
+        for name, spec in catalog.schema.side(side).items():
+            if spec.is_set:
+                raise ValueError(
+                    f"data.{side}.{name}.images is all, but a sample of ready shards has one image of a field: leave "
+                    "it at first, or prepare from tables."
+                )
 
 
 def check_split(split: Split) -> None:

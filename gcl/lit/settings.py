@@ -33,8 +33,8 @@ class TrainConfig:
     max_steps: int | None = None
     """Optimiser steps of the run, in place of epochs; null: epochs count."""
     micro_batch: Any = free(None, "whole number, auto or null", "32", "auto", "null")
-    """Rows encoded at a time, "auto" for the most that fit, or null for all; it does not change loss or gradient,
-    except for what dropout draws."""
+    """Rows encoded at a time (or, of a field with images=all, images), "auto" for the most that fit, or null for all;
+    it does not change loss or gradient, except for what dropout draws."""
     accumulate: int = 1
     """Batches whose gradients are added up before an optimiser step."""
     checkpoint_every: int | None = None

@@ -22,16 +22,21 @@ from gcl.export.formats.registry import FORMATS
 from gcl.export.measure import measure_precisions, quality_table
 from gcl.model.load import load_model
 from gcl.model.settings import LoadOptions
+from gcl.retrieval.embedding.embed import embed
 from gcl.retrieval.evaluate import evaluate
 from gcl.retrieval.tasks.task import ListRecords, task_from_qrels
 from gcl.run.contestants import tuned_encoder
-from gcl.schema import Field, Modality, Schema
+from gcl.schema import Field, Images, Modality, Schema
 from helpers.transformers_models import write_family
 
 TEXTS = ["red shoes", "RED Shoes!", "", "  café   naïve ", "👟 size 42", "红色 运动鞋", "long " * 300]
 SCHEMA = Schema(
     query={"query": Field(Modality.text)},
-    document={"image": Field(Modality.image, weight=0.7), "title": Field(Modality.text, weight=0.3, prompt="a {}")},
+    document={
+        "image": Field(Modality.image, weight=0.7),
+        "title": Field(Modality.text, weight=0.3, prompt="a {}"),
+        "views": Field(Modality.image, weight=0.2, images=Images.all),
+    },
 )
 
 
@@ -187,9 +192,11 @@ def test_what_a_precision_loses_is_measured_on_a_task(exports, tmp_path):
     files = pictures()
     add_precisions(encoder, tmp_path, ["fp32", "int8"], images=files)
     names = [f"p{number}" for number in range(24)]
-    corpus = ListRecords(
-        names, [{"image": files[n % 6] if n % 5 else None, "title": f"thing {n}"} for n in range(24)], SCHEMA.document
-    )
+    products = [
+        {"image": files[n % 6] if n % 5 else None, "title": f"thing {n}", "views": tuple(files[: n % 4])}
+        for n in range(24)
+    ]
+    corpus = ListRecords(names, products, SCHEMA.document)
     queries = ListRecords([f"q{n}" for n in range(8)], [{"query": f"a thing {n}"} for n in range(8)], SCHEMA.query)
     task = task_from_qrels("shop", queries, corpus, {f"q{n}": {names[n]: 1.0, names[n + 8]: 0.5} for n in range(8)})
     quality = measure_precisions(FORMATS["onnx"], tmp_path, encoder, lambda model: evaluate(model, [task], ["ndcg@10"]))
@@ -199,6 +206,8 @@ def test_what_a_precision_loses_is_measured_on_a_task(exports, tmp_path):
     assert rows["fp32"]["top_10_equal"] == 1.0
     assert rows["int8"]["low"] <= rows["int8"]["change"] <= rows["int8"]["high"]
     assert len(quality_table(quality).rows) == 3
+    one, other = (embed(model, corpus, "document") for model in (encoder, OnnxEncoder(LoadedOnnx(tmp_path), encoder)))
+    assert np.allclose(one.fused(), other.fused(), atol=1e-5)
     # The measured int8 is the int8 of the files, absent fields and prompts included.
     by_hand = OnnxEncoder(LoadedOnnx(tmp_path, "int8"), encoder)
     assert evaluate(by_hand, [task], ["ndcg@10"])["shop"].means["ndcg@10"] == rows["int8"]["mean"]

@@ -17,18 +17,24 @@ from gcl.export.verify.golden import damaged_texts, golden_images, golden_texts
 from gcl.export.verify.round_trip import LEAST_COSINE, NEAR, RoundTripError, round_trip, round_trip_table
 from gcl.export.verify.worker import compare
 from gcl.model.load import load_model
+from gcl.retrieval.embedding.embed import embed
 from gcl.retrieval.tasks.task import ListRecords, task_from_qrels
-from gcl.schema import Field, Modality, Schema
+from gcl.schema import Field, Images, Modality, Schema
 
 SCHEMA = Schema(
     query={"query": Field(prompt="search: {}")},
-    document={"image": Field(Modality.image, weight=0.7), "title": Field(weight=0.3)},
+    document={
+        "image": Field(Modality.image, weight=0.7),
+        "title": Field(weight=0.3),
+        "views": Field(Modality.image, weight=0.2, images=Images.all),
+    },
 )
 
 
 @pytest.fixture(scope="module")
 def task():
-    """12 products, some without a picture or title, asked for by 5 queries; one title is written twice."""
+    """12 products, some without a picture or title, some with several views, asked for by 5 queries; one title is
+    written twice."""
     random = np.random.default_rng(0)
 
     def photo(number):
@@ -41,6 +47,8 @@ def task():
     products = [
         {"image": photo(n) if n % 5 else None, "title": title if n % 4 else None} for n, title in enumerate(titles)
     ]
+    for n in range(0, 12, 3):
+        products[n]["views"] = tuple(photo(20 + n + view) for view in range(1 + n // 3))
     products[0] = {"image": None, "title": "caf&eacute; cup"}
     queries = ["red shoe", "blue mug", "dress", "something green", "SHOE"]
     qrels = {f"q{n}": {f"p{n}": 1.0} for n in range(5)}
@@ -87,6 +95,12 @@ def test_a_case_comes_back_from_its_files(models, tmp_path):
     assert np.array_equal(back.tasks[0].document.value, case.tasks[0].document.value)
     assert [case.text_names[row] for row in case.damaged] == [*damaged_texts()]
     assert "café cup" in case.texts  # a task's texts are compared as repaired
+
+
+def test_records_of_a_case_have_the_vectors_that_measuring_gives_them(models, task):
+    encoder, _, case = models("clip")
+    found = case.tasks[0].document.fused(case.text_vectors, case.image_vectors)
+    assert np.allclose(found[1:], embed(encoder, task.corpus, "document").fused()[1:], atol=1e-5)
 
 
 def test_a_drawn_task_keeps_the_judged_documents(models, task):

@@ -16,6 +16,7 @@ import numpy as np
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from gcl.data.store.prepared import Prepared
+from gcl.data.store.records import MOST_IMAGES
 from gcl.errors import ConfigError
 from gcl.export.card.snippets import Executed
 from gcl.export.formats.registry import FORMATS
@@ -135,6 +136,7 @@ def write_card(facts: CardFacts) -> str:
         "A record of several fields is the weighted mean of its fields' unit vectors, made a unit vector again; a "
         "field that is missing gets no weight, and the others share its part.", "",
         field_table(model.schema).markdown(), "",
+        *set_lines(model.schema),
         *(exported.fusing.markdown()[2:] if exported.fusing else []),
         "## Data", "",
         *_data(facts.catalog), "",
@@ -260,6 +262,17 @@ def field_table(schema: Schema) -> Table:
         for name, spec in schema.side(side).items()
     ]
     return Table(["side", "field", "modality", "weight", "prompt"], rows, align="lllrl", formats={"weight": "g"})
+
+
+def set_lines(schema: Schema) -> list[str]:
+    """How several images of a record become one vector; empty where no field has several."""
+    sets = [f"{side}.{name}" for side in SIDES for name, spec in schema.side(side).items() if spec.is_set]
+    if not sets:
+        return []
+    return [
+        f"A record may have several images in {', '.join(sets)}, at most {MOST_IMAGES}: encode them one by one; the "
+        "field's vector is the mean of their unit vectors, made a unit vector again.", "",
+    ]  # fmt: skip
 
 
 def data_lines(counts: Mapping[str, Any], score: np.ndarray) -> list[str]:

@@ -84,6 +84,16 @@ def fuse_snippet(schema: Schema, width: int) -> str:
     """Python source that fuses one document's field vectors in NumPy."""
     weights = ", ".join(f'"{name}": {spec.weight:g}' for name, spec in schema.document.items())
     first, *_ = schema.document
+    # Code of fields that are sets, and a line that runs it.
+    sets = [name for name, spec in schema.document.items() if spec.is_set]
+    several = f'''
+
+def fuse_images(vectors):
+    """Unit vectors of a product's images -> the vector of its field ({", ".join(sets)})."""
+    mean = sum(vectors) / len(vectors)
+    return mean / np.linalg.norm(mean)
+'''
+    used = "".join(f'\nfields["{name}"] = fuse_images([fields["{name}"]])  # of a single image' for name in sets)
     return f"""\
 import numpy as np
 
@@ -95,12 +105,12 @@ def fuse(vectors):
     total = sum(weights[name] for name in vectors)
     mean = sum(weights[name] / total * vector for name, vector in vectors.items())
     return mean / np.linalg.norm(mean)
-
+{several if sets else ""}
 
 # yours: vectors of the snippets above, each divided by its length
 random = np.random.default_rng(0)
 fields = {{name: random.normal(size={width}) for name in weights}}
-fields = {{name: vector / np.linalg.norm(vector) for name, vector in fields.items()}}
+fields = {{name: vector / np.linalg.norm(vector) for name, vector in fields.items()}}{used if sets else ""}
 product = fuse(fields)
 print(product.shape, round(float(np.linalg.norm(product)), 6))
 print({{name: round(float(product @ vector), 3) for name, vector in fields.items()}})

@@ -151,6 +151,7 @@ def one_rank(rank, store, answers):
     dist.destroy_process_group()
 
 
+@pytest.mark.filterwarnings("ignore:This process")  # a forked rank has imported everything; it uses one thread
 def test_two_ranks_are_the_reference(wanted, tmp_path):
     context = multiprocessing.get_context("fork")
     answers = context.Queue()
