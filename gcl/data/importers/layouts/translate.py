@@ -67,10 +67,11 @@ def _translate(catalog: Catalog, layout: Layout, files: list[Path], target: Path
     unfinished.mkdir()
     name = str(catalog.products)
     try:
-        with Quarantine(unfinished / "quarantine.csv") as quarantine:
+        listed = Quarantine(unfinished / "quarantine.csv", max_bad=catalog.max_bad, report_at=report_at)
+        with listed as quarantine:
             export = open_export(catalog, layout, files, quarantine)
             count = _write(layout, export, unfinished / "products.parquet")
-            quarantine.check(name, max_bad=catalog.max_bad, report_at=report_at)
+            quarantine.check(name)
         if not count:
             raise ValueError(f"{name} has no product that the layout {layout.name} finds: {layout.description}.")
         os.rename(unfinished, target)
