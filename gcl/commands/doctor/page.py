@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ from gcl.table import Table, visible
 Picture = Callable[[SideName, int], str | None]
 """(side, row) -> the data URI of a record's small picture, or None."""
 
+_SETTING = re.compile(r"('?~?(?:data|loss|model|plan|train)[.=][^\s,]*(?:\{.*\}|\[.*\])?'?)")
 _BAR = 40  # characters of the longest bar
 
 
@@ -63,7 +65,9 @@ def _text(part: Part) -> list[str]:
 
 def html_page(facts: dict[str, Any], findings: Sequence[Finding], picture: Picture) -> str:
     """One file that reads without JavaScript and loads nothing."""
-    shown = [(section.key, section.title, section.title, _content(section, picture)) for section in sections(facts)]
+    shown = [
+        (section.name.lower(), section.name, section.title, _content(section, picture)) for section in sections(facts)
+    ]
     findings_part = ("findings", "Findings", "Findings", _findings(facts, findings))
     title = f"gcl doctor: {facts['name']}"
     body = page_body(title, [findings_part, *shown], skip=("findings", "Skip to the findings"))
@@ -76,7 +80,7 @@ def _findings(facts: dict[str, Any], findings: Sequence[Finding]) -> Markup:
             "li",
             tag("p", tag("b", finding.level, class_="level"), " ", untrusted(finding.text), class_="said"),
             tag("ul", *(tag("li", untrusted(one)) for one in finding.examples)) if finding.examples else None,
-            tag("p", tag("b", "do: "), untrusted(finding.do, "code"), class_="do") if finding.do else None,
+            tag("p", tag("b", "do: "), _with_settings(finding.do), class_="do") if finding.do else None,
             class_=finding.level,
         )
         for finding in findings
@@ -86,6 +90,11 @@ def _findings(facts: dict[str, Any], findings: Sequence[Finding]) -> Markup:
         tag("ul", *shown, class_="findings") if shown else None,
         tag("p", COUNTS, class_="hint"),
     )
+
+
+def _with_settings(do: str) -> Markup:
+    parts = _SETTING.split(do)  # every second one is a setting
+    return tag("span", *(tag("code", part) if place % 2 else part for place, part in enumerate(parts)), dir="auto")
 
 
 def _content(section: Section, picture: Picture) -> Markup:

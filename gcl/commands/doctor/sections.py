@@ -53,9 +53,9 @@ Part = str | Table | Bars | Cards | Cuts
 
 @dataclass
 class Section:
-    """A part of the page. key: its anchor."""
+    """A part of the page. name: a word for it, in the list of parts."""
 
-    key: str
+    name: str
     title: str
     parts: list[Part] = field(default_factory=list)
 
@@ -66,19 +66,19 @@ Facts = Mapping[str, Any]
 def sections(facts: Facts) -> list[Section]:
     """Those that there are facts for, in the order in which a person reads them."""
     all_of: list[tuple[str, str, Callable[[Facts], Iterator[Part]]]] = [
-        ("catalog", "Catalog", _catalog),
-        ("pairs", "Pairs in words", _examples),
-        ("split", "What the split leaves", _split),
-        ("scores", "Scores and weights", _scores),
-        ("texts", "Texts", _texts),
-        ("images", "Images", _images),
-        ("left-out", "Left out", _left_out),
-        ("copies", "The same product twice", _copies),
-        ("leakage", "Held out, but also in training", _leakage),
-        ("tasks", "Tasks", _tasks),
-        ("run", "What a run takes", _run),
+        ("Pairs", "Pairs in words", _examples),
+        ("Catalog", "Catalog", _catalog),
+        ("Split", "What the split leaves", _split),
+        ("Scores", "Scores and weights", _scores),
+        ("Texts", "Texts", _texts),
+        ("Images", "Images", _images),
+        ("Rows", "Rows that were left out", _left_out),
+        ("Copies", "The same product twice", _copies),
+        ("Leakage", "Held out, but also in training", _leakage),
+        ("Tasks", "Tasks", _tasks),
+        ("Run", "What a run takes", _run),
     ]
-    found = [Section(key, title, list(parts(facts))) for key, title, parts in all_of]
+    found = [Section(name, title, list(parts(facts))) for name, title, parts in all_of]
     return [section for section in found if section.parts]
 
 
