@@ -68,8 +68,9 @@ def test_a_shop_whose_rows_are_bad(shop, tmp_path):
 
 
 def test_a_catalog_that_cannot_be_read_at_all(shop, tmp_path, capsys):
-    status, facts, _ = doctor(shop, tmp_path, "data.pairs=parts.csv")
+    status, facts, _ = doctor(shop, tmp_path, f"data.pairs={shop / 'parts.csv'}")
     assert status == 1 and "Did you mean pairs.csv" in facts["findings"][0]["text"] and "counts" not in facts
+    assert facts["fields"]["document.title"]["rows"] == 48, "what can be read is shown"
     with pytest.raises(SystemExit):
         main(["doctor", "all=maybe"])
     assert "all=true" in capsys.readouterr().err

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -14,15 +12,12 @@ from typing import Any
 
 from gcl.config.compose import Overrides
 from gcl.config.schema import RunConfig
-from gcl.data.catalog import BadImages, Catalog, Duplicates, SamePair, SameProduct
 from gcl.files.atomic import write_json, write_text
 from gcl.files.progress import Stages
 from gcl.run.console import say, speak_plainly
 from gcl.schema import SideName
 
-MOST_SHARDS = 4  # of a catalog of ready shards, read unless all=true
 _PICTURE = 160  # pixels of a picture on the page
-_REFUSALS = (ValueError, KeyError, OSError)
 
 
 @dataclass
@@ -48,7 +43,9 @@ def doctor(config: RunConfig, *, everything: bool = False) -> int:
     for name, catalog in config.data.catalogs.items() if config.data.mix else ():
         with tempfile.TemporaryDirectory(prefix="gcl-doctor-") as place:
             own = replace(config, data=catalog)
-            problems += _tell(catalog.name, out / name, partial(_examine, own, Path(place), everything, alone=False))
+            problems += _tell(
+                catalog.name, out / name, partial(_examine, own, Path(place), out / name, everything, alone=False)
+            )
     if problems:
         catalogs = ", ".join(config.data.mix)
         say(f"\n{config.data.name} itself is examined once the problems of its catalogs ({catalogs}) are fixed.")
@@ -56,7 +53,7 @@ def doctor(config: RunConfig, *, everything: bool = False) -> int:
     if config.data.mix:
         return _tell(config.data.name, out, partial(_examine_mix, config, everything))
     with tempfile.TemporaryDirectory(prefix="gcl-doctor-") as place:
-        return _tell(config.data.name, out, partial(_examine, config, Path(place), everything))
+        return _tell(config.data.name, out, partial(_examine, config, Path(place), out, everything))
 
 
 def _tell(name: str, out: Path, look: Callable[[dict[str, Any], Stages], Any]) -> int:
@@ -102,27 +99,40 @@ def _examine_mix(config: RunConfig, everything: bool, facts: dict[str, Any], sta
 
 
 def _examine(
-    config: RunConfig, place: Path, everything: bool, facts: dict[str, Any], stages: Stages, *, alone: bool = True
+    config: RunConfig,
+    place: Path,
+    out: Path,
+    everything: bool,
+    facts: dict[str, Any],
+    stages: Stages,
+    *,
+    alone: bool = True,
 ) -> Any:
     """`alone`: the catalog is trained on by itself, so its own batches are examined too."""
     stages.begin("preparing")
-    folder = _prepared_folder(config.data, Path(config.cache_dir), place, facts, everything=everything)
-    if folder is None:
+    from gcl.commands.doctor.preparing import prepare_what_can_be
+
+    found = prepare_what_can_be(config.data, Path(config.cache_dir), place, out, everything=everything)
+    facts["catalog"] = {"note": found.note, "refused": found.refusals}
+    if found.folder is None:
         return None
-    from gcl.data.doctor.facts import examine
+    from gcl.data.doctor.facts import OF_PAIRS, OF_SPLIT, examine
     from gcl.data.store.prepared import open_prepared
 
-    catalog = config.data
-    prepared = open_prepared(folder, catalog.schema)
+    catalog = found.catalog
+    prepared = open_prepared(found.folder, catalog.schema)
     facts |= examine(prepared, everything=everything, threads=catalog.store.workers, begin=stages.begin)
     facts |= {
         "training": catalog.training,
         "score_column": catalog.score,
         "split": {"queries": catalog.split.queries, "documents": catalog.split.documents},
     }
-    _examine_batches(
-        config, prepared, facts, stages, everything=everything, texts=True, steps=alone and catalog.training
-    )
+    config, steps = replace(config, data=catalog), alone and catalog.training and found.whole
+    _examine_batches(config, prepared, facts, stages, everything=everything, texts=True, steps=steps)
+    if not found.whole:
+        facts["catalog"]["note"] = "Only what can be read in spite of the refusals is shown."
+        for name in OF_PAIRS if found.catalog.pairs is None else OF_SPLIT:
+            facts.pop(name, None)
     return prepared
 
 
@@ -152,46 +162,3 @@ def _examine_batches(
             stages.begin("measuring a step")
             facts["memory"] = model.memory(encoder, prepared, plan, config)
             facts["time"] = model.expected_time(config, plan, facts["memory"]["seconds"])
-
-
-def _prepared_folder(
-    catalog: Catalog, cache: Path, place: Path, facts: dict[str, Any], *, everything: bool
-) -> Path | None:
-    """The catalog prepared as a run would; where that is refused, by gentler rules, so that there are facts. All that
-    stands in the way is told at once."""
-    from gcl.data.prepare.prepare import prepare
-
-    quiet = logging.getLogger(__name__).debug
-    facts["catalog"] = {}
-    folder: Path | None = None
-    if catalog.shards and not everything:
-        with suppress(*_REFUSALS):  # a sample may be too small for the split
-            folder = prepare(catalog, place, progress=False, report=quiet, most_shards=MOST_SHARDS)
-            facts["catalog"]["note"] = f"at most {MOST_SHARDS} of its shards were read; all=true reads them all"
-            return folder
-    refused: dict[str, str] = {}
-    for do, gentler in [("", catalog), *_gentler(catalog)]:
-        try:
-            folder = prepare(gentler, cache if gentler is catalog else place, progress=gentler is catalog, report=quiet)
-        except _REFUSALS as error:
-            sentence = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
-            refused.setdefault(sentence, "")
-            continue
-        if refused:
-            refused[next(reversed(refused))] = do
-        break
-    if refused:
-        facts["catalog"]["refused"] = [[sentence, do] for sentence, do in refused.items()]
-    return folder
-
-
-def _gentler(catalog: Catalog) -> Iterator[tuple[str, Catalog]]:
-    """The same catalog by rules that let ever more pass, each with the settings that do."""
-    catalog = replace(catalog, max_bad=1.0, bad_images=BadImages.absent)
-    yield "", catalog
-    catalog = replace(catalog, duplicates=Duplicates(SameProduct.first, SamePair.max, SamePair.max))
-    yield "data.duplicates.products=first (or last, or merge)", catalog
-    catalog = replace(catalog, split=replace(catalog.split, queries=1.0, documents=1.0, dev=0.0))
-    yield "data.split.queries=1 data.split.documents=1, or more data", catalog
-    if catalog.tasks and catalog.training:
-        yield "fix the task's tables, or leave the task out", replace(catalog, tasks={})

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal, NamedTuple
 
+from gcl.data.doctor.images import TINY
+
 # Problems.
 LEAKED = 0.01  # held-out queries or products that are also in training, equal in every field or with the same image
 DANGLING = 0.10  # judgments of a task for products that are not in the catalog
@@ -133,7 +135,7 @@ def _leaks(facts: dict[str, Any]) -> Iterator[Finding]:
                 if leaked["of"] and leaked["rows"] > limit * leaked["of"]:
                     share = f"{leaked['rows']:,} of {leaked['of']:,} {things} ({leaked['rows'] / leaked['of']:.1%})"
                     do = {
-                        "document": "data.split.copies=together, or data.split.group=[<a column that variants share>]",
+                        "document": "data.split.copies=together, or data.split.group=[<column that variants share>]",
                         "query": "write each query in one way (case, spaces) in the column of data.query",
                     }[side]
                     yield Finding(level, f"{share} {how}.", do, _all_words(leaked["examples"]))
@@ -151,8 +153,8 @@ def _texts(facts: dict[str, Any]) -> Iterator[Finding]:
         if field["share_over"] > TRUNCATED:
             cut = f"{field['share_over']:.1%} are cut at the {field['context_length']} tokens that the model reads"
             do = f"put what matters first in the column, or leave the field out: '~data.{name}'"
-            examples = tuple(f"… {lost}" for _, lost in field["cut"][:2])
-            yield Finding("warning", f"{name}: of its texts, {cut}; the rest is never seen, for example:", do, examples)
+            examples = tuple(f"… {kept[-50:]} | {lost}" for kept, lost in field["cut"][:2])
+            yield Finding("warning", f"{name}: of its texts, {cut}, and nothing of the rest counts.", do, examples)
 
 
 def _exported(name: str, field: Mapping[str, Any]) -> Iterator[Finding]:
@@ -190,10 +192,22 @@ def _language(name: str, field: Mapping[str, Any], facts: Mapping[str, Any]) -> 
 
 def _images(facts: dict[str, Any]) -> Iterator[Finding]:
     for name, images in facts.get("images", {}).items():
-        if images["unreadable"]:
-            share = f"{images['unreadable']:,} of {images['looked_at']:,}"
-            yield Finding("problem", f"{name}: {share} stored images cannot be read.",
-                          "delete the prepared folder and prepare the catalog again")  # fmt: skip
+        kinds: tuple[tuple[Level, str, str, str], ...] = (
+            ("problem", "unreadable", "stored images cannot be read",
+             "delete the prepared folder and prepare the catalog again"),
+            ("warning", "tiny", f"images have less than {TINY} pixels on a side, too few to show anything",
+             "replace them, or empty these cells: a product goes on without the image"),
+        )  # fmt: skip
+        for level, kind, what, do in kinds:
+            if (some := images[kind])["rows"]:
+                share = f"{some['rows']:,} of {images['looked_at']:,}"
+                yield Finding(level, f"{name}: {share} {what}.", do, _all_words(some["examples"]))
+    for name, copied in facts.get("duplicates", {}).get("equal_image", {}).items():
+        for group, size in zip(copied["examples"], copied["sizes"], strict=True):
+            if size >= PLACEHOLDER and len({product["title"] for product in group}) == len(group):
+                what = f"document.{name}: {size:,} products with different titles have one image, which looks like a"
+                do = "empty these cells: a product goes on without the image"
+                yield Finding("warning", f"{what} placeholder.", do, _all_words(group))
 
 
 def _copies(facts: dict[str, Any]) -> Iterator[Finding]:

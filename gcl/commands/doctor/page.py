@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from gcl.commands.doctor.findings import COUNTS, Finding
-from gcl.commands.doctor.sections import Bars, Card, Cards, Cuts, Part, Section, sections
+from gcl.commands.doctor.sections import Bars, Card, Cards, Cuts, Part, sections
 from gcl.retrieval.page.document import document, page_body
 from gcl.retrieval.page.markup import Markup, join, tag, untrusted
 from gcl.schema import SideName
@@ -65,12 +65,12 @@ def _text(part: Part) -> list[str]:
 
 def html_page(facts: dict[str, Any], findings: Sequence[Finding], picture: Picture) -> str:
     """One file that reads without JavaScript and loads nothing."""
-    shown = [
-        (section.name.lower(), section.name, section.title, _content(section, picture)) for section in sections(facts)
-    ]
-    findings_part = ("findings", "Findings", "Findings", _findings(facts, findings))
+    parts = [("findings", "Findings", "Findings", _findings(facts, findings))]
+    for section in sections(facts):
+        content = join(*(_html(part, picture) for part in section.parts))
+        parts.append((section.name.lower(), section.name, section.title, content))
     title = f"gcl doctor: {facts['name']}"
-    body = page_body(title, [findings_part, *shown], skip=("findings", "Skip to the findings"))
+    body = page_body(title, parts, skip=("findings", "Skip to the findings"))
     return document(title, body, styles=("base.css", "report.css", "doctor.css"), scripts=("tables.js",))
 
 
@@ -95,10 +95,6 @@ def _findings(facts: dict[str, Any], findings: Sequence[Finding]) -> Markup:
 def _with_settings(do: str) -> Markup:
     parts = _SETTING.split(do)  # every second one is a setting
     return tag("span", *(tag("code", part) if place % 2 else part for place, part in enumerate(parts)), dir="auto")
-
-
-def _content(section: Section, picture: Picture) -> Markup:
-    return join(*(_html(part, picture) for part in section.parts))
 
 
 def _html(part: Part, picture: Picture) -> Markup:

@@ -93,9 +93,9 @@ def _catalog(facts: Facts) -> Iterator[Part]:
         ]
         trained = facts.get("training", True)
         yield (
-            Table(["", "all", "training half"], rows if trained else rows[:2], "", formats=_COMMAS)
+            Table(["what", "all", "training half"], rows if trained else rows[:2], "", formats=_COMMAS)
             if trained
-            else Table(["", "all"], [row[:2] for row in rows[:2]], formats=_COMMAS)
+            else Table(["what", "all"], [row[:2] for row in rows[:2]], formats=_COMMAS)
         )
         if not trained:
             yield "A catalog that is only measured (data.training=false): nothing of it is trained on."
@@ -212,13 +212,15 @@ def _images(facts: Facts) -> Iterator[Part]:
     for name, images in facts.get("images", {}).items():
         if not images["width"]:
             continue
-        measures = ("width", "height", "shorter_side", "bytes")
+        measures = [
+            (one.replace("_", " "), *images[one].values()) for one in ("width", "height", "shorter_side", "bytes")
+        ]
         notes = [f"modes: {_listed(images['modes'])}; formats: {_listed(images['formats'])}"]
         if images["looked_at"] < facts["fields"][name]["present"]:
             notes.append("a sample: near copies are looked for among these images only; all=true compares every image")
         yield Table(
-            ["", *images["width"]], [(measure.replace("_", " "), *images[measure].values()) for measure in measures],
-            f"{name}: {images['looked_at']:,} examined, {images['unreadable']:,} unreadable",
+            ["measure", *images["width"]], measures,
+            f"{name}: {images['looked_at']:,} examined, {images['unreadable']['rows']:,} unreadable",
             formats=dict.fromkeys(images["width"], ",.0f"), notes=notes,
         )  # fmt: skip
 
@@ -279,9 +281,9 @@ def _leakage(facts: Facts) -> Iterator[Part]:
         kinds = {"equal in every field": leak["equal_in_every_field"]}
         kinds |= {f"the same {name}": leaked for name, leaked in (leak["equal_text"] | leak["equal_image"]).items()}
         kinds |= {f"a near copy of {name}": leaked for name, leaked in leak["near_image"].items()}
-        rows += [(f"held-out {things}", where, leaked["rows"], leaked["of"]) for where, leaked in kinds.items()]
+        rows += [(things, where, leaked["rows"], leaked["of"]) for where, leaked in kinds.items()]
     if rows:
-        header = ["", "as one in training", "how many", "of"]
+        header = ["held out", "as one in training", "how many", "of"]
         yield Table(header, rows, align="ll", formats={"how many": ",", "of": ","}, grouped=True)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from gcl.data.batches.order import BatchOrder
 from gcl.data.doctor.copies import Near, duplicates, field_keys, leakage
 from gcl.data.doctor.images import look_at_images, near_pairs
-from gcl.data.doctor.samples import EXAMPLES, distribution, sample_rows
+from gcl.data.doctor.samples import EXAMPLES, all_named, distribution, sample_rows
 from gcl.data.doctor.scores import all_pairs, direction, example_pairs, judged_pairs
 from gcl.data.doctor.texts import examine_texts, text_fields
 from gcl.data.store.prepared import Pairs, Prepared
@@ -20,6 +20,9 @@ from gcl.data.store.records import Stored
 from gcl.schema import SIDES, Modality, SideName
 
 MOST_IMAGES, MOST_BATCHES = 2_000, 400  # that are examined unless everything is asked for
+# Facts that say nothing where a catalog was not prepared with its own split, or without its pairs.
+OF_SPLIT = ("counts", "split", "leakage", "tasks", "weights")
+OF_PAIRS = (*OF_SPLIT, "scores", "examples", "direction")
 Begin = Callable[[str], object]
 
 
@@ -38,7 +41,10 @@ def examine(
             if spec.modality is Modality.image:
                 rows = sample_rows(np.flatnonzero(keys[side][name].present), None if everything else MOST_IMAGES)
                 begin(f"looking at {len(rows):,} images of {side}.{name}")
-                images[f"{side}.{name}"], seen = look_at_images(store, name, rows, threads=threads)
+                about, seen = look_at_images(store, name, rows, threads=threads)
+                for kind in ("tiny", "unreadable"):
+                    about[kind] = {"rows": len(about[kind]), "examples": all_named(store, rows[about[kind][:EXAMPLES]])}
+                images[f"{side}.{name}"] = about
                 near[side, name] = rows, near_pairs(seen)
     begin("reading texts")
     texts = {f"{side}.{name}": examine_texts(store, name, everything=everything)

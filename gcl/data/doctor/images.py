@@ -15,6 +15,7 @@ from gcl.data.store.records import Records, images_of
 
 # Near copies: at most NEAR of 128 bits differ (shoes on white ground do that too), and little of the thumbnails.
 NEAR = 6
+TINY = 32  # pixels of a shorter side that shows nothing
 _MEAN, _LARGEST = 3.5, 20  # of 255, over a thumbnail's values
 _THUMBNAIL = 12
 _BANDS = 8  # of 16 bits: with fewer than 8 differing bits at least one band is equal
@@ -80,13 +81,14 @@ def look_at_images(records: Records, field: str, rows: np.ndarray, *, threads: i
     readable = [look for look in looks if look is not None]
     facts = {
         "looked_at": len(rows),
-        "unreadable": len(rows) - len(readable),
+        "unreadable": [place for place, look in enumerate(looks) if look is None],
         "modes": _counts(look.mode for look in readable),
         "formats": _counts(look.format for look in readable),
         "width": _spread([look.width for look in readable]),
         "height": _spread([look.height for look in readable]),
         "shorter_side": _spread([min(look.width, look.height) for look in readable]),
         "bytes": _spread([look.size for look in readable]),
+        "tiny": [place for place, look in enumerate(looks) if look and min(look.width, look.height) < TINY],
         "too_flat_to_compare": sum(look.hash is None for look in readable),
     }
     return facts, seen
