@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as parquet
 
+from gcl.data.tables.cells import canonical_id
 from gcl.files.atomic import replacing
 
 _NAMES = {
@@ -67,7 +68,7 @@ def _read(path: Path) -> Vectors:
     values = table[present["id"]].to_pylist()
     if None in values:
         raise ValueError(f"embeddings:{path}: row {values.index(None)} has no id.")
-    ids = [str(value) for value in values]
+    ids = [canonical_id(str(value)) for value in values]
     return Vectors(
         ids,
         _matrix(table[present["vector"]].combine_chunks(), path, ids),

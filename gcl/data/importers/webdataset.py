@@ -22,6 +22,7 @@ from gcl.data.images import check_image
 from gcl.data.store.records import MOST_TEXT
 from gcl.data.store.shard_writer import content_hash
 from gcl.data.store.tar import Member, TarDamage, members
+from gcl.data.tables.cells import canonical_id
 from gcl.data.tables.quarantine import Bad, too_long
 from gcl.schema import SIDES, Field, Modality, Schema, SideName
 
@@ -279,7 +280,7 @@ class ShardReader:
         identifier = _json_text(about.get(self.layout.document_id))
         if not identifier or isinstance(identifier, Bad):
             raise _Unusable(Bad("no document id", f"{self.layout.document_id} is missing or not a text"))
-        return identifier
+        return canonical_id(identifier)
 
 
 class _Unusable(Exception):

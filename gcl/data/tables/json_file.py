@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import json
 from collections.abc import Iterator
 from decimal import Decimal
@@ -148,11 +147,9 @@ def _digits(value: Any) -> Any:
 def json_entries(file: Path) -> Iterator[tuple[str, Any]]:
     """The (key, value) pairs of a file that is one JSON object, one at a time. Not a table by itself: importers make
     tables of such files. Raises ValueError for anything else, and for a file that is cut off."""
-    with open(file, "rb") as source:
-        start = source.read(1024)
-        if start.removeprefix(codecs.BOM_UTF8).lstrip()[:1] != b"{":
+    with open_bytes(file, None) as source:
+        if source.peek(PIECE).lstrip()[:1] != b"{":
             raise ValueError(f"{file} is not one JSON object: it does not begin with '{{'.")
-        source.seek(len(codecs.BOM_UTF8) if start.startswith(codecs.BOM_UTF8) else 0)
         try:
             for key, value in ijson.kvitems(source, "", buf_size=PIECE):
                 yield key, _plain(value)

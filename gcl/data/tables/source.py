@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, BinaryIO, cast
+from typing import IO, cast
 
 PIECE = 1 << 20  # bytes read at a time
 _MARKS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
@@ -25,29 +25,29 @@ def is_zipped(file: Path) -> bool:
     return file.name.lower().endswith(".gz")
 
 
-def open_raw(file: Path) -> BinaryIO:
+def open_raw(file: Path) -> io.BufferedReader:
     """The bytes, unpacked."""
-    return cast(BinaryIO, gzip.open(file, "rb") if is_zipped(file) else open(file, "rb"))
+    return cast(io.BufferedReader, gzip.open(file, "rb")) if is_zipped(file) else open(file, "rb")
 
 
 @contextmanager
-def open_bytes(file: Path, encoding: str | None) -> Iterator[BinaryIO]:
+def open_bytes(file: Path, encoding: str | None) -> Iterator[io.BufferedReader]:
     """The file's characters as UTF-8, without a mark. encoding: None: as the mark says, UTF-8 without one."""
     with open_raw(file) as source:
         start = source.read(4)
         mark, marked = next((item for item in _MARKS if start.startswith(item[0])), (b"", None))
         source.seek(len(mark) if marked == "utf-8" else 0)
         encoding = marked or _encoding_of(source, encoding)
-        yield source if encoding == "utf-8" else cast(BinaryIO, io.BufferedReader(_Recoded(source, encoding), PIECE))
+        yield source if encoding == "utf-8" else io.BufferedReader(_Recoded(source, encoding), PIECE)
 
 
-def _encoding_of(source: BinaryIO, encoding: str | None) -> str:
+def _encoding_of(source: io.BufferedReader, encoding: str | None) -> str:
     """`encoding` is how files that are not UTF-8 are written: tables of one catalog come from several programs."""
     if encoding is None:
         return "utf-8"
     start = source.read(PIECE)
     source.seek(0)
-    if not start.isascii():
+    if not start.isascii() or (b"\0" not in start and codecs.lookup(encoding).name.startswith(("utf-16", "utf-32"))):
         with suppress(UnicodeDecodeError):
             codecs.getincrementaldecoder("utf-8")().decode(start)
             return "utf-8"
@@ -64,13 +64,13 @@ def open_text(file: Path, encoding: str | None) -> Iterator[IO[str]]:
 class _Recoded(io.RawIOBase):
     """A stream of another encoding as UTF-8."""
 
-    def __init__(self, source: BinaryIO, encoding: str) -> None:
+    def __init__(self, source: io.BufferedReader, encoding: str) -> None:
         self._source, self._decoder, self._rest = source, codecs.getincrementaldecoder(encoding)(), b""
 
     def readable(self) -> bool:
         return True
 
-    def readinto(self, target: bytearray) -> int:  # type: ignore[override]
+    def readinto(self, target: memoryview) -> int:  # type: ignore[override]
         while not self._rest:
             data = self._source.read(PIECE)
             self._rest = self._decoder.decode(data, final=not data).encode()

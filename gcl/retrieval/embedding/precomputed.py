@@ -15,6 +15,7 @@ import numpy as np
 
 from gcl.data.importers.vectors import read_vectors
 from gcl.data.store.records import Records
+from gcl.data.tables.cells import canonical_id
 from gcl.files.digest import add_file, file_sha256
 from gcl.model.dual_encoder import DualEncoder
 from gcl.retrieval.embedding.embed import FieldEmbeddings, Weights
@@ -77,7 +78,9 @@ class PrecomputedEmbeddings:
         rows = [row_of.get(str(name), -1) for name in records.ids]
         if side == "query":
             texts = texts_of(records)
-            rows = [row_of.get(text, -1) if row < 0 else row for row, text in zip(rows, texts, strict=True)]
+            rows = [
+                row_of.get(canonical_id(text), -1) if row < 0 else row for row, text in zip(rows, texts, strict=True)
+            ]
         missing = [place for place, row in enumerate(rows) if row < 0]
         if missing:
             shown = ", ".join(repr(_name(records, place, side)) for place in missing[:3])
@@ -106,7 +109,7 @@ class PrecomputedEmbeddings:
         if side == "query" and vectors.texts is not None:
             for row, text in enumerate(vectors.texts):
                 if text is not None and (vectors.sides is None or vectors.sides[row] in (None, "query")):
-                    row_of.setdefault(text, row)
+                    row_of.setdefault(canonical_id(text), row)
         return row_of
 
 

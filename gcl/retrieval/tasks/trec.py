@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from gcl.data.tables.trec import QRELS, RUN, trec_lines
 from gcl.files.atomic import replacing
 from gcl.retrieval.tasks.task import Qrels, Run
 
@@ -31,13 +32,14 @@ def write_run(path: str | Path, run: Mapping[str, Sequence[tuple[str, float]]], 
 
 
 def read_run(path: str | Path) -> Run:
-    """{query: [(document, score)]} in the order of the rank column."""
+    """{query: [(document, score)]} in the order of the rank column, of the lines where that holds no numbers."""
     ranked: dict[str, list[tuple[int, str, float]]] = {}
-    for number, (query, _, document, rank, score, _) in _rows(path, 6, "query_id Q0 document_id rank score tag"):
+    for number, (query, _, document, rank, score, _) in trec_lines(path, RUN):
         try:
-            ranked.setdefault(query, []).append((int(rank), document, float(score)))
+            place = int(rank) if rank.isdecimal() else number
+            ranked.setdefault(query, []).append((place, document, float(score)))
         except ValueError:
-            raise ValueError(f"{path}, line {number}: rank {rank!r} and score {score!r} must be numbers.") from None
+            raise ValueError(f"{path}, line {number}: the score {score!r} is not a number.") from None
     return {
         query: [(d, s) for _, d, s in sorted(results, key=lambda item: item[0])] for query, results in ranked.items()
     }
@@ -59,7 +61,7 @@ def write_qrels(path: str | Path, qrels: Mapping[str, Mapping[str, float]]) -> P
 def read_qrels(path: str | Path) -> Qrels:
     """{query: {document: relevance}}. Raises ValueError for a pair that is judged twice."""
     qrels: Qrels = {}
-    for number, (query, _, document, relevance) in _rows(path, 4, "query_id 0 document_id relevance"):
+    for number, (query, _, document, relevance) in trec_lines(path, QRELS):
         judged = qrels.setdefault(query, {})
         if document in judged:
             raise ValueError(
@@ -70,17 +72,6 @@ def read_qrels(path: str | Path) -> Qrels:
         except ValueError:
             raise ValueError(f"{path}, line {number}: the relevance {relevance!r} is not a number.") from None
     return qrels
-
-
-def _rows(path: str | Path, columns: int, form: str) -> Iterator[tuple[int, list[str]]]:
-    with open(path, encoding="utf-8") as file:
-        for number, line in enumerate(file, start=1):
-            values = line.split()
-            if not values:
-                continue
-            if len(values) != columns:
-                raise ValueError(f"{path}, line {number}: {len(values)} columns, expected {columns} ({form}).")
-            yield number, values
 
 
 def _identifier(name: object) -> str:
