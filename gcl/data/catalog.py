@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -388,6 +389,23 @@ class Catalog:
     def schema(self) -> Schema:
         """Both sides."""
         return Schema(query=self.query, document=self.document)
+
+    @property
+    def own_columns(self) -> dict[str, str]:
+        """{query field: the column of the products that makes it}, where queries are made of the products themselves:
+        of `own_queries`, or of one table that is products and pairs."""
+        if self.own_queries or (self.products and self.pairs) or not self.training:
+            return dict(self.own_queries)
+        return {name: spec.column or name for name, spec in self.query.items()}
+
+    def hidden_fields(self, columns: Iterable[str]) -> tuple[str, ...]:
+        """The document fields that are not shown to queries made of these columns."""
+        if self.own_field == OwnField.shown:
+            return ()
+        made = set(columns)
+        return tuple(
+            name for name, spec in self.document.items() if made.intersection(spec.columns or [spec.column or name])
+        )
 
 
 def is_corpus(name: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from gcl.data.catalog import Catalog, Clicks, Download, Scale, Split, is_corpus
@@ -26,6 +27,7 @@ def check_catalog(catalog: Catalog) -> None:
     _check_tasks(catalog)
     if catalog.own_queries:
         _check_own_queries(catalog)
+    _check_hidden(catalog, catalog.own_columns.values(), "A query is made of")
     if catalog.clicks is not None:
         _check_clicks(catalog, catalog.clicks)
 
@@ -96,6 +98,13 @@ def check_download(settings: Download) -> None:
 
 def _check_tasks(catalog: Catalog) -> None:
     for name, task in catalog.tasks.items():
+        if task.column:
+            _check_hidden(catalog, [task.column], f"The queries of data.tasks.{name} are made of")
+        if unknown := [key for key in task.query_columns if key not in catalog.query]:
+            raise ValueError(
+                f"data.tasks.{name}.query_columns.{unknown[0]}: the query side has no such field; it has "
+                f"{', '.join(catalog.query)}."
+            )
         if not is_corpus(task.corpus) and not Path(task.corpus).suffix:
             raise ValueError(
                 f"data.tasks.{name}.corpus is {task.corpus!r}; expected 'held_out', 'all' or a table of product ids."
@@ -124,10 +133,10 @@ def _check_reading(catalog: Catalog) -> None:
 
 
 def _check_own_queries(catalog: Catalog) -> None:
-    if not (catalog.products and catalog.pairs):
-        raise ValueError(
-            "data.own_queries adds pairs of the products table to the pairs table: set data.products and data.pairs."
-        )
+    if not catalog.products:
+        raise ValueError("data.own_queries makes queries of the products table: set data.products.")
+    if not catalog.training:
+        raise ValueError("data.own_queries makes training pairs, and data.training is false: leave one of them out.")
     if catalog.query_id:
         raise ValueError(
             "data.own_queries makes queries without an id, and data.query_id is set: leave one of them out."
@@ -136,6 +145,19 @@ def _check_own_queries(catalog: Catalog) -> None:
     if unknown is not None:
         raise ValueError(
             f"data.own_queries.{unknown}: the query side has no such field; it has {', '.join(catalog.query)}."
+        )
+
+
+def _check_hidden(catalog: Catalog, columns: Iterable[str], why: str) -> None:
+    columns = list(columns)
+    hidden = catalog.hidden_fields(columns)
+    if hidden and not any(spec.weight > 0 for name, spec in catalog.document.items() if name not in hidden):
+        fields = ", ".join(f"data.document.{name}" for name in hidden)
+        raise ValueError(
+            f"{why} the column {' and '.join(map(repr, columns))}, which is {fields} too: a query that "
+            "stands word for word in its document is not a task, so the document is shown without it, and no other "
+            "field with a weight is left. Add a field (an image, a description), make queries of another column, or "
+            "set data.own_field=shown to keep it, where every result will look better than it is."
         )
 
 

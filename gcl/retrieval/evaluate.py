@@ -96,7 +96,7 @@ def evaluate(
         audited.check()
     k = k or depth(metrics) or 1000
     queries = embed_shared(encoder, [task.queries for task in tasks], "query", embedding)
-    documents = embed_shared(encoder, [task.corpus for task in tasks], "document", embedding)
+    documents = embed_corpora(encoder, tasks, embedding)
     results, corpus = {}, _LastFused()
     for task, query, document in zip(tasks, queries, documents, strict=True):
         asked = query.fused(query_weights)
@@ -157,6 +157,18 @@ def result_of(
         status=task.judgments.status(row, len(task.corpus)) if covered else None,
     )
     return TaskResult(task.name, values, score, row, task.queries.ids, task.corpus.ids, audited)
+
+
+def embed_corpora(
+    encoder: DualEncoder | EmbedsRecords, tasks: Sequence[RetrievalTask], options: EmbedOptions = DEFAULTS
+) -> list[FieldEmbeddings]:
+    """Embeddings of each task's corpus, without the fields that the task hides. Equal ones are one object."""
+    whole = embed_shared(encoder, [task.corpus for task in tasks], "document", options)
+    shown: dict[tuple[int, tuple[str, ...]], FieldEmbeddings] = {}
+    return [
+        shown.setdefault((id(embedded), task.hidden), embedded.without(task.hidden))
+        for task, embedded in zip(tasks, whole, strict=True)
+    ]
 
 
 def embed_shared(

@@ -22,7 +22,7 @@ from gcl.retrieval.analysis.weight_sweep import Embedded
 from gcl.retrieval.embedding.embed import EmbedOptions, EmbedsRecords
 from gcl.retrieval.embedding.precomputed import Embedder, RunFiles
 from gcl.retrieval.embedding.quantize import VectorFormat
-from gcl.retrieval.evaluate import TaskResult, embed_shared, evaluate, result_of
+from gcl.retrieval.evaluate import TaskResult, embed_corpora, embed_shared, evaluate, result_of
 from gcl.retrieval.metrics.metrics import depth
 from gcl.retrieval.settings import EvaluateConfig, Rules
 from gcl.retrieval.tasks.protocol import under
@@ -98,7 +98,7 @@ class Measurement:
         """The tasks of one part with both sides embedded field by field, to be measured with any field weights."""
         tasks, options = self.opened(part), self._embedding()
         query = embed_shared(encoder, [task.queries for task in tasks], "query", options)
-        document = embed_shared(encoder, [task.corpus for task in tasks], "document", options)
+        document = embed_corpora(encoder, tasks, options)
         return [Embedded(*one) for one in zip(tasks, query, document, strict=True)]
 
     def _embedding(self, passing: bool = False) -> EmbedOptions:

@@ -1,5 +1,6 @@
 """From a step to tensors: the same on any number of workers and ranks, after any resume, with the right values."""
 
+import copy
 import itertools
 
 import numpy as np
@@ -189,7 +190,7 @@ def test_ranks_that_cannot_be_are_refused(dataset):
 def test_what_does_not_belong_together_is_refused(dataset, stores, pairs):
     plan, reader = dataset().plan, SideReader(stores[1], DOCUMENT, None)
     with pytest.raises(ValueError, match="orders other pairs"):
-        PairDataset(Pairs(*(v.copy() for v in vars(pairs).values())), plan, query=reader, document=reader)
+        PairDataset(copy.deepcopy(pairs), plan, query=reader, document=reader)
     with pytest.raises(ValueError, match="NoneType has no `augment`"):
         PairDataset(pairs, plan, query=reader, document=reader, augment=True)
 

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from gcl.data.batches.plan import Plan
-from gcl.data.catalog import Split, Task
+from gcl.data.catalog import Copies, Split, Task
 from gcl.data.doctor.copies import fold
 from gcl.data.doctor.facts import examine, expected_repeats, repeats
 from gcl.data.doctor.images import Seen, close_hashes, look_at, near_pairs
@@ -16,7 +16,7 @@ from gcl.data.doctor.samples import distribution, sample_rows
 from gcl.data.store.prepared import Pairs
 from helpers.small_catalog import catalog, drawn, image, pairs, prepared, text, write_table
 
-HALVES = Split(queries=0.6, documents=0.5, dev=0.5, seed=1)
+HALVES = Split(queries=0.6, documents=0.5, dev=0.5, seed=1, copies=Copies.apart)
 
 
 def scene(seed: int, size=(120, 90)) -> Image.Image:

@@ -17,7 +17,9 @@ from helpers.small_catalog import catalog, text
 
 def translated(path, layout, folder, **options) -> tuple[dict[str, dict], object]:
     """({product id: row}, the catalog)."""
-    given = catalog(path.parent, products=path.name, layout=layout, query={"query": text(column="title")}, **options)
+    document = {"title": text(), "description": text()}
+    query = {"query": text(column="title")}
+    given = catalog(path.parent, products=path.name, layout=layout, query=query, document=document, **options)
     found, _, _ = opened_catalog(given, folder)
     rows = parquet.read_table(found.products).to_pylist()
     assert len({row["product_id"] for row in rows}) == len(rows)

@@ -96,7 +96,9 @@ def test_what_changes_something_is_prepared_again(shop, tmp_path, change):
 
 def test_added_rows_move_no_other(shop, tmp_path):
     before = contents(prepared(shop_catalog(shop), tmp_path / "out"))
-    rows = [row | {"image": f"images/{int(row['product_id']) % 30}.png"} for row in products(45)]
+    for number in range(30, 45):
+        (shop / "images" / f"{number}.png").write_bytes(drawn(number, form="PNG"))
+    rows = [row | {"image": f"images/{int(row['product_id'])}.png"} for row in products(45)]
     write_table(shop / "products.csv", rows[::-1])
     write_table(shop / "pairs.csv", [*pairs(80, 45)[360:], *pairs(60, 30)])
     after = contents(prepared(shop_catalog(shop), tmp_path / "out"))

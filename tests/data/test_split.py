@@ -65,13 +65,14 @@ def test_training_and_situations_partition_the_pairs():
     training = training_pairs(pairs, halves)
     assert halves.train_query[training.query].all() and halves.train_document[training.document].all()
     assert (training.score > 0).all()
-    found = {task.name: task for task in situations(pairs, halves, split)}
+    found = {task.name: task for task in situations(pairs, training, halves, split)}
     assert tuple(found) == SITUATIONS
     for name, task in found.items():
         new_query, new_document = name in ("novel_query", "zero_shot"), name in ("novel_document", "zero_shot")
-        assert (halves.train_query[task.judged.query] != new_query).all()
-        assert (halves.train_document[task.judged.document] != new_document).all()
-        assert (task.corpus == np.flatnonzero(halves.train_document != new_document)).all()
+        assert (np.isin(task.judged.query, training.query) != new_query).all()
+        assert (np.isin(task.judged.document, training.document) != new_document).all()
+        known = np.isin(np.arange(len(DOCUMENTS)), training.document)
+        assert (task.corpus == np.flatnonzero(known != new_document)).all()
     relevant = {(int(q), int(d)) for q, d, s in zip(pairs.query, pairs.document, pairs.score, strict=True) if s > 0}
     judged = [
         (int(q), int(d))
@@ -95,15 +96,16 @@ def test_judgments_are_qrels():
     assert (task.outside_corpus, task.without_relevant) == (2, 2)
 
 
-def test_a_share_of_one_leaves_situations_out():
+def test_a_share_of_one_leaves_situations_out_but_for_what_no_training_pair_holds():
     pairs = drawn_pairs()
     for split, names in [
-        (Split(queries=1), ["in_domain", "novel_document"]),
-        (Split(documents=1), ["in_domain", "novel_query"]),
+        (Split(queries=1), ["in_domain", "novel_document", "zero_shot"]),  # queries of held-out products alone
+        (Split(documents=1), ["in_domain", "novel_query", "zero_shot"]),
         (Split(queries=1, documents=1), ["in_domain"]),
     ]:
         halves = divide(QUERIES, DOCUMENTS, split, held=set())
-        assert [task.name for task in situations(pairs, halves, split)] == names
+        training = training_pairs(pairs, halves)
+        assert [task.name for task in situations(pairs, training, halves, split)] == names
 
 
 @pytest.mark.parametrize("name", ["queries", "documents", "dev"])

@@ -21,7 +21,7 @@ from torch.utils.data import Dataset
 
 from gcl.data.batches.order import BatchOrder
 from gcl.data.store.prepared import Pairs
-from gcl.data.store.records import Records, Subset, first_images, images_of
+from gcl.data.store.records import Records, Subset, Value, first_images, images_of
 from gcl.schema import Field, Modality
 
 
@@ -146,33 +146,51 @@ class SideReader:
         self._tokens = TextCache(preprocess)
         self._image_shape: tuple[int, ...] | None = None
 
-    def __call__(self, rows: np.ndarray, *, augment_seed: tuple[int, ...] | None = None) -> SideBatch:
-        """rows: int64 [B]. augment_seed: draw training images with `preprocess.augment`, each from (seed, its row)."""
+    def __call__(
+        self,
+        rows: np.ndarray,
+        *,
+        augment_seed: tuple[int, ...] | None = None,
+        shown: np.ndarray | None = None,
+    ) -> SideBatch:
+        """rows: int64 [B]. augment_seed: draw training images with `preprocess.augment`, each from (seed, its row).
+        shown: bool [B, F], which fields the records may show; the others are absent, and not read. None: all."""
         rows = np.asarray(rows, dtype=np.int64)
         present = self.store.present(rows)[:, self._columns]
+        if shown is not None:
+            present &= shown
         fields: dict[str, Tensor | Features | ImageSets] = {}
-        for name, field in self.side.items():
+        for (name, field), has in zip(self.side.items(), present.T, strict=True):
             if name in self._first_image:
-                fields[name] = self._image_set_features(name, rows)
+                fields[name] = self._image_set_features(name, rows, has)
             elif name in self.features:
                 fields[name] = Features(torch.from_numpy(np.array(self.features[name][self._feature_row[rows]])))
             elif field.modality is Modality.text:
-                fields[name] = self._texts(name, field, rows)
+                fields[name] = self._texts(name, field, rows, has)
             elif field.is_set:
-                fields[name] = self._image_sets(name, rows, augment_seed)
+                fields[name] = self._image_sets(name, rows, has, augment_seed)
             else:
-                fields[name] = self._images(name, rows, augment_seed)
+                fields[name] = self._images(name, rows, has, augment_seed)
         return SideBatch(fields, torch.from_numpy(present))
 
-    def _texts(self, name: str, field: Field, rows: np.ndarray) -> Tensor:
-        values = cast("list[str | None]", self.store.column(name, rows))
+    def _values(self, name: str, rows: np.ndarray, has: np.ndarray) -> list[Value]:
+        """The field's values in these rows, None where `has` (bool [B]) is False."""
+        if has.all():
+            return self.store.column(name, rows)
+        values: list[Value] = [None] * len(rows)
+        for place, value in zip(np.flatnonzero(has).tolist(), self.store.column(name, rows[has]), strict=True):
+            values[place] = value
+        return values
+
+    def _texts(self, name: str, field: Field, rows: np.ndarray, has: np.ndarray) -> Tensor:
+        values = cast("list[str | None]", self._values(name, rows, has))
         if field.prompt == "{}":
             return self._tokens([value or "" for value in values])
         return self._tokens([field.prompt.replace("{}", value) if value else "" for value in values])
 
-    def _images(self, name: str, rows: np.ndarray, augment_seed: tuple[int, ...] | None) -> Tensor:
+    def _images(self, name: str, rows: np.ndarray, has: np.ndarray, augment_seed: tuple[int, ...] | None) -> Tensor:
         batch: Tensor | None = None
-        for position, data in enumerate(cast("list[bytes | None]", self.store.column(name, rows))):
+        for position, data in enumerate(cast("list[bytes | None]", self._values(name, rows, has))):
             if data is None:
                 continue
             image = self._image(name, data, int(rows[position]), augment_seed)
@@ -182,9 +200,11 @@ class SideReader:
             batch[position] = image
         return self._blank(len(rows)) if batch is None else batch
 
-    def _image_sets(self, name: str, rows: np.ndarray, augment_seed: tuple[int, ...] | None) -> ImageSets:
+    def _image_sets(
+        self, name: str, rows: np.ndarray, has: np.ndarray, augment_seed: tuple[int, ...] | None
+    ) -> ImageSets:
         images, owner = [], []
-        for position, value in enumerate(self.store.column(name, rows)):
+        for position, value in enumerate(self._values(name, rows, has)):
             for place, data in enumerate(images_of(value)):
                 images.append(self._image(name, data, int(rows[position]), augment_seed, place))
                 owner.append(position)
@@ -192,10 +212,10 @@ class SideReader:
             self._image_shape = tuple(images[0].shape)
         return ImageSets(torch.stack(images) if images else self._blank(0), torch.tensor(owner, dtype=torch.int64))
 
-    def _image_set_features(self, name: str, rows: np.ndarray) -> ImageSets:
+    def _image_set_features(self, name: str, rows: np.ndarray, has: np.ndarray) -> ImageSets:
         first = self._first_image[name]
         start = first[self._feature_row[rows]]
-        count = first[self._feature_row[rows] + 1] - start
+        count = (first[self._feature_row[rows] + 1] - start) * has
         owner = np.repeat(np.arange(len(rows)), count)
         image = np.arange(len(owner)) + np.repeat(start - (np.cumsum(count) - count), count)
         return ImageSets(Features(torch.from_numpy(np.array(self.features[name][image]))), torch.from_numpy(owner))
@@ -244,6 +264,7 @@ class PairDataset(Dataset):
             raise ValueError(f"{type(document.preprocess).__name__} has no `augment`: images cannot be augmented.")
         self.pairs, self.plan, self.query, self.document = pairs, plan, query, document
         self.rank, self.world, self.augment = rank, world, augment
+        self._shows = pairs.shows(document.side)  # [kinds of pairs, F]
 
     def __len__(self) -> int:
         return self.plan.steps_per_epoch
@@ -252,11 +273,15 @@ class PairDataset(Dataset):
         pairs, rows = self.pairs, self.plan.batch(step)
         query_id, document_id = pairs.query[rows], pairs.document[rows]
         query, query_row = share(query_id, self.rank, self.world)
-        document, document_row = share(document_id, self.rank, self.world)
+        # A document that some pairs show whole and others without a field is two records to be read and embedded.
+        kinds = len(pairs.hides)
+        as_shown = document_id if pairs.hidden is None else document_id * kinds + pairs.hidden[rows]
+        key, document_row = share(as_shown, self.rank, self.world)
+        document, shown = (key, None) if pairs.hidden is None else (key // kinds, self._shows[key % kinds])
         seed = (self.plan.seed, self.plan.epoch_of(step), self.plan.position_of(step)) if self.augment else None
         return PairBatch(
             self.query(query, augment_seed=seed and (*seed, 0)),
-            self.document(document, augment_seed=seed and (*seed, 1)),
+            self.document(document, augment_seed=seed and (*seed, 1), shown=shown),
             query_row,
             document_row,
             torch.from_numpy(np.asarray(pairs.score[rows], dtype=np.float32)),

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -104,7 +105,8 @@ class MixedPlan(BatchOrder):
     def _parts(self, catalogs: Sequence[CatalogShare]) -> Iterator[Pairs]:
         pairs = self.pairs
         for one, low, high in zip(catalogs, self._start, self._start[1:], strict=False):
-            yield Pairs(pairs.query[low:high], pairs.document[low:high] - one.first_document, pairs.score[low:high])
+            own = pairs.take(slice(low, high))
+            yield replace(own, document=own.document - one.first_document)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_passes": {}, "_turns": None}

@@ -85,7 +85,8 @@ class Plan(BatchOrder):
             options = [_FORMAT, self.batch_size, self.seed, self.documents_per_query, self.unique, self.drop_last,
                        self.shuffle_shards if self._shard is not None else None]  # fmt: skip
             digest = hashlib.sha256(json.dumps(options).encode())
-            for values in (self.pairs.query, self.pairs.document, self.pairs.score, self._shard):
+            pairs = self.pairs
+            for values in (pairs.query, pairs.document, pairs.score, pairs.hidden, self._shard):
                 if values is not None:
                     digest.update(np.ascontiguousarray(values).data)
             self._fingerprint = digest.hexdigest()

@@ -52,8 +52,11 @@ def judged_pairs(prepared: Prepared) -> dict[str, Pairs]:
     for name in prepared.task_names:
         if name.rpartition("/")[2] not in SITUATIONS:
             halves = list(halves_of_tasks(prepared, [name]))
-            found[name] = Pairs(*(np.concatenate([getattr(half, column) for half in halves])
-                                  for column in ("query", "document", "relevance")))  # fmt: skip
+            query, document, relevance = (
+                np.concatenate([getattr(half, column) for half in halves])
+                for column in ("query", "document", "relevance")
+            )
+            found[name] = Pairs(query, document, relevance)
     return found
 
 

@@ -132,7 +132,8 @@ def _write_task(
         )
     field, spec = next(iter(catalog.query.items()))
     queries = _write(folder / f"{name}.queries.parquet", [_QUERY, spec.column or field], texts)
-    return _with_qrels(replace(task, query_id=_QUERY, column=None), str(queries), name, judged, folder)
+    task = replace(task, query_id=_QUERY, column=None, query_columns={})
+    return _with_qrels(task, str(queries), name, judged, folder)
 
 
 def _with_qrels(task: Task, queries: str, name: str, judged: Iterable[tuple], folder: Path) -> TaskTables:

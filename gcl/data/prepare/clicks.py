@@ -73,7 +73,8 @@ def _written(catalog: Catalog) -> list:
 def _keys(catalog: Catalog) -> list[str]:
     """Columns that tell one (query, product) from another; the product's is the last."""
     names = [column(name, spec) for name, spec in catalog.query.items()]
-    return list(dict.fromkeys([*names, *([catalog.query_id] if catalog.query_id else []), catalog.document_id]))
+    document_id = catalog.pairs_document_id or catalog.document_id
+    return list(dict.fromkeys([*names, *([catalog.query_id] if catalog.query_id else []), document_id]))
 
 
 def _write(catalog: Catalog, clicks: Clicks, table: Table, folder: Path, *, report_at: Path) -> None:
@@ -117,8 +118,8 @@ def _gather(catalog: Catalog, clicks: Clicks, table: Table, keys: list[str], qua
     pairs: dict[tuple, int] = {}
     cells: dict[tuple[int, float], int] = {}
     sums: list[list[float]] = [[], [], []]  # shown, clicks, bought of each cell
-    ids = (catalog.document_id, catalog.query_id)
-    for line, (position, *counts) in _rows(catalog, clicks, table, keys, quarantine):
+    ids = (keys[-1], catalog.query_id)
+    for line, (position, *counts) in _rows(clicks, table, keys, quarantine):
         key = tuple(line.identifier(name) if name in ids else line.columns[name] for name in keys)
         pair = pairs.setdefault(key, len(pairs))
         cell = cells.setdefault((pair, position), len(cells))
@@ -135,7 +136,7 @@ def _gather(catalog: Catalog, clicks: Clicks, table: Table, keys: list[str], qua
 
 
 def _rows(
-    catalog: Catalog, clicks: Clicks, table: Table, keys: list[str], quarantine: Quarantine
+    clicks: Clicks, table: Table, keys: list[str], quarantine: Quarantine
 ) -> Iterator[tuple[Line, tuple[float, float, float, float]]]:
     """Usable rows with (position, impressions, clicks, purchases)."""
 
@@ -146,7 +147,7 @@ def _rows(
         return values
 
     lines = read_rows(table, {}, [*keys, *(getattr(clicks, name) for name in _COLUMNS)], quarantine=quarantine)
-    yield from usable_rows(lines, usable, table=table, named_by=catalog.document_id, quarantine=quarantine)
+    yield from usable_rows(lines, usable, table=table, named_by=keys[-1], quarantine=quarantine)
 
 
 def _numbers(line: Line, clicks: Clicks) -> tuple[float, float, float, float] | Bad:

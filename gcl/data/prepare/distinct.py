@@ -42,6 +42,18 @@ class Row(NamedTuple):
     pair: Pair | None = None
 
 
+class Conflict(NamedTuple):
+    """An identifier that two rows bring with different content: (file, row) of both."""
+
+    identifier: str
+    first: tuple[Path, int]
+    second: tuple[Path, int]
+
+    def __str__(self) -> str:
+        (file, row), (other, again) = self.first, self.second
+        return f"{self.identifier!r} ({file.name} row {row} and {other.name} row {again})"
+
+
 class Checked(NamedTuple):
     """A record to store, what it is recognised by, and why images of its sets were left out."""
 
@@ -184,7 +196,7 @@ class Collector:
         self._by_key = KeyTable()
         self._by_raw = KeyTable() if self._has_image else self._by_key
         self._bad: dict[bytes, Bad] = {}  # by raw key
-        self._conflicts: list[str] = []
+        self._conflicts: list[Conflict] = []
         self._conflict_count = 0
 
     def __len__(self) -> int:
@@ -295,16 +307,19 @@ class Collector:
     def _conflict(self, row: Row, known: int) -> None:
         self._conflict_count += 1
         if len(self._conflicts) < 5:
-            first = self._seen_at[self._file[known]]
-            self._conflicts.append(
-                f"{row.identifier!r} ({first.name} row {self._number[known]} and {row.file.name} row {row.number})"
-            )
+            first = self._seen_at[self._file[known]], self._number[known]
+            self._conflicts.append(Conflict(row.identifier or "", first, (row.file, row.number)))
 
-    def check_conflicts(self, setting: str) -> None:
-        """Raises ValueError when records of different content had one identifier."""
+    def check_conflicts(
+        self, setting: str, *, differences: Callable[[list[Conflict]], list[str]] | None = None, advice: str = ""
+    ) -> None:
+        """Raises ValueError when records of different content had one identifier. differences: says of each conflict
+        what differs. advice: a further way out."""
         if self._conflicts:
+            said = differences(self._conflicts) if differences else []
+            shown = [f"{one}: {said[place]}" if said else str(one) for place, one in enumerate(self._conflicts)]
             raise ValueError(
                 f"A {self.what} id is repeated with other content, {self._conflict_count:,} times, for example "
-                f"{', '.join(self._conflicts)}. An id ({setting}) must name one {self.what}: keep one row of "
-                "each, or name a column that tells them apart."
+                f"{', '.join(shown)}. An id ({setting}) must name one {self.what}: keep one row of "
+                f"each, or name a column that tells them apart{advice}."
             )

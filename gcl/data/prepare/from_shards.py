@@ -19,7 +19,7 @@ import pyarrow.parquet as parquet
 
 from gcl.data.catalog import Catalog
 from gcl.data.importers.webdataset import Place, Refused, Sample, ShardContent, ShardReader, find_layout
-from gcl.data.prepare.split import Built, PairList, write_division
+from gcl.data.prepare.split import NO_PAIRS, Built, PairList, gather, write_division
 from gcl.data.store.key_table import Keys, KeyTable, text_key
 from gcl.data.store.prepared import Pairs
 from gcl.data.store.shard_writer import IndexWriter
@@ -38,6 +38,8 @@ def build_shards(catalog: Catalog, shards: list[Path], folder: Path, *, report_a
         raise ValueError(
             "data.tasks needs tables (data.products, data.pairs); ready shards have the four situations only."
         )
+    if catalog.split.group:
+        raise ValueError("data.split.group names columns of tables; ready shards have none.")
     if catalog.store.image_side is not None:
         raise ValueError("data.store.image_side is set, but ready shards are used as they are: unset it.")
     threads, label = catalog.store.workers, f"{catalog.name}: shards"
@@ -64,12 +66,13 @@ def build_shards(catalog: Catalog, shards: list[Path], folder: Path, *, report_a
             raise ValueError(
                 f"{negative:,} samples have a negative {catalog.score!r}: a score is a number of at least 0."
             )
-        documents = RecordStore(folder, "documents", {})
+        documents = RecordStore(folder, "documents", catalog.document)
+        hides = catalog.hidden_fields(catalog.own_columns.values())
         division = write_division(
             folder,
-            index.pairs,
+            gather(index.pairs, NO_PAIRS, documents, hides, own_table=True),
             query_keys=_keys(folder / "queries.parquet", catalog.query),
-            document_ids=documents.ids,
+            catalog=catalog,
             split=catalog.split,
         )
         counts = division.counts | quarantine.counts([TABLE])

@@ -11,12 +11,17 @@ Rows that cannot be used go to quarantine.csv; after each table the share of the
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from array import array
+from collections import deque
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from gcl.data.catalog import Catalog, Split
 from gcl.data.prepare.distinct import EMPTY, Collector, Earlier, Pair, RecordCheck, Row, Workers
@@ -30,10 +35,12 @@ from gcl.data.prepare.judged_tasks import (
     read_queries,
 )
 from gcl.data.prepare.parts import CheckedParts, KeptWork
-from gcl.data.prepare.rows import Line, first_image, read_rows, usable_rows
+from gcl.data.prepare.repeated import differing_rows, settle_products, settle_scores
+from gcl.data.prepare.rows import Line, Scores, first_image, read_rows, usable_rows
 from gcl.data.prepare.sources import Sources
-from gcl.data.prepare.split import NO_PAIRS, Built, Division, PairList, write_division, write_task
-from gcl.data.store.prepared import Pairs
+from gcl.data.prepare.split import Built, Division, Gathered, PairList, gather, write_division, write_task
+from gcl.data.prepare.word_for_word import WordForWord
+from gcl.data.store.key_table import text_key
 from gcl.data.store.shard_writer import ShardWriter
 from gcl.data.store.store import RecordStore
 from gcl.data.tables.download import Downloads
@@ -54,11 +61,14 @@ class TableBuild:
     report_at: Path
     progress: bool
     parts: Path | None = None
+    _notes: list[str] = field(default_factory=list, init=False)
 
     def run(self) -> Built:
         """Writes everything but index.json."""
         self._shards: list[dict[str, Any]] = []
         self._of_quarantined = 0
+        self._scores = Scores("data.grades", self.catalog.grades)
+        self._group = array("Q")  # of each document, what data.split.group says; 0 for nothing
         (self.folder / "tasks").mkdir()
         # Threads, not processes: Pillow decodes outside of Python's lock, and threads start at once.
         self._pool = ThreadPoolExecutor(self.catalog.store.workers)
@@ -71,18 +81,19 @@ class TableBuild:
                 self._collect_documents(documents)
             with self._collector("query", by_content=self.catalog.query_id is None) as queries:
                 tasks = self._collect_tasks(queries)
-                table = self.sources.pairs
-                pairs = self._collect_pairs(table, documents, queries) if table is not None else NO_PAIRS
+                gathered = self._collect_pairs(documents, queries) if self.catalog.training else None
             holding = [task for task in tasks if task.source.spec.hold_out_queries]
             division = write_division(
                 self.folder,
-                pairs,
+                gathered,
                 query_keys=queries.keys,
-                document_ids=RecordStore(self.folder, "documents", {}).ids,
+                catalog=self.catalog,
                 split=self._split,
                 held={queries.keys[row] for task in holding for row in task.row_of.values()},
+                group=np.array(self._group, np.uint64) if self.catalog.split.group else None,
             )
             counts = division.counts
+            counts["notes"][:0] = self._notes
             counts["tasks"] |= self._write_tasks(tasks, documents, division)
             counts |= self._quarantine.counts([table.name for table in self.sources.tables])
             counts["pairs_of_quarantined_products"] = self._of_quarantined
@@ -124,49 +135,86 @@ class TableBuild:
 
     def _collect_documents(self, documents: Collector) -> None:
         table, id_column, side = self.sources.documents, self.sources.document_id, self.catalog.document
+        group, rule = self.catalog.split.group, self.catalog.duplicates.products
+        settled = settle_products(table, id_column, side, rule)
+        if settled.contradictions:
+            self._notes.append(
+                f"{settled.contradictions:,} product ids of {table.name} have rows that differ: "
+                f"data.duplicates.products={rule} counts"
+            )
 
-        def usable(line: Line) -> Row | Bad:
+        def usable(line: Line) -> Row | Bad | None:
             identifier = line.identifier(id_column) if id_column else None
-            if id_column and identifier is None:
-                return line.no_id(id_column, "no product id")
-            return Row(line.file, line.number, identifier, line.record(side))
+            if identifier is None:
+                no_id = id_column and line.no_id(id_column, "no product id")
+                return no_id or Row(line.file, line.number, None, line.record(side))
+            counting = settled.of(identifier, line.file, line.record(side))
+            return counting and Row(counting[0], line.number, identifier, counting[1])
 
-        lines = read_rows(table, {"document": side}, [id_column], quarantine=self._quarantine)
-        rows = (row for _, row in usable_rows(lines, usable, table=table, named_by=None, quarantine=self._quarantine))
-        for row, result in documents.collect(self._shown(rows, "products")):
+        lines = read_rows(table, {"document": side}, [id_column, *group], quarantine=self._quarantine)
+        together: deque[int] = deque()  # of the rows that the collector has pulled and not given back
+        for row, result in documents.collect(self._shown(self._document_rows(lines, usable, together), "products")):
+            number = together.popleft() if group else 0
             if isinstance(result, Bad):
                 self._quarantine.add(table.name, row.file, row.number, row.identifier, result)
+            elif group and result == len(self._group):
+                self._group.append(number)
         self._check_bad(table)
-        documents.check_conflicts(f"data.document_id={id_column}")
+        documents.check_conflicts(
+            f"data.document_id={id_column}",
+            differences=partial(differing_rows, table, side),
+            advice=", or let one of them count: data.duplicates.products=first (or last, or merge, which takes the "
+            "first value of each field)",
+        )
+
+    def _document_rows(
+        self, lines: Iterator[Line], usable: Callable[[Line], Row | Bad | None], together: deque[int]
+    ) -> Iterator[Row]:
+        """The usable rows of the products; to `together` goes what data.split.group says of each."""
+        table, group = self.sources.documents, self.catalog.split.group
+        for line, row in usable_rows(lines, usable, table=table, named_by=None, quarantine=self._quarantine):
+            if group:
+                values = [line.identifier(name) or "" for name in group]
+                together.append(int.from_bytes(text_key("\0".join(values))[:8], "big") if all(values) else 0)
+            yield row
 
     def _collect_tasks(self, queries: Collector) -> list[TaskQueries]:
-        tasks, side = [], self.catalog.query
+        tasks = []
         for name, source in self.sources.tasks.items():
-            tasks.append(read_queries(name, source, side=side, queries=queries, quarantine=self._quarantine))
+            tasks.append(read_queries(name, source, queries=queries, quarantine=self._quarantine))
             self._check_bad(source.queries)
         check_names([file_name(kind) for task in tasks for kind in task.kinds])
         return tasks
 
-    def _collect_pairs(self, table: Table, documents: Collector, queries: Collector) -> Pairs:
+    def _collect_pairs(self, documents: Collector, queries: Collector) -> Gathered:
         """Every usable pair of the pairs table, in its order, then those of own_queries; queries are stored on the
         way. The collector pulls rows from the generators below, some ahead, and gives them back in order."""
-        pairs, catalog = PairList(), self.catalog
+        catalog, table, pairs, made = self.catalog, self.sources.pairs, PairList(), PairList()
+        if table is not None:
+            self._collect_table(table, pairs, documents, queries)
+        for row, query in queries.collect(self._own_queries(documents)):
+            if row.pair is not None and isinstance(query, int):  # a product without the column makes no query
+                made.add(query, row.pair.document, row.pair.score)
+        store, hides = (
+            RecordStore(self.folder, "documents", catalog.document),
+            catalog.hidden_fields(catalog.own_columns.values()),
+        )
+        return gather(pairs.pairs(), made.pairs(), store, hides, own_table=table is self.sources.documents)
+
+    def _collect_table(self, table: Table, pairs: PairList, documents: Collector, queries: Collector) -> None:
+        catalog = self.catalog
         for row, query in queries.collect(self._shown(self._pair_rows(table, documents), "pairs"), namespace="pairs"):
             if isinstance(query, Bad):
                 bad = Bad("empty query") if query is EMPTY else query
                 self._quarantine.add(table.name, row.file, row.number, row.identifier, bad)
             elif row.pair is not None:
                 pairs.add(query, row.pair.document, row.pair.score)
-        self._check_bad(table)
+        self._check_bad(table, self._scores, catalog.score)
         queries.check_conflicts(f"data.query_id={catalog.query_id}")
-        for row, query in queries.collect(self._own_queries(documents)):
-            if row.pair is not None and isinstance(query, int):  # a product without the column makes no query
-                pairs.add(query, row.pair.document, row.pair.score)
-        return pairs.pairs()
 
     def _pair_rows(self, table: Table, documents: Collector) -> Iterator[Row]:
         """The usable rows of the pairs table: their query, with the document's row and the score."""
-        catalog, id_column, quarantine = self.catalog, self.sources.document_id, self._quarantine
+        catalog, id_column, quarantine = self.catalog, self.sources.pairs_document_id, self._quarantine
         sides = {"query": catalog.query} | ({} if id_column else {"document": catalog.document})
         lines = read_rows(table, sides, [id_column, catalog.query_id, catalog.score], quarantine=quarantine)
         usable = usable_rows(
@@ -191,7 +239,7 @@ class TableBuild:
 
     def _pair_of(self, line: Line, documents: Collector) -> Pair | Bad | None:
         """What a row of the pairs table says; None where the product is in the quarantine."""
-        catalog, id_column = self.catalog, self.sources.document_id
+        catalog, id_column = self.catalog, self.sources.pairs_document_id
         if id_column is None:
             known = documents.find(line.record(catalog.document), line.file)
             document = known if isinstance(known, int) else None
@@ -207,7 +255,7 @@ class TableBuild:
             return None
         if catalog.query_id and line.columns[catalog.query_id] is None:
             return line.no_id(catalog.query_id, "no query id")
-        score = line.score(catalog.score) if catalog.score else 1.0
+        score = self._scores(line.text(catalog.score), line.block.decimal) if catalog.score else 1.0
         return score if isinstance(score, Bad) else Pair(document, score)
 
     def _write_tasks(
@@ -215,23 +263,39 @@ class TableBuild:
     ) -> dict[str, dict[str, Any]]:
         """The explicit tasks; returns their counts."""
         folder, written = self.folder / "tasks", {}
+        store, rule = RecordStore(self.folder, "documents", self.catalog.document), self.catalog.duplicates.judgments
         for task in tasks:
-            judgments = read_judgments(task, documents=documents, quarantine=self._quarantine, folder=folder)
-            self._check_bad(task.source.qrels)
+            spec, given = task.source.spec, self.catalog.tasks[task.name]
+            scores = Scores(f"data.tasks.{task.name}.grades", spec.grades or self.catalog.grades)
+            judgments = read_judgments(
+                task, scores=scores, documents=documents, quarantine=self._quarantine, folder=folder
+            )
+            self._check_bad(task.source.qrels, scores, spec.score)
+            hides = self.catalog.hidden_fields([given.column]) if given.column else ()
             listed = read_corpus(task, documents=documents, quarantine=self._quarantine)
             if task.source.corpus:
                 self._check_bad(task.source.corpus)
             dev_query = task.dev_queries(division.halves.dev_query)
             for name, judged in judgments.judged.items():
+                settled = settle_scores(judged, rule)
+                if settled.contradictions:
+                    division.counts["notes"].append(
+                        settled.told(f"judgments of {name}", division.stores, "data.duplicates.judgments", rule)
+                    )
                 whole = explicit_task(
-                    name, task, judged, training=division.training, documents=len(documents), listed=listed
+                    name, task, settled.pairs, training=division.training, documents=store, listed=listed, hides=hides
                 )
                 counts = write_task(whole, dev_query=dev_query, split=self._split, folder=folder)
-                written[name] = counts | {"dangling_judgments": judgments.dangling.get(name, 0)}
+                written[name] = counts | {
+                    "dangling_judgments": judgments.dangling.get(name, 0),
+                    "contradicting_judgments": settled.contradictions,
+                    "word_for_word": WordForWord(*division.stores)(whole.judged, hides),
+                }
         return written
 
-    def _check_bad(self, table: Table) -> None:
-        self._quarantine.check(table.name)
+    def _check_bad(self, table: Table, scores: Scores | None = None, name: str | None = None) -> None:
+        """scores: those of the table's column `name`."""
+        self._quarantine.check(table.name, scores.advice(table.name, name) if scores and name else None)
 
     def _shown(self, rows: Iterator[Row], what: str) -> Iterator[Row]:
         return counted(rows, f"{self.catalog.name}: {what}", shown=self.progress)

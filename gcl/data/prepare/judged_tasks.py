@@ -5,8 +5,7 @@ from __future__ import annotations
 import csv
 import re
 from collections import defaultdict
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,12 +13,12 @@ import numpy as np
 
 from gcl.data.catalog import Corpus
 from gcl.data.prepare.distinct import Collector, Row
-from gcl.data.prepare.rows import Line, read_rows, usable_rows
+from gcl.data.prepare.rows import Line, Scores, read_rows, usable_rows
 from gcl.data.prepare.sources import TaskSource
-from gcl.data.prepare.split import PairList, WholeTask, whole_task
-from gcl.data.store.prepared import PARTS, SITUATIONS, Pairs
+from gcl.data.prepare.split import PairList, WholeTask, shows_other_fields, whole_task
+from gcl.data.store.prepared import PARTS, SITUATIONS, Fields, Pairs
+from gcl.data.store.store import RecordStore
 from gcl.data.tables.quarantine import Bad, Quarantine
-from gcl.schema import Field
 
 
 @dataclass
@@ -69,11 +68,9 @@ class TaskQueries:
         return self.source.spec.kinds is None or kind in self.source.spec.kinds
 
 
-def read_queries(
-    name: str, source: TaskSource, *, side: Mapping[str, Field], queries: Collector, quarantine: Quarantine
-) -> TaskQueries:
+def read_queries(name: str, source: TaskSource, *, queries: Collector, quarantine: Quarantine) -> TaskQueries:
     """Puts the queries of one explicit task (of its kinds, if it has several) into the store of queries."""
-    spec, table, task = source.spec, source.queries, TaskQueries(name, source)
+    spec, table, task, side = source.spec, source.queries, TaskQueries(name, source), source.query
     others = [spec.query_id, spec.kind, spec.part]
     lines = read_rows(table, {"query": side}, others, quarantine=quarantine, all_fields=False)
     usable = usable_rows(lines, task.note, table=table, named_by=spec.query_id, quarantine=quarantine)
@@ -107,14 +104,16 @@ class _Judgment(NamedTuple):
     score: float
 
 
-def read_judgments(task: TaskQueries, *, documents: Collector, quarantine: Quarantine, folder: Path) -> TaskJudgments:
+def read_judgments(
+    task: TaskQueries, *, scores: Scores, documents: Collector, quarantine: Quarantine, folder: Path
+) -> TaskJudgments:
     """The judgments of a task's queries. Those of documents the catalog lacks are written down in `folder`."""
     spec, table, document_id = task.source.spec, task.source.qrels, task.source.document_id
     by = spec.qrels_query_id or spec.query_id
 
     def usable(line: Line) -> _Judgment | Bad:
         query, document = line.identifier(by), line.identifier(document_id)
-        score = line.score(spec.score)
+        score = scores(line.text(spec.score), line.block.decimal)
         if query is None:
             return line.no_id(by, "no query id")
         if document is None:
@@ -179,13 +178,16 @@ def explicit_task(
     judged: Pairs,
     *,
     training: Pairs,
-    documents: int,
+    documents: RecordStore,
     listed: np.ndarray | None = None,
+    hides: Fields = (),
 ) -> WholeTask:
     """A task of judged pairs over the corpus its configuration asks for. `listed`: its own corpus, where it names a
-    table."""
+    table. hides: document fields that its queries were made from."""
     key, wanted = queries.name, queries.source.spec.corpus
-    corpus = np.arange(documents, dtype=np.int64) if listed is None else listed
+    corpus = documents.rows if listed is None else listed
+    if hides:
+        corpus = corpus[shows_other_fields(documents, hides)[corpus]]
     if wanted == Corpus.held_out:
         corpus = np.setdiff1d(corpus, training.document)
         if not len(corpus):
@@ -193,7 +195,7 @@ def explicit_task(
                 f"The task {name!r} searches among held-out products, but every product is in a training pair: set "
                 f"data.split.documents below 1, or data.tasks.{key}.corpus=all."
             )
-    task = whole_task(name, corpus, judged)
+    task = replace(whole_task(name, corpus, judged), hides=hides)
     asked = sum(kind is not None and file_name(kind) == name for kind in queries.kind_of.values())
     task.without_relevant = asked - len(np.unique(task.judged.query))
     if not len(task.judged):

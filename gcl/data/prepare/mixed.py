@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import accumulate
@@ -15,7 +15,7 @@ import pyarrow.compute as compute
 
 from gcl.data.catalog import Catalog
 from gcl.data.prepare.prepare import prepare
-from gcl.data.store.prepared import Pairs, Prepared, PreparedTask, open_prepared
+from gcl.data.store.prepared import Fields, Pairs, Prepared, PreparedTask, open_prepared
 from gcl.data.store.records import Column, Record, Stored, Subset, Value
 from gcl.schema import SIDES, Field, Schema, SideName
 
@@ -165,16 +165,29 @@ def join(parts: Mapping[str, Prepared], schema: Schema) -> Joined:
         for side in SIDES
     }  # fmt: skip
     score = np.concatenate([part.pairs.score for part in parts.values()])
+    hidden, hides = _hidden([part.pairs for part in parts.values()])
     return Joined(
         folder=next(iter(parts.values())).folder.parent,
         fingerprint="+".join(f"{name}:{part.fingerprint}" for name, part in parts.items()),
         schema=schema,
         documents=stores["document"],
         queries=stores["query"],
-        pairs=Pairs(columns["query"], columns["document"], score),
+        pairs=Pairs(columns["query"], columns["document"], score, hidden, hides),
         counts=_counts(parts),
         parts=dict(parts),
     )
+
+
+def _hidden(each: Sequence[Pairs]) -> tuple[np.ndarray | None, tuple[Fields, ...]]:
+    """What the pairs of several catalogs hide, one after the other, as `Pairs` has it."""
+    if all(pairs.hidden is None for pairs in each):
+        return None, ((),)
+    hides = tuple(dict.fromkeys([(), *(names for pairs in each for names in pairs.hides)]))
+    codes = []
+    for pairs in each:
+        number = np.array([hides.index(names) for names in pairs.hides], np.uint8)
+        codes.append(np.zeros(len(pairs), np.uint8) if pairs.hidden is None else number[pairs.hidden])
+    return np.concatenate(codes), hides
 
 
 def _check_not_empty(side: str, store: JoinedStore) -> None:

@@ -127,14 +127,12 @@ class _PieceRow(NamedTuple):
 
 def _rows(catalog: Catalog, sources: Sources, part: Part) -> Iterator[_PieceRow]:
     """Each different row of the piece."""
-    queries = [sources.pairs] if sources.pairs else []
-    tables = {
-        "documents": [sources.documents],
-        "queries": [*queries, *(task.queries for task in sources.tasks.values())],
-    }
-    for name, side in _sides(catalog).items():
+    (documents, *queries), sides = sources.sides(catalog), _sides(catalog)
+    for name, tables in (("documents", [documents]), ("queries", queries)):
+        if name not in sides:
+            continue
         seen = KeyTable()
-        for table in tables[name]:
+        for table, side in tables:
             for folder, cells in _cells(table, side, sources.image_root):
                 raw = raw_key(cells, folder)
                 if part.holds(raw) and seen.get(raw) is None and any(cells.values()):

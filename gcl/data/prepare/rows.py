@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from gcl.data.tables.table import Table
 from gcl.schema import Field, Modality
 
 T = TypeVar("T")
+_MOST_WORDS = 20  # different words that a message lists
 
 
 def column(name: str, spec: Field) -> str:
@@ -73,9 +75,13 @@ class Line:
             reason, f"{name}: {word!r} is a word for a missing value (data.missing)" if word else f"{name}: empty"
         )
 
-    def score(self, name: str) -> float | Bad:
-        """The score in a column."""
-        return parse_score(self.text(name), self.block.decimal)
+
+def plain_lines(table: Table, side: Mapping[str, Field], others: Iterable[str] = ()) -> Iterator[Line]:
+    """The readable rows with the columns of a side and `others`, for a look before or after they are really read."""
+    text = [column(name, spec) for name, spec in side.items() if spec.modality is Modality.text]
+    for block in table.blocks([*others, *text], image_columns(side)):
+        for place, _, *cells in zip(count(), block.number, *block.columns.values(), strict=False):
+            yield Line(block, place, dict(zip(block.columns, cells, strict=True)))
 
 
 def read_rows(
@@ -153,21 +159,55 @@ def usable_rows(
             yield line, value
 
 
-def parse_score(text: str | None, decimal: str = ".") -> float | Bad:
-    """A score is a finite number of at least 0. decimal: its decimal sign, as of `parse_number`.
+class Scores:
+    """Called with a cell of the column of scores, gives the number it means: at least 0 and finite.
 
-    >>> parse_score("0.5"), parse_score("-1").reason
-    (0.5, 'negative score')
+    setting: what says how much a word counts (data.grades), and `grades` what it says.
+
+    >>> scores = Scores("data.grades", {"Exact": 2.0})
+    >>> scores("0.5"), scores("exact"), scores("-1").reason, scores("Partial").reason
+    (0.5, 2.0, 'negative score', 'score is not a number')
     """
-    if text is None:
-        return Bad("no score")
-    score = parse_number(text, decimal)
-    if score is None:
+
+    def __init__(self, setting: str = "data.grades", grades: Mapping[str, float] | None = None) -> None:
+        self.setting = setting
+        self._grades = {word.strip().casefold(): float(grade) for word, grade in (grades or {}).items()}
+        self._words: Counter[str] = Counter()
+
+    def __call__(self, text: str | None, decimal: str = ".") -> float | Bad:
+        """decimal: the decimal sign, as of `parse_number`."""
+        if text is None:
+            return Bad("no score")
+        if self._grades and (grade := self._grades.get(text.strip().casefold())) is not None:
+            return grade
+        score = parse_number(text, decimal)
+        if score is None:
+            return self._no_number(text, decimal)
+        if score < 0:
+            return Bad("negative score", text)
+        if not score <= 3.4e38:  # NaN, infinity, or beyond float32
+            return Bad("score is not finite", text)
+        return score
+
+    def _no_number(self, text: str, decimal: str) -> Bad:
         other = "," if decimal == "." else "."
-        fits = parse_number(text, other) is not None
-        return Bad("score is not a number", f"{text}{f': with data.decimal={other!r} it is one' if fits else ''}")
-    if score < 0:
-        return Bad("negative score", text)
-    if not score <= 3.4e38:  # NaN, infinity, or beyond float32
-        return Bad("score is not finite", text)
-    return score
+        if parse_number(text, other) is not None:
+            return Bad("score is not a number", f"{text}: with data.decimal={other!r} it is one")
+        if len(self._words) < _MOST_WORDS or text in self._words:
+            self._words[text] += 1
+        return Bad("score is not a number", text)
+
+    def advice(self, table: str, name: str) -> str | None:
+        """What to write where the column `name` holds words; None where it holds none."""
+        if not self._words:
+            return None
+        counted = ", ".join(f"{word!r} {count:,}" for word, count in self._words.most_common())
+        grades = ", ".join(f"{_in_yaml(word)}: …" for word in sorted(self._words))
+        return (
+            f"The column {name!r} of {table} holds words where a score is expected ({counted}). Say how much each "
+            f"counts, with 0 for not relevant: {self.setting}={{{grades}}}"
+        )
+
+
+def _in_yaml(word: str) -> str:
+    return word if re.fullmatch(r"[A-Za-z][\w ]*", word) else repr(word)

@@ -39,19 +39,21 @@ class TaskSource:
     queries: Table
     qrels: Table
     document_id: str
+    query: dict[str, Field]  # the query side, with the columns of `queries`
     corpus: Table | None = None
 
 
 @dataclass
 class Sources:
     """`documents` and `pairs` are the same table in two of the three forms a catalog has: pairs alone (every row has
-    the product's columns) and products alone (the query is made of the product's own columns). `pairs` is None for a
-    catalog without training."""
+    the product's columns) and products alone (the query is made of the product's own columns). `pairs` is None where
+    all training pairs are made by data.own_queries, and for a catalog without training."""
 
     root: Path
     documents: Table
     pairs: Table | None
     document_id: str | None  # None: the content of a product is its id
+    pairs_document_id: str | None  # the same, as pairs call it
     image_root: Path | None
     tasks: dict[str, TaskSource] = field(default_factory=dict)
 
@@ -67,9 +69,10 @@ class Sources:
 
     def sides(self, catalog: Catalog) -> list[tuple[Table, Mapping[str, Field]]]:
         """Every table that holds records, with the fields of the side it holds."""
-        pairs = [self.pairs] if self.pairs else []
-        queries = [*pairs, *(task.queries for task in self.tasks.values())]
-        return [(self.documents, catalog.document), *((table, catalog.query) for table in queries)]
+        pairs = [(self.pairs, catalog.query)] if self.pairs else []
+        return [
+            (self.documents, catalog.document), *pairs, *((task.queries, task.query) for task in self.tasks.values())
+        ]  # fmt: skip
 
     def image_urls(self, catalog: Catalog) -> Iterator[str]:
         """Every URL in an image column, as often as it occurs."""
@@ -145,7 +148,9 @@ def open_sources(catalog: Catalog, root: Path, copies: Path | None = None) -> So
         return open_table(path, root=root, setting=setting, copies=copies, reading=reading) if path else None
 
     products = opened(catalog.products, "data.products")
-    pairs = (opened(catalog.pairs, "data.pairs") or products) if catalog.training else None
+    pairs = opened(catalog.pairs, "data.pairs") if catalog.training else None
+    if catalog.training and not catalog.own_queries:
+        pairs = pairs or products
     documents = products or pairs
     if documents is None:
         raise ValueError("The catalog names no table: set data.pairs, data.products or both (or data.shards).")
@@ -154,17 +159,20 @@ def open_sources(catalog: Catalog, root: Path, copies: Path | None = None) -> So
         products is not None or catalog.document_id != Catalog.document_id or catalog.document_id in documents.columns
     )
     identifier = [(catalog.document_id, "data.document_id")] if by_id else []
-    documents.check_columns([*_side_columns(catalog, "document"), *identifier])
+    documents.check_columns([*_side_columns(catalog.document, "document"), *identifier])
     documents.check_columns([(name, f"data.own_queries.{key}") for key, name in catalog.own_queries.items()])
     if pairs is not None:
         others = (("query_id", catalog.query_id), ("score", catalog.score))
         wanted = [(name, f"data.{key}") for key, name in others if name]
-        pairs.check_columns([*_side_columns(catalog, "query"), *identifier, *wanted])
+        if pairs is not documents and catalog.pairs_document_id:
+            identifier = [(catalog.pairs_document_id, "data.pairs_document_id")]
+        pairs.check_columns([*_side_columns(catalog.query, "query"), *identifier, *wanted])
     return Sources(
         root=root,
         documents=documents,
         pairs=pairs,
         document_id=catalog.document_id if by_id else None,
+        pairs_document_id=identifier[0][0] if by_id else None,
         image_root=root / Path(catalog.image_root).expanduser() if catalog.image_root else None,
         tasks={name: _open_task(catalog, name, task, root, copies) for name, task in catalog.tasks.items()},
     )
@@ -176,7 +184,8 @@ def _open_task(catalog: Catalog, name: str, task: Task, root: Path, copies: Path
     queries = open_table(queries_path, root=root, setting=f"{where}.queries", copies=copies, reading=reading)
     qrels = open_table(qrels_path, root=root, setting=f"{where}.qrels", copies=copies, reading=reading)
     document_id = task.document_id or catalog.document_id
-    wanted = [(task.query_id, f"{where}.query_id"), *_side_columns(catalog, "query")]
+    query = {name: _in_column(spec, task.query_columns.get(name)) for name, spec in catalog.query.items()}
+    wanted = [(task.query_id, f"{where}.query_id"), *_side_columns(query, "query")]
     wanted += [(name, f"{where}.{key}") for key, name in (("kind", task.kind), ("part", task.part)) if name]
     queries.check_columns(wanted)
     by = "qrels_query_id" if task.qrels_query_id else "query_id"
@@ -188,11 +197,15 @@ def _open_task(catalog: Catalog, name: str, task: Task, root: Path, copies: Path
     if not is_corpus(task.corpus):
         corpus = open_table(task.corpus, root=root, setting=f"{where}.corpus", copies=copies, reading=reading)
         corpus.check_columns([(document_id, f"{where}.document_id")])
-    return TaskSource(task, queries, qrels, document_id, corpus)
+    return TaskSource(task, queries, qrels, document_id, query, corpus)
 
 
-def _side_columns(catalog: Catalog, side: SideName) -> list[tuple[str, str]]:
-    return [(column(name, spec), f"data.{side}.{name}") for name, spec in catalog.schema.side(side).items()]
+def _in_column(spec: Field, name: str | None) -> Field:
+    return replace(spec, column=name, columns=[]) if name else spec
+
+
+def _side_columns(fields: Mapping[str, Field], side: SideName) -> list[tuple[str, str]]:
+    return [(column(name, spec), f"data.{side}.{name}") for name, spec in fields.items()]
 
 
 Values = dict[str, dict[str, str]]  # column -> id -> value

@@ -1,23 +1,27 @@
 """Usable pairs -> training pairs and the four situations (Zhu et al. 2024, arXiv 2404.08535), decided and written.
 
-    in_domain       queries of training, products of training: both were seen in training, the definition of the GCL
-                    paper. It measures how well the log was learned, not how well anything new is found.
-    novel_query     held-out queries, products of training
-    novel_document  queries of training, held-out products
-    zero_shot       held-out queries, held-out products
+    in_domain       known queries, known products: both were seen in training, the definition of the GCL paper. It
+                    measures how well the log was learned, not how well anything new is found.
+    novel_query     unknown queries, known products
+    novel_document  known queries, unknown products
+    zero_shot       unknown queries, unknown products
 
 1. `divide`: which half each query and each document falls into. It depends only on a hash of (seed, a query's content
-   or a document's id): rows added to a catalog move no other
+   or a document's id): rows added to a catalog move no other. Copies fall where the first of them falls (copies.py)
 2. `training_pairs`: both in their training half, and a score above 0
-3. `situations`: the pairs of each situation as a task, with the documents of its half as the corpus
+3. `situations`: the pairs of each situation as a task. A query or a product is known if a training pair holds it: to be
+   in the training half is not enough. The corpus is all known, or all unknown, products
 4. `write_division`, `write_task`: pairs.parquet, and of each task its corpus and the judgments of its dev and test half
+
+Pairs whose query was made from the product itself train next to real pairs, and the situations measure the real ones.
+Where there are only pairs of the first kind the situations measure these, on products without the field in question.
 """
 
 from __future__ import annotations
 
 from array import array
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,9 +30,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as parquet
 
-from gcl.data.catalog import Split
-from gcl.data.store.prepared import PARTS, SITUATIONS, Pairs
+from gcl.data.catalog import Catalog, SamePair, Split
+from gcl.data.prepare.copies import group_products, group_queries
+from gcl.data.prepare.repeated import Settled, settle_scores
+from gcl.data.prepare.word_for_word import WordForWord
+from gcl.data.store.prepared import PARTS, PREFIX, SITUATIONS, Fields, Pairs
+from gcl.data.store.store import RecordStore
 
+COLUMNS = ("query", "document", "score")
 NO_PAIRS = Pairs(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32))  # of a catalog without training
 
 
@@ -54,6 +63,44 @@ class PairList:
         )
 
 
+@dataclass
+class Gathered:
+    """The usable pairs of a catalog. The first `tables` are of its tables, the rest of data.own_queries; the first
+    `real` have a query that somebody wrote, the others one that was made from the product itself. without_field: pairs
+    of the second kind that are missing, as the product shows nothing else."""
+
+    pairs: Pairs
+    tables: int
+    real: int
+    without_field: int = 0
+
+    def settled(self, rule: SamePair) -> tuple[Gathered, Settled]:
+        """With one score for each query and document of the tables."""
+        settled = settle_scores(self.pairs.take(slice(0, self.tables)), rule)
+        score = np.concatenate([settled.pairs.score, self.pairs.score[self.tables :]])
+        return replace(self, pairs=replace(self.pairs, score=score)), settled
+
+
+def gather(tables: Pairs, made: Pairs, documents: RecordStore, hides: Fields, *, own_table: bool) -> Gathered:
+    """made: pairs of data.own_queries. hides: the document fields that queries of the products' own columns were made
+    from. own_table: whether those of `tables` are such queries."""
+    count, real = len(tables), 0 if own_table and hides else len(tables)
+    query, document, score = (np.concatenate([getattr(one, name) for one in (tables, made)]) for name in COLUMNS)
+    pairs = Pairs(query, document, score)
+    if not hides:
+        return Gathered(pairs, count, real)
+    own = np.arange(len(pairs)) >= real
+    kept = ~own | shows_other_fields(documents, hides)[pairs.document]
+    pairs = replace(pairs, hidden=own.astype(np.uint8), hides=((), hides)).take(kept)
+    return Gathered(pairs, int(kept[:count].sum()), real, int((~kept).sum()))
+
+
+def shows_other_fields(documents: RecordStore, hides: Fields) -> np.ndarray:
+    """Which documents have a field that is not hidden, bool[M]."""
+    present = documents.present(documents.rows)
+    return np.any(present[:, [name not in hides for name in documents.side]], axis=1)
+
+
 class Built(NamedTuple):
     """What index.json says of a prepared folder: counts, and the shards with size, SHA-256 and number of records."""
 
@@ -63,25 +110,28 @@ class Built(NamedTuple):
 
 @dataclass
 class Halves:
-    """train_query bool[Q], train_document bool[M]: seen in training. dev_query bool[Q]: in the dev half of a task."""
+    """train_query bool[Q], train_document bool[M]: training may see them. dev_query bool[Q]: in the dev half of a task.
+    held_query bool[Q]: kept out of training by a task."""
 
     train_query: np.ndarray
     train_document: np.ndarray
     dev_query: np.ndarray
+    held_query: np.ndarray
 
 
 @dataclass
 class WholeTask:
     """A task before it is cut in halves: judgments as in PreparedTask and the corpus, document rows int64[M].
 
-    `absent_by_choice`: the split leaves nothing on its side, so an empty half is no mistake. The other numbers say
-    what was left out: queries without a relevant document, judgments of documents outside the corpus.
+    `may_be_empty`: no mistake made it so. hides: fields its documents do not show. The other numbers say what was left
+    out (queries without a relevant document, judgments of documents outside the corpus) or settled.
     """
 
     name: str
     corpus: np.ndarray
     judged: Pairs
-    absent_by_choice: bool = False
+    may_be_empty: bool = False
+    hides: Fields = ()
     without_relevant: int = 0
     outside_corpus: int = 0
 
@@ -93,40 +143,86 @@ class Division:
     halves: Halves
     training: Pairs
     counts: dict[str, Any]
+    stores: tuple[RecordStore, RecordStore]  # of queries and of documents
 
 
 def write_division(
     folder: Path,
-    pairs: Pairs,
+    gathered: Gathered | None,
     *,
     query_keys: Iterable[bytes],
-    document_ids: Collection[str],
+    catalog: Catalog,
     split: Split,
     held: Collection[bytes] = frozenset(),
+    group: np.ndarray | None = None,
 ) -> Division:
-    """Writes pairs.parquet and tasks/ with the four situations. `query_keys`: the content of each query, `held`: of
-    those that stay out of training. Raises ValueError when nothing is left to train on or a situation to test on."""
-    halves = divide(query_keys, document_ids, split, held=set(held))
+    """Writes pairs.parquet and tasks/ with the four situations, next to the two stores, which are there.
+
+    gathered: None for a catalog without training. `query_keys`: the content of each query, `held`: of those that stay
+    out of training. Raises ValueError when nothing is left to train on or a situation to test on, and for pairs that
+    contradict each other where that is refused."""
+    queries = RecordStore(folder, PREFIX["query"], catalog.query)
+    documents = RecordStore(folder, PREFIX["document"], catalog.document)
+    stores, word_for_word = (queries, documents), WordForWord(queries, documents)
+    pairs, counts, notes = NO_PAIRS, {}, []
+    if gathered is None:
+        halves = divide(query_keys, documents.ids, split, held=set(held))
+    else:
+        gathered, settled = gathered.settled(catalog.duplicates.pairs)
+        if settled.contradictions:
+            notes.append(settled.told("pairs", stores, "data.duplicates.pairs", catalog.duplicates.pairs))
+        groups, same = group_products(documents, split, group), group_queries(queries)
+        halves = divide(query_keys, documents.ids, split, held=set(held), first=(same.first, groups.first))
+        pairs = gathered.pairs
+        counts = {"together": groups.counts, "same_queries": same.counts, "own_pairs": len(pairs) - gathered.real}
+        counts |= {"own_pairs_without_field": gathered.without_field, "contradicting_pairs": settled.contradictions}
     training = training_pairs(pairs, halves)
-    if not len(training) and pairs is not NO_PAIRS:
+    if not len(training) and gathered is not None:
         raise ValueError(_no_training(len(pairs), split))
     write_pairs(training, folder / "pairs.parquet")
     tasks = folder / "tasks"
     tasks.mkdir(exist_ok=True)
+    measured, hides = measured_pairs(pairs, 0 if gathered is None else gathered.real)
+    shown = shows_other_fields(documents, hides) if hides else None
+    whole = situations(measured, training, halves, split, shown) if gathered is not None else []
     written = {
-        task.name: write_task(task, dev_query=halves.dev_query, split=split, folder=tasks)
-        for task in (situations(pairs, halves, split) if pairs is not NO_PAIRS else [])
+        task.name: write_task(replace(task, hides=hides), dev_query=halves.dev_query, split=split, folder=tasks)
+        | {"word_for_word": word_for_word(task.judged, hides)}
+        for task in whole
     }
-    counts = {
-        "products": len(document_ids),
+    counts |= {
+        "products": len(documents),
         "products_of_training": int(halves.train_document.sum()),
-        "queries": len(halves.train_query),
+        "queries": len(queries),
         "queries_of_training": int(halves.train_query.sum()),
         "pairs": len(pairs),
         "training_pairs": len(training),
+        "left": left_of(pairs, halves),
+        "word_for_word": word_for_word(pairs),
+        "notes": notes,
         "tasks": written,
     }
-    return Division(halves, training, counts)
+    return Division(halves, training, counts, stores)
+
+
+def measured_pairs(pairs: Pairs, real: int) -> tuple[Pairs, Fields]:
+    """What the situations are made of, the first `real` pairs if there are any, and which fields they hide."""
+    return (pairs.take(slice(0, real)), ()) if real else (pairs, pairs.hides[-1])
+
+
+def left_of(pairs: Pairs, halves: Halves) -> dict[str, int]:
+    """Why pairs are not for training, each counted once, for the first reason that holds."""
+    left = np.ones(len(pairs), dtype=bool)
+    counts: dict[str, int] = {}
+    for name, keeps in (
+        ("held_by_tasks", ~halves.held_query[pairs.query]),
+        ("queries_held_out", halves.train_query[pairs.query]),
+        ("products_held_out", halves.train_document[pairs.document]),
+        ("score_0", pairs.score > 0),
+    ):
+        counts[name] = int((left & ~keeps).sum())
+        left &= keeps
+    return counts
 
 
 def uniform(keys: Iterable[bytes], *, seed: int, purpose: str) -> np.ndarray:
@@ -140,15 +236,28 @@ def uniform(keys: Iterable[bytes], *, seed: int, purpose: str) -> np.ndarray:
     return np.fromiter(numbers, dtype=np.float64) * 2.0**-53
 
 
-def divide(query_keys: Iterable[bytes], document_ids: Iterable[str], split: Split, *, held: set[bytes]) -> Halves:
+def divide(
+    query_keys: Iterable[bytes],
+    document_ids: Iterable[str],
+    split: Split,
+    *,
+    held: set[bytes],
+    first: tuple[np.ndarray, np.ndarray] | None = None,
+) -> Halves:
     """`query_keys`: content of every query, read several times. `held`: contents that explicit tasks keep out of
-    training."""
-    train_query = uniform(query_keys, seed=split.seed, purpose="queries") < split.queries
-    if held:
-        train_query &= np.fromiter((key not in held for key in query_keys), dtype=bool)
+    training. first: the rows that decide for each query and each document (copies.py); None: itself."""
+    queries = uniform(query_keys, seed=split.seed, purpose="queries") < split.queries
     documents = uniform((name.encode() for name in document_ids), seed=split.seed, purpose="documents")
+    documents = documents < split.documents
+    held_query = np.zeros(len(queries), dtype=bool)
+    if held:
+        held_query = np.fromiter((key in held for key in query_keys), dtype=bool)
+    if first is not None:
+        of_query, of_document = first
+        queries, documents = queries[of_query], documents[of_document]
+        held_query = np.isin(of_query, of_query[held_query])
     dev = uniform(query_keys, seed=split.seed, purpose="dev") < split.dev
-    return Halves(train_query=train_query, train_document=documents < split.documents, dev_query=dev)
+    return Halves(queries & ~held_query, documents, dev, held_query)
 
 
 def training_pairs(pairs: Pairs, halves: Halves) -> Pairs:
@@ -157,28 +266,34 @@ def training_pairs(pairs: Pairs, halves: Halves) -> Pairs:
     A pair the table repeats stays repeated: how often it occurs in a log says something.
     """
     keep = halves.train_query[pairs.query] & halves.train_document[pairs.document] & (pairs.score > 0)
-    return Pairs(pairs.query[keep], pairs.document[keep], pairs.score[keep])
+    return pairs.take(keep)
 
 
-def situations(pairs: Pairs, halves: Halves, split: Split) -> list[WholeTask]:
-    """The four situations; those that a share of 1 leaves empty are missing."""
+def situations(
+    pairs: Pairs, training: Pairs, halves: Halves, split: Split, shown: np.ndarray | None = None
+) -> list[WholeTask]:
+    """The four situations; those that a share of 1 leaves empty are missing, and so are the two of one novelty where
+    no pair is of them (each product has one query, say). shown: which documents can be in a corpus, bool[M]."""
+    known_query, known_document = np.zeros_like(halves.train_query), np.zeros_like(halves.train_document)
+    known_query[training.query], known_document[training.document] = True, True
     tasks = []
     for name in SITUATIONS:
         seen_query, seen_document = name in ("in_domain", "novel_document"), name in ("in_domain", "novel_query")
-        side = halves.train_document == seen_document
-        keep = (halves.train_query[pairs.query] == seen_query) & side[pairs.document]
+        side = known_document == seen_document
+        side = side if shown is None else side & shown
         task = whole_task(
             name,
             np.flatnonzero(side),
-            Pairs(pairs.query[keep], pairs.document[keep], pairs.score[keep]),
-            absent_by_choice=(not seen_query and split.queries == 1) or (not seen_document and split.documents == 1),
+            pairs.take((known_query[pairs.query] == seen_query) & side[pairs.document]),
+            may_be_empty=(not seen_query and split.queries == 1) or (not seen_document and split.documents == 1),
         )
-        if len(task.judged) or not task.absent_by_choice:
+        held_out = (seen_query or not halves.train_query.all()) and (seen_document or not halves.train_document.all())
+        if len(task.judged) or not (task.may_be_empty or (held_out and seen_query != seen_document)):
             tasks.append(task)
     return tasks
 
 
-def whole_task(name: str, corpus: np.ndarray, judged: Pairs, *, absent_by_choice: bool = False) -> WholeTask:
+def whole_task(name: str, corpus: np.ndarray, judged: Pairs, *, may_be_empty: bool = False) -> WholeTask:
     """Makes qrels of judged pairs: in the corpus, each (query, document) once with its highest relevance, sorted,
     of queries that have at least one relevant document."""
     inside = np.isin(judged.document, corpus)
@@ -193,7 +308,7 @@ def whole_task(name: str, corpus: np.ndarray, judged: Pairs, *, absent_by_choice
         name=name,
         corpus=corpus,
         judged=Pairs(query[answered], document[answered], score[answered]),
-        absent_by_choice=absent_by_choice,
+        may_be_empty=may_be_empty,
         without_relevant=len(np.unique(judged.query)) - len(np.unique(query[answered])),
         outside_corpus=int((~inside).sum()),
     )
@@ -201,8 +316,7 @@ def whole_task(name: str, corpus: np.ndarray, judged: Pairs, *, absent_by_choice
 
 def write_pairs(pairs: Pairs, path: Path) -> None:
     """The table of row numbers and scores that every folder of records has."""
-    table = pa.table({"query": pairs.query, "document": pairs.document, "score": pairs.score})
-    parquet.write_table(table, path, compression="zstd")
+    parquet.write_table(pairs.to_table(), path, compression="zstd")
 
 
 def write_task(task: WholeTask, *, dev_query: np.ndarray, split: Split, folder: Path) -> dict[str, Any]:
@@ -217,7 +331,9 @@ def write_task(task: WholeTask, *, dev_query: np.ndarray, split: Split, folder: 
         table = pa.table({"query": query, "document": document, "relevance": score})
         parquet.write_table(table, folder / f"{task.name}.{part}.parquet", compression="zstd")
     counts |= {"queries_without_relevant": task.without_relevant, "judgments_outside_corpus": task.outside_corpus}
-    if not counts["test"]["queries"] and not task.absent_by_choice:
+    if task.hides:
+        counts["hidden"] = list(task.hides)
+    if not counts["test"]["queries"] and not task.may_be_empty:
         raise ValueError(_no_test_half(task.name, counts["dev"]["queries"], split))
     return counts
 

@@ -6,12 +6,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as parquet
 
 from gcl.schema import SIDES, Field, Images, Modality, Schema, SideName, TextForm
@@ -26,16 +28,54 @@ PARTS = ("dev", "test")
 SITUATIONS = ("in_domain", "novel_query", "novel_document", "zero_shot")
 
 
+Fields = tuple[str, ...]
+
+
 @dataclass
 class Pairs:
-    """Training pairs as row numbers of the two stores: query int64[P], document int64[P], score float32[P]."""
+    """Training pairs as row numbers of the two stores: query int64[P], document int64[P], score float32[P].
+
+    Of a pair whose query was made from fields of its document, these are not shown: `hides[hidden[p]]` names the
+    document fields that pair p lacks; hidden uint8[P], or None where every document is shown whole.
+    """
 
     query: np.ndarray
     document: np.ndarray
     score: np.ndarray
+    hidden: np.ndarray | None = None
+    hides: tuple[Fields, ...] = ((),)
 
     def __len__(self) -> int:
         return len(self.query)
+
+    def take(self, which: np.ndarray | slice) -> Pairs:
+        """Some of the pairs, in the order given."""
+        hidden = None if self.hidden is None else self.hidden[which]
+        return Pairs(self.query[which], self.document[which], self.score[which], hidden, self.hides)
+
+    def shows(self, fields: Iterable[str]) -> np.ndarray:
+        """Which of these document fields pairs show, bool [len(hides), F], by `hidden`."""
+        fields = list(fields)
+        return np.array([[name not in hides for name in fields] for hides in self.hides], dtype=bool)
+
+    def to_table(self) -> pa.Table:
+        """As pairs.parquet has them: the column `hidden` names fields, separated by commas, and is there only where a
+        pair hides some."""
+        columns: dict[str, Any] = {"query": self.query, "document": self.document, "score": self.score}
+        if self.hidden is not None and self.hidden.any():
+            names = pa.array([",".join(hides) for hides in self.hides])
+            columns["hidden"] = pa.DictionaryArray.from_arrays(pa.array(self.hidden.astype(np.int32)), names)
+        return pa.table(columns)
+
+    @classmethod
+    def of_table(cls, table: pa.Table) -> Pairs:
+        """What `to_table` wrote."""
+        query, document, score = (table[name].to_numpy() for name in ("query", "document", "score"))
+        if "hidden" not in table.column_names:
+            return cls(query, document, score)
+        written = table["hidden"].combine_chunks().cast(pa.string()).dictionary_encode()
+        hides = tuple(tuple(filter(None, names.split(","))) for names in written.dictionary.to_pylist())
+        return cls(query, document, score, written.indices.to_numpy().astype(np.uint8), hides)
 
 
 @dataclass
@@ -111,7 +151,6 @@ def open_prepared(folder: str | Path, schema: Schema | None = None) -> Prepared:
         _check_same_fields(folder, name, schema.side(name), stored.side(name))
     tables = {name: about["sha256"] for name, about in index["tables"].items()}
     verify_changed(folder, {name: partial(check_table, folder / name, digest) for name, digest in tables.items()})
-    pairs = parquet.read_table(folder / "pairs.parquet")
     stores = {side: RecordStore(folder, PREFIX[side], schema.side(side)) for side in SIDES}
     shards = [(store, shard) for store in stores.values() for shard in store.shards]
     verify_changed(folder, {shard["name"]: partial(store.verify, [shard]) for store, shard in shards})
@@ -121,7 +160,7 @@ def open_prepared(folder: str | Path, schema: Schema | None = None) -> Prepared:
         schema=schema,
         documents=stores["document"],
         queries=stores["query"],
-        pairs=Pairs(*(pairs[column].to_numpy() for column in ("query", "document", "score"))),
+        pairs=Pairs.of_table(parquet.read_table(folder / "pairs.parquet")),
         counts=index["counts"],
     )
 

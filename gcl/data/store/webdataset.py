@@ -99,6 +99,7 @@ def _record(sample: Sample, *, fields: Mapping[str, Field]) -> Sample:
 
 def _pairs(shards: Iterable[Sample], *, prepared: Prepared) -> Iterator[Sample]:
     pairs = prepared.pairs
+    hides = [()] * len(pairs) if pairs.hidden is None else [pairs.hides[code] for code in pairs.hidden]
     shard = prepared.documents.shard[pairs.document]
     for sample in shards:
         rows = np.flatnonzero(shard == int(sample["url"]))
@@ -107,6 +108,10 @@ def _pairs(shards: Iterable[Sample], *, prepared: Prepared) -> Iterator[Sample]:
             yield {
                 "__key__": f"{row:09d}",
                 "query": {"__id__": prepared.queries.ids[query], **prepared.queries[query]},
-                "document": {"__id__": prepared.documents.ids[document], **prepared.documents[document]},
+                "document": {
+                    "__id__": prepared.documents.ids[document],
+                    **prepared.documents[document],
+                    **dict.fromkeys(hides[row]),
+                },
                 "score": float(pairs.score[row]),
             }

@@ -91,8 +91,9 @@ class Quarantine:
         cells = file.name, row, identifier or "", bad.reason, masked(bad.detail)
         self._writer.writerow(plain_csv(cell) for cell in cells)
 
-    def check(self, table: str) -> None:
-        """Raises ValueError when more than `max_bad` of a table's rows are bad."""
+    def check(self, table: str, advice: str | None = None) -> None:
+        """Raises ValueError when more than `max_bad` of a table's rows are bad. advice: what to do, where the rows say
+        it."""
         bad, rows = self.bad(table), self.rows[table]
         if bad <= self.max_bad * rows:
             return
@@ -102,7 +103,7 @@ class Quarantine:
         raise ValueError(
             f"{bad:,} of {rows:,} rows of {table} cannot be used ({bad / rows:.1%}, data.max_bad allows "
             f"{self.max_bad:.1%}). Most frequent reasons: {worst}. The first: {self._first[table]}. Every such row "
-            f"is listed in {self._report_at}. Fix {table}{either}."
+            f"is listed in {self._report_at}. {advice or f'Fix {table}'}{either}."
         )
 
 

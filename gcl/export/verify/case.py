@@ -194,8 +194,9 @@ def _sample(
     document_rows = np.sort(np.concatenate([first, _some(random, rest, documents - len(first))])).astype(np.int64)
 
     def side(name: SideName, records: Records, rows: np.ndarray, weights: Mapping[str, float] | None) -> CaseSide:
-        fields = encoder.schema.side(name)
+        fields, hidden = encoder.schema.side(name), task.hidden if name == "document" else ()
         weight = [spec.weight if weights is None else float(weights.get(key, 0.0)) for key, spec in fields.items()]
+        weight = [0.0 if key in hidden else own for key, own in zip(fields, weight, strict=True)]
         named = ((f"{name} {records.ids[int(row)]}", records[int(row)]) for row in rows)
         modalities = [spec.modality.value for spec in fields.values()]
         return CaseSide(modalities, weight, len(rows), _values(named, fields, texts, images))

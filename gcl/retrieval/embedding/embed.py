@@ -12,7 +12,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -82,6 +82,11 @@ class FieldEmbeddings:
         for start in range(0, len(rows), _FUSE_ROWS):
             taken[start : start + _FUSE_ROWS] = self.embedding[rows[start : start + _FUSE_ROWS]]
         return replace(self, embedding=taken, present=self.present[rows])
+
+    def without(self, fields: Iterable[str]) -> FieldEmbeddings:
+        """The same records as if they lacked these fields; nothing is copied but `present`."""
+        hidden = set(fields)
+        return replace(self, present=self.present & [name not in hidden for name in self.side]) if hidden else self
 
     def _blank(self, shape: tuple[int, ...]) -> np.ndarray:
         return blank(shape, folder=self.scratch, in_memory=self.in_memory)

@@ -6,7 +6,7 @@ Inside, judgments are arrays of positions; dicts of ids (`Qrels`, `Run`) exist a
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -20,6 +20,7 @@ from gcl.schema import Field
 
 Qrels = dict[str, dict[str, float]]
 Run = dict[str, list[tuple[str, float]]]
+WORD_FOR_WORD = 0.9  # share of a task's pairs whose query stands in the document, from which it is said
 MOST_DANGLING = 0.2  # judgments of unknown documents, as a share: with more, a task is not measured
 
 
@@ -171,6 +172,8 @@ class Audit:
     absent_of: int = 0  # out of this many
     unanswered: int = 0  # queries without any relevant product, left out when it was prepared,
     unanswered_of: int = 0  # out of this many
+    hidden: tuple[str, ...] = ()  # document fields that are not shown
+    word_for_word: Mapping[str, Sequence[int]] = field(default_factory=dict)  # as RetrievalTask has it
 
     @property
     def broken(self) -> str | None:
@@ -227,7 +230,19 @@ class Audit:
                 "not asked.",
             ),
         ]
-        return [f"{self.task}: {count:,} {line}" for count, line in counts if count]
+        hidden = [
+            f"{self.task}: documents are shown without {name}, of which the queries were made." for name in self.hidden
+        ]
+        return (
+            [f"{self.task}: {count:,} {line}" for count, line in counts if count]
+            + hidden
+            + [
+                f"{self.task}: in {held:,} of {of:,} pairs the query stands word for word in document.{name}: finding "
+                "these is comparing words, and says little about a model."
+                for name, (held, of) in self.word_for_word.items()
+                if held >= WORD_FOR_WORD * of
+            ]
+        )
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -242,6 +257,8 @@ class RetrievalTask:
     corpus: Records
     judgments: JudgedPairs
     document_weights: Mapping[str, float] | None = None  # of this task alone; None: the schema's
+    hidden: tuple[str, ...] = ()  # fields its documents do not show: its queries were made from them
+    word_for_word: Mapping[str, Sequence[int]] = field(default_factory=dict)  # {field: (pairs whose query it has, of)}
     dangling: int = 0  # judgments of products that do not exist, which were left out before
     unanswered: int = 0  # queries without a relevant document, which were left out before
     asked_before: int = 0  # queries and judgments that were not left out, over all parts: what these two compare with
@@ -321,6 +338,8 @@ def from_prepared(prepared, name: str, part: str, *, prefix: str = "") -> Retrie
         unanswered=counts.get("queries_without_relevant", 0) if "dangling_judgments" in counts else 0,
         asked_before=sum(counts[half]["queries"] for half in ("dev", "test")),
         judged_before=sum(counts[half]["judgments"] for half in ("dev", "test")),
+        hidden=tuple(counts.get("hidden", ())),
+        word_for_word=counts.get("word_for_word", {}),
     )
 
 
@@ -330,7 +349,9 @@ def audit_of(task: RetrievalTask) -> Audit:
     positive, inside = judged.relevance > 0, judged.document >= 0
     any_positive = np.bincount(judged.query[positive], minlength=queries) > 0
     reachable = np.bincount(judged.query[positive & inside], minlength=queries) > 0
-    twin = content_groups(task.corpus)
+    twin = content_groups(task.corpus, without=task.hidden)
+    schema = {name: spec.weight for name, spec in task.corpus.side.items()}
+    weights = schema if task.document_weights is None else task.document_weights
     copies = np.bincount(twin, minlength=documents)
     pair = judged.query[inside] * max(documents, 1) + judged.document[inside]
     outside_names = judged.outside[0] if judged.outside else None
@@ -352,13 +373,16 @@ def audit_of(task: RetrievalTask) -> Audit:
         absent_of=task.judged_before + task.dangling,
         unanswered=task.unanswered,
         unanswered_of=task.asked_before + task.unanswered,
+        hidden=task.hidden,
+        word_for_word={name: held for name, held in task.word_for_word.items() if weights.get(name, 0) > 0},
     )
 
 
-def content_groups(records: Records) -> np.ndarray:
-    """[M] number of each record's content: two records have the same number if all their fields are equal."""
+def content_groups(records: Records, *, without: Sequence[str] = ()) -> np.ndarray:
+    """[M] number of each record's content: two records have the same number if all their fields (`without` some) are
+    equal."""
     seen: dict[tuple, int] = {}
-    columns = [list(records.hashes(name)) for name in records.side]
+    columns = [list(records.hashes(name)) for name in records.side if name not in without]
     return np.array([seen.setdefault(key, len(seen)) for key in zip(*columns, strict=True)], dtype=np.int64)
 
 

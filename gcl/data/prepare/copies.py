@@ -1,0 +1,154 @@
+"""Which products, and which queries, fall into the same half because they are the same thing twice.
+
+Products with the same image, or equal in all of their texts, are variants or copies of one product: with one of them in
+training and another held out, training has seen what is called new. So it is with queries that differ in case and white
+space only.
+
+1. every record gets a number for each thing that it may share (an image, all texts, a value of data.split.group), 0 for
+   none
+2. `first_of_equals`: records that share a number are one group, and so are groups that share a record; all of a group
+   fall where its first record falls, so a record that shares nothing falls where it would alone
+3. an image or text of very many products says nothing about any of them (a placeholder, a category): it makes no
+   group, and a group that grew over a tenth of the products all the same is dissolved. Both are counted
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from gcl.data.catalog import Copies, Split
+from gcl.data.store.records import Column, Stored
+from gcl.schema import Modality
+
+_BLOCK = 1 << 16
+_MIXED = np.uint64(0x9E3779B97F4A7C15)  # an odd number: multiplying by it loses nothing
+
+
+@dataclass
+class Groups:
+    """first int64[n]: the row that decides for each row, for most of them itself. counts: what the summary tells."""
+
+    first: np.ndarray
+    counts: dict[str, int] = field(default_factory=dict)
+
+
+class Shared(NamedTuple):
+    """What records may share: numbers uint64[n], equal for equal values, 0 for none. A value of more than `most`
+    records makes no group."""
+
+    numbers: np.ndarray
+    most: int
+
+
+def most_copies(products: int) -> int:
+    """The most products that may share an image or text and still be taken for variants of each other.
+
+    >>> most_copies(100), most_copies(1000), most_copies(1_000_000)
+    (20, 50, 100)
+    """
+    return max(20, min(100, products // 20))
+
+
+def group_products(documents: Stored, split: Split, group: np.ndarray | None = None) -> Groups:
+    """documents: the store with all of its fields. group: uint64[n], equal for rows whose values in data.split.group
+    are equal, 0 for none."""
+    count = len(documents)
+    asked = first_of_equals([] if group is None else [Shared(group, count)], count)
+    if split.copies == Copies.apart:
+        return _counted(asked)
+    images = [name for name, spec in documents.side.items() if spec.modality is Modality.image]
+    values = [*(_hash_numbers(documents.hashes(name)) for name in images), _all_texts(documents)]
+    most = most_copies(count)
+    together = [] if group is None else [Shared(asked.astype(np.uint64) + np.uint64(1), count)]
+    first = first_of_equals([*together, *(Shared(numbers, most) for numbers in values)], count)
+    too_large = (np.bincount(first, minlength=count) > max(most, count // 10))[first]
+    first[too_large] = asked[too_large]
+    repeated = (np.unique(numbers[numbers != 0], return_counts=True)[1] for numbers in values)
+    too_common = sum(int((times > most).sum()) for times in repeated)
+    return _counted(first, too_common=too_common, dissolved=int(too_large.sum()))
+
+
+def group_queries(queries: Stored) -> Groups:
+    """Queries whose texts differ in case and white space only (and whose images are equal) are together."""
+    numbers = np.zeros(len(queries), np.uint64)
+    for name, spec in queries.side.items():
+        if spec.modality is Modality.image:
+            own = _hash_numbers(queries.hashes(name))
+        else:
+            own = np.empty(len(queries), np.uint64)
+            for start in range(0, len(queries), _BLOCK):
+                rows = np.arange(start, min(start + _BLOCK, len(queries)))
+                folded = (hash(fold(str(text))) if text else 0 for text in queries.column(name, rows))
+                own[rows] = np.fromiter(folded, np.int64, len(rows)).view(np.uint64)
+        numbers = numbers * _MIXED + own
+    return _counted(first_of_equals([Shared(numbers, len(queries))], len(queries)))
+
+
+def fold(text: str) -> str:
+    """The same for two texts that differ in case and white space only.
+
+    >>> fold("  Red   Shoes ") == fold("red shoes")
+    True
+    """
+    return " ".join(text.casefold().split())
+
+
+def first_of_equals(shared: Sequence[Shared], count: int) -> np.ndarray:
+    """int64[count]: the first row of each row's group. Rows that share a value are together, and so are those that
+    each share one with a third.
+
+    >>> a, b = np.array([5, 0, 5, 0, 7], np.uint64), np.array([0, 3, 0, 0, 3], np.uint64)
+    >>> first_of_equals([Shared(a, 9), Shared(b, 9), Shared(np.array([0, 0, 1, 0, 1], np.uint64), 9)], 5).tolist()
+    [0, 0, 0, 3, 0]
+    """
+    first, runs = np.arange(count, dtype=np.int64), [_runs(one) for one in shared]
+    changed = True
+    while changed:
+        changed = False
+        for rows, starts in runs:
+            if not len(rows):
+                continue
+            least = np.repeat(np.minimum.reduceat(first[rows], starts), np.diff(starts, append=len(rows)))
+            changed |= bool((least < first[rows]).any())
+            first[rows] = least
+        first = first[first]
+    return first
+
+
+def _runs(shared: Shared) -> tuple[np.ndarray, np.ndarray]:
+    """Rows that share their number with another, those of one number together, and where each number begins."""
+    order = np.argsort(shared.numbers, kind="stable")
+    ordered = shared.numbers[order]
+    begins = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]])) if len(ordered) else order
+    length = np.diff(begins, append=len(ordered))
+    kept = (length > 1) & (length <= shared.most) & (ordered[begins] != 0)
+    rows = order[np.repeat(kept, length)]
+    return rows, np.cumsum(length[kept]) - length[kept]
+
+
+def _counted(first: np.ndarray, **others: int) -> Groups:
+    size = np.bincount(first, minlength=1)
+    told = {"groups": int((size > 1).sum()), "records": int(size[size > 1].sum()), "largest": int(size.max(initial=1))}
+    return Groups(first, told | others)
+
+
+def _all_texts(documents: Stored) -> np.ndarray:
+    """uint64[n] of all of a record's texts, 0 for a record without any."""
+    numbers = np.zeros(len(documents), np.uint64)
+    for name, spec in documents.side.items():
+        if spec.modality is Modality.text:
+            numbers = numbers * _MIXED + _hash_numbers(documents.hashes(name))
+    return numbers
+
+
+def _hash_numbers(hashes: Column) -> np.ndarray:
+    """The first 8 of each hash's 16 bytes, uint64[n]; 0 where there is none."""
+    values = hashes.values.cast(pa.binary(16)) if hashes.values.type != pa.binary(16) else hashes.values
+    filled = values.fill_null(b"\0" * 16) if values.null_count else values
+    packed = np.frombuffer(filled.buffers()[1], np.uint64, 2 * len(filled), 16 * filled.offset)
+    return packed[::2].copy()

@@ -1,0 +1,63 @@
+"""In how many pairs does the query stand word for word in a field of its document? These test no model."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from gcl.data.store.prepared import Pairs
+from gcl.data.store.records import Records
+from gcl.schema import Modality
+
+MOST_PAIRS = 100_000  # pairs that are looked at, evenly spread
+_WORD = re.compile(r"\w+")
+
+
+@dataclass(frozen=True)
+class WordForWord:
+    """Called with pairs of rows of the two stores, gives {document field: (pairs whose query it holds, pairs looked
+    at)}, of fields that hold any. A query of several texts is held where one field holds them all."""
+
+    queries: Records
+    documents: Records
+    most: int = MOST_PAIRS
+
+    def __call__(self, pairs: Pairs, hides: Sequence[str] = ()) -> dict[str, tuple[int, int]]:
+        """hides: fields that no document shows, besides those of `pairs`."""
+        asked = [name for name, spec in self.queries.side.items() if spec.modality is Modality.text]
+        rows = np.flatnonzero(pairs.score > 0)
+        if len(rows) > self.most:
+            rows = rows[np.linspace(0, len(rows) - 1, self.most).astype(np.int64)]
+        if not asked or not len(rows):
+            return {}
+        pairs = pairs.take(rows)
+        distinct, place = np.unique(pairs.query, return_inverse=True)
+        columns = [self.queries.column(name, distinct) for name in asked]
+        queries = [[words(str(text)) for text in texts if text] for texts in zip(*columns, strict=True)]
+        documents, row = np.unique(pairs.document, return_inverse=True)
+        held: dict[str, tuple[int, int]] = {}
+        for name, spec in self.documents.side.items():
+            if spec.modality is not Modality.text or name in hides:
+                continue
+            texts = [words(str(text)) if text else "" for text in self.documents.column(name, documents)]
+            shown = pairs.shows([name])[:, 0][np.zeros(len(pairs), int) if pairs.hidden is None else pairs.hidden]
+            count = sum(
+                bool(queries[query]) and all(len(text) > 1 and text in texts[document] for text in queries[query])
+                for query, document in zip(place[shown].tolist(), row[shown].tolist(), strict=True)
+            )
+            if count:
+                held[name] = count, len(pairs)
+        return held
+
+
+def words(text: str) -> str:
+    """A text as its words in lower case, a space before and after each: a text that stands word for word in another is
+    a part of it.
+
+    >>> words("Red shoes") in words("The red, shoes!"), words("red shoe") in words("Red shoes")
+    (True, False)
+    """
+    return f" {' '.join(_WORD.findall(text.casefold()))} "
