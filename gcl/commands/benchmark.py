@@ -30,6 +30,7 @@ from gcl.retrieval.tasks.protocol import BETWEEN, draw
 from gcl.retrieval.tasks.task import JudgedPairs, ListRecords, RetrievalTask
 from gcl.run.console import say
 from gcl.run.contestants import Contestant, contestants
+from gcl.run.folder import new_folder
 from gcl.run.outcome import Outcome
 from gcl.run.tables import summary
 from gcl.schema import Field, Modality, Schema
@@ -56,7 +57,7 @@ def run_benchmark(config: RunConfig, config_dir: str | None) -> Path:
         settings, settings.part, f"Marqo-Ecommerce, {', '.join(sizes)}", [t for one in sets for t in one.tasks]
     )
     outcome.sources = {one.name: _fingerprint(one) for one in sets}
-    folder = Path(config.out) if config.out else Path("outputs") / "marqo_ecommerce" / benchmark.size
+    folder = Path(config.out) if config.out else new_folder(Path("outputs") / "marqo_ecommerce" / benchmark.size)
     for entry in contestants(config, SCHEMA, config_dir=config_dir):
         for one in sets:
             say(f"Measuring {entry.label} on {one.name}: {one.source.rows:,} products.")

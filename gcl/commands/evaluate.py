@@ -12,7 +12,7 @@ from gcl.data.catalog import Catalog
 from gcl.errors import ConfigError
 from gcl.retrieval.settings import Forgetting
 from gcl.run.console import say, speak_plainly
-from gcl.run.folder import config_of
+from gcl.run.folder import config_of, new_folder
 
 if TYPE_CHECKING:
     from gcl.run.outcome import Outcome
@@ -121,9 +121,10 @@ def _measure(
 
 
 def _folder(config: RunConfig) -> Path:
+    """out=, or a new folder named by the time: no evaluation overwrites another."""
     if config.out is not None:
         return Path(config.out)
     if config.run is not None:
-        return Path(config.run) / "evaluations" / config.data.name
+        return new_folder(Path(config.run) / "evaluations" / config.data.name)
     name = "+".join(config.evaluate.sets) or config.data.name
-    return Path("outputs") / name / ("several" if config.models else config.model.label) / "evaluation"
+    return new_folder(Path("outputs") / name / ("several" if config.models else config.model.label) / "evaluation")

@@ -13,7 +13,7 @@ from gcl.errors import ConfigError
 from gcl.files.atomic import write_json, write_text
 from gcl.retrieval.metrics.metrics import depth, parse_metric
 from gcl.run.console import say, speak_plainly
-from gcl.run.folder import RunFolder, config_of
+from gcl.run.folder import RunFolder, config_of, new_folder
 from gcl.schema import SIDES, SideName
 from gcl.table import Table
 
@@ -236,5 +236,5 @@ def _folder(config: RunConfig) -> Path:
     if config.out is not None:
         return Path(config.out)
     if config.run is not None:
-        return Path(config.run) / "weights" / config.data.name
-    return Path("outputs") / config.data.name / config.model.label / "weights"
+        return new_folder(Path(config.run) / "weights" / config.data.name)
+    return new_folder(Path("outputs") / config.data.name / config.model.label / "weights")

@@ -48,6 +48,12 @@ def _train(config: RunConfig) -> tuple[RunFolder, float]:
     check_installed(config)
     begun = time.monotonic()
     run = new_run_folder(config.run_dir, data=config.data.name, model=config.model.label)
+    with run.taken():
+        return run, _fit(config, run, begun)
+
+
+def _fit(config: RunConfig, run: RunFolder, begun: float) -> float:
+    """Prepares, measures, trains, measures and reports; returns the value that chose the best checkpoint."""
     resume = resume_path(config, run)
     config.run_dir = str(run.path)
 
@@ -70,7 +76,7 @@ def _train(config: RunConfig) -> tuple[RunFolder, float]:
         if forgotten and config.evaluate.forgetting is Forgetting.fail:
             say("\n".join(["", *forgotten, "The exit status is 3 (evaluate.forgetting=fail)."]))
             raise SystemExit(3)
-    return run, fitting.checkpoints.best
+    return fitting.checkpoints.best
 
 
 def _check_pairs(config: RunConfig, prepared: Prepared) -> None:

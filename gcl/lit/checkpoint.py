@@ -22,6 +22,7 @@ from gcl.files.digest import file_sha256
 from gcl.lit.curve import CurveLogger
 from gcl.lit.lightning_internals import continue_epoch, progress
 from gcl.lit.step_log import steps_of
+from gcl.lit.whole import checkpoint_step, done_file
 
 
 class _HashingFile:
@@ -59,10 +60,10 @@ def write_checkpoint(state: dict[str, Any], path: Path) -> None:
         if file_sha256(partial) != digest:
             raise OSError("what was read back differs from what was written")
         done = {"size": sink.size, "sha256": digest, "step": int(state.get("global_step", 0))}
-        _done(partial).write_text(json.dumps(done), encoding="utf-8")
-        synchronize(_done(partial))
+        done_file(partial).write_text(json.dumps(done), encoding="utf-8")
+        synchronize(done_file(partial))
         os.replace(partial, path)
-        os.replace(_done(partial), _done(path))
+        os.replace(done_file(partial), done_file(path))
         synchronize(path.parent)
     except (OSError, RuntimeError) as error:
         with suppress(OSError):
@@ -76,25 +77,10 @@ def write_checkpoint(state: dict[str, Any], path: Path) -> None:
 
 def _finish_renaming(path: Path, partial: Path) -> None:
     """What was killed between its two renames left a whole checkpoint whose DONE still has the other name."""
-    if _done(partial).exists() and not partial.exists():
-        os.replace(_done(partial), _done(path))
+    if done_file(partial).exists() and not partial.exists():
+        os.replace(done_file(partial), done_file(path))
     else:
-        _done(partial).unlink(missing_ok=True)
-
-
-def checkpoint_step(path: Path) -> int | None:
-    """The optimiser step a complete checkpoint was made at; None where it has no DONE file that fits."""
-    if not path.is_file():
-        return None
-    size = path.stat().st_size
-    for done in (_done(path), _done(path.with_name(path.name + ".new"))):
-        try:
-            said = json.loads(done.read_text())
-            if said["size"] == size and said["sha256"] == file_sha256(path):
-                return int(said["step"])
-        except (OSError, ValueError, LookupError, TypeError):
-            continue
-    return None
+        done_file(partial).unlink(missing_ok=True)
 
 
 def read_checkpoint(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
@@ -104,10 +90,6 @@ def read_checkpoint(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
             f"{path} is not a complete checkpoint: it is missing, or its DONE file is missing or does not match."
         )
     return torch.load(path, map_location=map_location, weights_only=True)
-
-
-def _done(path: Path) -> Path:
-    return path.with_name(path.name + ".DONE")
 
 
 class WholeCheckpointIO(CheckpointIO):
@@ -129,7 +111,7 @@ class WholeCheckpointIO(CheckpointIO):
 
     def remove_checkpoint(self, path: Any) -> None:
         Path(path).unlink(missing_ok=True)
-        _done(Path(path)).unlink(missing_ok=True)
+        done_file(Path(path)).unlink(missing_ok=True)
 
 
 def save_together(trainer: pl.Trainer, path: Path) -> None:

@@ -7,6 +7,8 @@ import os
 import sys
 import warnings
 
+from gcl.distributed.launched import launched_rank
+
 logger = logging.getLogger("gcl")
 
 
@@ -16,12 +18,11 @@ def say(text: str = "") -> None:
 
 def speak_plainly() -> None:
     """Messages go to stdout bare; only rank 0 speaks."""
-    rank = int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", os.environ.get("LOCAL_RANK", "0"))))
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(logging.Formatter("%(message)s"))
     logger.handlers = [handler]
     logger.propagate = False
-    logger.setLevel(logging.INFO if rank == 0 else logging.ERROR)
+    logger.setLevel(logging.INFO if launched_rank() == 0 else logging.ERROR)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 

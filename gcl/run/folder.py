@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from gcl.config.compose import Overrides, load_config, with_settings
 from gcl.config.schema import RunConfig
+from gcl.distributed.launched import launched_rank
+from gcl.errors import ConfigError
+from gcl.files.lock import owned
 
 
 @dataclass(frozen=True)
@@ -49,6 +55,29 @@ class RunFolder:
     def report(self) -> Path:
         return self.path / "report.html"
 
+    @contextmanager
+    def taken(self) -> Iterator[None]:
+        """Keeps other processes from training into the folder; the ranks of one run are one. Raises ConfigError."""
+        if launched_rank():
+            yield
+            return
+        try:
+            with ExitStack() as stack:
+                try:
+                    stack.enter_context(owned(self.path / ".owner", what=f"The run folder {self.path}"))
+                except ValueError as error:
+                    raise ConfigError(str(error)) from error
+                yield
+        finally:
+            with suppress(OSError):
+                self.path.rmdir()  # where nothing was begun
+
+    def traces(self) -> list[str]:
+        """What a run has left here that another would overwrite: its checkpoints, whole or not, and its results."""
+        checkpoints = sorted(f"checkpoints/{path.name}" for path in self.checkpoints.glob("*.ckpt"))
+        results = [path.name for path in (self.metrics, self.path / "results.json", self.report) if path.is_file()]
+        return checkpoints + results
+
     def check(self) -> RunFolder:
         """Itself, if a run was begun here; FileNotFoundError with a sentence otherwise."""
         if not self.config.is_file():
@@ -83,6 +112,18 @@ def _common_time() -> str:
             now = f"{base}-{number}"
     os.environ["GCL_RUN_TIME"] = now
     return now
+
+
+def new_folder(parent: Path) -> Path:
+    """The folder `parent`/<time> of what a command writes now; nothing that was written before is in it."""
+    base = now = time.strftime("%Y-%m-%d_%H-%M-%S")
+    for number in itertools.count(2):
+        try:
+            (parent / now).mkdir(parents=True)
+            return parent / now
+        except FileExistsError:
+            now = f"{base}-{number}"
+    raise AssertionError("itertools.count does not end")
 
 
 def config_of(overrides: Overrides) -> RunConfig:

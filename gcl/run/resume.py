@@ -11,6 +11,7 @@ from gcl.config.compose import flatten, load_config
 from gcl.config.schema import RunConfig
 from gcl.errors import ConfigError
 from gcl.lit.settings import TrainConfig
+from gcl.lit.whole import checkpoint_step
 from gcl.run.console import say
 from gcl.run.folder import RunFolder
 
@@ -36,31 +37,49 @@ def comparable(config: RunConfig) -> dict[str, Any]:
 
 
 def resume_path(config: RunConfig, run: RunFolder) -> Path | None:
-    """The checkpoint to continue from: train.resume=auto (the run's own last one) or a path. None: from the start.
+    """The checkpoint to continue from: train.resume=auto (the run's newest whole one) or a path. None: from the start.
 
-    Raises ConfigError if the folder already holds a run, the checkpoint is incomplete or the config has changed.
+    Raises ConfigError if the folder holds a run that would be trained over, no checkpoint is whole, or the config has
+    changed.
     """
-    resume = config.train.resume
+    resume, left = config.train.resume, run.traces()
     if resume is None:
-        if run.last.is_file():
+        if left:
             raise ConfigError(
-                f"{run.path} already holds a run. Continue it with train.resume=auto, or choose another run_dir."
+                f"{run.path} already holds a run ({', '.join(left)}). Continue it with train.resume=auto, or choose "
+                "another run_dir."
             )
         return None
-    from gcl.lit.checkpoint import checkpoint_step
-
-    path = run.last if resume == "auto" else Path(resume)
-    step = checkpoint_step(path)
+    if resume == "auto" and not left:
+        return None
+    if resume == "auto" and not run.last.is_file():
+        say(f"{run.path} holds a run without its last checkpoint ({run.last} is missing).")
+    if run.config.is_file():
+        check_unchanged(load_config(run.config), config)
+    path, step = _newest_whole(run, left) if resume == "auto" else (Path(resume), checkpoint_step(Path(resume)))
     if step is None:
-        if resume == "auto" and not path.exists():
-            return None
         raise ConfigError(
             f"train.resume={resume}: {path} is not a complete checkpoint (missing, or its DONE file does not match)."
         )
-    if run.config.is_file():
-        check_unchanged(load_config(run.config), config)
     say(f"Resuming from {path}, step {step}.")
     return path
+
+
+def _newest_whole(run: RunFolder, left: list[str]) -> tuple[Path, int]:
+    """The checkpoint of the most steps that is whole, and its step. Says so where it is not the last one."""
+    steps = {path: checkpoint_step(path) for path in (run.last, run.best)}
+    whole = [(step, path) for path, step in steps.items() if step is not None]
+    broken = [path.name for path, step in steps.items() if step is None and path.is_file()]
+    damaged = f" ({', '.join(broken)}: cut or damaged)" if broken else ""
+    if not whole:
+        raise ConfigError(
+            f"train.resume=auto: {run.path} holds a run ({', '.join(left)}), but none of its checkpoints is "
+            f"whole{damaged}. Put one back with its DONE file, or choose another run_dir to begin anew."
+        )
+    step, path = max(whole, key=lambda one: one[0])
+    if path != run.last:
+        say(f"{run.last} is {'damaged' if broken else 'missing'}: going on from {path.name}, the newest whole one.")
+    return path, step
 
 
 def check_unchanged(begun: RunConfig, now: RunConfig) -> None:

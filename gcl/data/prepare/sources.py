@@ -11,8 +11,10 @@ from __future__ import annotations
 import difflib
 import importlib
 import os
+import secrets
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -26,6 +28,7 @@ from gcl.data.tables.block import Reading
 from gcl.data.tables.cells import canonical_id
 from gcl.data.tables.images import is_url
 from gcl.data.tables.table import Table, open_table
+from gcl.files.atomic import PARTIAL
 from gcl.files.digest import text_sha256
 from gcl.files.lock import locked
 from gcl.schema import Field, SideName
@@ -109,11 +112,17 @@ def _generated(name: str, generator: str, folder: Path, root: Path | None) -> Pa
     with locked(folder / f".{source.name}.lock", waiting_for=f"{source} to be generated"):
         if not source.is_dir():
             write = _import(generator)
-            unfinished = folder / f".{source.name}.partial"
-            shutil.rmtree(unfinished, ignore_errors=True)
+            # A name of its own: another host may be at work on the same folder, where locks do not reach it.
+            unfinished = folder / f".{source.name}.{secrets.token_hex(6)}{PARTIAL}"
             unfinished.mkdir()
-            write(unfinished, *([] if root is None else [root]))
-            os.rename(unfinished, source)
+            try:
+                write(unfinished, *([] if root is None else [root]))
+                with suppress(OSError):  # it was faster
+                    os.rename(unfinished, source)
+                if not source.is_dir():
+                    raise OSError(f"{source} could not be made: {unfinished} cannot be renamed.")
+            finally:
+                shutil.rmtree(unfinished, ignore_errors=True)
     return source
 
 

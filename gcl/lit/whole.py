@@ -1,0 +1,27 @@
+"""Which checkpoint counts: a file whose DONE names its size, SHA-256 and step. Needs no torch."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from gcl.files.digest import file_sha256
+
+
+def checkpoint_step(path: Path) -> int | None:
+    """The optimiser step a complete checkpoint was made at; None where it has no DONE file that fits."""
+    if not path.is_file():
+        return None
+    size = path.stat().st_size
+    for done in (done_file(path), done_file(path.with_name(path.name + ".new"))):
+        try:
+            said = json.loads(done.read_text())
+            if said["size"] == size and said["sha256"] == file_sha256(path):
+                return int(said["step"])
+        except (OSError, ValueError, LookupError, TypeError):
+            continue
+    return None
+
+
+def done_file(path: Path) -> Path:
+    return path.with_name(path.name + ".DONE")

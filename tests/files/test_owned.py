@@ -1,0 +1,87 @@
+"""What a process has for hours: a second one is told who has it, and what a dead one left is taken over."""
+
+import json
+import logging
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+from gcl.files import lock
+from gcl.files.lock import Owner, owned
+
+posix = pytest.mark.skipif(os.name == "nt", reason="signals of Unix")
+
+
+@pytest.fixture
+def holder(tmp_path):
+    """Another process that has tmp_path/.owner."""
+    code = (
+        "import sys, time\nfrom pathlib import Path\nfrom gcl.files.lock import owned\n"
+        "with owned(Path(sys.argv[1]) / '.owner', what='The folder'):\n"
+        "    print('has it', flush=True)\n    time.sleep(600)\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "has it\n"
+    yield process
+    process.kill()
+    process.wait()
+    process.stdout.close()
+
+
+@posix
+def test_a_second_process_is_told_who_the_first_is_and_takes_over_when_it_is_dead(tmp_path, holder, caplog):
+    with pytest.raises(ValueError, match=f"The folder is in use by process {holder.pid} on .+, since 20"):
+        with owned(tmp_path / ".owner", what="The folder"):
+            pass
+    assert Owner.read(tmp_path / ".owner").pid == holder.pid
+    holder.kill()
+    holder.wait()
+    with owned(tmp_path / ".owner", what="The folder"):
+        assert Owner.read(tmp_path / ".owner").pid == os.getpid()
+    assert f"Taking over The folder from process {holder.pid}" in caplog.text
+    assert not list(tmp_path.iterdir()), "nothing is left"
+
+
+def test_it_is_given_back_whatever_happens(tmp_path):
+    with pytest.raises(KeyError), owned(tmp_path / ".owner", what="it"):
+        raise KeyError
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("beats", [True, False])
+def test_an_owner_on_another_host_is_alive_while_it_gives_signs_of_life(tmp_path, monkeypatch, caplog, beats):
+    monkeypatch.setattr(lock, "_SILENCE", 0.6)
+    about = {"host": "another", "pid": 7, "began": "1", "since": "yesterday", "beat": 3}
+    (tmp_path / ".owner").write_text(json.dumps(about))
+    code = "import sys, time, pathlib\ntime.sleep(0.1)\npathlib.Path(sys.argv[1]).write_text(sys.argv[2])\n"
+    other = subprocess.Popen(
+        [sys.executable, "-c", code if beats else "", str(tmp_path / ".owner"), json.dumps(about | {"beat": 4})]
+    )
+    if beats:
+        with pytest.raises(ValueError, match="process 7 on another, since yesterday"):
+            with owned(tmp_path / ".owner", what="it"):
+                pass
+    else:
+        with caplog.at_level(logging.INFO), owned(tmp_path / ".owner", what="it"):
+            pass
+        assert "Taking over it from process 7 on another" in caplog.text
+    other.wait()
+
+
+def test_the_owner_s_beat_goes_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(lock, "_BEAT", 0.02)
+    with owned(tmp_path / ".owner", what="it"):
+        end = time.monotonic() + 10
+        while Owner.read(tmp_path / ".owner").beat < 2 and time.monotonic() < end:
+            time.sleep(0.02)
+        assert Owner.read(tmp_path / ".owner").beat >= 2
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"pid": "x"}', "\x00"])
+def test_a_file_that_names_no_owner_is_replaced(tmp_path, content):
+    (tmp_path / ".owner").write_text(content)
+    with owned(tmp_path / ".owner", what="it"):
+        assert Owner.read(tmp_path / ".owner").pid == os.getpid()
