@@ -6,7 +6,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -69,10 +69,14 @@ def _run(command: Command, arguments: list[str]) -> None:
 
     options = command.load_options()
     own = {field.name for field in fields(options)}
+    lists = {field.name for field in fields(options) if field.default_factory is list}
     if not command.composed:
+        arguments = _with_flags(arguments, own)
         settings = [argument for argument in arguments if not command.bare or SETTING.match(argument)]
         bare = [argument for argument in arguments if command.bare and not SETTING.match(argument)]
-        given = {command.bare: " ".join(bare)} if command.bare and bare else {}
+        given: dict[str, Any] = {}
+        if command.bare and bare:
+            given[command.bare] = bare if command.bare in lists else " ".join(bare)
         command.load_run()(options_from(options, settings, example=command.example, given=given))
         return
     mine = [argument for argument in arguments if argument.partition("=")[0] in own]
@@ -84,6 +88,20 @@ def _run(command: Command, arguments: list[str]) -> None:
     _refuse_others(command, overrides)
     parsed = options_from(options, mine, example=command.example)
     command.load_run()(parsed, Overrides(overrides, config_dir))
+
+
+def _with_flags(arguments: Sequence[str], own: Collection[str]) -> list[str]:
+    """`--like shopify` and `--like=shopify`, as many write it, as the setting like=shopify."""
+    settings: list[str] = []
+    remaining = iter(arguments)
+    for argument in remaining:
+        flag, equals, value = argument.partition("=")
+        key = flag.removeprefix("--").replace("-", "_")
+        if not flag.startswith("--") or key not in own:
+            settings.append(argument)
+        else:
+            settings.append(f"{key}={value if equals else next(remaining, '')}")
+    return settings
 
 
 # What belongs to other commands, and what somebody who writes it here may mean.

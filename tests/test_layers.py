@@ -15,7 +15,7 @@ FLOORS = [
 # Rooms inside a room, lowest first. A room's own modules (gcl/data/catalog.py) may be used by its inner rooms and use
 # them: for those, the test of cycles is enough.
 INNER = {
-    "data": [{"store"}, {"tables"}, {"importers"}, {"prepare", "batches"}, {"doctor"}],
+    "data": [{"store"}, {"tables"}, {"importers"}, {"prepare", "batches"}, {"doctor", "init"}],
     "retrieval": [{"metrics", "search"}, {"tasks"}, {"embedding"}, {"analysis"}, {"page"}],
     "export": [{"formats"}, {"vectors"}, {"verify"}, {"card"}],
 }

@@ -87,6 +87,14 @@ _LIST = (
         settings=("run", "models", "out", "cache_dir", "seed"),
     ),
     Command(
+        name="init",
+        help="write a catalog's YAML from its files, and examine it",
+        example="gcl init products.csv pairs.csv   or   gcl init --like shopify products_export.csv",
+        run="gcl.commands.init:run",
+        options="gcl.commands.init:InitOptions",
+        bare="files",
+    ),
+    Command(
         name="prepare",
         help="check a catalog's tables and images and write its shards",
         example="gcl prepare data=my_catalog",

@@ -17,7 +17,7 @@ name: mine
 products: ../../tables/products.csv
 document_id: product_id
 query: {query: {column: title}}
-document: {title: {}}
+document: {kind: {}}
 tasks: {judged: {queries: q.csv, qrels: r.csv, corpus: c.csv}}
 """
 
@@ -28,7 +28,7 @@ def place(tmp_path, monkeypatch):
     (tmp_path / "conf" / "data").mkdir(parents=True)
     (tmp_path / "conf" / "data" / "mine.yaml").write_text(YAML)
     (tmp_path / "tables").mkdir()
-    (tmp_path / "tables" / "products.csv").write_text("product_id,title\n1,red boot\n2,blue boot\n")
+    (tmp_path / "tables" / "products.csv").write_text("product_id,title,kind\n1,red boot,boot\n2,blue boot,boot\n")
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     monkeypatch.chdir(elsewhere)

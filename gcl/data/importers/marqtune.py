@@ -16,6 +16,7 @@ tar.
 
 from __future__ import annotations
 
+import argparse
 import csv
 import json
 import shutil
@@ -24,9 +25,11 @@ import tarfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from gcl.data.catalog import Catalog, Download, Split, Task
 from gcl.data.tables.table import open_table
+from gcl.errors import nearest
 from gcl.files.atomic import write_text
 from gcl.schema import Field, Modality
 
@@ -225,32 +228,84 @@ _NAMES = {"leftKeys": "left_keys", "leftWeights": "left_weights", "rightKeys": "
           "rightWeights": "right_weights", "weightKey": "weight_key", "imageHeaders": "image_headers"}  # fmt: skip
 
 
-def write_catalog(settings: Path, target: Path) -> Catalog:
-    """The catalog of a JSON file of Marqtune's settings, written as a YAML for conf/data (JSON is YAML)."""
-    try:
-        given = json.loads(settings.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{settings} cannot be read as JSON: {error}.") from error
-    known = {"name", "training", "evaluation", "schema", *_NAMES}
-    if unknown := [name for name in given if name not in known]:
-        raise ValueError(f"{settings} has {unknown[0]!r}; its settings are {', '.join(sorted(known))}.")
-    needed = ("name", "training", "schema", "leftKeys", "leftWeights", "rightKeys", "rightWeights")
-    if missing := [name for name in needed if name not in given]:
-        raise ValueError(f"{settings} lacks {', '.join(missing)}.")
+def write_catalog(settings: Path, target: Path, name: str | None = None) -> Catalog:
+    """The catalog of a JSON file of Marqtune's settings, written as a YAML for conf/data (JSON is YAML). name: in place
+    of the settings' own. Raises FileNotFoundError or ValueError, in sentences."""
+    given = _read(settings)
     training, evaluation = (
-        settings.absolute().parent / given[name] if name in given else None for name in ("training", "evaluation")
+        settings.absolute().parent / given[key] if key in given else None for key in ("training", "evaluation")
     )
+    for key, path in (("training", training), ("evaluation", evaluation)):
+        if path is not None and not path.exists():
+            raise FileNotFoundError(f"{settings}: {key} is {given[key]!r}, but there is no {path}.")
     assert training is not None  # needed
     own = Settings(given["schema"], **{ours: given[theirs] for theirs, ours in _NAMES.items() if theirs in given})
     folder = target.absolute().with_suffix("") if evaluation else None
-    catalog = catalog_of(given["name"], training, own, evaluation=evaluation, folder=folder)
+    catalog = catalog_of(name or given["name"], training, own, evaluation=evaluation, folder=folder)
     text = json.dumps(asdict(catalog), indent=2, ensure_ascii=False, default=lambda value: value.value)
     write_text(target, f"# Marqtune's settings of {settings.name}, translated.\n{text}\n")
     return catalog
 
 
+_FORMS = {
+    "name": "a text", "training": "a path", "evaluation": "a path", "weightKey": "the name of a column",
+    "schema": 'an object, {"column": "text"}', "imageHeaders": 'an object, {"header": "value"}',
+    "leftKeys": "a list of columns", "rightKeys": "a list of columns",
+    "leftWeights": "a list of numbers", "rightWeights": "a list of numbers",
+}  # fmt: skip
+_NEEDED = ("name", "training", "schema", "leftKeys", "leftWeights", "rightKeys", "rightWeights")
+
+
+def _read(settings: Path) -> dict[str, Any]:
+    """The settings, each of the form that it must have."""
+    try:
+        given = json.loads(settings.read_text(encoding="utf-8-sig"))
+    except FileNotFoundError:
+        raise FileNotFoundError(f"There is no file {settings}.") from None
+    except (ValueError, OSError) as error:
+        raise ValueError(f"{settings} cannot be read as JSON: {error}.") from error
+    if not isinstance(given, dict):
+        raise ValueError(f"{settings} is not one JSON object: its settings are {', '.join(_FORMS)}.")
+    if unknown := [key for key in given if key not in _FORMS]:
+        raise ValueError(
+            f"{settings} has {unknown[0]!r}.{nearest(unknown[0], _FORMS)} Its settings are {', '.join(_FORMS)}."
+        )
+    if missing := [key for key in _NEEDED if key not in given]:
+        raise ValueError(f"{settings} lacks {', '.join(f'{key} ({_FORMS[key]})' for key in missing)}.")
+    for key, value in given.items():
+        if not _has_form(value, _FORMS[key]):
+            raise ValueError(f"{settings}: {key} is {json.dumps(value)[:60]}; expected {_FORMS[key]}.")
+    return given
+
+
+def _has_form(value: object, form: str) -> bool:
+    if form.startswith("a list"):
+        kind = (int, float) if "numbers" in form else str
+        return isinstance(value, list) and all(isinstance(item, kind) and not isinstance(item, bool) for item in value)
+    if form.startswith("an object"):
+        return isinstance(value, dict) and all(isinstance(item, str) for item in value.values())
+    return isinstance(value, str)
+
+
+def main(arguments: Sequence[str]) -> None:
+    """`python -m gcl.data.importers.marqtune`."""
+    parser = argparse.ArgumentParser(
+        prog="python -m gcl.data.importers.marqtune",
+        description="Writes the catalog of a JSON file of Marqtune's settings.",
+        epilog="The settings: " + "; ".join(f"{key}: {form}" for key, form in _FORMS.items()) + f". Needed are "
+        f"{', '.join(_NEEDED)}. Paths are relative to the file; the kinds of a schema are "
+        f"{', '.join([*_KINDS, *_OTHERS])}.",
+    )
+    parser.add_argument("settings", type=Path, help="words.json, say")
+    parser.add_argument("yaml", type=Path, help="the YAML to write, my_conf/data/mine.yaml")
+    given = parser.parse_args(arguments)
+    try:
+        write_catalog(given.settings, given.yaml)
+    except (ValueError, KeyError, OSError) as error:
+        parser.exit(2, f"{error.args[0] if isinstance(error, KeyError) else error}\n")
+    where = given.yaml.parent.parent if given.yaml.parent.name == "data" else given.yaml.parent
+    print(f"Written: {given.yaml}. Next: gcl doctor --config-dir {where} data={given.yaml.stem}")
+
+
 if __name__ == "__main__":
-    if len(sys.argv) != 3:
-        raise SystemExit("python -m gcl.data.importers.marqtune settings.json conf/data/mine.yaml")
-    write_catalog(Path(sys.argv[1]), Path(sys.argv[2]))
-    print(f"Written: {sys.argv[2]}. Next: gcl doctor data={Path(sys.argv[2]).stem}")
+    main(sys.argv[1:])

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO, cast
 
 PIECE = 1 << 20  # bytes read at a time
+_MOST_GUESSED = 64 << 20  # bytes from which an encoding is guessed
 _MARKS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 
 
@@ -94,6 +95,29 @@ def not_decodable(file: Path, encoding: str | None) -> str:
         f"{file} is not UTF-8{shown}: set data.encoding={fitting} if that is {reads}, or write the file again as "
         f"UTF-8, for example with iconv -f {fitting} -t utf-8."
     )
+
+
+def guess_encoding(file: Path) -> str | None:
+    """What data.encoding has to be for the beginning of a text file to be read; None: nothing."""
+    decoder, foreign, read = codecs.getincrementaldecoder("utf-8")(), b"", 0
+    with open_raw(file) as source:
+        start = source.read(4096)
+        if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            return None
+        zeros = [start[place::2].count(0) for place in (0, 1)]
+        if max(zeros) > len(start) // 8:
+            return "utf-16-le" if zeros[1] > zeros[0] else "utf-16-be"
+        source.seek(0)
+        for line in iter(lambda: source.readline(PIECE), b""):
+            try:
+                decoder.decode(line)
+            except UnicodeDecodeError:
+                decoder.reset()
+                foreign += line
+            read += len(line)
+            if read > _MOST_GUESSED or len(foreign) > PIECE // 16:
+                break
+    return _fitting(foreign) if foreign else None
 
 
 def _cut(text: str) -> str:
