@@ -11,7 +11,7 @@ from dataclasses import fields
 from typing import Any
 
 from gcl.commands.registry import COMMANDS, Command, load
-from gcl.errors import ConfigError, nearest
+from gcl.errors import ConfigError, ProcessLost, nearest, sentence_of
 
 _HYDRA_FLAGS = ("--multirun", "-m", "--cfg", "-c", "--info", "-i", "--hydra-help", "--shell-completion", "-sc")
 SETTING = re.compile(r"[A-Za-z_][\w.-]*=")
@@ -28,10 +28,12 @@ def main(argv: Sequence[str] | None = None) -> None:
             "Interrupted. Finished work is kept: run the same command again (training needs train.resume=auto).",
             130,
         )
+    except ProcessLost as error:
+        _stop(str(error), 1)
     except (ValueError, KeyError, OSError) as error:
         if os.environ.get("GCL_TRACEBACK"):
             raise
-        _stop(str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error))
+        _stop(sentence_of(error))
 
 
 def _answer(arguments: list[str]) -> None:

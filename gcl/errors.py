@@ -10,6 +10,17 @@ class ConfigError(ValueError):
     """A sentence about what a user typed in a YAML or on the command line."""
 
 
+class ProcessLost(RuntimeError):
+    """A sentence about another process of this run that failed, was killed or never began."""
+
+
+def sentence_of(error: BaseException) -> str:
+    """What an error says, for people; those that are not meant for them with their kind."""
+    if isinstance(error, KeyError) and error.args:
+        return str(error.args[0])
+    return str(error) if isinstance(error, ValueError | OSError | ProcessLost) else f"{type(error).__name__}: {error}"
+
+
 def nearest(name: str, names: Iterable[str]) -> str:
     """A hint for a mistyped name: the closest of the known ones, and all of them."""
     names = sorted(names)

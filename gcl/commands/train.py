@@ -16,6 +16,7 @@ from gcl.loss.weight import check_range
 from gcl.retrieval.settings import Forgetting
 from gcl.run.console import say, speak_plainly
 from gcl.run.folder import RunFolder, new_run_folder
+from gcl.run.launch import all_ranks
 from gcl.run.resume import fit_or_stop, resume_path
 
 if TYPE_CHECKING:
@@ -46,6 +47,11 @@ def _train(config: RunConfig) -> tuple[RunFolder, float]:
                 "the run with python evaluate.py run=… evaluate=…"
             )
     check_installed(config)
+    with all_ranks(config.trainer):
+        return _train_together(config)
+
+
+def _train_together(config: RunConfig) -> tuple[RunFolder, float]:
     begun = time.monotonic()
     run = new_run_folder(config.run_dir, data=config.data.name, model=config.model.label)
     with run.taken():
@@ -63,14 +69,16 @@ def _fit(config: RunConfig, run: RunFolder, begun: float) -> float:
 
     _check_pairs(config, prepared)
 
+    from gcl.data.batches.loader import lost_workers_in_sentences
     from gcl.run.training import Fitting  # torch, Lightning and open_clip load here
 
     fitting = Fitting(config, run, prepared)
     if fitting.is_first:
         _write_beginnings(config, run, fitting)
-    base = fitting.measure_base()
-    fit_or_stop(fitting, resume)
-    tuned = fitting.measure_best()
+    with lost_workers_in_sentences():
+        base = fitting.measure_base()
+        fit_or_stop(fitting, resume)
+        tuned = fitting.measure_best()
     if fitting.is_first:
         forgotten = fitting.report(base, tuned, seconds=time.monotonic() - begun)
         if forgotten and config.evaluate.forgetting is Forgetting.fail:

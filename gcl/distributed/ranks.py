@@ -12,8 +12,9 @@ import numpy as np
 import torch
 import torch.distributed as distributed
 
+from gcl.errors import ProcessLost
+
 _CHUNK = 1 << 24  # values per broadcast
-_STORES: list[distributed.Store] = []
 T = TypeVar("T")
 
 
@@ -68,7 +69,7 @@ def agree(error: Exception | None) -> None:
         raise error
     for rank, message in enumerate(messages):
         if message is not None:
-            raise RuntimeError(f"Rank {rank} failed: {message}")
+            raise ProcessLost(f"Rank {rank} failed: {message}")
 
 
 def check_same(facts: Sequence[Mapping[str, Any]]) -> None:
@@ -94,18 +95,6 @@ def check_same(facts: Sequence[Mapping[str, Any]]) -> None:
             f"The ranks do not agree: {'; '.join(different[:5])}{more}. "
             "Start all of them with the same command, files and packages."
         )
-
-
-def ask_rank_zero(key: str, value: str) -> str:
-    """Rank 0's `value` on every rank, before there is a process group: through the launcher's key-value store.
-
-    Needs what torchrun sets: RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT.
-    """
-    store, rank, _ = next(iter(distributed.rendezvous("env://")))
-    _STORES.append(store)  # rank 0's is a server: it must answer the slower ranks, and the process group uses it again
-    if rank == 0:
-        store.set(f"gcl/{key}", value)
-    return store.get(f"gcl/{key}").decode()
 
 
 def fill_from_ranks(array: np.ndarray, rows: Sequence[range]) -> None:

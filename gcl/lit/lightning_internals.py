@@ -6,11 +6,13 @@ one of them, its canary in tests/lit/test_lightning_internals.py fails and says 
 
 from __future__ import annotations
 
+import subprocess
 from typing import Any, NamedTuple
 
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.strategies import ModelParallelStrategy
+from lightning.pytorch.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
 from torch.utils.data import DataLoader
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
@@ -30,6 +32,16 @@ class _NoSignals:
 def leave_signals_alone(trainer: pl.Trainer) -> None:
     """`Trainer._signal_connector`: its handlers would replace ours, and no argument of Trainer keeps it from that."""
     vars(trainer)["_signal_connector"] = _NoSignals()
+
+
+def start_children(trainer: pl.Trainer) -> list[subprocess.Popen[bytes]]:
+    """`_call_children_scripts`: starts the other processes of this machine now, where Lightning would when training
+    begins; it then takes them for those of another launcher. None where something else starts them."""
+    launcher = trainer.strategy.launcher
+    if not isinstance(launcher, _SubprocessScriptLauncher) or launcher.cluster_environment.creates_processes_externally:
+        return []
+    launcher._call_children_scripts()
+    return launcher.procs
 
 
 def logged_step(trainer: pl.Trainer) -> int:

@@ -34,6 +34,10 @@ class RunProgress(TQDMProgressBar):
         super().on_train_epoch_start(trainer)
         self.train_progress_bar.set_description("Training")
 
+    def on_exception(self, trainer: pl.Trainer, *_: Any) -> None:
+        if trainer.training:
+            self.train_progress_bar.close()  # what is said next begins its own line
+
     def init_validation_tqdm(self) -> tqdm:
         return tqdm(disable=True)
 

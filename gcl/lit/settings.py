@@ -79,6 +79,10 @@ class TrainerConfig:
     """Lightning's name of a strategy (ddp), or a `_target_`; conf/trainer has the ones that are tested."""
     precision: Any = free("auto", ", ".join(PRECISIONS), *PRECISIONS)
     """Lightning's name of a precision (bf16-mixed, 32-true); auto: bf16 on GPUs that compute in it, else float32."""
+    start_timeout: float = 120.0
+    """Seconds in which all processes of a run must have begun; those that have not are named, and the run ends."""
+    timeout: float = 600.0
+    """Seconds that one exchange between the processes may take before the run ends."""
     log_every_n_steps: int = 5
     """Optimiser steps per row of the training curve."""
     options: dict[str, Any] = node({})
@@ -130,3 +134,6 @@ def check_trainer(trainer: TrainerConfig) -> None:
     if str(trainer.precision) not in PRECISIONS:
         known = nearest(str(trainer.precision), PRECISIONS)
         raise ValueError(f"trainer.precision={trainer.precision} is not a precision that Lightning knows.{known}")
+    for key in ("start_timeout", "timeout"):
+        if not 0 < (seconds := getattr(trainer, key)) < math.inf:
+            raise ValueError(f"trainer.{key}={seconds}: a number of seconds above 0.")

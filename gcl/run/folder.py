@@ -101,10 +101,10 @@ def _common_time() -> str:
     if job := os.environ.get("SLURM_JOB_ID"):
         return f"job-{job}"
     now = time.strftime("%Y-%m-%d_%H-%M-%S")
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and "MASTER_ADDR" in os.environ:
-        from gcl.distributed.ranks import ask_rank_zero
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        from gcl.distributed.ranks import gather_objects
 
-        now = ask_rank_zero("run_time", now)
+        now = gather_objects(now)[0]
     else:
         base, number = now, 1
         while any(Path("outputs").glob(f"*/*/{now}")):

@@ -91,3 +91,9 @@ def losses(run):
 
 def batches(run):
     return [pairs for _, _, pairs, _ in read_steps(run)]
+
+
+def children_of(pid):
+    """The processes that a process has started, which run."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [int(child) for child in children if "Z" not in Path(f"/proc/{child}/stat").read_text().split()[2]]

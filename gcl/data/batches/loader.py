@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import logging
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from torch.utils.data import DataLoader
+
+from gcl.errors import ProcessLost
 
 logger = logging.getLogger(__name__)
 PATIENCE = 60.0  # seconds without a batch
@@ -29,10 +33,40 @@ class WatchedLoader(DataLoader):
                 batch = next(batches)
             except StopIteration:
                 return
+            except Exception as error:
+                raise _in_a_sentence(error) from None
             finally:
                 self.waiting = None
                 self.waited += time.monotonic() - begun
             yield batch
+
+
+_KILLED = re.compile(r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\)")
+
+
+def _in_a_sentence(error: Exception) -> Exception:
+    """An error that torch brings from a worker without the worker's traceback, which it puts into the message."""
+    text = str(error)
+    if killed := _KILLED.search(text):
+        return ProcessLost(
+            f"A process that reads data (pid {killed[1]}) was killed, most often because memory ran out: lower "
+            "train.workers, or set data.store.image_side so that smaller images are read. Continue with "
+            "train.resume=auto and the same run_dir."
+        )
+    if text.startswith("Caught ") and "Original Traceback" in text and isinstance(error, ValueError | OSError):
+        kind, _, sentence = text.rstrip().rpartition("\n")[2].partition(": ")
+        return type(error)(sentence or kind)
+    return error
+
+
+@contextmanager
+def lost_workers_in_sentences() -> Iterator[None]:
+    """Around whatever a loader reads for: that a worker was killed is raised anywhere in the main thread, by the
+    handler of the signal that says so."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise _in_a_sentence(error) from error
 
 
 class Watch:

@@ -1,0 +1,84 @@
+"""A process that is missing, fails or is killed never leaves the others waiting: they end with its name or sentence."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from gcl.lit.checkpoint import checkpoint_step
+from helpers.training_jobs import children_of
+
+ROOT = Path(__file__).parents[2]
+
+
+def ended(job, *ranks, seconds):
+    """The last lines of ranks that end within some seconds, each with a sentence and without a traceback."""
+    begun = time.monotonic()
+    status = job.wait()
+    took = time.monotonic() - begun
+    assert took < seconds, f"{took:.0f} s"
+    for rank in ranks:
+        assert status[rank] not in (0, None) and status[rank] > 0, job.log(rank)
+        assert "Traceback" not in job.log(rank), job.log(rank)
+    return [job.log(rank).strip().splitlines()[-1] for rank in ranks]
+
+
+def test_a_rank_that_never_begins(start):
+    job = start("trainer.start_timeout=3", world=3)
+    job.kill(ranks=[1])
+    for rank, line in zip((0, 2), ended(job, 0, 2, seconds=30), strict=True):
+        assert f"gcl: Rank {rank}: rank 1 of 3 did not begin within 3 s (trainer.start_timeout)" in line
+
+
+def test_rank_zero_never_begins(start):
+    job = start("trainer.start_timeout=3", world=2)
+    job.kill(ranks=[0])
+    (line,) = ended(job, 1, seconds=30)
+    assert "gcl: Rank 1: rank 0 does not answer at 127.0.0.1:" in line
+
+
+def test_a_rank_that_fails_before_training_takes_the_others_along(start, tmp_path):
+    """Rank 1 finds no table; rank 0 would prepare, load a model and wait for it."""
+    job = start(world=2, rank_words={1: [f"data.root={tmp_path}"]})
+    other, own = ended(job, 0, 1, seconds=60)
+    assert own.startswith("gcl: data.p")
+    assert other == f"gcl: Rank 1 failed: {own.removeprefix('gcl: ')}"
+
+
+@pytest.mark.parametrize("lost", [0, 1])
+def test_a_rank_that_is_killed_in_training(start, lost):
+    job = start("train.max_steps=100000", world=2)
+    job.until_step(3)
+    job.kill(ranks=[lost])
+    (line,) = ended(job, 1 - lost, seconds=30)
+    assert line.startswith(f"gcl: Rank {lost}")
+    assert "was lost: it no longer answers" in line
+    assert lost == 0 or f"process {job.pids[lost]} on " in line
+
+
+def test_a_loader_worker_that_is_killed(start):
+    job = start("train.max_steps=100000", "train.workers=1")
+    job.until_step(3)
+    (worker,) = children_of(job.pids[0])
+    os.kill(worker, signal.SIGKILL)
+    (line,) = ended(job, 0, seconds=30)
+    assert f"A process that reads data (pid {worker}) was killed" in line
+
+
+@pytest.mark.slow
+def test_processes_that_nobody_launched(shop, tmp_path):
+    """trainer.devices=2 without torchrun: this process starts the other one before it prepares anything."""
+    command = [
+        sys.executable, str(ROOT / "train.py"), "--config-dir", str(shop / "conf"), "data=shop", "model=tiny",
+        "trainer=ddp_cpu", "trainer.devices=2", "train.batch_size=16", "train.max_steps=6", "train.workers=0",
+        f"run_dir={tmp_path / 'run'}", f"cache_dir={tmp_path / 'cache'}",
+    ]  # fmt: skip
+    done = subprocess.run(
+        command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert checkpoint_step(tmp_path / "run" / "checkpoints" / "last.ckpt") == 6
