@@ -110,9 +110,11 @@ def _meet(place: Place, timeout: float, look: Callable[[], None]) -> distributed
     store.set(_here(place.rank), json.dumps({"host": socket.gethostname(), "pid": os.getpid()}))
     store.set(_beat(place.rank), "0")
     missing = [rank for rank in range(place.world) if rank != place.rank]
-    while missing := [rank for rank in missing if not store.check([_here(rank)])]:
+    while missing:
+        with suppress(distributed.DistError, RuntimeError):  # rank 0, which serves the store, has waited long enough
+            missing = [rank for rank in missing if not store.check([_here(rank)])]
         look()
-        if time.monotonic() > deadline:
+        if missing and time.monotonic() > deadline:
             ranks = f"rank {missing[0]}" if len(missing) == 1 else f"ranks {', '.join(map(str, missing[:20]))}"
             raise ProcessLost(
                 f"Rank {place.rank}: {ranks} of {place.world} did not begin within {timeout:g} s "

@@ -47,9 +47,10 @@ _KILLED = re.compile(r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\)")
 def _in_a_sentence(error: Exception) -> Exception:
     """An error that torch brings from a worker without the worker's traceback, which it puts into the message."""
     text = str(error)
-    if killed := _KILLED.search(text):
+    if (killed := _KILLED.search(text)) or isinstance(error, ConnectionError | EOFError):  # its pipe broke first
+        pid = f" (pid {killed[1]})" if killed else ""
         return ProcessLost(
-            f"A process that reads data (pid {killed[1]}) was killed, most often because memory ran out: lower "
+            f"A process that reads data{pid} was killed, most often because memory ran out: lower "
             "train.workers, or set data.store.image_side so that smaller images are read. Continue with "
             "train.resume=auto and the same run_dir."
         )
