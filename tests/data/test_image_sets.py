@@ -9,6 +9,11 @@ import pytest
 import torch
 
 from gcl.data.batches.batch import Features, ImageSets, SideBatch, SideReader, cut, size_of
+from gcl.data.catalog import Catalog, Split
+from gcl.data.check import check_catalog
+from gcl.data.mix import complete_mix
+from gcl.data.prepare.copies import group_products
+from gcl.data.prepare.mixed import JoinedStore
 from gcl.data.store.records import EachImage, images_of
 from gcl.data.store.shard_writer import ShardWriter, content_hash
 from gcl.data.store.store import RecordStore
@@ -122,6 +127,38 @@ def test_the_tar_names_the_images_of_a_set_in_order(tmp_path):
         names = [member.name.split(".", 1)[1] for member in tar]
         assert names == ["image.jpg", "image.1.jpg", "image.2.jpg", "title.txt", "json"]
         assert [tar.extractfile(member).read() for member in tar.getmembers()[:3]] == list(FILES[0])
+
+
+def test_products_that_share_an_image_are_split_together(tmp_path):
+    a, b, c, d, e = FILES[6]
+    sets = [(a, b), (c,), (d, d), (e, a), (c, b, e), (drawn(99),)]
+    store = write(tmp_path / "sets", SETS, [{"image": s, "title": f"thing {n}"} for n, s in enumerate(sets)])
+    assert group_products(store, Split()).first.tolist() == [0, 0, 2, 0, 0, 5]
+
+
+def test_catalogs_of_a_mix_have_sets_or_none_of_that_name(tmp_path):
+    sets = [{"image": files, "title": f"thing {row}"} for row, files in enumerate(FILES)]
+    stores = {
+        "one": write(tmp_path / "one", SETS, sets),
+        "texts": write(tmp_path / "texts", {"title": Field()}, [{"title": "x"}, {"title": "y"}]),
+    }
+    joined, rows = JoinedStore("documents", stores, SETS), np.array([9, 0, 8, 2])
+    assert joined.column("image", rows) == [None, FILES[0], None, FILES[2]]
+    assert [len(several or ()) for several in joined.image_hashes("image")] == [*COUNTS, 0, 0]
+    each = EachImage(joined, "image")
+    assert len(each) == sum(COUNTS) and each.column("image", np.array([3])) == [FILES[2][0]]
+    catalogs = {
+        name: Catalog(name=name, query={"query": Field()}, document={"image": Field(Modality.image, images=images)})
+        for name, images in (("a", Images.all), ("b", Images.first))
+    }
+    with pytest.raises(ValueError, match=r"in a and image in b: set data.catalogs.b.document.image.images=all"):
+        complete_mix(Catalog(name="both", mix={"a": 0.5, "b": 0.5}, catalogs=catalogs))
+
+
+def test_ready_shards_have_no_sets():
+    given = Catalog(name="x", shards="x.tar", query={"query": Field()}, document={"image": SETS["image"]})
+    with pytest.raises(ValueError, match="document.image.images is all, but a sample of ready shards has one image"):
+        check_catalog(given)
 
 
 def test_a_batch_has_every_image_with_its_record(records):

@@ -22,7 +22,7 @@ import numpy as np
 import pyarrow as pa
 
 from gcl.data.catalog import Copies, Split
-from gcl.data.store.records import Column, Stored
+from gcl.data.store.records import Column, EachImage, Stored
 from gcl.schema import Modality
 
 _BLOCK = 1 << 16
@@ -39,10 +39,11 @@ class Groups:
 
 class Shared(NamedTuple):
     """What records may share: numbers uint64[n], equal for equal values, 0 for none. A value of more than `most`
-    records makes no group."""
+    records makes no group. row int64[n]: the record that each number is of; None: each record has one, in order."""
 
     numbers: np.ndarray
     most: int
+    row: np.ndarray | None = None
 
 
 def most_copies(products: int) -> int:
@@ -62,13 +63,13 @@ def group_products(documents: Stored, split: Split, group: np.ndarray | None = N
     if split.copies == Copies.apart:
         return _counted(asked)
     images = [name for name, spec in documents.side.items() if spec.modality is Modality.image]
-    values = [*(_hash_numbers(documents.hashes(name)) for name in images), _all_texts(documents)]
     most = most_copies(count)
+    values = [*(_images(documents, name, most) for name in images), Shared(_all_texts(documents), most)]
     together = [] if group is None else [Shared(asked.astype(np.uint64) + np.uint64(1), count)]
-    first = first_of_equals([*together, *(Shared(numbers, most) for numbers in values)], count)
+    first = first_of_equals([*together, *values], count)
     too_large = (np.bincount(first, minlength=count) > max(most, count // 10))[first]
     first[too_large] = asked[too_large]
-    repeated = (np.unique(numbers[numbers != 0], return_counts=True)[1] for numbers in values)
+    repeated = (np.unique(one.numbers[one.numbers != 0], return_counts=True)[1] for one in values)
     too_common = sum(int((times > most).sum()) for times in repeated)
     return _counted(first, too_common=too_common, dissolved=int(too_large.sum()))
 
@@ -128,6 +129,8 @@ def _runs(shared: Shared) -> tuple[np.ndarray, np.ndarray]:
     length = np.diff(begins, append=len(ordered))
     kept = (length > 1) & (length <= shared.most) & (ordered[begins] != 0)
     rows = order[np.repeat(kept, length)]
+    if shared.row is not None:
+        rows = shared.row[rows]
     return rows, np.cumsum(length[kept]) - length[kept]
 
 
@@ -135,6 +138,14 @@ def _counted(first: np.ndarray, **others: int) -> Groups:
     size = np.bincount(first, minlength=1)
     told = {"groups": int((size > 1).sum()), "records": int(size[size > 1].sum()), "largest": int(size.max(initial=1))}
     return Groups(first, told | others)
+
+
+def _images(documents: Stored, name: str, most: int) -> Shared:
+    """The images of a field: of a set, any one of its images may be shared."""
+    if not documents.side[name].is_set:
+        return Shared(_hash_numbers(documents.hashes(name)), most)
+    each = EachImage(documents, name)
+    return Shared(_hash_numbers(each.hashes(name)), most, each.row)
 
 
 def _all_texts(documents: Stored) -> np.ndarray:

@@ -17,7 +17,7 @@ import os
 from array import array
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -84,9 +84,9 @@ class _Places:
         self.offset, self.length = array("q"), array("q")
         self.hash: list[bytes | None] = []
 
-    def append(self, place: Place | Sequence[Place] | None) -> None:
-        digest: bytes | None
-        offset, length, digest = cast("Place | None", place) or (0, -1, None)
+    def append(self, place: Any) -> None:
+        """place: a Place, or None."""
+        offset, length, digest = place or (0, -1, None)
         self.offset.append(offset)
         self.length.append(length)
         self.hash.append(digest)
@@ -107,8 +107,9 @@ class _SetPlaces(_Places):
         self.hashes: list[bytes] = []
         self.first = array("i", [0])
 
-    def append(self, place: Place | Sequence[Place] | None) -> None:
-        images = cast("Sequence[Place]", place or ())
+    def append(self, place: Any) -> None:
+        """place: those of the images, or None."""
+        images: Sequence[Place] = place or ()
         self.offset.extend(offset for offset, _, _ in images)
         self.length.extend(length for _, length, _ in images)
         self.hashes += [digest for _, _, digest in images]
@@ -194,6 +195,7 @@ class ShardWriter:
                 "tell apart: rename one and give the table's column as <field>.column."
             )
         self.folder, self.prefix, self.side, self.shard_bytes = Path(folder), prefix, dict(side), shard_bytes
+        self._sets = {name for name, spec in self.side.items() if spec.is_set}
         self.shards: list[dict[str, Any]] = []
         self.folder.mkdir(parents=True, exist_ok=True)
         self._index = IndexWriter(self.folder / f"{prefix}.parquet", self.side)
@@ -246,7 +248,7 @@ class ShardWriter:
         places: dict[str, Any] = {}
         for (name, _, data), start in zip(values, starts, strict=False):  # the last start is the id's
             place = (start, len(data), content_hash(data))
-            if self.side[name].is_set:
+            if name in self._sets:
                 places.setdefault(name, []).append(place)
             else:
                 places[name] = place
@@ -268,8 +270,8 @@ class ShardWriter:
             if not isinstance(value, str):
                 raise ValueError(f"Record {identifier!r}, field {name}: a text is str, not {type(value).__name__}.")
             return [("txt", _utf8(value, name, identifier))]
-        if isinstance(value, tuple) is not self.side[name].is_set:
-            expected = "a tuple of images" if self.side[name].is_set else "one image"
+        if isinstance(value, tuple) is not (name in self._sets):
+            expected = "a tuple of images" if name in self._sets else "one image"
             raise ValueError(f"Record {identifier!r}, field {name}: expected {expected}, not {type(value).__name__}.")
         images = value if isinstance(value, tuple) else (value,)
         for image in images:
