@@ -38,7 +38,16 @@ from gcl.data.prepare.parts import CheckedParts, KeptWork
 from gcl.data.prepare.repeated import differing_rows, settle_products, settle_scores
 from gcl.data.prepare.rows import Line, Scores, first_image, read_rows, usable_rows
 from gcl.data.prepare.sources import Sources
-from gcl.data.prepare.split import Built, Division, Gathered, PairList, gather, write_division, write_task
+from gcl.data.prepare.split import (
+    Built,
+    Division,
+    Gathered,
+    PairList,
+    gather,
+    seen_or_copied,
+    write_division,
+    write_task,
+)
 from gcl.data.prepare.word_for_word import WordForWord
 from gcl.data.store.key_table import text_key
 from gcl.data.store.shard_writer import ShardWriter
@@ -264,6 +273,7 @@ class TableBuild:
         """The explicit tasks; returns their counts."""
         folder, written = self.folder / "tasks", {}
         store, rule = RecordStore(self.folder, "documents", self.catalog.document), self.catalog.duplicates.judgments
+        seen = seen_or_copied(division.halves.first_document, division.training.document)
         for task in tasks:
             spec, given = task.source.spec, self.catalog.tasks[task.name]
             scores = Scores(f"data.tasks.{task.name}.grades", spec.grades or self.catalog.grades)
@@ -282,9 +292,7 @@ class TableBuild:
                     division.counts["notes"].append(
                         settled.told(f"judgments of {name}", division.stores, "data.duplicates.judgments", rule)
                     )
-                whole = explicit_task(
-                    name, task, settled.pairs, training=division.training, documents=store, listed=listed, hides=hides
-                )
+                whole = explicit_task(name, task, settled.pairs, seen=seen, documents=store, listed=listed, hides=hides)
                 counts = write_task(whole, dev_query=dev_query, split=self._split, folder=folder)
                 written[name] = counts | {
                     "dangling_judgments": judgments.dangling.get(name, 0),

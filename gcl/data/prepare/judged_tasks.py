@@ -177,19 +177,20 @@ def explicit_task(
     queries: TaskQueries,
     judged: Pairs,
     *,
-    training: Pairs,
+    seen: np.ndarray,
     documents: RecordStore,
     listed: np.ndarray | None = None,
     hides: Fields = (),
 ) -> WholeTask:
     """A task of judged pairs over the corpus its configuration asks for. `listed`: its own corpus, where it names a
-    table. hides: document fields that its queries were made from."""
+    table. seen bool[M]: the documents of training pairs, and copies of them. hides: document fields that its queries
+    were made from."""
     key, wanted = queries.name, queries.source.spec.corpus
     corpus = documents.rows if listed is None else listed
     if hides:
         corpus = corpus[shows_other_fields(documents, hides)[corpus]]
     if wanted == Corpus.held_out:
-        corpus = np.setdiff1d(corpus, training.document)
+        corpus = np.setdiff1d(corpus, np.flatnonzero(seen))
         if not len(corpus):
             raise ValueError(
                 f"The task {name!r} searches among held-out products, but every product is in a training pair: set "

@@ -111,12 +111,15 @@ class Built(NamedTuple):
 @dataclass
 class Halves:
     """train_query bool[Q], train_document bool[M]: training may see them. dev_query bool[Q]: in the dev half of a task.
-    held_query bool[Q]: kept out of training by a task."""
+    held_query bool[Q]: kept out of training by a task. first_query int64[Q], first_document int64[M]: the first of the
+    copies of each, for most itself (copies.py)."""
 
     train_query: np.ndarray
     train_document: np.ndarray
     dev_query: np.ndarray
     held_query: np.ndarray
+    first_query: np.ndarray
+    first_document: np.ndarray
 
 
 @dataclass
@@ -252,12 +255,22 @@ def divide(
     held_query = np.zeros(len(queries), dtype=bool)
     if held:
         held_query = np.fromiter((key in held for key in query_keys), dtype=bool)
-    if first is not None:
-        of_query, of_document = first
-        queries, documents = queries[of_query], documents[of_document]
-        held_query = np.isin(of_query, of_query[held_query])
+    of_query, of_document = first or (np.arange(len(queries)), np.arange(len(documents)))
+    queries, documents = queries[of_query], documents[of_document]
+    held_query = seen_or_copied(of_query, np.flatnonzero(held_query))
     dev = uniform(query_keys, seed=split.seed, purpose="dev") < split.dev
-    return Halves(queries & ~held_query, documents, dev, held_query)
+    return Halves(queries & ~held_query, documents, dev, held_query, of_query, of_document)
+
+
+def seen_or_copied(first: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Which rows are among `rows` or copies of one that is, bool[n]; first[n] is the first copy of each.
+
+    >>> seen_or_copied(np.array([0, 1, 1, 3]), np.array([2])).tolist()
+    [False, True, True, False]
+    """
+    seen = np.zeros(len(first), dtype=bool)
+    seen[first[rows]] = True
+    return seen[first]
 
 
 def training_pairs(pairs: Pairs, halves: Halves) -> Pairs:
@@ -273,22 +286,28 @@ def situations(
     pairs: Pairs, training: Pairs, halves: Halves, split: Split, shown: np.ndarray | None = None
 ) -> list[WholeTask]:
     """The four situations; those that a share of 1 leaves empty are missing, and so are the two of one novelty where
-    no pair is of them (each product has one query, say). shown: which documents can be in a corpus, bool[M]."""
-    known_query, known_document = np.zeros_like(halves.train_query), np.zeros_like(halves.train_document)
-    known_query[training.query], known_document[training.document] = True, True
+    no pair to test on is of them (each product has one query, say). What no training pair holds, but is a copy of
+    something that one holds, is neither known nor unknown. shown: which documents can be in a corpus, bool[M]."""
+    known = np.zeros_like(halves.train_query), np.zeros_like(halves.train_document)
+    known[0][training.query], known[1][training.document] = True, True
+    unknown = (
+        ~seen_or_copied(halves.first_query, training.query),
+        ~seen_or_copied(halves.first_document, training.document),
+    )
     tasks = []
     for name in SITUATIONS:
         seen_query, seen_document = name in ("in_domain", "novel_document"), name in ("in_domain", "novel_query")
-        side = known_document == seen_document
+        asked, side = (known if seen_query else unknown)[0], (known if seen_document else unknown)[1]
         side = side if shown is None else side & shown
         task = whole_task(
             name,
             np.flatnonzero(side),
-            pairs.take((known_query[pairs.query] == seen_query) & side[pairs.document]),
+            pairs.take(asked[pairs.query] & side[pairs.document]),
             may_be_empty=(not seen_query and split.queries == 1) or (not seen_document and split.documents == 1),
         )
         held_out = (seen_query or not halves.train_query.all()) and (seen_document or not halves.train_document.all())
-        if len(task.judged) or not (task.may_be_empty or (held_out and seen_query != seen_document)):
+        tested = len(task.judged) and (split.dev == 1 or not halves.dev_query[task.judged.query].all())
+        if tested or not (task.may_be_empty or (held_out and seen_query != seen_document)):
             tasks.append(task)
     return tasks
 
