@@ -34,6 +34,7 @@ from gcl.data.prepare.judged_tasks import (
     read_judgments,
     read_queries,
 )
+from gcl.data.prepare.near_ids import NearIds
 from gcl.data.prepare.parts import CheckedParts, KeptWork
 from gcl.data.prepare.repeated import differing_rows, settle_products, settle_scores
 from gcl.data.prepare.rows import Line, Scores, first_image, read_rows, usable_rows
@@ -88,6 +89,7 @@ class TableBuild:
         with self._pool, self._quarantine:
             with self._collector("document", by_content=self.sources.document_id is None) as documents:
                 self._collect_documents(documents)
+            self._near = NearIds(documents.row_of, lambda: RecordStore(self.folder, "documents", {}).ids)
             with self._collector("query", by_content=self.catalog.query_id is None) as queries:
                 tasks = self._collect_tasks(queries)
                 gathered = self._collect_pairs(documents, queries) if self.catalog.training else None
@@ -258,7 +260,7 @@ class TableBuild:
                 return line.no_id(id_column, "no product id")
             document = documents.row_of.get(identifier)
             if document is None and identifier not in documents.failed:
-                return Bad("unknown product id", identifier)
+                return Bad("unknown product id", self._near(identifier) or identifier)
         if document is None:
             self._of_quarantined += self.sources.pairs is not self.sources.documents  # else the row itself is counted
             return None
@@ -278,11 +280,11 @@ class TableBuild:
             spec, given = task.source.spec, self.catalog.tasks[task.name]
             scores = Scores(f"data.tasks.{task.name}.grades", spec.grades or self.catalog.grades)
             judgments = read_judgments(
-                task, scores=scores, documents=documents, quarantine=self._quarantine, folder=folder
+                task, scores=scores, documents=documents, near=self._near, quarantine=self._quarantine, folder=folder
             )
             self._check_bad(task.source.qrels, scores, spec.score)
             hides = self.catalog.hidden_fields([given.column]) if given.column else ()
-            listed = read_corpus(task, documents=documents, quarantine=self._quarantine)
+            listed = read_corpus(task, documents=documents, near=self._near, quarantine=self._quarantine)
             if task.source.corpus:
                 self._check_bad(task.source.corpus)
             dev_query = task.dev_queries(division.halves.dev_query)

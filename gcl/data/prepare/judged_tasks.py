@@ -13,6 +13,7 @@ import numpy as np
 
 from gcl.data.catalog import Corpus
 from gcl.data.prepare.distinct import Collector, Row
+from gcl.data.prepare.near_ids import NearIds
 from gcl.data.prepare.rows import Line, Scores, read_rows, usable_rows
 from gcl.data.prepare.sources import TaskSource
 from gcl.data.prepare.split import PairList, WholeTask, shows_other_fields, whole_task
@@ -105,7 +106,7 @@ class _Judgment(NamedTuple):
 
 
 def read_judgments(
-    task: TaskQueries, *, scores: Scores, documents: Collector, quarantine: Quarantine, folder: Path
+    task: TaskQueries, *, scores: Scores, documents: Collector, near: NearIds, quarantine: Quarantine, folder: Path
 ) -> TaskJudgments:
     """The judgments of a task's queries. Those of documents the catalog lacks are written down in `folder`."""
     spec, table, document_id = task.source.spec, task.source.qrels, task.source.document_id
@@ -130,7 +131,7 @@ def read_judgments(
         if kind is None or query not in task.row_of:
             continue  # of a kind nobody asked for, or of a query that is in the quarantine itself
         if document not in documents.row_of:
-            why = "quarantined product" if document in documents.failed else "not in the catalog"
+            why = "quarantined product" if document in documents.failed else near(document) or "not in the catalog"
             dangling[file_name(kind)].append((query, document, line.text(spec.score), why))
         else:
             judged[kind].add(task.row_of[query], documents.row_of[document], score)
@@ -145,7 +146,7 @@ def read_judgments(
     )
 
 
-def read_corpus(task: TaskQueries, *, documents: Collector, quarantine: Quarantine) -> np.ndarray | None:
+def read_corpus(task: TaskQueries, *, documents: Collector, near: NearIds, quarantine: Quarantine) -> np.ndarray | None:
     """Rows int64[M] of the documents that the task's own table lists; None where it has none."""
     table, document_id = task.source.corpus, task.source.document_id
     if table is None:
@@ -156,7 +157,9 @@ def read_corpus(task: TaskQueries, *, documents: Collector, quarantine: Quaranti
         row = documents.row_of.get(identifier or "")
         if row is not None or identifier in documents.failed:
             return row
-        return Bad("unknown product id", identifier) if identifier else line.no_id(document_id, "no product id")
+        if not identifier:
+            return line.no_id(document_id, "no product id")
+        return Bad("unknown product id", near(identifier) or identifier)
 
     lines = read_rows(table, {}, [document_id], quarantine=quarantine)
     listed = {row for _, row in usable_rows(lines, usable, table=table, named_by=document_id, quarantine=quarantine)}
