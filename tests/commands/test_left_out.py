@@ -16,9 +16,10 @@ def test_used_and_left_out_are_printed_and_kept(tmp_path, capsys):
           "train.workers=0", "optim.learning_rate=3e-4", "evaluate.metrics=[ndcg@10]",
           "evaluate.headline=[ndcg@10]"])  # fmt: skip
     said = capsys.readouterr().out
-    assert "bad rows: 2 of 50 rows of products.csv, 3 of 147 rows of pairs.csv" in said
+    assert "bad rows: 1 of 50 rows of products.csv, 3 of 147 rows of pairs.csv" in said
     for reason in ("no such image 1", "no product id 1", "unknown product id 1", "empty query 1", "no score 1"):
         assert reason in said
     kept = json.loads((tmp_path / "run" / "data.json").read_text())
     assert kept["bad_reasons"]["pairs.csv"] == {"no score": 1, "unknown product id": 1, "empty query": 1}
     assert kept["rows"] == {"products.csv": 50, "pairs.csv": 147} and kept["pairs"] == 144
+    assert kept["bad_images"] == {"document.image": {"no such image": 1}}

@@ -210,6 +210,7 @@ def test_prepare_downloads_and_quarantines(server, tmp_path):
         document={"photo": image(), "title": text()},
         download=Download(timeout=5.0, retries=0, rate=None, private=True),
         max_bad=0.2,
+        bad_images="drop",
     )
     found = prepared(given, tmp_path / "out")
     assert len(found.documents) == 17 and found.documents[0]["photo"] == PICTURE

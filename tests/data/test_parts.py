@@ -11,7 +11,7 @@ from gcl.data.catalog import Split, Store
 from gcl.data.prepare import distinct as collect
 from gcl.data.prepare.parts import Part, parse_part
 from gcl.data.prepare.prepare import prepare, prepare_part
-from helpers.small_catalog import catalog, drawn, image, pairs, prepared, products, quarantined, text, write_table
+from helpers.small_catalog import bad_images, catalog, drawn, image, pairs, prepared, products, text, write_table
 
 SPLIT = Split(queries=0.7, documents=0.6, dev=0.4, seed=1)
 
@@ -61,7 +61,8 @@ def test_pieces_are_the_whole(shop, tmp_path, monkeypatch, count):
     monkeypatch.setattr(collect, "check_image", looked_again)
     found = prepare(shop, tmp_path / "pieces", progress=False)
     assert files(found) == files(whole)
-    assert [row["reason"] for row in quarantined(found) if row["table"] == "products.csv"] == ["unreadable image"]
+    lost = [(row["id"], row["field"], row["reason"]) for row in bad_images(found)]
+    assert lost == [("0009", "document.photo", "unreadable image")]
     assert not list((tmp_path / "pieces").glob("*-parts-*")), "what is merged is gone"
 
 

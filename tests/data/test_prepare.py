@@ -212,7 +212,7 @@ def test_every_bad_row_is_written_down_with_its_reason(shop, tmp_path):
     write_table(shop / "pairs.csv", log)
     with open(shop / "pairs.csv", "a") as target:
         target.write("one cell\n")
-    found = prepared(shop_catalog(shop, max_bad=1.0), tmp_path / "out")
+    found = prepared(shop_catalog(shop, max_bad=1.0, bad_images="drop"), tmp_path / "out")
     listed = {(row["table"], int(row["row"])): (row["id"], row["reason"]) for row in quarantined(found.folder)}
     expected = {
         ("products.csv", 2): ("0001", "no such image"),
@@ -253,14 +253,14 @@ def test_too_many_bad_rows_stop_with_their_reasons(shop, tmp_path):
     (shop / "images/9.jpg").write_bytes(b"")
     out = tmp_path / "out"
     with pytest.raises(ValueError) as error:
-        prepare(shop_catalog(shop), out, progress=False)
+        prepare(shop_catalog(shop, bad_images="drop"), out, progress=False)
     message = str(error.value)
     assert "5 of 40 rows of products.csv cannot be used (12.5%, data.max_bad allows 1.0%)" in message
     assert "no such image: 4; unreadable image: 1" in message
     (written,) = out.glob("*.quarantine.csv")
     assert str(written) in message and len(written.read_text().splitlines()) == 6
     assert [path for path in out.iterdir() if path.is_dir()] == []
-    assert prepare(shop_catalog(shop, max_bad=0.125), out, progress=False).is_dir()
+    assert prepare(shop_catalog(shop, max_bad=0.125, bad_images="drop"), out, progress=False).is_dir()
 
 
 def test_rows_bad_on_both_sides_count_once(shop, tmp_path):

@@ -141,3 +141,8 @@ def contents(found) -> dict:
 def quarantined(folder: Path) -> list[dict]:
     with open(folder / "quarantine.csv", newline="", encoding="utf-8") as source:
         return list(csv.DictReader(source))
+
+
+def bad_images(folder: Path) -> list[dict]:
+    with open(folder / "bad_images.csv", newline="", encoding="utf-8") as source:
+        return list(csv.DictReader(source))

@@ -12,34 +12,17 @@ from pathlib import Path
 from typing import NamedTuple, cast
 
 from gcl.data.images import check_image
+from gcl.data.prepare.bad_images import Checked, ImageList, Lost
+from gcl.data.prepare.rows import Row
 from gcl.data.store.key_table import KEY_BYTES, Keys, KeyTable, RowOf
 from gcl.data.store.records import MOST_IMAGES, MOST_TEXT, Record
 from gcl.data.store.shard_writer import ShardWriter
-from gcl.data.tables.images import read_image
+from gcl.data.tables.images import Cells, image_cells, read_image, taken
 from gcl.data.tables.quarantine import Bad, too_long
-from gcl.schema import Field, Modality
+from gcl.schema import Field, Modality, SideName
 
 EMPTY = Bad("empty record")
-Cells = Mapping[str, str | bytes | tuple[str | bytes, ...] | None]
-"""One side of a table's row by field name: a text; an image's path, URL or bytes; of a set those of its images."""
 _AHEAD = 16  # rows a thread may be ahead of the writer: bounds the image bytes in memory
-
-
-class Pair(NamedTuple):
-    """What a row of the pairs table says of its query: the document, as a row of the store, and the score."""
-
-    document: int
-    score: float
-
-
-class Row(NamedTuple):
-    """One row of a table, seen from one side. `identifier` None: the content is the identity. `pair`: of a query."""
-
-    file: Path
-    number: int
-    identifier: str | None
-    cells: Cells
-    pair: Pair | None = None
 
 
 class Conflict(NamedTuple):
@@ -52,14 +35,6 @@ class Conflict(NamedTuple):
     def __str__(self) -> str:
         (file, row), (other, again) = self.first, self.second
         return f"{self.identifier!r} ({file.name} row {row} and {other.name} row {again})"
-
-
-class Checked(NamedTuple):
-    """A record to store, what it is recognised by, and why images of its sets were left out."""
-
-    record: Record
-    key: bytes
-    left_out: tuple[Bad, ...] = ()
 
 
 _Known = Checked | Bad | int  # what is known of a row: its record, why it has none, or the number of its record
@@ -95,24 +70,24 @@ class RecordCheck:
         """Whether records of the side may have images."""
         return any(spec.modality is Modality.image for spec in self.side.values())
 
-    def __call__(self, cells: Cells, folder: Path) -> Checked | Bad:
-        """The record to store with its key (of the images as they were before shrinking), or why there is none.
-        `folder`: what relative paths start from."""
+    def __call__(self, cells: Cells, folder: Path) -> Checked:
+        """The record to store with its key (of the images as they were before shrinking). `folder`: what relative
+        paths start from."""
         record: Record = {}
-        original, left_out = dict(cells), []
+        original, lost = dict(cells), []
         for name, spec in self.side.items():
             cell = cells.get(name)
             if spec.modality is Modality.text or cell is None or cell == ():
                 record[name] = cast("str | None", cell or None)
                 continue
-            images, bad = self._images(cell if isinstance(cell, tuple) else (cell,), folder)
-            bad = [self._named(one, name) for one in bad]
-            if not images:
-                return bad[0]
-            stored, data = zip(*images, strict=True)
-            record[name], original[name] = (stored, data) if spec.is_set else (stored[0], data[0])
-            left_out += bad
-        return Checked(record, record_key(original), tuple(left_out))
+            named = cell if isinstance(cell, tuple) else image_cells([cell], spec)
+            images, bad = self._images(taken(named, spec), folder)
+            lost += [Lost(name, one) for one in bad]
+            record[name] = original[name] = None
+            if images:
+                stored, data = zip(*images, strict=True)
+                record[name], original[name] = (stored, data) if spec.is_set else (stored[0], data[0])
+        return Checked(record, record_key(original), tuple(lost))
 
     def _images(self, cells: Sequence[str | bytes], folder: Path) -> tuple[list[tuple[bytes, bytes]], list[Bad]]:
         """Of each usable image what is stored and what was read, and why there are no others."""
@@ -130,9 +105,6 @@ class RecordCheck:
             bad.append(Bad("too many images", f"it has {len(cells)}; the first {MOST_IMAGES} are taken"))
         return images, bad
 
-    def _named(self, bad: Bad, name: str) -> Bad:
-        return bad if len(self.side) == 1 else Bad(bad.reason, f"{name}: {bad.detail}")
-
 
 def raw_key(cells: Cells, folder: Path) -> bytes:
     """Equal for rows of which nothing has to be read twice: their cells, and where these point from."""
@@ -142,7 +114,7 @@ def raw_key(cells: Cells, folder: Path) -> bytes:
 class Earlier(NamedTuple):
     """What an earlier, interrupted or divided run found out about rows, by their raw keys; see parts.py."""
 
-    known: Callable[[bytes], Checked | Bad | None] = lambda _: None
+    known: Callable[[bytes], Checked | None] = lambda _: None
     """What was found out, if anything."""
 
     keep: Callable[[bytes, Checked], None] = lambda *_: None
@@ -172,18 +144,21 @@ class Collector:
         writer: ShardWriter,
         check: RecordCheck,
         *,
-        what: str,
+        side: SideName,
         by_content: bool,
         image_root: Path | None,
+        images: ImageList,
         earlier: Earlier,
         workers: Workers,
     ):
         """`image_root`: what relative image paths start from; None: the folder of the row's table. `by_content`:
-        rows without identifier may come; what they are found by is kept in memory.
+        rows without identifier may come; what they are found by is kept in memory. `images`: says what becomes of
+        records whose images cannot be used.
 
         In memory a record takes about 70 bytes with an identifier and 70 without (110 where images are read)."""
-        self._writer, self._check, self.what, self._by_content = writer, check, what, by_content
-        self._image_root, self._earlier = image_root, earlier
+        self._writer, self._check, self.side, self._by_content = writer, check, side, by_content
+        self.what = {"document": "product", "query": "query"}[side]  # as messages call it
+        self._image_root, self._images, self._earlier = image_root, images, earlier
         self._pool, self._ahead = workers.pool, _AHEAD * workers.threads
         self._has_image = check.has_image
         self.row_of = RowOf()  # of identifiers that rows brought
@@ -260,6 +235,10 @@ class Collector:
         known: _Known = pending.result() if isinstance(pending, Future) else pending
         if isinstance(pending, Future) and isinstance(known, Checked):
             self._earlier.keep(raw, known)
+        if isinstance(known, Checked) and (bad := self._images.judge(row, known)) is not None:
+            if raw not in self._bad:
+                self._images.note(self.side, self._check.side, row, known)
+            known = bad
         if isinstance(known, Bad):
             if known is not EMPTY:
                 self._bad[raw] = known
@@ -285,6 +264,8 @@ class Collector:
         if known is None:
             known = self._writer.write(checked.key.hex() if identifier is None else identifier, checked.record)
             self._remember(row, raw, checked.key)
+            if self._has_image:
+                self._images.note(self.side, self._check.side, row, checked)
             if identifier is not None:
                 self.row_of.add(identifier, known)
             if self._by_content:

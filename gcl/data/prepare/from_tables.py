@@ -24,7 +24,8 @@ from typing import Any
 import numpy as np
 
 from gcl.data.catalog import Catalog, Split
-from gcl.data.prepare.distinct import EMPTY, Collector, Earlier, Pair, RecordCheck, Row, Workers
+from gcl.data.prepare.bad_images import BAD_IMAGES, NOTHING_LEFT, ImageList
+from gcl.data.prepare.distinct import EMPTY, Collector, Earlier, RecordCheck, Workers
 from gcl.data.prepare.judged_tasks import (
     TaskQueries,
     check_names,
@@ -37,7 +38,7 @@ from gcl.data.prepare.judged_tasks import (
 from gcl.data.prepare.near_ids import NearIds
 from gcl.data.prepare.parts import CheckedParts, KeptWork
 from gcl.data.prepare.repeated import differing_rows, settle_products, settle_scores
-from gcl.data.prepare.rows import Line, Scores, first_image, read_rows, usable_rows
+from gcl.data.prepare.rows import Line, Pair, Row, Scores, read_rows, usable_rows
 from gcl.data.prepare.sources import Sources
 from gcl.data.prepare.split import (
     Built,
@@ -83,16 +84,21 @@ class TableBuild:
         # Threads, not processes: Pillow decodes outside of Python's lock, and threads start at once.
         self._pool = ThreadPoolExecutor(self.catalog.store.workers)
         self._quarantine = Quarantine(
-            self.folder / "quarantine.csv", max_bad=self.catalog.max_bad, report_at=self.report_at
+            self.folder / "quarantine.csv",
+            max_bad=self.catalog.max_bad,
+            report_at=self.report_at,
+            besides=(NOTHING_LEFT,),
         )
+        self._images = ImageList(self.folder / BAD_IMAGES, self.catalog.bad_images)
         self._download()
-        with self._pool, self._quarantine:
+        with self._pool, self._quarantine, self._images:
             with self._collector("document", by_content=self.sources.document_id is None) as documents:
                 self._collect_documents(documents)
             self._near = NearIds(documents.row_of, lambda: RecordStore(self.folder, "documents", {}).ids)
             with self._collector("query", by_content=self.catalog.query_id is None) as queries:
                 tasks = self._collect_tasks(queries)
                 gathered = self._collect_pairs(documents, queries) if self.catalog.training else None
+            self._check_images("query")
             holding = [task for task in tasks if task.source.spec.hold_out_queries]
             division = write_division(
                 self.folder,
@@ -106,7 +112,7 @@ class TableBuild:
             counts = division.counts
             counts["notes"][:0] = self._notes
             counts["tasks"] |= self._write_tasks(tasks, documents, division)
-            counts |= self._quarantine.counts([table.name for table in self.sources.tables])
+            counts |= self._quarantine.counts([table.name for table in self.sources.tables]) | self._images.counts()
             counts["pairs_of_quarantined_products"] = self._of_quarantined
             counts["merged_product_rows"] = documents.merged if self.catalog.products else 0
         return Built(counts, self._shards)
@@ -136,9 +142,10 @@ class TableBuild:
             yield Collector(
                 writer,
                 check,
-                what={"document": "product", "query": "query"}[side],
+                side=side,
                 by_content=by_content,
                 image_root=self.sources.image_root,
+                images=self._images,
                 earlier=earlier._replace(keep=keep) if keep else earlier,
                 workers=Workers(self._pool, store.workers),
             )
@@ -170,6 +177,7 @@ class TableBuild:
                 self._quarantine.add(table.name, row.file, row.number, row.identifier, result)
             elif group and result == len(self._group):
                 self._group.append(number)
+        self._check_images("document")
         self._check_bad(table)
         documents.check_conflicts(
             f"data.document_id={id_column}",
@@ -243,9 +251,7 @@ class TableBuild:
         for line in read_rows(self.sources.documents, {}, [id_column, *own.values()], quarantine=self._quarantine):
             document = documents.row_of.get(line.identifier(id_column) or "")
             if document is not None:
-                record = {
-                    name: first_image(line.columns[own[name]]) if name in own else None for name in self.catalog.query
-                }
+                record = {name: line.text(own[name]) if name in own else None for name in self.catalog.query}
                 yield Row(line.file, line.number, None, record, Pair(document, self.catalog.own_score))
 
     def _pair_of(self, line: Line, documents: Collector) -> Pair | Bad | None:
@@ -306,6 +312,10 @@ class TableBuild:
     def _check_bad(self, table: Table, scores: Scores | None = None, name: str | None = None) -> None:
         """scores: those of the table's column `name`."""
         self._quarantine.check(table.name, scores.advice(table.name, name) if scores and name else None)
+
+    def _check_images(self, side: SideName) -> None:
+        name = self.report_at.name.replace("quarantine.csv", BAD_IMAGES)
+        self._images.check(side, report_at=self.report_at.with_name(name))
 
     def _shown(self, rows: Iterator[Row], what: str) -> Iterator[Row]:
         return counted(rows, f"{self.catalog.name}: {what}", shown=self.progress)

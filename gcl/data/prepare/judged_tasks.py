@@ -12,9 +12,9 @@ from typing import NamedTuple
 import numpy as np
 
 from gcl.data.catalog import Corpus
-from gcl.data.prepare.distinct import Collector, Row
+from gcl.data.prepare.distinct import Collector
 from gcl.data.prepare.near_ids import NearIds
-from gcl.data.prepare.rows import Line, Scores, read_rows, usable_rows
+from gcl.data.prepare.rows import Line, Row, Scores, read_rows, usable_rows
 from gcl.data.prepare.sources import TaskSource
 from gcl.data.prepare.split import PairList, WholeTask, shows_other_fields, whole_task
 from gcl.data.store.prepared import PARTS, SITUATIONS, Fields, Pairs

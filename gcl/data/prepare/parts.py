@@ -6,7 +6,7 @@ instead of looking again; it reads the tables, and writes shards, pairs and task
 the row's cells, so pieces never overlap, whatever order or machine they run in. A row of no piece is checked by
 `prepare` itself: pieces that were never run, or were cut short, cost time and nothing else.
 
-1. `write_part` does one piece; its folder counts when refused.json is in it, which is written last
+1. `write_part` does one piece; its folder counts when lost.json is in it, which is written last
 2. `KeptWork`: `prepare` itself keeps what it shrinks in the form of such pieces, so that an interrupted run resumes
    with them. They are removed when the catalog is prepared; until then such images are on the disk twice
 3. `CheckedParts`: what all finished pieces know, by a row's raw key
@@ -18,23 +18,24 @@ import json
 import shutil
 import time
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple, TypeGuard
+from typing import NamedTuple
 
 from gcl.data.catalog import Catalog
-from gcl.data.prepare.distinct import Cells, Checked, RecordCheck, raw_key
-from gcl.data.prepare.rows import column, image_columns
+from gcl.data.prepare.bad_images import Checked, Lost
+from gcl.data.prepare.distinct import RecordCheck, raw_key
+from gcl.data.prepare.rows import Line, column, image_columns
 from gcl.data.prepare.sources import Sources
 from gcl.data.store.key_table import KEY_BYTES, KeyTable
 from gcl.data.store.shard_writer import ShardWriter
 from gcl.data.store.store import RecordStore
 from gcl.data.tables.download import NOT_DOWNLOADED, Downloads
-from gcl.data.tables.images import is_url
+from gcl.data.tables.images import Cells, is_url, taken
 from gcl.data.tables.quarantine import Bad
 from gcl.data.tables.table import Table
 from gcl.files.atomic import write_text
@@ -42,7 +43,7 @@ from gcl.files.lock import locked
 from gcl.files.progress import counted
 from gcl.schema import Field, Modality
 
-_DONE = "refused.json"  # written last
+_DONE = "lost.json"  # written last
 _KEEP_SECONDS = 30.0  # of work that a kill may cost ...
 _KEEP_SHARE = 0.05  # ... or this share of all work so far: days of it must not end in thousands of open files
 _KEEP_SHARD_BYTES = 512 << 20
@@ -83,10 +84,10 @@ def write_part(
         shutil.rmtree(target, ignore_errors=True)  # a piece that was cut short
         target.mkdir()
         cache = Downloads(catalog.download, downloads)
-        urls = (url for row in _rows(catalog, sources, part) for url in row.cells.values() if _is_url(url))
+        urls = _urls(_rows(catalog, sources, part), _sides(catalog))
         for _ in counted(cache.fetch_all(urls), f"{catalog.name}: downloads, part {part.number}", shown=progress):
             pass
-        refused = {}
+        lost = {}
         with ThreadPoolExecutor(catalog.store.workers) as pool:
             for name, side in _sides(catalog).items():
                 check = RecordCheck(side, catalog.max_image_pixels, catalog.store.image_side, cache.read)
@@ -99,17 +100,20 @@ def write_part(
                     while block := list(islice(rows, 16 * catalog.store.workers)):
                         results = pool.map(lambda row, check=check: check(row.cells, row.folder), block)
                         for row, result in zip(block, results, strict=True):
-                            if isinstance(result, Checked):
+                            if any(bad.reason == NOT_DOWNLOADED for _, bad in result.lost):
+                                continue  # that is worth another try
+                            if any(result.record.values()):
                                 writer.write(row.raw.hex() + result.key.hex(), result.record)
-                            elif result.reason != NOT_DOWNLOADED:  # that is worth another try
-                                refused[row.raw.hex()] = result
-        finish_piece(target, refused)
+                            if result.lost:
+                                lost[row.raw.hex()] = [(field, *bad) for field, bad in result.lost]
+        finish_piece(target, lost)
     return target
 
 
-def finish_piece(folder: Path, refused: Mapping[str, Bad]) -> None:
-    """Marks a piece as whole. refused: rows that cannot be used, by raw key in hex."""
-    write_text(folder / _DONE, json.dumps(refused))
+def finish_piece(folder: Path, lost: Mapping[str, list[tuple[str, str, str]]]) -> None:
+    """Marks a piece as whole. lost: (field, reason, detail) of images that cannot be used, by their row's raw key in
+    hex."""
+    write_text(folder / _DONE, json.dumps(lost))
 
 
 def _sides(catalog: Catalog) -> dict[str, dict[str, Field]]:
@@ -141,16 +145,18 @@ def _rows(catalog: Catalog, sources: Sources, part: Part) -> Iterator[_PieceRow]
 
 
 def _cells(table: Table, side: Mapping[str, Field], image_root: Path | None) -> Iterator[tuple[Path, Cells]]:
-    columns = {name: column(name, spec) for name, spec in side.items()}
-    texts = [columns[name] for name, spec in side.items() if spec.modality is Modality.text]
+    texts = [column(name, spec) for name, spec in side.items() if spec.modality is Modality.text]
     for block in table.blocks(texts, image_columns(side)):
         folder = image_root or block.file.parent
-        for values in zip(*(block.columns[name] for name in columns.values()), strict=True):
-            yield folder, dict(zip(columns, values, strict=True))
+        for values in zip(*block.columns.values(), strict=True):
+            yield folder, Line(block, 0, dict(zip(block.columns, values, strict=True))).record(side)
 
 
-def _is_url(cell: object) -> TypeGuard[str]:
-    return isinstance(cell, str) and is_url(cell)
+def _urls(rows: Iterable[_PieceRow], sides: Mapping[str, Mapping[str, Field]]) -> Iterator[str]:
+    for row in rows:
+        for name, spec in sides[row.side].items():
+            if spec.modality is Modality.image and isinstance(images := row.cells[name], tuple):
+                yield from (cell for cell in taken(images, spec) if isinstance(cell, str) and is_url(cell))
 
 
 class CheckedParts:
@@ -160,7 +166,8 @@ class CheckedParts:
         self._stores: list[RecordStore] = []
         self._start = [0]  # rows of all stores count through
         self._row = KeyTable()
-        self._refused: dict[bytes, Bad] = {}
+        self._side = side
+        self._lost: dict[bytes, tuple[Lost, ...]] = {}
         for done in sorted(folder.glob(f"*/{_DONE}")):
             if not (done.parent / f"{name}.parquet").exists():
                 continue
@@ -169,16 +176,16 @@ class CheckedParts:
                 self._row.add(bytes.fromhex(identifier)[:KEY_BYTES], row)
             self._stores.append(store)
             self._start.append(self._start[-1] + len(store))
-            refused = json.loads(done.read_text(encoding="utf-8"))
-            self._refused |= {bytes.fromhex(raw): Bad(*why) for raw, why in refused.items()}
+            for raw, images in json.loads(done.read_text(encoding="utf-8")).items():
+                self._lost[bytes.fromhex(raw)] = tuple(Lost(field, Bad(*why)) for field, *why in images)
 
-    def __call__(self, raw: bytes) -> Checked | Bad | None:
-        row = self._row.get(raw)
-        if row is None:
-            return self._refused.get(raw)
+    def __call__(self, raw: bytes) -> Checked | None:
+        row, lost = self._row.get(raw), self._lost.get(raw, ())
+        if row is None:  # never seen, or without a value that could be stored
+            return Checked(dict.fromkeys(self._side), b"", lost) if lost else None
         number = bisect_right(self._start, row) - 1
         store, own = self._stores[number], row - self._start[number]
-        return Checked(store[own], bytes.fromhex(store.ids[own])[KEY_BYTES:])
+        return Checked(store[own], bytes.fromhex(store.ids[own])[KEY_BYTES:], lost)
 
 
 class KeptWork:
@@ -194,6 +201,8 @@ class KeptWork:
         return self
 
     def __call__(self, raw: bytes, checked: Checked) -> None:
+        if checked.lost:
+            return  # an image may be there when the run goes on
         if self._writer is None:
             self._place = self.folder / f"kept-{self.prefix}-{time.time_ns()}"
             self._place.mkdir(parents=True)

@@ -18,17 +18,19 @@ import logging
 import os
 import shutil
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 from gcl.data.catalog import Catalog, is_corpus
+from gcl.data.prepare.bad_images import BAD_IMAGES
+from gcl.data.prepare.bad_images import summary as images_in_words
 from gcl.data.prepare.from_shards import build_shards
 from gcl.data.prepare.from_tables import TableBuild
 from gcl.data.prepare.parts import Part, write_part
-from gcl.data.prepare.rows import column, image_columns
+from gcl.data.prepare.rows import column, image_columns, taken_images
 from gcl.data.prepare.sources import Sources, open_sources, opened_catalog
 from gcl.data.prepare.split import Built
 from gcl.data.store.prepared import FORMAT, INDEX, PARTS, read_index, schema_to_dict
@@ -40,6 +42,7 @@ from gcl.data.tables.table import Table
 from gcl.files.atomic import synchronize, write_text
 from gcl.files.digest import Digest, file_sha256
 from gcl.files.lock import locked
+from gcl.schema import SIDES, Field
 
 logger = logging.getLogger(__name__)
 _RULES = 2  # raised when the same inputs would be prepared into something else
@@ -74,7 +77,7 @@ def prepare(
         if not is_prepared(target, digest):
             counts = _write(catalog, build, digest, target, progress=progress)
             shutil.rmtree(_parts(folder, catalog, digest), ignore_errors=True)
-            for line in summary(counts, target):
+            for line in summary(counts, target, catalog):
                 (report or logger.info)(line)
     return target
 
@@ -112,7 +115,7 @@ def fingerprint(catalog: Catalog, sources: Sources) -> str:
         for file in table.files:
             whole.update(f"{file.suffixes} {file_sha256(file)}\n".encode())
     for table, side in sources.sides(catalog):
-        _add_images(whole, table, image_columns(side), sources.image_root)
+        _add_images(whole, table, side, sources.image_root)
     return whole.hexdigest()
 
 
@@ -158,15 +161,15 @@ def _task(task: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in task.items() if key != "document"} | {"queries": "", "qrels": ""} | corpus
 
 
-def _add_images(whole: Digest, table: Table, columns: list[str], image_root: Path | None) -> None:
+def _add_images(whole: Digest, table: Table, side: Mapping[str, Field], image_root: Path | None) -> None:
+    columns = image_columns(side)
     if not columns:
         return
     state = lru_cache(maxsize=1 << 17)(_state)  # a table of pairs names the same product's image again and again
     for block in table.blocks((), columns):
         folder = image_root or block.file.parent
-        for name in columns:
-            cells = [cell for cell in block.columns[name] if isinstance(cell, str) and not is_url(cell)]
-            whole.update("\n".join([f"{cell}\0{state(image_path(cell, folder))}" for cell in cells]).encode())
+        cells = [cell for cell in taken_images(block, side) if isinstance(cell, str) and not is_url(cell)]
+        whole.update("\n".join([f"{cell}\0{state(image_path(cell, folder))}" for cell in cells]).encode())
 
 
 def _state(path: Path) -> str:
@@ -198,11 +201,13 @@ def _write(
         built = build(unfinished, report_at=report_at, progress=progress)
         _commit(catalog, built, digest, unfinished)
     except BaseException:
-        if (unfinished / "quarantine.csv").exists():
-            os.replace(unfinished / "quarantine.csv", report_at)
+        for name in ("quarantine.csv", BAD_IMAGES):
+            if (unfinished / name).exists():
+                os.replace(unfinished / name, target.parent / f"{target.name}.{name}")
         shutil.rmtree(unfinished, ignore_errors=True)
         raise
-    report_at.unlink(missing_ok=True)
+    for name in ("quarantine.csv", BAD_IMAGES):
+        (target.parent / f"{target.name}.{name}").unlink(missing_ok=True)
     if not is_prepared(target, digest):
         _replace(unfinished, target)
     else:  # a machine that does not see our lock was faster; it wrote the same
@@ -274,7 +279,7 @@ def _told(counts: dict[str, Any]) -> list[str]:
     return lines
 
 
-def summary(counts: dict[str, Any], folder: Path) -> list[str]:
+def summary(counts: dict[str, Any], folder: Path, catalog: Catalog) -> list[str]:
     """What was prepared, in lines for people."""
     lines = [
         f"products {counts['products']:,} ({counts['products_of_training']:,} in the training half), "
@@ -297,6 +302,8 @@ def summary(counts: dict[str, Any], folder: Path) -> list[str]:
     for table, columns in counts.get("html", {}).items():
         cells = [f"{count:,} in {name}" for name, count in columns.items()]
         lines.append(f"cells that look like HTML in {table}: {listed(cells)} (text: html in the field strips it)")
+    fields = {f"{side}.{name}": spec for side in SIDES for name, spec in catalog.schema.side(side).items()}
+    lines += images_in_words(counts, fields, folder)
     if counts.get("pairs_of_quarantined_products"):
         lines.append(f"pairs left out with a quarantined product: {counts['pairs_of_quarantined_products']:,}")
     if counts.get("merged_product_rows"):

@@ -22,7 +22,8 @@ from gcl.data.prepare.distinct import Conflict
 from gcl.data.prepare.rows import plain_lines
 from gcl.data.store.key_table import text_key
 from gcl.data.store.prepared import Pairs
-from gcl.data.store.records import Record, Records, Value
+from gcl.data.store.records import Records
+from gcl.data.tables.images import Cells, ImageCell
 from gcl.data.tables.table import Table
 from gcl.schema import Field
 
@@ -93,11 +94,11 @@ class ProductRows:
     """The products whose id comes twice, if there are any: `of` says what becomes of a row. contradictions: how many
     of them have rows that differ."""
 
-    def __init__(self, counting: Mapping[str, tuple[Path, Record]], contradictions: int = 0) -> None:
+    def __init__(self, counting: Mapping[str, tuple[Path, Cells]], contradictions: int = 0) -> None:
         self._counting, self.contradictions = counting, contradictions
         self._given: set[str] = set()
 
-    def of(self, identifier: str, file: Path, record: Record) -> tuple[Path, Record] | None:
+    def of(self, identifier: str, file: Path, record: Cells) -> tuple[Path, Cells] | None:
         """The cells that count, with the file they are from; None for a row of a product that was there already."""
         counting = self._counting.get(identifier)
         if counting is None:
@@ -118,8 +119,8 @@ def settle_products(table: Table, id_column: str | None, side: Mapping[str, Fiel
         seen.extend(int.from_bytes(text_key(identifier)[:8], "big") for identifier in ids)
     values, times = np.unique(np.array(seen, np.uint64), return_counts=True)
     twice = set(values[times > 1].tolist())
-    counting: dict[str, tuple[Path, Record]] = {}
-    first: dict[str, Record] = {}
+    counting: dict[str, tuple[Path, Cells]] = {}
+    first: dict[str, Cells] = {}
     differing: set[str] = set()
     for line in plain_lines(table, side, [id_column]) if twice else ():
         identifier = line.identifier(id_column)
@@ -144,14 +145,16 @@ def differing_rows(table: Table, side: Mapping[str, Field], conflicts: list[Conf
     return [_difference(cells.get(one.first, {}), cells.get(one.second, {})) for one in conflicts]
 
 
-def _difference(first: Record, second: Record) -> str:
+def _difference(first: Cells, second: Cells) -> str:
     differing = [name for name in first if first[name] != second.get(name)]
     return "; ".join(f"{name}: {_shown(first[name])} and {_shown(second.get(name))}" for name in differing)
 
 
-def _shown(cell: Value) -> str:
-    if cell is None:
+def _shown(cell: str | bytes | tuple[ImageCell, ...] | None) -> str:
+    if not cell:
         return "nothing"
+    if isinstance(cell, tuple):
+        return _shown(cell[0]) if len(cell) == 1 else f"{len(cell)} images"
     if isinstance(cell, str):
         return repr(cell if len(cell) <= 60 else cell[:57] + "…")
-    return f"{len(cell):,} bytes" if isinstance(cell, bytes) else f"{len(cell)} images"
+    return f"{len(cell):,} bytes"

@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
-from gcl.data.store.records import Record
 from gcl.data.tables.block import Block, listed
 from gcl.data.tables.cells import Cell, canonical_id, parse_number
+from gcl.data.tables.images import Cells, ImageCell, image_cells, taken
 from gcl.data.tables.quarantine import Bad, Quarantine
 from gcl.data.tables.table import Table
 from gcl.schema import Field, Modality
@@ -26,14 +26,22 @@ def column(name: str, spec: Field) -> str:
     return spec.column or name
 
 
+def columns_of(name: str, spec: Field) -> list[str]:
+    """The table's columns of the field `name`: of an image field there may be several."""
+    return spec.columns or [column(name, spec)]
+
+
 def image_columns(side: Mapping[str, Field]) -> list[str]:
     """The table's columns of a side's image fields."""
-    return [column(name, spec) for name, spec in side.items() if spec.modality is Modality.image]
+    return [one for name, spec in side.items() if spec.modality is Modality.image for one in columns_of(name, spec)]
 
 
-def first_image(cell: Cell) -> str | bytes | None:
-    """Of several images in a cell the first."""
-    return cell[0] if isinstance(cell, list) else cell
+def taken_images(block: Block, side: Mapping[str, Field]) -> Iterator[ImageCell]:
+    """The images that a block's rows name and their fields take, in order."""
+    for name, spec in side.items():
+        if spec.modality is Modality.image:
+            for cells in zip(*(block.columns[one] for one in columns_of(name, spec)), strict=True):
+                yield from taken(image_cells(cells, spec), spec)
 
 
 @dataclass
@@ -54,9 +62,14 @@ class Line:
         """1-based, in its file."""
         return self.block.number[self.place]
 
-    def record(self, side: Mapping[str, Field]) -> Record:
-        """The row's cells by field."""
-        return {name: first_image(self.columns[column(name, spec)]) for name, spec in side.items()}
+    def record(self, side: Mapping[str, Field]) -> Cells:
+        """The row's cells by field: a text or None, the images of an image field."""
+        return {
+            name: self.text(column(name, spec))
+            if spec.modality is Modality.text
+            else tuple(image_cells([self.columns[one] for one in columns_of(name, spec)], spec))
+            for name, spec in side.items()
+        }
 
     def text(self, name: str) -> str | None:
         """The cell of a column that was read as text."""
@@ -84,6 +97,23 @@ def plain_lines(table: Table, side: Mapping[str, Field], others: Iterable[str] =
             yield Line(block, place, dict(zip(block.columns, cells, strict=True)))
 
 
+class Pair(NamedTuple):
+    """What a row of the pairs table says of its query: the document, as a row of the store, and the score."""
+
+    document: int
+    score: float
+
+
+class Row(NamedTuple):
+    """One row of a table, seen from one side. `identifier` None: the content is the identity. `pair`: of a query."""
+
+    file: Path
+    number: int
+    identifier: str | None
+    cells: Cells
+    pair: Pair | None = None
+
+
 def read_rows(
     table: Table,
     sides: Mapping[str, Mapping[str, Field]],
@@ -99,15 +129,17 @@ def read_rows(
     column without a value in any row (of the sides only where `all_fields`).
     """
     fields = {
-        f"data.{side}.{name}": (column(name, spec), spec)
+        f"data.{side}.{name}": (columns_of(name, spec), spec)
         for side, specs in sides.items()
         for name, spec in specs.items()
     }
-    empty = {name: "" for name in others if name is not None}  # columns without a value so far, and what names them
-    image = [name for name, spec in fields.values() if spec.modality is Modality.image]
-    text = [name for name, spec in fields.values() if spec.modality is Modality.text] + list(empty)
+    # columns without a value so far (of an image field, all of its columns), and what names them
+    empty: dict[tuple[str, ...], str] = {(name,): "" for name in others if name is not None}
+    image = [name for names, spec in fields.values() if spec.modality is Modality.image for name in names]
+    text = [name for names, spec in fields.values() if spec.modality is Modality.text for name in names]
+    text += [name for names in empty for name in names]
     if all_fields:
-        empty |= {name: f" ({setting})" for setting, (name, _) in fields.items()}
+        empty |= {tuple(names): f" ({setting})" for setting, (names, _) in fields.items()}
     rows, unreadable, html = 0, 0, Counter[str]()
     missing: dict[str, Counter[str]] = {}
     for block in table.blocks(text, image):
@@ -120,8 +152,8 @@ def read_rows(
         for words in block.missing.values():
             for name, word in words.items():
                 missing.setdefault(name, Counter())[word] += 1
-        for name in [name for name in empty if any(block.columns[name])]:
-            del empty[name]
+        for names in [names for names in empty if any(any(block.columns[name]) for name in names)]:
+            del empty[names]
         for place, _, *cells in zip(count(), block.number, *block.columns.values(), strict=False):
             yield Line(block, place, dict(zip(block.columns, cells, strict=True)))
     quarantine.html[table.name] |= html  # a table may be read several times, for other columns
@@ -131,9 +163,9 @@ def read_rows(
     if unreadable > quarantine.max_bad * rows:
         quarantine.check(table.name)  # what is lost with them is not the first cause
     if empty:
-        found = dict.fromkeys(word for name in empty for word in missing.get(name, ()))
+        found = dict.fromkeys(word for names in empty for name in names for word in missing.get(name, ()))
         said = f" but words for a missing value (data.missing: {', '.join(map(repr, found))})" if found else ""
-        unused = listed([f"{name!r}{setting}" for name, setting in empty.items()])
+        unused = listed([f"{', '.join(map(repr, names))}{setting}" for names, setting in empty.items()])
         raise ValueError(
             f"{table.name}: no value in any of its {rows:,} rows in the column {unused}{said}. Fill it, or take it out "
             "of the configuration."

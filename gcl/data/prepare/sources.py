@@ -23,7 +23,7 @@ from gcl.data.check import check_catalog
 from gcl.data.importers.judgments import as_tables
 from gcl.data.importers.layouts.translate import catalog_of_export
 from gcl.data.prepare.clicks import catalog_of_clicks
-from gcl.data.prepare.rows import column, image_columns
+from gcl.data.prepare.rows import columns_of, image_columns, taken_images
 from gcl.data.tables.block import Reading
 from gcl.data.tables.cells import canonical_id
 from gcl.data.tables.images import is_url
@@ -82,8 +82,7 @@ class Sources:
         for table, side in self.sides(catalog):
             if columns := image_columns(side):
                 for block in table.blocks((), columns):
-                    for name in columns:
-                        yield from (cell for cell in block.columns[name] if isinstance(cell, str) and is_url(cell))
+                    yield from (cell for cell in taken_images(block, side) if isinstance(cell, str) and is_url(cell))
 
 
 def opened_catalog(catalog: Catalog, folder: str | Path) -> tuple[Catalog, Path, Path]:
@@ -214,7 +213,7 @@ def _in_column(spec: Field, name: str | None) -> Field:
 
 
 def _side_columns(fields: Mapping[str, Field], side: SideName) -> list[tuple[str, str]]:
-    return [(column(name, spec), f"data.{side}.{name}") for name, spec in fields.items()]
+    return [(one, f"data.{side}.{name}") for name, spec in fields.items() for one in columns_of(name, spec)]
 
 
 Values = dict[str, dict[str, str]]  # column -> id -> value

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from gcl.data.catalog import MISSING_WORDS
 from gcl.data.tables.quarantine import Bad
-from gcl.schema import Field, Images
+from gcl.schema import Field
 
 ImageCell = str | bytes
+"""A path, a URL, or the bytes themselves."""
+
+Cells = Mapping[str, str | bytes | tuple[ImageCell, ...] | None]
+"""One side of a table's row by field name: a text, or the images of an image field."""
+
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _WITHOUT_SCHEME = re.compile(r"//[A-Za-z0-9.-]+(:[0-9]+)?/")  # //cdn.shop.example/1.jpg, as pages name images
 
@@ -37,7 +42,7 @@ def image_cells(cells: Iterable[Any], spec: Field) -> list[ImageCell]:
 
 def taken(images: Sequence[ImageCell], spec: Field) -> Sequence[ImageCell]:
     """Those of a row's images that its field uses."""
-    return images if spec.images is Images.all else images[:1]
+    return images if spec.is_set else images[:1]
 
 
 def _split(cell: str, separator: str | None) -> list[str]:

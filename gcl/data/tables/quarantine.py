@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,7 +33,7 @@ def too_long(length: int, name: str) -> Bad:
 class Quarantine:
     """quarantine.csv, a context manager: table, 1-based data row, id, reason, detail. One line per bad row; an id
     that a spreadsheet would take for a formula begins with an apostrophe. max_bad: share of a table's rows that may be
-    bad. report_at: where the file will be.
+    bad. report_at: where the file will be. besides: reasons that may be as frequent as they like.
 
     missing: {table: {column: {word: cells}}} of the words of data.missing. html: {table: {column: cells}} of those that
     look like HTML and are read as plain text.
@@ -41,8 +41,8 @@ class Quarantine:
 
     columns = ("table", "row", "id", "reason", "detail")
 
-    def __init__(self, path: Path, *, max_bad: float, report_at: Path):
-        self.path, self.max_bad, self._report_at = path, max_bad, report_at
+    def __init__(self, path: Path, *, max_bad: float, report_at: Path, besides: Collection[str] = ()):
+        self.path, self.max_bad, self._report_at, self._besides = path, max_bad, report_at, besides
         self.rows: Counter[str] = Counter()
         self.reasons: dict[str, Counter[str]] = defaultdict(Counter)
         self.missing: dict[str, dict[str, Counter[str]]] = defaultdict(dict)
@@ -94,7 +94,8 @@ class Quarantine:
     def check(self, table: str, advice: str | None = None) -> None:
         """Raises ValueError when more than `max_bad` of a table's rows are bad. advice: what to do, where the rows say
         it."""
-        bad, rows = self.bad(table), self.rows[table]
+        rows = self.rows[table]
+        bad = self.bad(table) - sum(self.reasons[table][reason] for reason in self._besides)
         if bad <= self.max_bad * rows:
             return
         either = "" if bad > 0.5 * rows else ", or set data.max_bad higher to continue without these rows"
