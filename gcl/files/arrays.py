@@ -1,12 +1,13 @@
 """Arrays that may be larger than memory: mapped from scratch files, or kept in a folder that forgets the least used.
 
-An `ArrayCache` is a folder of .npy files, each named by a digest of everything its content depends on, so an entry is
-never wrong, only missing. An entry appears under its name when it is whole. Beyond the limit, what was used longest ago
-goes first.
+An `ArrayCache` is a folder of .npy files, each named by a digest of everything its content depends on. An entry appears
+under its name when it is whole, and ends with a seal, the SHA-256 of its bytes, which the first use in a process
+compares: an entry is never wrong, only missing. Beyond the limit, what was used longest ago goes first.
 """
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import math
 import os
@@ -21,12 +22,17 @@ from typing import BinaryIO
 import numpy as np
 
 from gcl.files.atomic import PARTIAL, replacing
+from gcl.files.digest import add_file
 
 IN_MEMORY = 1 << 30
 """Bytes. A larger array is a mapped file."""
 
 Allocate = Callable[[tuple[int, ...]], np.ndarray]
 """shape -> zeros, float32"""
+
+_SEAL = b"\ngcl-sha256\n"  # begins what follows an array in its file; numpy reads no further than the array
+_SEAL_BYTES = len(_SEAL) + hashlib.sha256().digest_size
+_SEALED: set[tuple[str, int, int]] = set()  # path, inode and size of the entries that this process has compared
 
 _ABANDONED = 86_400  # seconds after which an unfinished file belongs to nobody
 
@@ -78,6 +84,32 @@ def _reserve(file: BinaryIO, size: int, place: str | Path) -> None:
         ) from error
 
 
+def _seal(path: Path) -> None:
+    with open(path, "r+b") as file:
+        digest = hashlib.sha256()
+        add_file(digest, file)
+        file.write(_SEAL + digest.digest())
+
+
+def _is_sealed(path: Path) -> bool:
+    """Whether a file's bytes are those that were sealed; read once in a process."""
+    with open(path, "rb") as file:
+        about = os.fstat(file.fileno())
+        if (known := (str(path), about.st_ino, about.st_size)) in _SEALED:
+            return True
+        content = about.st_size - _SEAL_BYTES
+        file.seek(max(content, 0))
+        seal = file.read()
+        if not seal.startswith(_SEAL):
+            return False
+        file.seek(0)
+        digest = hashlib.sha256()
+        add_file(digest, file, content)
+        if seal[len(_SEAL) :] == digest.digest():
+            _SEALED.add(known)
+    return known in _SEALED
+
+
 @dataclass(frozen=True)
 class ArrayCache:
     """A folder of arrays and the bytes it may hold."""
@@ -86,10 +118,14 @@ class ArrayCache:
     limit: int = 20 << 30
 
     def load(self, name: str, rows: int) -> np.ndarray | None:
-        """The entry, memory-mapped (changes to it are not written), or None if it is not there whole."""
+        """The entry, memory-mapped (changes to it are not written), or None if it is not there as it was written."""
+        path = self._path(name)
         try:
-            array = np.load(self._path(name), mmap_mode="c")
-            os.utime(self._path(name))
+            if not _is_sealed(path):
+                logger.warning(f"note: {path} is damaged, or of an earlier version: it is made again.")
+                return None
+            array = np.load(path, mmap_mode="c")
+            os.utime(path)
         except (OSError, ValueError, EOFError):
             return None
         return array if len(array) == rows else None
@@ -113,7 +149,9 @@ class ArrayCache:
             written = kept and size > in_memory
             if not written:
                 return blank(shape, folder=self.folder, in_memory=in_memory)
-            return _mapped(stack.enter_context(replacing(self._path(name))), shape)
+            temporary = stack.enter_context(replacing(self._path(name)))
+            stack.callback(_seal, temporary)
+            return _mapped(temporary, shape)
 
         try:
             with ExitStack() as stack:  # at whose end the file that was written takes its name
@@ -121,8 +159,10 @@ class ArrayCache:
                 if isinstance(array, np.memmap):
                     array.flush()
             if kept and not written:
-                with replacing(self._path(name)) as path, open(path, "wb") as file:
-                    np.save(file, array)
+                with replacing(self._path(name)) as path:
+                    with open(path, "wb") as file:
+                        np.save(file, array)
+                    _seal(path)
             if kept and not required:
                 self.prune({name})
         except OSError as problem:

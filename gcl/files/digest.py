@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
@@ -32,7 +33,8 @@ def text_sha256(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def add_file(digest: Digest, file: BinaryIO) -> None:
-    """Adds the rest of an open file to a hash, a block at a time."""
-    while block := file.read(_BLOCK):
+def add_file(digest: Digest, file: BinaryIO, size: int = sys.maxsize) -> None:
+    """Adds the rest of an open file, or its next `size` bytes, to a hash, a block at a time."""
+    while block := file.read(min(_BLOCK, size)):
         digest.update(block)
+        size -= len(block)

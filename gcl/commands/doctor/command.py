@@ -12,6 +12,7 @@ from typing import Any
 
 from gcl.config.compose import Overrides
 from gcl.config.schema import RunConfig
+from gcl.data.catalog import Verify
 from gcl.files.atomic import write_json, write_text
 from gcl.files.progress import Stages
 from gcl.run.console import say, speak_plainly
@@ -27,11 +28,17 @@ class DoctorOptions:
 
     all: bool = False
     """Look at every image and text instead of a sample."""
+    verify: bool = False
+    """Compare every prepared shard with its SHA-256, whatever data.verify says."""
 
 
 def run(options: DoctorOptions, overrides: Overrides) -> None:
     """Exits with status 1 if something has to be fixed before training."""
-    if doctor(overrides.config(), everything=options.all):
+    config = overrides.config()
+    if options.verify:
+        for catalog in (config.data, *config.data.catalogs.values()):
+            catalog.verify = Verify.always
+    if doctor(config, everything=options.all):
         raise SystemExit(1)
 
 
@@ -120,7 +127,7 @@ def _examine(
     from gcl.data.store.prepared import open_prepared
 
     catalog = found.catalog
-    prepared = open_prepared(found.folder, catalog.schema)
+    prepared = open_prepared(found.folder, catalog.schema, verify=catalog.verify)
     facts |= examine(prepared, everything=everything, threads=catalog.store.workers, begin=stages.begin)
     facts |= {
         "training": catalog.training,

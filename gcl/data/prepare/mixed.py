@@ -212,7 +212,7 @@ def open_catalog(catalog: Catalog, folder: str | Path, *, report: Callable[[str]
     """A catalog prepared below `folder` (unless it is already) and opened; of a mix each of its catalogs."""
 
     def opened(one: Catalog) -> Prepared:
-        return open_prepared(prepare(one, folder, report=report), one.schema)
+        return open_prepared(prepare(one, folder, report=report), one.schema, verify=one.verify)
 
     if not catalog.mix:
         return opened(catalog)

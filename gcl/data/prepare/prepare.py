@@ -33,7 +33,7 @@ from gcl.data.prepare.parts import Part, write_part
 from gcl.data.prepare.rows import column, image_columns, taken_images
 from gcl.data.prepare.sources import Sources, open_sources, opened_catalog
 from gcl.data.prepare.split import Built
-from gcl.data.store.prepared import FORMAT, INDEX, PARTS, read_index, schema_to_dict
+from gcl.data.store.prepared import FORMAT, INDEX, PARTS, digest_of, read_index, schema_to_dict
 from gcl.data.store.verify import mark_verified
 from gcl.data.tables.block import listed
 from gcl.data.tables.images import image_path, is_url
@@ -212,7 +212,7 @@ def _write(
         _replace(unfinished, target)
     else:  # a machine that does not see our lock was faster; it wrote the same
         shutil.rmtree(unfinished)
-    mark_verified(target, [*(shard["name"] for shard in built.shards), *read_index(target)["tables"]])
+    mark_verified(target, [shard["name"] for shard in built.shards])
     return built.counts
 
 
@@ -230,7 +230,7 @@ def _commit(catalog: Catalog, built: Built, digest: str, folder: Path) -> None:
             for path in files
         },
     }
-    write_text(folder / INDEX, json.dumps(index, indent=1, ensure_ascii=False))
+    write_text(folder / INDEX, json.dumps(index | {"sha256": digest_of(index)}, indent=1, ensure_ascii=False))
 
 
 def _replace(unfinished: Path, target: Path) -> None:

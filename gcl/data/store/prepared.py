@@ -16,6 +16,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as parquet
 
+from gcl.data.catalog import Verify
+from gcl.files.digest import text_sha256
 from gcl.schema import SIDES, Field, Images, Modality, Schema, SideName, TextForm
 
 if TYPE_CHECKING:  # what follows loads no pyarrow datasets for those who only read an index
@@ -133,14 +135,15 @@ class Prepared:
         )
 
 
-def open_prepared(folder: str | Path, schema: Schema | None = None) -> Prepared:
-    """Opens what `prepare` wrote. `schema`: today's weights and prompts, for the same fields.
+def open_prepared(folder: str | Path, schema: Schema | None = None, *, verify: Verify = Verify.changed) -> Prepared:
+    """Opens what `prepare` wrote. `schema`: today's weights and prompts, for the same fields. `verify`: whether shards
+    are compared with their SHA-256; tables always are.
 
     Raises FileNotFoundError for a folder that is not (or not completely) prepared and ValueError for one of another
     format, with other fields than `schema` names, or with a table or shard whose bytes changed since.
     """
     from gcl.data.store.store import RecordStore
-    from gcl.data.store.verify import check_table, verify_changed
+    from gcl.data.store.verify import check_table, verify_shards
 
     folder = Path(folder)
     index = read_index(folder)
@@ -150,10 +153,13 @@ def open_prepared(folder: str | Path, schema: Schema | None = None) -> Prepared:
     for name in SIDES:
         _check_same_fields(folder, name, schema.side(name), stored.side(name))
     tables = {name: about["sha256"] for name, about in index["tables"].items()}
-    verify_changed(folder, {name: partial(check_table, folder / name, digest) for name, digest in tables.items()})
+    for name, digest in tables.items():
+        check_table(folder / name, digest)
     stores = {side: RecordStore(folder, PREFIX[side], schema.side(side)) for side in SIDES}
     shards = [(store, shard) for store in stores.values() for shard in store.shards]
-    verify_changed(folder, {shard["name"]: partial(store.verify, [shard]) for store, shard in shards})
+    if verify is not Verify.never:
+        checks = {shard["name"]: partial(store.verify, [shard]) for store, shard in shards}
+        verify_shards(folder, checks, every=verify is Verify.always)
     return Prepared(
         folder=folder,
         fingerprint=index["fingerprint"],
@@ -180,11 +186,20 @@ def read_index(folder: Path) -> dict[str, Any]:
         raise ValueError(
             f"{folder} has format {index.get('format')}, this gcl reads format {FORMAT}: prepare it again."
         )
+    if (digest := index.pop("sha256", digest_of(index))) != digest_of(index):
+        raise ValueError(
+            f"{path} has changed since it was written ({digest[:12]}…): delete {folder} and prepare again."
+        )
     for shard in index["shards"]:
         _check_size(folder / shard["name"], shard["size"])
     for name, table in index["tables"].items():
         _check_size(folder / name, table["size"])
     return index
+
+
+def digest_of(index: dict[str, Any]) -> str:
+    """SHA-256 over what an index says, whatever its spacing; index.json carries it since it is there."""
+    return text_sha256(json.dumps(index, sort_keys=True))
 
 
 def _check_size(path: Path, size: int) -> None:

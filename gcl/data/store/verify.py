@@ -1,7 +1,8 @@
-"""Whether the files of a prepared folder still hold the bytes that were written: checked once, and after a change.
+"""Whether the files of a prepared folder still hold the bytes that were written.
 
-A mark in the folder says of which files (by size and time of change) that is known, so a run pays for it only where
-files were copied, restored or touched.
+Tables, which are small, are compared with their SHA-256 whenever the folder is opened. Shards are by default compared
+once and after a change: a mark in the folder says of which of them (by size and time of change) it is known, so a run
+pays for it only where they were copied, restored or touched.
 """
 
 from __future__ import annotations
@@ -19,21 +20,22 @@ from gcl.files.lock import locked
 _READ_ONLY = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 
-def verify_changed(folder: Path, checks: Mapping[str, Callable[[], None]]) -> None:
-    """Calls the check of each file {name in the folder: check} of which it is not known that it is as it was written.
+def verify_shards(folder: Path, checks: Mapping[str, Callable[[], None]], *, every: bool) -> None:
+    """Calls the check of each shard {name in the folder: check}, or, unless `every`, of those of which it is not known
+    that they are as they were written.
 
     A check raises ValueError naming the file, and what in it changed.
     """
     folder = folder.absolute()
-    if not _unknown(folder, checks):
+    if not every and not _unknown(folder, checks):
         return
     try:
         with locked(_mark(folder).with_suffix(".lock"), waiting_for=f"the files of {folder} to be checked"):
-            _verify(folder, checks)
+            _verify(folder, checks, every=every)
     except OSError as error:
         if error.errno not in _READ_ONLY:
             raise
-        _verify(folder, checks)  # a folder that only others may write: its files are checked every time
+        _verify(folder, checks, every=every)  # a folder that only others may write: its files are checked every time
 
 
 def check_table(path: Path, sha256: str) -> None:
@@ -53,11 +55,11 @@ def mark_verified(folder: Path, names: Iterable[str]) -> None:
         write_text(_mark(folder), json.dumps(known))
 
 
-def _verify(folder: Path, checks: Mapping[str, Callable[[], None]]) -> None:
-    unknown = _unknown(folder, checks)  # another process may just have verified them
-    for name in unknown:
+def _verify(folder: Path, checks: Mapping[str, Callable[[], None]], *, every: bool) -> None:
+    names = list(checks) if every else _unknown(folder, checks)  # another process may just have verified them
+    for name in names:
         checks[name]()
-    mark_verified(folder, unknown)
+    mark_verified(folder, names)
 
 
 def _unknown(folder: Path, names: Iterable[str]) -> list[str]:

@@ -1,0 +1,91 @@
+"""A bit that changes in anything stored is noticed before it is used: prepared folders and cached arrays."""
+
+import json
+import logging
+import os
+import shutil
+
+import numpy as np
+import pytest
+
+from gcl.data.catalog import Split, Verify
+from gcl.data.prepare.prepare import prepare
+from gcl.data.store.prepared import open_prepared
+from gcl.files.arrays import ArrayCache
+from helpers.small_catalog import catalog, pairs, products, write_table
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    place = tmp_path_factory.mktemp("flips")
+    write_table(place / "products.csv", products(30))
+    write_table(place / "pairs.csv", pairs(60, 30))
+    tables = {"products": "products.csv", "pairs": "pairs.csv", "score": "score"}
+    return prepare(catalog(place, split=Split(queries=0.7, documents=0.6), **tables), place / "out", progress=False)
+
+
+def flip(path, rng):
+    data = bytearray(path.read_bytes())
+    data[rng.integers(len(data))] ^= 1 << rng.integers(8)
+    path.write_bytes(data)
+
+
+def files_of(folder):
+    """What index.json commits, and itself; the list of unusable rows is for people."""
+    index = json.loads((folder / "index.json").read_text())
+    return ["index.json", *index["tables"], *(shard["name"] for shard in index["shards"])]
+
+
+def test_every_file_of_a_prepared_folder(folder, tmp_path):
+    rng = np.random.default_rng(0)
+    copy = tmp_path / folder.name
+    for name in files_of(folder) * 8:
+        shutil.copytree(folder, copy)
+        flip(copy / name, rng)
+        with pytest.raises((ValueError, OSError)) as refused:
+            open_prepared(copy, verify=Verify.always)
+        assert str(copy) in str(refused.value) and "prepare" in str(refused.value).lower()
+        shutil.rmtree(copy)
+
+
+def test_what_is_compared_when(folder, tmp_path):
+    """Shards only where size or time changed, unless the catalog says otherwise."""
+    copy = shutil.copytree(folder, tmp_path / folder.name)
+    shard = copy / "documents-00000.tar"
+    about = shard.stat()
+    flip(shard, np.random.default_rng(1))
+    open_prepared(copy, verify=Verify.never)
+    with pytest.raises(ValueError, match="SHA-256"):
+        open_prepared(copy)
+    os.utime(shard, ns=(about.st_atime_ns, about.st_mtime_ns))
+    open_prepared(copy)  # a fault of the disk that leaves the time alone
+    with pytest.raises(ValueError, match="SHA-256"):
+        open_prepared(copy, verify=Verify.always)
+
+
+@pytest.mark.parametrize("in_memory", [0, 1 << 20])
+def test_cached_arrays_are_whole_or_missing(tmp_path, caplog, in_memory):
+    rng = np.random.default_rng(2)
+    values = rng.normal(size=(50, 8)).astype(np.float32)
+    cache = ArrayCache(tmp_path)
+
+    def make(allocate):
+        array = allocate(values.shape)
+        array[:] = values
+        return array
+
+    path = tmp_path / "entry.npy"
+    for _ in range(40):
+        cache.make("entry", make, in_memory=in_memory)
+        np.testing.assert_array_equal(cache.load("entry", 50), values)
+        np.testing.assert_array_equal(np.load(path), values)  # the seal does not concern numpy
+        path.rename(tmp_path / "moved.npy")
+        (tmp_path / "moved.npy").rename(path)  # the same file: not read again
+        shutil.copy(path, tmp_path / "copy")
+        flip(tmp_path / "copy", rng)
+        path.unlink()
+        shutil.move(tmp_path / "copy", path)  # another file: read again
+        with caplog.at_level(logging.WARNING):
+            caplog.clear()
+            assert cache.load("entry", 50) is None
+        assert f"{path} is damaged" in caplog.text
