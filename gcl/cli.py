@@ -14,6 +14,7 @@ from gcl.commands.registry import COMMANDS, Command, load
 from gcl.errors import ConfigError, ProcessLost, nearest, sentence_of
 
 _HYDRA_FLAGS = ("--multirun", "-m", "--cfg", "-c", "--info", "-i", "--hydra-help", "--shell-completion", "-sc")
+_INTERRUPTED = "Interrupted. Finished work is kept: run the same command again (training needs train.resume=auto)."
 SETTING = re.compile(r"[A-Za-z_][\w.-]*=")
 
 
@@ -24,10 +25,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     except BrokenPipeError:  # the reader (head, less) has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:
-        _stop(
-            "Interrupted. Finished work is kept: run the same command again (training needs train.resume=auto).",
-            130,
-        )
+        _stop(_INTERRUPTED, 130)
+    except SystemExit as stop:
+        if isinstance(stop.__context__, KeyboardInterrupt):  # Lightning's way of ending while it measures
+            _stop(_INTERRUPTED, 130)
+        raise
     except ProcessLost as error:
         _stop(str(error), 1)
     except (ValueError, KeyError, OSError) as error:

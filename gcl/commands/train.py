@@ -11,7 +11,7 @@ from gcl.config.compose import Overrides, save_config
 from gcl.config.schema import RunConfig
 from gcl.data.batches.settings import check_batch_size
 from gcl.errors import ConfigError
-from gcl.files.atomic import write_json
+from gcl.files.atomic import names_full_disk, write_json
 from gcl.loss.weight import check_range
 from gcl.retrieval.settings import Forgetting
 from gcl.run.console import say, speak_plainly
@@ -75,7 +75,7 @@ def _fit(config: RunConfig, run: RunFolder, begun: float) -> float:
     fitting = Fitting(config, run, prepared)
     if fitting.is_first:
         _write_beginnings(config, run, fitting)
-    with lost_workers_in_sentences():
+    with lost_workers_in_sentences(), names_full_disk(run.path):
         base = fitting.measure_base()
         fit_or_stop(fitting, resume)
         tuned = fitting.measure_best()

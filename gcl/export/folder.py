@@ -11,7 +11,7 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
-from gcl.files.atomic import synchronize
+from gcl.files.atomic import names_full_disk, synchronize
 from gcl.files.lock import locked
 
 EMBEDDINGS = "embeddings"  # its folder with a catalog's vectors, and the name that formats=[…] has for them
@@ -34,8 +34,9 @@ def whole(out: Path) -> Iterator[Path]:
         _empty(temporary)  # of a killed process: the lock says that nobody works in it any more
         temporary.mkdir(exist_ok=True)
         try:
-            yield temporary
-            _sync(temporary)
+            with names_full_disk(out):
+                yield temporary
+                _sync(temporary)
             os.replace(temporary, out)  # an empty folder at `out` is replaced, too
         except BaseException:
             _empty(temporary)

@@ -6,6 +6,7 @@ file that is replaced stays valid until the new one takes its place.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import secrets
@@ -14,7 +15,41 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_FULL_IN_WORDS = ("No space left on device", "os error 28", "[Errno 28]", "File too large", "os error 27")
 PARTIAL = ".partial"  # the suffix of a file that is being written
+
+
+class DiskFull(OSError):
+    """A sentence about what could not be written because no space is left."""
+
+
+@contextmanager
+def names_full_disk(path: str | Path) -> Iterator[None]:
+    """Raises DiskFull, which names `path`, in the place of what a library raises when no space is left.
+
+    The operating system's own error names no file, and libraries wrap it in errors of many kinds.
+    """
+    try:
+        yield
+    except DiskFull:
+        raise
+    except Exception as error:
+        if not _says_full(error):
+            raise
+        raise DiskFull(
+            f"No space is left to write {path}: free some, or name another place, and run the same command again."
+        ) from error
+
+
+def _says_full(error: BaseException | None) -> bool:
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in _FULL:
+            return True
+        if any(words in str(error) for words in _FULL_IN_WORDS):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 class Replacement:
@@ -46,8 +81,9 @@ def replacing(path: str | Path) -> Iterator[Path]:
     """
     replacement = Replacement(path)
     try:
-        yield replacement.temporary
-        replacement.commit()
+        with names_full_disk(path):
+            yield replacement.temporary
+            replacement.commit()
     finally:
         replacement.discard()
 

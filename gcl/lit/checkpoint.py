@@ -68,6 +68,8 @@ def write_checkpoint(state: dict[str, Any], path: Path) -> None:
     except (OSError, RuntimeError) as error:
         with suppress(OSError):
             partial.unlink()
+        if isinstance(error.__context__, KeyboardInterrupt):  # torch's writer fails where it is interrupted
+            raise error.__context__ from None
         cause = error.__context__ if isinstance(error, RuntimeError) and error.__context__ else error
         raise OSError(
             f"The checkpoint {path} could not be saved: {cause}. The previous one, if any, is untouched: free "

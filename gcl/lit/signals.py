@@ -1,4 +1,4 @@
-"""Asked to stop (SIGTERM, SIGUSR1, Ctrl-C), a run saves where it is, on all ranks at the same step, and ends.
+"""Asked to stop (SIGTERM, SIGHUP, SIGUSR1, Ctrl-C), a run saves where it is, on all ranks at the same step, and ends.
 
 Lightning's own handler tells the other ranks by a broadcast from inside the signal handler, which only rank 0 may send
 and which can meet any other collective. Here a signal sets a number; the ranks compare their numbers once per step.
@@ -22,8 +22,8 @@ from gcl.distributed.ranks import max_over_ranks
 from gcl.lit.checkpoint import at_optimizer_step, save_together, validation_due
 
 SIGNALS = tuple(
-    getattr(signal, name) for name in ("SIGTERM", "SIGUSR1", "SIGINT") if hasattr(signal, name)
-)  # Windows has no SIGUSR1
+    getattr(signal, name) for name in ("SIGTERM", "SIGHUP", "SIGUSR1", "SIGINT") if hasattr(signal, name)
+)  # Windows has neither SIGHUP nor SIGUSR1
 
 
 class Interrupted(Exception):
@@ -38,7 +38,7 @@ class Interrupted(Exception):
 
     @property
     def status(self) -> int:
-        """143 for SIGTERM and SIGUSR1 (both ask for the machine back), 130 for Ctrl-C."""
+        """143 for SIGTERM, SIGHUP and SIGUSR1 (all ask for the machine back), 130 for Ctrl-C."""
         return 130 if self.signum == signal.SIGINT else 143
 
 
@@ -62,6 +62,8 @@ class Interruption(Checkpoint):
         if threading.current_thread() is not threading.main_thread():
             return
         for signum in SIGNALS:
+            if signal.getsignal(signum) is signal.SIG_IGN and signum != signal.SIGINT:
+                continue  # nohup: the run shall outlive its terminal
             self._before.setdefault(signum, signal.signal(signum, self._note))
 
     def ignore(self) -> None:

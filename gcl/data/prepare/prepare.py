@@ -39,7 +39,7 @@ from gcl.data.tables.block import listed
 from gcl.data.tables.images import image_path, is_url
 from gcl.data.tables.remote import locate_shards
 from gcl.data.tables.table import Table
-from gcl.files.atomic import synchronize, write_text
+from gcl.files.atomic import names_full_disk, synchronize, write_text
 from gcl.files.digest import Digest, file_sha256
 from gcl.files.lock import locked
 from gcl.schema import SIDES, Field
@@ -198,8 +198,9 @@ def _write(
     report_at = target.parent / f"{target.name}.quarantine.csv"
     unfinished.mkdir()
     try:
-        built = build(unfinished, report_at=report_at, progress=progress)
-        _commit(catalog, built, digest, unfinished)
+        with names_full_disk(target):
+            built = build(unfinished, report_at=report_at, progress=progress)
+            _commit(catalog, built, digest, unfinished)
     except BaseException:
         for name in ("quarantine.csv", BAD_IMAGES):
             if (unfinished / name).exists():
