@@ -13,9 +13,9 @@ import torch
 from safetensors.torch import save_file
 from torch.utils.data import DataLoader
 
-from gcl.data.batches.batch import PairBatch, SideBatch
+from gcl.data.batches.batch import PairBatch, SideBatch, rows_of
 from gcl.lit.data import PairData
-from gcl.lit.grad_cache import encode_parts, rows_of
+from gcl.lit.grad_cache import encode_parts
 from gcl.lit.module import GCLModule, Measuring, Optimization
 from gcl.loss.gcl import GCLLoss
 from gcl.loss.terms import Part
