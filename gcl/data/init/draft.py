@@ -272,6 +272,9 @@ class _Drafting:
         if self._tests(tables):
             form |= {"queries": 1.0, "documents": 1.0}
             why = "the table itself says what is measured with"
+        elif pairs is None and tables.queries is None and tables.judgments is None:
+            form |= {"queries": 1.0, "documents": 0.8}
+            why = "a title is the search of its own product alone, so held-out products are new searches, too"
         if products is not None and products.parent is not None:
             form["group"] = [products.parent]
             why = ", ".join(filter(None, [why, "variants of one product are trained on or measured with, never both"]))
