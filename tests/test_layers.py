@@ -20,7 +20,7 @@ INNER = {
     "export": [{"formats"}, {"vectors"}, {"verify"}, {"card"}],
 }
 DOORS = {
-    "webdataset": {"data"}, "pyarrow": {"data"}, "fsspec": {"data"}, "timm": {"model"},
+    "webdataset": {"data"}, "pyarrow": {"data"}, "python_calamine": {"data"}, "fsspec": {"data"}, "timm": {"model"},
     "open_clip": {"model", "export"},  # the export loads what it wrote as its user does
     "sentence_transformers": {"export"}, "huggingface_hub": {"export"},
     "peft": {"model"}, "transformers": {"model", "export"}, "lightning": {"lit", "run"},

@@ -44,7 +44,7 @@ def taken_images(block: Block, side: Mapping[str, Field]) -> Iterator[ImageCell]
                 yield from taken(image_cells(cells, spec), spec)
 
 
-@dataclass
+@dataclass(slots=True)
 class Line:
     """One readable row: its cells by column, and its place in the block it came with."""
 
@@ -78,8 +78,8 @@ class Line:
 
     def identifier(self, name: str) -> str | None:
         """An id in the form in which ids are compared."""
-        value = self.text(name)
-        return None if value is None else canonical_id(value)
+        value = self.columns[name]
+        return canonical_id(value) if isinstance(value, str) else None
 
     def no_id(self, name: str, reason: str) -> Bad:
         """Why the row is refused whose cell in an id column is None; `reason`, for example "no product id"."""

@@ -18,6 +18,7 @@ from gcl.schema import TextForm
 
 BLOCK_ROWS = 4096
 BLOCK_BYTES = 8 << 20  # of a CSV; also the longest row it may have
+_LONGEST_WORD = 64  # bytes, of data.missing
 _MOST_NAMES = 20
 _HTML = r"</?[A-Za-z][^<>]*>|&(?:[A-Za-z]{2,8}|#[0-9]{2,5}|#x[0-9A-Fa-f]{2,5});"
 
@@ -86,17 +87,27 @@ class Block:
         """A column of strings: HTML becomes text, and what counts as missing None."""
         if name in reading.html:
             values = pa.array([None if text is None else strip_html(text) for text in values.to_pylist()], pa.string())
-        bare = compute.utf8_trim_whitespace(values)
-        absent = compute.is_in(bare, pa.array([*reading.missing, ""], pa.string()))
-        if compute.any(absent).as_py():
-            words = bare.filter(absent).to_pylist()
-            for place, word in zip(compute.indices_nonzero(absent).to_pylist(), words, strict=True):
+        places, words = _absent(values, reading.missing)
+        if len(places):
+            for place, word in zip(places.tolist(), words, strict=True):
                 if word:
                     self.missing.setdefault(place, {})[name] = word
-            values = compute.if_else(absent, None, values)
+            absent = np.zeros(len(values), bool)
+            absent[places] = True
+            values = compute.if_else(pa.array(absent), None, values)
         if name not in reading.html and (count := _html_cells(values)) > 0:
             self.html[name] = count
         self.columns[name] = values.to_pylist()
+
+
+def _absent(values: pa.Array, missing: Sequence[str]) -> tuple[np.ndarray, list[str]]:
+    """Places of the cells that are blank or a word of `missing`, and what each of them says."""
+    size = compute.binary_length(compute.ascii_trim_whitespace(values))
+    longest = max(_LONGEST_WORD, *(len(word.encode()) for word in missing), 0)
+    places = compute.indices_nonzero(compute.less_equal(size, longest))  # the others are not looked at closely
+    bare = compute.utf8_trim_whitespace(values.take(places))
+    absent = compute.is_in(bare, pa.array([*missing, ""], pa.string()))
+    return places.filter(absent).to_numpy(), bare.filter(absent).to_pylist()
 
 
 def _html_cells(values: pa.Array) -> int:

@@ -28,6 +28,8 @@ def canonical_id(text: str) -> str:
     >>> [canonical_id(text) for text in ("12.0", "4.0e+15", " 007\\xa0", "1.50", "1E5")]
     ['12', '4000000000000000', '007', '1.50', '1E5']
     """
+    if text.isalnum():
+        return text  # nearly all
     text = text.strip(BLANK)
     if "." in text or "e+" in text:
         if whole := _WHOLE.fullmatch(text):
