@@ -8,7 +8,8 @@ from pathlib import Path
 
 from gcl.data.init.look import Column, Looked
 from gcl.data.init.names import fit, plain
-from gcl.data.tables.images import image_path, is_url
+from gcl.data.tables.image_paths import spellings
+from gcl.data.tables.images import is_url
 
 _PATHS_LOOKED_AT = 40
 _BESIDE = ("thumb", "small", "swatch", "icon", "logo", "label", "alt", "flag")  # images of something else, or smaller
@@ -243,7 +244,7 @@ def image_root(products: Products, folder: Path, kept: Sequence[str]) -> tuple[P
         return None, 1.0
 
     def share(place: Path) -> float:
-        return sum(image_path(path, place).is_file() for path in paths) / len(paths)
+        return sum(any(one.is_file() for one in spellings(path.strip(), place)) for path in paths) / len(paths)
 
     own = share(folder)
     if own > 0.5:

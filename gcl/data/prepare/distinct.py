@@ -58,12 +58,13 @@ def record_key(record: Cells) -> bytes:
 @dataclass(frozen=True)
 class RecordCheck:
     """Makes records of the cells of one side. max_pixels, image_side: of data.max_image_pixels and data.store.
-    download: reads the image behind a URL."""
+    download: reads the image behind a URL. where: how messages call the side."""
 
     side: Mapping[str, Field]
     max_pixels: int
     image_side: int | None
     download: Callable[[str], bytes | Bad] | None = None
+    where: str = "data.document"
 
     @property
     def has_image(self) -> bool:
@@ -81,7 +82,7 @@ class RecordCheck:
                 record[name] = cast("str | None", cell or None)
                 continue
             named = cell if isinstance(cell, tuple) else image_cells([cell], spec)
-            images, bad = self._images(taken(named, spec), folder)
+            images, bad = self._images(taken(named, spec), folder, f"{self.where}.{name}")
             lost += [Lost(name, one) for one in bad]
             record[name] = original[name] = None
             if images:
@@ -89,11 +90,13 @@ class RecordCheck:
                 record[name], original[name] = (stored, data) if spec.is_set else (stored[0], data[0])
         return Checked(record, record_key(original), tuple(lost))
 
-    def _images(self, cells: Sequence[str | bytes], folder: Path) -> tuple[list[tuple[bytes, bytes]], list[Bad]]:
+    def _images(
+        self, cells: Sequence[str | bytes], folder: Path, setting: str
+    ) -> tuple[list[tuple[bytes, bytes]], list[Bad]]:
         """Of each usable image what is stored and what was read, and why there are no others."""
         images, bad = [], []
         for cell in cells[:MOST_IMAGES]:
-            data = read_image(cell, folder, self.download)
+            data = read_image(cell, folder, self.download, setting)
             stored = (
                 data if isinstance(data, Bad) else check_image(data, max_pixels=self.max_pixels, side=self.image_side)
             )

@@ -132,7 +132,9 @@ class TableBuild:
     def _collector(self, side: SideName, *, by_content: bool) -> Iterator[Collector]:
         fields, store, parts = self.catalog.schema.side(side), self.catalog.store, self.parts
         prefix = {"document": "documents", "query": "queries"}[side]
-        check = RecordCheck(fields, self.catalog.max_image_pixels, store.image_side, self._downloads.read)
+        check = RecordCheck(
+            fields, self.catalog.max_image_pixels, store.image_side, self._downloads.read, f"data.{side}"
+        )
         earlier = Earlier() if parts is None else Earlier(known=CheckedParts(parts, prefix, fields))
         shrinks = parts is not None and store.image_side is not None
         with (

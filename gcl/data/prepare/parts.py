@@ -35,7 +35,7 @@ from gcl.data.store.key_table import KEY_BYTES, KeyTable
 from gcl.data.store.shard_writer import ShardWriter
 from gcl.data.store.store import RecordStore
 from gcl.data.tables.download import NOT_DOWNLOADED, Downloads
-from gcl.data.tables.images import Cells, is_url, taken
+from gcl.data.tables.images import Cells, is_one_url, taken
 from gcl.data.tables.quarantine import Bad
 from gcl.data.tables.table import Table
 from gcl.files.atomic import write_text
@@ -90,7 +90,8 @@ def write_part(
         lost = {}
         with ThreadPoolExecutor(catalog.store.workers) as pool:
             for name, side in _sides(catalog).items():
-                check = RecordCheck(side, catalog.max_image_pixels, catalog.store.image_side, cache.read)
+                where = "data.document" if name == "documents" else "data.query"
+                check = RecordCheck(side, catalog.max_image_pixels, catalog.store.image_side, cache.read, where)
                 with ShardWriter(target, name, side=side, shard_bytes=catalog.store.shard_bytes) as writer:
                     rows = counted(
                         (row for row in _rows(catalog, sources, part) if row.side == name),
@@ -156,7 +157,7 @@ def _urls(rows: Iterable[_PieceRow], sides: Mapping[str, Mapping[str, Field]]) -
     for row in rows:
         for name, spec in sides[row.side].items():
             if spec.modality is Modality.image and isinstance(images := row.cells[name], tuple):
-                yield from (cell for cell in taken(images, spec) if isinstance(cell, str) and is_url(cell))
+                yield from filter(is_one_url, taken(images, spec))
 
 
 class CheckedParts:

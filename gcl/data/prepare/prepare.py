@@ -36,7 +36,8 @@ from gcl.data.prepare.split import Built
 from gcl.data.store.prepared import FORMAT, INDEX, PARTS, digest_of, read_index, schema_to_dict
 from gcl.data.store.verify import mark_verified
 from gcl.data.tables.block import listed
-from gcl.data.tables.images import image_path, is_url
+from gcl.data.tables.image_paths import spellings
+from gcl.data.tables.images import is_url
 from gcl.data.tables.remote import locate_shards
 from gcl.data.tables.table import Table
 from gcl.files.atomic import names_full_disk, synchronize, write_text
@@ -46,6 +47,7 @@ from gcl.schema import SIDES, Field
 
 logger = logging.getLogger(__name__)
 _RULES = 2  # raised when the same inputs would be prepared into something else
+_MISSING = "missing"
 _LEFT_OUT = {
     "queries_without_relevant": "queries without a relevant product",
     "judgments_outside_corpus": "judgments outside the corpus",
@@ -165,18 +167,22 @@ def _add_images(whole: Digest, table: Table, side: Mapping[str, Field], image_ro
     columns = image_columns(side)
     if not columns:
         return
-    state = lru_cache(maxsize=1 << 17)(_state)  # a table of pairs names the same product's image again and again
+    state = lru_cache(maxsize=1 << 17)(_image_state)  # a table of pairs names the same product's image again and again
     for block in table.blocks((), columns):
         folder = image_root or block.file.parent
         cells = [cell for cell in taken_images(block, side) if isinstance(cell, str) and not is_url(cell)]
-        whole.update("\n".join([f"{cell}\0{state(image_path(cell, folder))}" for cell in cells]).encode())
+        whole.update("\n".join([f"{cell}\0{state(cell, folder)}" for cell in cells]).encode())
+
+
+def _image_state(cell: str, folder: Path) -> str:
+    return next((state for path in spellings(cell, folder) if (state := _state(path)) != _MISSING), _MISSING)
 
 
 def _state(path: Path) -> str:
     try:
         about = os.stat(path)
     except (OSError, ValueError):
-        return "missing"
+        return _MISSING
     return f"{about.st_size} {about.st_mtime_ns}"
 
 

@@ -26,7 +26,7 @@ from gcl.data.prepare.clicks import catalog_of_clicks
 from gcl.data.prepare.rows import columns_of, image_columns, taken_images
 from gcl.data.tables.block import Reading
 from gcl.data.tables.cells import canonical_id
-from gcl.data.tables.images import is_url
+from gcl.data.tables.images import is_one_url
 from gcl.data.tables.table import Table, open_table
 from gcl.files.atomic import PARTIAL
 from gcl.files.digest import text_sha256
@@ -82,7 +82,7 @@ class Sources:
         for table, side in self.sides(catalog):
             if columns := image_columns(side):
                 for block in table.blocks((), columns):
-                    yield from (cell for cell in taken_images(block, side) if isinstance(cell, str) and is_url(cell))
+                    yield from filter(is_one_url, taken_images(block, side))
 
 
 def opened_catalog(catalog: Catalog, folder: str | Path) -> tuple[Catalog, Path, Path]:

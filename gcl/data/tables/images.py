@@ -6,9 +6,10 @@ import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from gcl.data.catalog import MISSING_WORDS
+from gcl.data.tables.image_paths import several_in, spellings, why_missing
 from gcl.data.tables.quarantine import Bad
 from gcl.schema import Field
 
@@ -19,7 +20,8 @@ Cells = Mapping[str, str | bytes | tuple[ImageCell, ...] | None]
 """One side of a table's row by field name: a text, or the images of an image field."""
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
-_WITHOUT_SCHEME = re.compile(r"//[A-Za-z0-9.-]+(:[0-9]+)?/")  # //cdn.shop.example/1.jpg, as pages name images
+# //cdn.shop.example/1.jpg, as pages name images; not //server/share, a folder of Windows
+_WITHOUT_SCHEME = re.compile(r"//[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+(:[0-9]+)?/")
 
 
 def image_cells(cells: Iterable[Any], spec: Field) -> list[ImageCell]:
@@ -67,20 +69,39 @@ def is_url(cell: str) -> bool:
     return _URL.match(cell) is not None
 
 
-def image_path(cell: str, folder: Path) -> Path:
-    """Where a table's image cell points: absolute, or relative to `folder`."""
-    return folder / cell.strip()
+def is_one_url(cell: ImageCell) -> TypeGuard[str]:
+    """Whether a cell is a URL to fetch, not several that nothing says how to separate."""
+    return isinstance(cell, str) and is_url(cell) and several_in(cell, urls=True) is None
 
 
-def read_image(cell: ImageCell, folder: Path, download: Callable[[str], bytes | Bad] | None = None) -> bytes | Bad:
-    """The bytes of an image cell: its own, or those of the file or URL it names. `download`: reads a URL."""
+def read_image(
+    cell: ImageCell, folder: Path, download: Callable[[str], bytes | Bad] | None = None, setting: str = ""
+) -> bytes | Bad:
+    """The bytes of an image cell: its own, or those of the file or URL it names. `folder`: what relative paths start
+    from. `download`: reads a URL. `setting`: the field's, for example data.document.image."""
     if isinstance(cell, bytes):
         return cell
     if is_url(cell):
+        if separator := several_in(cell, urls=True):
+            return _several(cell, separator, "URLs", setting)
         return download(cell) if download else Bad("URL was not downloaded", cell)
-    try:
-        return image_path(cell, folder).read_bytes()
-    except FileNotFoundError:
-        return Bad("no such image", str(image_path(cell, folder)))
-    except (OSError, ValueError) as error:  # ValueError: a path with a null character
-        return Bad("image file cannot be opened", f"{cell}: {error}")
+    cell = cell.strip()
+    for path in spellings(cell, folder):
+        try:
+            return path.read_bytes()
+        except FileNotFoundError:
+            continue
+        except (OSError, ValueError) as error:  # ValueError: a path with a null character
+            if separator := several_in(cell, urls=False):
+                return _several(cell, separator, "paths", setting)
+            return Bad("image file cannot be opened", f"{cell}: {error}")
+    if separator := several_in(cell, urls=False):
+        return _several(cell, separator, "paths", setting)
+    hint = why_missing(cell, folder)
+    return Bad("no such image", f"{folder / cell}{hint and f' ({hint})'}")
+
+
+def _several(cell: str, separator: str, what: str, setting: str) -> Bad:
+    count = sum(1 for part in cell.split(separator) if part.strip())
+    shown = cell if len(cell) <= 200 else f"{cell[:199]}…"
+    return Bad("cell names several images", f"the cell has {count} {what}: {setting}.separator={separator!r} ({shown})")

@@ -1,0 +1,141 @@
+"""Where an image's path leads, and where it leads to nothing, what was probably meant.
+
+A catalog may name a million files that are not there, so a hint costs a few look-ups: folders are listed once, and only
+so much of them.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import unicodedata
+from functools import lru_cache
+from itertools import islice
+from pathlib import Path
+from urllib.parse import unquote
+
+_WINDOWS = re.compile(r"[A-Za-z]:[\\/]")
+_IMAGE = re.compile(r"\.(jpe?g|png|webp|gif|bmp|tiff?|avif|jp2|heic|svg)$", re.IGNORECASE)
+_SEPARATORS = (",", "|", ";", "\n", " ")
+_MOST_LISTED = 50_000  # entries of a folder that are looked at for names that differ in case
+_MOST_FOLDERS, _DEPTH = 500, 3  # below the folder that paths start from, searched for a file's name
+
+
+def spellings(cell: str, folder: Path) -> list[Path]:
+    """The path of a cell, absolute or relative to `folder`, and where its Unicode form may differ from the file's (Macs
+    write é as two characters), the others."""
+    forms = [cell] if cell.isascii() else [cell, *(unicodedata.normalize(form, cell) for form in ("NFC", "NFD"))]
+    return [folder / name for name in dict.fromkeys(forms)]
+
+
+def several_in(cell: str, *, urls: bool) -> str | None:
+    """The separator of a cell that is several URLs, or several paths of images; None for one that is not.
+
+    >>> several_in("https://a.example/1.jpg, https://a.example/2.jpg", urls=True), several_in("a, b.jpg", urls=False)
+    (',', None)
+    """
+    for separator in _SEPARATORS:
+        parts = [part.strip() for part in cell.split(separator) if part.strip()]
+        if len(parts) > 1 and all("://" in part[:9] or part.startswith("//") if urls else _IMAGE.search(part)
+                                  for part in parts):  # fmt: skip
+            return separator
+    return None
+
+
+def why_missing(cell: str, folder: Path) -> str:
+    """What is recognisable of a path that leads to nothing, as a sentence; "" for nothing."""
+    return _written_otherwise(cell, folder) or _spelled_otherwise(folder / cell) or _elsewhere(cell, folder)
+
+
+def _written_otherwise(cell: str, folder: Path) -> str:
+    slashed = cell.replace("\\", "/")
+    if cell.startswith("data:"):
+        return "a data: URI is not read: write the image into a file"
+    if cell.lower().startswith("www."):
+        return "a URL begins with https://"
+    for other, said in (
+        (slashed, "write / for \\"),
+        (slashed.lstrip("/"), "leave out the / at its beginning"),
+        (unquote(cell), "the name in the table is percent-encoded"),
+        (cell.partition("?")[0], "leave out what follows the ?"),
+    ):
+        if other not in (cell, "") and _is_file(folder / other):
+            return f"{other} exists: {said}"
+    return ""
+
+
+def _spelled_otherwise(path: Path) -> str:
+    """A name on the way that exists in another case, Unicode form or with another suffix."""
+    parent = path.parent
+    while not parent.is_dir() and parent != parent.parent:
+        path, parent = parent, parent.parent
+    names = _names_in(parent)
+    near = names.get(_folded(path.name)) or names.get(_folded(path.stem))
+    if near is None:
+        return ""
+    if _folded(near) != _folded(path.name):
+        return f"{near} exists: the suffix differs"
+    how = "in other case" if near.casefold() == path.name.casefold() else "in another Unicode form"
+    return f"a file of that name {how} exists: {near}"
+
+
+def _elsewhere(cell: str, folder: Path) -> str:
+    parts = re.split(r"[\\/]", cell)
+    place = _below(folder).get(_folded(parts[-1]))
+    if place is None:
+        if _WINDOWS.match(cell):
+            return "it is a path of a Windows machine"
+        missing = (folder / cell).parent
+        return "" if missing.is_dir() else f"there is no folder {missing}"
+    folders = tuple(parts[:-1])
+    if place.parts[len(place.parts) - len(folders) :] != folders:
+        return f"a file of that name is in {place}"
+    return f"set data.image_root={Path(*place.parts[: len(place.parts) - len(folders)])}: it is there"
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+@lru_cache(maxsize=32)
+def _names_in(folder: Path) -> dict[str, str]:
+    """The names in a folder, by how they are folded, with and without their suffix; of a huge folder none."""
+    try:
+        names = sorted(entry.name for entry in islice(os.scandir(folder), _MOST_LISTED + 1))
+    except OSError:
+        return {}
+    if len(names) > _MOST_LISTED:
+        return {}
+    return {_folded(Path(name).stem): name for name in names} | {_folded(name): name for name in names}
+
+
+@lru_cache(maxsize=8)
+def _below(folder: Path) -> dict[str, Path]:
+    """The folder of each image below this one and in those beside it, by its folded name; the first that has it."""
+    found: dict[str, Path] = {}
+    waiting, searched = [(folder, _DEPTH)], 0
+    if len(folder.parts) > 2:
+        waiting += [(path, 1) for path in _folders_in(folder.parent) if path != folder]
+    while waiting and searched < _MOST_FOLDERS and len(found) < 4 * _MOST_LISTED:
+        (place, depth), searched = waiting.pop(0), searched + 1
+        for folded, name in _names_in.__wrapped__(place).items():
+            if _IMAGE.search(name):
+                found.setdefault(folded, place)
+        if depth:
+            waiting += [(path, depth - 1) for path in _folders_in(place)]
+    return found
+
+
+def _folders_in(folder: Path) -> list[Path]:
+    try:
+        folders = [Path(entry) for entry in islice(os.scandir(folder), _MOST_LISTED) if entry.is_dir()]
+    except OSError:
+        return []
+    return sorted(path for path in folders if not path.name.startswith("."))
