@@ -9,7 +9,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -38,15 +38,8 @@ def catalog_of_export(catalog: Catalog, root: Path, folder: Path) -> Catalog:
     assert catalog.products is not None and catalog.layout is not None  # check_catalog
     layout = LAYOUTS[catalog.layout]
     files = locate_table(catalog.products, root=root, setting="data.products", copies=folder / "tables")
-    settings = [
-        _RULES,
-        layout.name,
-        catalog.encoding,
-        catalog.delimiter,
-        catalog.quote,
-        catalog.missing,
-        catalog.max_bad,
-    ]
+    reading = [catalog.encoding, catalog.delimiter, catalog.quote, catalog.missing]
+    settings = [_RULES, layout.name, *reading, catalog.max_bad]
     digest = hashlib.sha256(json.dumps(settings).encode())
     for file in files:
         with open(file, "rb") as source:
@@ -56,14 +49,16 @@ def catalog_of_export(catalog: Catalog, root: Path, folder: Path) -> Catalog:
         with locked(folder / f".{target.name}.lock", waiting_for=f"{target} to be translated"):
             if not target.is_dir():
                 _translate(catalog, layout, files, target)
+    _say_what_it_became(target)
     images = root / Path(catalog.image_root).expanduser() if catalog.image_root else files[0].parent
     return replace(catalog, products=str(target / "products.parquet"), layout=None, image_root=str(images))
 
 
 def _translate(catalog: Catalog, layout: Layout, files: list[Path], target: Path) -> None:
     report_at = target.parent / f"{target.name}.quarantine.csv"
+    for left in target.parent.glob(f".{target.name}.*.partial"):  # of a process that was killed: we hold the lock
+        shutil.rmtree(left, ignore_errors=True)
     unfinished = target.parent / f".{target.name}.{os.getpid()}.partial"
-    shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir()
     name = str(catalog.products)
     try:
@@ -74,6 +69,14 @@ def _translate(catalog: Catalog, layout: Layout, files: list[Path], target: Path
             quarantine.check(name)
         if not count:
             raise ValueError(f"{name} has no product that the layout {layout.name} finds: {layout.description}.")
+        rows = quarantine.rows[name]
+        lines = [f"{name}: {rows:,} rows of {layout.description} are {count:,} products."]
+        if bad := quarantine.bad(name):
+            reasons = ", ".join(f"{reason} {number:,}" for reason, number in quarantine.reasons[name].most_common(5))
+            lines.append(f"  left out {bad:,}: {reasons}; see {target / 'quarantine.csv'}.")
+        lines += [f"  {note}." for note in export.notes]
+        about = {"rows": rows, "products": count, "bad_rows": bad, "lines": lines}
+        (unfinished / "about.json").write_text(json.dumps(about, indent=1), encoding="utf-8")
         os.rename(unfinished, target)
     except BaseException:
         if (unfinished / "quarantine.csv").exists():
@@ -81,12 +84,12 @@ def _translate(catalog: Catalog, layout: Layout, files: list[Path], target: Path
         shutil.rmtree(unfinished, ignore_errors=True)
         raise
     report_at.unlink(missing_ok=True)
-    logger.info(f"{name}: {quarantine.rows[name]:,} rows of {layout.description} are {count:,} products.")
-    if bad := quarantine.bad(name):
-        reasons = ", ".join(f"{reason} {number:,}" for reason, number in quarantine.reasons[name].most_common(5))
-        logger.info(f"  left out {bad:,}: {reasons}; see {target / 'quarantine.csv'}")
-    for note in export.notes:
-        logger.info(f"  {note}.")
+
+
+@cache  # a command may open its catalog more than once
+def _say_what_it_became(target: Path) -> None:
+    for line in json.loads((target / "about.json").read_text(encoding="utf-8"))["lines"]:
+        logger.info(line)
 
 
 def open_export(catalog: Catalog, layout: Layout, files: list[Path], quarantine: Quarantine) -> Export:
