@@ -20,7 +20,8 @@ ASCENDING = -0.8  # gamma of scores and the order of the table
 UNREACHABLE = 0.10  # queries of a task that have no relevant product in its corpus
 LEAKED_IN_PART = 0.05  # as above, with one equal text or with an image that only looks alike
 TRUNCATED = 0.05  # texts longer than the model's context
-REPEATED = 0.05  # products that occur twice, and places of a batch whose query occurs earlier in it
+REPEATED = 0.05  # products that occur twice
+CROWDED = 0.25  # places of a batch whose query (or product) occurs earlier in it
 RARE = 0.01  # a field that a smaller share of the records has
 HTML = 0.01  # texts with tags or entities
 DECODED_TWICE = 0.001  # texts with letters such as "Ã¼"
@@ -262,7 +263,7 @@ def _weights(facts: dict[str, Any]) -> Iterator[Finding]:
 def _batches(facts: dict[str, Any]) -> Iterator[Finding]:
     batches = facts.get("batches", {})
     for side in ("query", "document"):
-        if side in batches and batches[side]["counted_places"] > REPEATED * batches["batch_size"]:
+        if side in batches and batches[side]["counted_places"] > CROWDED * batches["batch_size"]:
             different = batches["batch_size"] - batches[side]["counted_places"]
             things = f"different {'queries' if side == 'query' else 'products'} on average"
             few = f"A batch of {batches['batch_size']:,} pairs holds only {different:,.1f} {things}"
