@@ -9,10 +9,10 @@ from PIL import Image
 
 from gcl.data.batches.plan import Plan
 from gcl.data.catalog import Copies, Split, Task
-from gcl.data.doctor.copies import fold
 from gcl.data.doctor.facts import examine, expected_repeats, repeats
 from gcl.data.doctor.images import Seen, close_hashes, look_at, near_pairs
 from gcl.data.doctor.samples import distribution, sample_rows
+from gcl.data.prepare.copies import fold
 from gcl.data.store.prepared import Pairs
 from helpers.small_catalog import catalog, drawn, image, pairs, prepared, text, write_table
 

@@ -132,7 +132,8 @@ def _examine(
     facts |= {
         "training": catalog.training,
         "score_column": catalog.score,
-        "split": {"queries": catalog.split.queries, "documents": catalog.split.documents},
+        "own_field": catalog.own_field,
+        "split": {name: getattr(catalog.split, name) for name in ("queries", "documents", "copies", "group")},
     }
     config, steps = replace(config, data=catalog), alone and catalog.training and found.whole
     _examine_batches(config, prepared, facts, stages, everything=everything, texts=True, steps=steps)

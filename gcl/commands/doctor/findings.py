@@ -5,10 +5,13 @@ Every threshold is here. A share above its threshold is a finding; a problem mak
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal, NamedTuple
 
+from gcl.data.catalog import OwnField
 from gcl.data.doctor.images import TINY
+from gcl.data.store.prepared import SITUATIONS
 
 # Problems.
 LEAKED = 0.01  # held-out queries or products that are also in training, equal in every field or with the same image
@@ -27,6 +30,7 @@ HTML = 0.01  # texts with tags or entities
 DECODED_TWICE = 0.001  # texts with letters such as "Ã¼"
 LOOKS_MISSING = 0.005  # texts that are a word for "no value", or MANY_MISSING of them
 MANY_MISSING = 5
+WORD_FOR_WORD = 0.9  # pairs whose query stands word for word in a field of its document
 PLACEHOLDER = 5  # products with different titles and one image
 UNREAD_LANGUAGE = 0.10  # texts in a language that the model was not trained on, of those whose language can be told
 UNEVEN = 0.10  # pairs that the weights are worth, of the pairs there are
@@ -40,6 +44,9 @@ COUNTS = (
 Level = Literal["problem", "warning"]
 
 
+_DUPLICATES = re.compile(r"data\.duplicates\.\w+")
+
+
 class Finding(NamedTuple):
     """One sentence of the doctor with what it is about and what to do; problems make the exit status 1."""
 
@@ -51,7 +58,7 @@ class Finding(NamedTuple):
 
 def judge(facts: dict[str, Any]) -> list[Finding]:
     """The findings on the doctor's facts, problems first."""
-    parts = (_refusals, _scores, _leaks, _texts, _images, _copies, _tasks, _weights, _batches)
+    parts = (_refusals, _pairs, _scores, _leaks, _texts, _images, _copies, _tasks, _weights, _batches)
     findings = [finding for part in parts for finding in part(facts)]
     return sorted(findings, key=lambda finding: finding.level != "problem")
 
@@ -73,6 +80,28 @@ def _refusals(facts: dict[str, Any]) -> Iterator[Finding]:
     for part in ("weights", "batches"):
         if refused := facts.get(part, {}).get("refused"):
             yield Finding("problem", refused, facts[part].get("do", ""))
+
+
+def _pairs(facts: dict[str, Any]) -> Iterator[Finding]:
+    counts, refused = facts.get("counts", {}), facts.get("catalog", {}).get("refused")
+    for note in () if refused else counts.get("notes", ()):
+        if setting := _DUPLICATES.search(note):
+            do = f"nothing if that is right; else another {setting[0]}, or leave one row of each"
+            yield Finding("warning", f"{note[:1].upper()}{note[1:]}.", do)
+    held = {"pairs": counts.get("word_for_word", {})}
+    for name, task in facts.get("tasks", {}).items():
+        if name not in SITUATIONS:  # which are made of the pairs
+            held[f"judgments of the task {name}"] = task.get("word_for_word", {})
+    for of, fields in held.items():
+        for name, (count, looked_at) in fields.items():
+            if count > WORD_FOR_WORD * looked_at:
+                what = f"the query stands word for word in document.{name}, so copying is enough to find it"
+                do = "nothing if people search with these words; else measure with other queries (data.tasks)"
+                if counts.get("own_pairs"):
+                    hidden = facts.get("own_field") == OwnField.hidden
+                    do = f"'~data.document.{name}', or queries that people wrote (data.pairs)"
+                    do = do if hidden else "data.own_field=hidden"
+                yield Finding("warning", f"In {count:,} of {looked_at:,} {of} {what}.", do)
 
 
 def _scores(facts: dict[str, Any]) -> Iterator[Finding]:
@@ -135,10 +164,16 @@ def _leaks(facts: dict[str, Any]) -> Iterator[Finding]:
             for how, leaked in kinds.items():
                 if leaked["of"] and leaked["rows"] > limit * leaked["of"]:
                     share = f"{leaked['rows']:,} of {leaked['of']:,} {things} ({leaked['rows'] / leaked['of']:.1%})"
-                    do = {
-                        "document": "data.split.copies=together, or data.split.group=[<column that variants share>]",
-                        "query": "write each query in one way (case, spaces) in the column of data.query",
-                    }[side]
+                    together = facts.get("split", {}).get("copies") == "together"
+                    do = (
+                        "write each query in one way (case, spaces)"
+                        if side == "query"
+                        else (
+                            "data.split.group=[<column that variants share>]"
+                            if together
+                            else "data.split.copies=together"
+                        )
+                    )
                     yield Finding(level, f"{share} {how}.", do, _all_words(leaked["examples"]))
 
 
@@ -192,6 +227,12 @@ def _language(name: str, field: Mapping[str, Any], facts: Mapping[str, Any]) -> 
 
 
 def _images(facts: dict[str, Any]) -> Iterator[Finding]:
+    for name, bad in facts.get("bad_images", {}).items():
+        why = ", ".join(f"{reason} {count:,}" for reason, count in bad["reasons"].items())
+        share = f"{bad['absent']:,} of {bad['given']:,}"
+        yield Finding("warning", f"{name}: {share} records go on without their image ({why}).",
+                      "fix the images, or leave such products out: data.bad_images=drop",
+                      tuple(": ".join(example) for example in bad["examples"][:5]))  # fmt: skip
     for name, images in facts.get("images", {}).items():
         kinds: tuple[tuple[Level, str, str, str], ...] = (
             ("problem", "unreadable", "stored images cannot be read",

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gcl.commands.doctor.findings import words
+from gcl.data.prepare.prepare import WHY_NOT_TRAINED, decisions
 from gcl.schema import SideName
 from gcl.table import Table
 
@@ -137,11 +138,6 @@ def _split(facts: Facts) -> Iterator[Part]:
     counts, split = facts.get("counts"), facts.get("split")
     if not counts or not split or not counts["pairs"]:
         return
-    tasks = facts["tasks"]
-
-    def judged(name: str) -> int:
-        return sum(tasks[name][part]["judgments"] for part in ("dev", "test")) if name in tasks else 0
-
     share = counts["training_pairs"] / counts["pairs"]
     yield (
         f"{counts['pairs']:,} pairs leave {counts['training_pairs']:,} to train on ({share:.0%}): those whose query "
@@ -149,14 +145,10 @@ def _split(facts: Facts) -> Iterator[Part]:
         f"data.split.documents={split['documents']:g}; together {split['queries'] * split['documents']:.0%}) and whose "
         "score is above 0. The others measure."
     )
-    yield Table(
-        ["pairs", "products of training", "held-out products"],
-        [
-            ("queries of training", judged("in_domain") or counts["training_pairs"], judged("novel_document")),
-            ("held-out queries", judged("novel_query"), judged("zero_shot")),
-        ],
-        formats={"products of training": ",", "held-out products": ","},
-    )
+    fate = [("to train on", counts["training_pairs"])]
+    fate += [(WHY_NOT_TRAINED[name], count) for name, count in counts.get("left", {}).items() if count]
+    yield Table(["pairs", "how many"], fate, formats={"how many": ","})
+    yield from (f"{line[:1].upper()}{line[1:]}." for line in decisions({**counts, "tasks": facts["tasks"]}))
 
 
 def _scores(facts: Facts) -> Iterator[Part]:
@@ -199,6 +191,15 @@ def _texts(facts: Facts) -> Iterator[Part]:
     for name, about in facts.get("tokens", {}).items():
         if about.get("cut"):
             yield Cuts(f"Texts of {name} as the model cuts them", [(kept, lost) for kept, lost in about["cut"]])
+    words = [
+        (table, column, f'"{word}"', count)
+        for table, columns in facts.get("counts", {}).get("missing_words", {}).items()
+        for column, counts in columns.items()
+        for word, count in counts.items()
+    ]
+    if words:
+        yield Table(["table", "column", "word", "cells"], words, "Words that count as no value (data.missing)",
+                    align="lll", formats={"cells": ","})  # fmt: skip
     said = [
         (name, _listed(about["languages"]) or "cannot be told", sum(about["languages"].values()), about["looked_at"])
         for name, about in facts.get("texts", {}).items()
@@ -209,6 +210,7 @@ def _texts(facts: Facts) -> Iterator[Part]:
 
 
 def _images(facts: Facts) -> Iterator[Part]:
+    yield from _bad_images(facts)
     for name, images in facts.get("images", {}).items():
         if not images["width"]:
             continue
@@ -223,6 +225,12 @@ def _images(facts: Facts) -> Iterator[Part]:
             f"{name}: {images['looked_at']:,} examined, {images['unreadable']['rows']:,} unreadable",
             formats=dict.fromkeys(images["width"], ",.0f"), notes=notes,
         )  # fmt: skip
+
+
+def _bad_images(facts: Facts) -> Iterator[Part]:
+    for name, bad in facts.get("bad_images", {}).items():
+        yield Table(["record", "reason", "image"], bad["examples"],
+                    f"{name}: {bad['absent']:,} of {bad['given']:,} images cannot be used", align="lll")  # fmt: skip
 
 
 def _left_out(facts: Facts) -> Iterator[Part]:

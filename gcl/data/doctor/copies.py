@@ -11,6 +11,7 @@ import pyarrow.compute as compute
 
 from gcl.data.doctor.images import NEAR
 from gcl.data.doctor.samples import EXAMPLES, all_named
+from gcl.data.prepare.copies import fold
 from gcl.data.store.prepared import PARTS, Prepared
 from gcl.data.store.records import Stored
 from gcl.schema import SIDES, Modality, SideName
@@ -18,15 +19,6 @@ from gcl.schema import SIDES, Modality, SideName
 _BLOCK = 1 << 14
 _NAMING = 0.5  # a text field names its document where at least this share of its values is distinct
 _SHOWN = 6  # copies of one group that are shown
-
-
-def fold(text: str) -> str:
-    """The same for two texts that differ in case and white space only.
-
-    >>> fold("  Red   Shoes ") == fold("red shoes")
-    True
-    """
-    return " ".join(text.casefold().split())
 
 
 class Keys(NamedTuple):

@@ -20,6 +20,7 @@ from gcl.data.store.records import Stored
 from gcl.schema import SIDES, Modality, SideName
 
 MOST_IMAGES, MOST_BATCHES = 2_000, 400  # that are examined unless everything is asked for
+MOST_BAD_IMAGES = 20  # that are listed
 # Facts that say nothing where a catalog was not prepared with its own split, or without its pairs.
 OF_SPLIT = ("counts", "split", "leakage", "tasks", "weights")
 OF_PAIRS = (*OF_SPLIT, "scores", "examples", "direction")
@@ -55,6 +56,7 @@ def examine(
         "fields": {f"{side}.{name}": _presence(keys[side][name].present, spec.modality)
                    for side, store in stores.items() for name, spec in store.side.items()},
         "unreadable": read_quarantine(prepared),
+        "bad_images": read_bad_images(prepared),
         "texts": texts,
         "images": images,
         "duplicates": duplicates(prepared, keys["document"], near),
@@ -106,6 +108,22 @@ def read_quarantine(prepared: Prepared) -> dict[str, Any]:
         "examples": dict(examples),
         "of_quarantined_products": prepared.counts.get("pairs_of_quarantined_products", 0),
     }  # fmt: skip
+
+
+def read_bad_images(prepared: Prepared) -> dict[str, Any]:
+    """Images that cannot be used, by field: {"given": records that name one, "absent": those left without, "reasons",
+    "examples"}."""
+    counts, path = prepared.counts, prepared.folder / "bad_images.csv"
+    facts = {
+        field: {**counts["images"][field], "reasons": reasons, "examples": []}
+        for field, reasons in counts.get("bad_images", {}).items() if reasons
+    }  # fmt: skip
+    if facts:
+        with open(path, newline="", encoding="utf-8") as source:
+            for row in csv.DictReader(source):
+                if len(examples := facts[row["field"]]["examples"]) < MOST_BAD_IMAGES:
+                    examples.append([row["id"] or f"row {row['row']}", row["reason"], row["detail"]])
+    return facts
 
 
 def expected_repeats(key: np.ndarray, batch_size: float) -> float:

@@ -20,8 +20,9 @@ from typing import Any
 
 import numpy as np
 
-from gcl.data.doctor.copies import fold, halves_of_tasks
+from gcl.data.doctor.copies import halves_of_tasks
 from gcl.data.doctor.samples import EXAMPLES, named
+from gcl.data.prepare.copies import fold
 from gcl.data.store.prepared import SITUATIONS, Pairs, Prepared
 from gcl.data.store.records import Stored, title_fields
 

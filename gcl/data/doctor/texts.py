@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from gcl.data.doctor.copies import fold
 from gcl.data.doctor.languages import languages_of
 from gcl.data.doctor.samples import EXAMPLES, sample_rows
+from gcl.data.prepare.copies import fold
 from gcl.data.store.records import Stored, shortened
 from gcl.schema import Modality, TextForm
 

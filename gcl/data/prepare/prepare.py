@@ -251,22 +251,22 @@ def _replace(unfinished: Path, target: Path) -> None:
     synchronize(target.parent)
 
 
-_WHY = {
-    "held_by_tasks": "{:,} with a query of a task",
-    "queries_held_out": "{:,} with a held-out query",
-    "products_held_out": "{:,} with a held-out product",
-    "score_0": "{:,} with the score 0",
+WHY_NOT_TRAINED = {
+    "held_by_tasks": "with a query of a task",
+    "queries_held_out": "with a held-out query",
+    "products_held_out": "with a held-out product",
+    "score_0": "with the score 0",
 }
 
 
 def _why_so_few(counts: dict[str, Any]) -> str:
-    why = [_WHY[name].format(count) for name, count in counts["left"].items() if count]
+    why = [f"{count:,} {WHY_NOT_TRAINED[name]}" for name, count in counts["left"].items() if count]
     return f" (the others: {', '.join(why)})" if why else ""
 
 
-def _told(counts: dict[str, Any]) -> list[str]:
+def decisions(counts: dict[str, Any]) -> list[str]:
     """What was decided on the way, and what it means."""
-    lines = list(counts["notes"])
+    lines = list(counts.get("notes", ()))
     if hidden := sorted({name for task in counts["tasks"].values() for name in task.get("hidden", ())}):
         lines.append(f"documents are shown without {' and '.join(hidden)} to queries that were made of it")
     if missing := counts.get("own_pairs_without_field"):
@@ -292,7 +292,7 @@ def summary(counts: dict[str, Any], folder: Path, catalog: Catalog) -> list[str]
         f"products {counts['products']:,} ({counts['products_of_training']:,} in the training half), "
         f"queries {counts['queries']:,} ({counts['queries_of_training']:,} in the training half)",
         f"pairs {counts['pairs']:,}, of them for training {counts['training_pairs']:,}{_why_so_few(counts)}",
-        *_told(counts),
+        *decisions(counts),
     ]
     left_out = [
         f"{bad:,} of {counts['rows'][table]:,} rows of {table}" for table, bad in counts["bad_rows"].items() if bad
