@@ -24,6 +24,7 @@ UNREACHABLE = 0.10  # queries of a task that have no relevant product in its cor
 LEAKED_IN_PART = 0.05  # as above, with one equal text or with an image that only looks alike
 TRUNCATED = 0.05  # texts longer than the model's context
 REPEATED = 0.05  # products that occur twice
+SAME_QUERIES = 0.01  # queries that differ from another in case or white space only
 CROWDED = 0.25  # places of a batch whose query (or product) occurs earlier in it
 RARE = 0.01  # a field that a smaller share of the records has
 HTML = 0.01  # texts with tags or entities
@@ -58,7 +59,7 @@ class Finding(NamedTuple):
 
 def judge(facts: dict[str, Any]) -> list[Finding]:
     """The findings on the doctor's facts, problems first."""
-    parts = (_refusals, _pairs, _scores, _leaks, _texts, _images, _copies, _tasks, _weights, _batches)
+    parts = (_refusals, _pairs, _scores, _leaks, _texts, _images, _copies, _queries, _tasks, _weights, _batches)
     findings = [finding for part in parts for finding in part(facts)]
     return sorted(findings, key=lambda finding: finding.level != "problem")
 
@@ -263,6 +264,15 @@ def _copies(facts: dict[str, Any]) -> Iterator[Finding]:
             do = "nothing if these are variants; data.split.copies=together keeps them on one side of the split"
             examples = tuple(" = ".join(_all_words(group[:3])) for group in copied["examples"])
             yield Finding("warning", f"{copied['rows']:,} of {copies['products']:,} products {kind}.", do, examples)
+
+
+def _queries(facts: dict[str, Any]) -> Iterator[Finding]:
+    same = facts.get("same_queries")
+    if same and same["rows"] > SAME_QUERIES * same["of"]:
+        share = f"{same['rows']:,} of {same['of']:,}"
+        yield Finding("warning", f"{share} queries differ from another in case or white space only.",
+                      "write each query in one way in the column of data.query",
+                      tuple(" = ".join(_all_words(group[:3])) for group in same["examples"]))  # fmt: skip
 
 
 def _tasks(facts: dict[str, Any]) -> Iterator[Finding]:
