@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import csv
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from gcl.data.catalog import BadImages
+from gcl.data.prepare.placeholders import find_placeholders, is_called_so
 from gcl.data.prepare.rows import Row
 from gcl.data.store.records import Record
+from gcl.data.store.shard_writer import make_absent
+from gcl.data.store.store import RecordStore
 from gcl.data.tables.masked import masked
 from gcl.data.tables.quarantine import Bad
 from gcl.schema import Field, Modality
@@ -35,6 +38,9 @@ class Checked(NamedTuple):
     lost: tuple[Lost, ...] = ()
 
 
+Places = Callable[[int], tuple[Path, int]]
+
+
 class ImageList:
     """bad_images.csv, a context manager: table, 1-based data row, id, field, reason, detail. One line per image that
     cannot be used, of each different record."""
@@ -45,6 +51,7 @@ class ImageList:
         self.path, self.rule = path, rule
         self.reasons: dict[str, Counter[str]] = defaultdict(Counter)
         self.records: dict[str, Counter[str]] = defaultdict(Counter)  # by field: given, absent, several, most
+        self.called_so: dict[str, list[int]] = defaultdict(list)  # by field: rows of images called like placeholders
         self._first: dict[str, str] = {}
 
     def __enter__(self) -> ImageList:
@@ -62,10 +69,7 @@ class ImageList:
             return None
         field, bad = checked.lost[0]
         if self.rule == BadImages.refuse:
-            raise ValueError(
-                f"{_place(row)}: {masked(str(bad))} ({field}). data.bad_images is refuse, so this stops everything: "
-                "fix the image, or set data.bad_images=absent to go on without it."
-            )
+            raise ValueError(_refused(_place(row), field, bad))
         absent = [(name, why) for name, why in checked.lost if checked.record[name] is None]
         if absent and self.rule == BadImages.drop:
             (name, bad), *_ = absent
@@ -74,16 +78,21 @@ class ImageList:
             return Bad(NOTHING_LEFT, f"{field}: {bad}")
         return None
 
-    def note(self, side: str, fields: Mapping[str, Field], row: Row, checked: Checked) -> None:
-        """Counts the images of a record that was not seen before, and lists those that cannot be used."""
+    def note(self, side: str, fields: Mapping[str, Field], row: Row, checked: Checked, number: int | None) -> None:
+        """Counts the images of a record that was not seen before, and lists those that cannot be used. number: its row
+        in the store, if it is stored."""
         for name, spec in fields.items():
             images = row.cells.get(name)
-            if spec.modality is Modality.image and images:
-                records, number = self.records[f"{side}.{name}"], len(images) if isinstance(images, tuple) else 1
+            if _is_image(spec) and images:
+                records = self.records[f"{side}.{name}"]
+                images = images if isinstance(images, tuple) else (images,)
+                several = len(images)
                 records["given"] += 1
                 records["absent"] += checked.record[name] is None
-                records["several"] += number > 1
-                records["most"] = max(records["most"], number)
+                records["several"] += several > 1
+                records["most"] = max(records["most"], several)
+                if number is not None and is_called_so(images[0]):
+                    self.called_so[f"{side}.{name}"].append(number)
         for name, bad in checked.lost:
             self.add(f"{side}.{name}", row.file, row.number, row.identifier, bad)
 
@@ -95,6 +104,24 @@ class ImageList:
         self._writer.writerow(
             plain_csv(cell) for cell in (file.name, row, identifier or "", field, bad.reason, detail)
         )  # fmt: skip
+
+    def leave_out_placeholders(self, folder: Path, fields: Mapping[str, Field], places: Places) -> None:
+        """Makes the placeholders of the stored documents absent, as images that cannot be used. places: (file, row) of
+        each record. Raises ValueError under "refuse"."""
+        absent: dict[str, list[int]] = defaultdict(list)
+        store = RecordStore(folder, "documents", fields)
+        for name, spec in fields.items():
+            for found in find_placeholders(store, name, self.called_so[f"document.{name}"]) if _is_image(spec) else ():
+                bad = Bad("placeholder", found.why)
+                for row in found.rows.tolist():
+                    file, number = places(row)
+                    if self.rule == BadImages.refuse:
+                        raise ValueError(_refused(f"{file.name}, row {number}", name, bad))
+                    self.add(f"document.{name}", file, number, store.ids[row], bad)
+                self.records[f"document.{name}"]["absent"] += len(found.rows)
+                absent[name] += found.rows.tolist()
+        if absent:
+            make_absent(folder / "documents.parquet", absent)
 
     def check(self, side: str, *, report_at: Path) -> None:
         """Raises ValueError where a field has images and none of them can be used: that is a mistake of the catalog,
@@ -135,6 +162,17 @@ def summary(counts: Mapping[str, Any], fields: Mapping[str, Field], place: Path)
                 f"{records['most']:,}: the first is taken (data.{field}.images=all takes all)"
             )
     return lines
+
+
+def _is_image(spec: Field) -> bool:
+    return spec.modality is Modality.image
+
+
+def _refused(place: str, field: str, bad: Bad) -> str:
+    return (
+        f"{place}: {masked(str(bad))} ({field}). data.bad_images is refuse, so this stops everything: fix the image, "
+        "or set data.bad_images=absent to go on without it."
+    )
 
 
 def _place(row: Row) -> str:

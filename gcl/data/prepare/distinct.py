@@ -240,7 +240,7 @@ class Collector:
             self._earlier.keep(raw, known)
         if isinstance(known, Checked) and (bad := self._images.judge(row, known)) is not None:
             if raw not in self._bad:
-                self._images.note(self.side, self._check.side, row, known)
+                self._images.note(self.side, self._check.side, row, known, None)
             known = bad
         if isinstance(known, Bad):
             if known is not EMPTY:
@@ -268,7 +268,7 @@ class Collector:
             known = self._writer.write(checked.key.hex() if identifier is None else identifier, checked.record)
             self._remember(row, raw, checked.key)
             if self._has_image:
-                self._images.note(self.side, self._check.side, row, checked)
+                self._images.note(self.side, self._check.side, row, checked, known)
             if identifier is not None:
                 self.row_of.add(identifier, known)
             if self._by_content:
@@ -278,6 +278,10 @@ class Collector:
         if row.identifier is None:
             self._by_raw.add(raw, known)
         return known
+
+    def seen_at(self, number: int) -> tuple[Path, int]:
+        """File and row in which a record was first seen."""
+        return self._seen_at[self._file[number]], self._number[number]
 
     def _remember(self, row: Row, raw: bytes, key: bytes) -> None:
         self._key += key

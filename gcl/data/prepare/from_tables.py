@@ -94,6 +94,8 @@ class TableBuild:
         with self._pool, self._quarantine, self._images:
             with self._collector("document", by_content=self.sources.document_id is None) as documents:
                 self._collect_documents(documents)
+            self._images.leave_out_placeholders(self.folder, self.catalog.document, documents.seen_at)
+            self._check_images("document")
             self._near = NearIds(documents.row_of, lambda: RecordStore(self.folder, "documents", {}).ids)
             with self._collector("query", by_content=self.catalog.query_id is None) as queries:
                 tasks = self._collect_tasks(queries)

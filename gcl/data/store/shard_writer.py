@@ -15,11 +15,13 @@ import hashlib
 import json
 import os
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as compute
 import pyarrow.parquet as pq
 
 from gcl.data.store.records import Record
@@ -175,6 +177,31 @@ class IndexWriter:
     def abandon(self) -> None:
         self._file.close()
         self._target.discard()
+
+
+def make_absent(path: Path, absent: Mapping[str, Collection[int]]) -> None:
+    """Rewrites an index table, a row group at a time, so that fields are absent in some rows: {field: rows}. The bytes
+    stay in the shards, where nothing points to them."""
+    file = pq.ParquetFile(path)
+    target, start = Replacement(path), 0
+    nothing: dict[str, Any] = {"offset": 0, "length": -1, "hash": None, "hashes": []}
+    rows = {name: np.sort(np.fromiter(several, np.int64)) for name, several in absent.items()}
+    with pq.ParquetWriter(target.temporary, file.schema_arrow.remove_metadata(), compression="zstd") as writer:
+        for group in range(file.num_row_groups):
+            table = file.read_row_group(group)
+            for name, several in rows.items():
+                here = np.zeros(len(table), bool)
+                here[several[(several >= start) & (several < start + len(table))] - start] = True
+                for part, value in nothing.items():
+                    if (column := f"{name}.{part}") in table.column_names:
+                        kind = table.schema.field(column)
+                        empty = pa.scalar([] if pa.types.is_list(kind.type) else value, kind.type)
+                        kept = compute.if_else(pa.array(here), empty, table[column])
+                        table = table.set_column(table.column_names.index(column), kind, kept)
+            writer.write_table(table.replace_schema_metadata(None))
+            start += len(table)
+        writer.add_key_value_metadata({METADATA_KEY: (file.metadata.metadata or {})[METADATA_KEY]})
+    target.commit()
 
 
 class ShardWriter:

@@ -44,7 +44,7 @@ def open_webdataset(
     records lie in ready shards of somebody else's layout.
     """
     prepared = open_prepared(folder)
-    store = RecordStore(prepared.folder, PREFIX[side], {})
+    store = RecordStore(prepared.folder, PREFIX[side], prepared.schema.side(side))
     urls = [str(store.folder / shard["name"]) for shard in store.shards]
     if any(Path(url).name != f"{PREFIX[side]}-{number:05d}.tar" for number, url in enumerate(urls)):
         raise ValueError(
@@ -58,7 +58,10 @@ def open_webdataset(
         "empty_check": False,  # there may be more workers than shards
     }
     dataset = webdataset.WebDataset(urls, **{**defaults, **options})
-    dataset = dataset.map(partial(_record, fields=prepared.schema.side(side)))
+    present = store.present(
+        np.arange(len(store))
+    )  # a placeholder's bytes are in the shard, and not its product's image
+    dataset = dataset.map(partial(_record, fields=prepared.schema.side(side), present=present))
     return dataset.shuffle(shuffle, seed=seed) if shuffle else dataset
 
 
@@ -78,15 +81,15 @@ def open_webdataset_pairs(folder: str | Path, *, shuffle: int = 0, seed: int = 0
     return webdataset.DataPipeline(*stages)
 
 
-def _record(sample: Sample, *, fields: Mapping[str, Field]) -> Sample:
+def _record(sample: Sample, *, fields: Mapping[str, Field], present: np.ndarray) -> Sample:
     """A record of the members of one sample, `{"title.txt": …, "image.jpg": …, "json": …}`.
 
     WebDataset writes extensions, and with them the fields' names, in lower case."""
     members = {name.rpartition(".")[0]: data for name, data in sample.items()}
     record = {name: value for name, value in sample.items() if name.startswith("__")}
     record["__id__"] = json.loads(sample["json"])["id"]
-    for name, field in fields.items():
-        data = members.get(name.lower())
+    for place, (name, field) in enumerate(fields.items()):
+        data = members.get(name.lower()) if present[int(sample["__key__"]), place] else None
         if data is not None and field.modality is Modality.text:
             record[name] = data.decode()
         elif data is not None and field.is_set:
