@@ -14,6 +14,7 @@ import ast
 import dataclasses
 import inspect
 import itertools
+import math
 import re
 import textwrap
 import types
@@ -74,9 +75,9 @@ def typed() -> Any:
     return dataclasses.field(default=None, metadata={"kind": Kind.typed})
 
 
-def mapping() -> Any:
-    """A field that holds named entries, empty by default."""
-    return dataclasses.field(default_factory=dict, metadata={"kind": Kind.mapping})
+def mapping(**bounds: float) -> Any:
+    """A field that holds named entries, empty by default; bounds: of their numbers, as `number` has them."""
+    return dataclasses.field(default_factory=dict, metadata={"kind": Kind.mapping, "range": Range(**bounds)})
 
 
 def node(default: Any = None) -> Any:
@@ -93,6 +94,78 @@ def free(default: Any, values: str, *choices: str) -> Any:
     values: what it may be, in plain English. choices: values that completion offers and help takes as examples.
     """
     return dataclasses.field(default=default, metadata={"values": values, "choices": choices})
+
+
+@dataclasses.dataclass(frozen=True)
+class Range:
+    """The numbers that a setting may be: `above` and `below` are not among them, `least` and `most` are."""
+
+    above: float | None = None
+    least: float | None = None
+    below: float | None = None
+    most: float | None = None
+
+    def __contains__(self, value: float) -> bool:
+        """
+        >>> 0.5 in Range(above=0, most=1), 0 in Range(above=0), math.nan in Range(), math.inf in Range(least=0)
+        (True, False, False, False)
+        """
+        return (
+            -math.inf < value < math.inf
+            and (self.above is None or value > self.above) and (self.least is None or value >= self.least)
+            and (self.below is None or value < self.below) and (self.most is None or value <= self.most)
+        )  # fmt: skip
+
+    def __str__(self) -> str:
+        """
+        >>> str(Range(above=0, most=1)), str(Range(least=1)), str(Range())
+        ('a number above 0 and at most 1', 'a number of at least 1', 'a finite number')
+        """
+        words = {"above": self.above, "of at least": self.least, "below": self.below, "at most": self.most}
+        told = [f"{word} {_plain(value)}" for word, value in words.items() if value is not None]
+        return f"a number {' and '.join(told)}" if told else "a finite number"
+
+
+def _plain(bound: float) -> str:
+    """
+    >>> _plain(86_400), _plain(1e6), _plain(0.001)
+    ('86,400', '1,000,000', '0.001')
+    """
+    return f"{int(bound):,}" if bound == int(bound) else f"{bound:g}"
+
+
+def number(default: Any, **bounds: float) -> Any:
+    """A field that holds a number in a `Range`: number(0.9, above=0, most=1). What is not finite is never meant."""
+    return dataclasses.field(default=default, metadata={"range": Range(**bounds)})
+
+
+def check_numbers(settings: Any, prefix: str = "") -> None:
+    """Raises ValueError, with the key, for the first number in a dataclass, or in what is below it, that is outside of
+    its range or not finite.
+
+    >>> @dataclasses.dataclass
+    ... class Options:
+    ...     rate: float = number(0.1, above=0, most=1)
+    >>> check_numbers(Options(rate=-1.0), "optim.")
+    Traceback (most recent call last):
+    ...
+    ValueError: optim.rate=-1.0: a number above 0 and at most 1.
+    """
+    for field in dataclasses.fields(settings):
+        _check_value(prefix + field.name, getattr(settings, field.name), field.metadata.get("range", Range()))
+
+
+def _check_value(key: str, value: Any, allowed: Range) -> None:
+    if dataclasses.is_dataclass(value):
+        check_numbers(value, f"{key}.")
+    elif isinstance(value, dict):
+        for name, item in value.items():
+            _check_value(f"{key}.{name}", item, allowed)
+    elif isinstance(value, list | tuple):
+        for place, item in enumerate(value):
+            _check_value(f"{key}[{place}]", item, allowed)
+    elif isinstance(value, int | float) and not isinstance(value, bool) and value not in allowed:
+        raise ValueError(f"{key}={value}: {allowed}.")
 
 
 def keys_of(settings: type, kind: Kind, prefix: str = "") -> list[str]:
@@ -190,6 +263,8 @@ def options_of(settings: type, prefix: str = "") -> Iterator[Option]:
         below, suffix = _below(hint)
         default = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
         said, choices = _said(hint, kind)
+        if "range" in field.metadata:
+            said = said.replace("number", str(field.metadata["range"]).removeprefix("a "), 1)
         said, choices = field.metadata.get("values", said), field.metadata.get("choices", choices)
         yield Option(key, documented.get(field.name, ""), said, default, choices, kind, below, hint)
         if below is not None:

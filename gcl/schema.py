@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Literal
 
-from gcl.options import Choice
+from gcl.options import Choice, number
 
 SideName = Literal["query", "document"]
 SIDES: tuple[SideName, ...] = ("query", "document")
@@ -42,7 +42,7 @@ class Field:
 
     modality: Modality = Modality.text
     """How the column is read: text, or image (a path, a URL or the bytes)."""
-    weight: float = 1.0
+    weight: float = number(1.0, least=0, most=1e6)
     """Share in the weighted mean of the side's field embeddings; renormalised over the fields that a record has."""
     prompt: str = "{}"
     """Template of a text field in which "{}" is replaced by the value, for example "a photo of {}"."""

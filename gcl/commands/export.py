@@ -26,7 +26,7 @@ from gcl.export.formats.registry import FORMATS
 from gcl.export.settings import Content, Precision, VectorType
 from gcl.export.vectors.index import KINDS
 from gcl.loss.settings import Form
-from gcl.options import MISSING, free, path
+from gcl.options import MISSING, free, number, path
 from gcl.run.console import quiet_libraries, say, speak_plainly
 from gcl.run.folder import RunFolder
 
@@ -69,11 +69,11 @@ class ExportOptions:
     """Whether the queries' embeddings are written as well."""
     index: str | None = free(None, f"{', '.join(KINDS)} or null", *KINDS)
     """An index over the fused embeddings."""
-    latency: float = 3.0
+    latency: float = number(3.0, least=0, most=3600)
     """Seconds for which each format is timed; 0: latency is not measured."""
     license: str | None = None
     """The card's license, an identifier of the Hub; null: the one in the base model's folder, or other."""
-    compare: int = 300
+    compare: int = number(300, least=1)
     """The most documents of a dev task that the round trip embeds with every format (and a third as many queries)."""
     push: str | None = None
     """The repository on the Hub to push to, owner/name."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from gcl.errors import ConfigError
 from gcl.files.atomic import replacing
-from gcl.options import MISSING
+from gcl.options import MISSING, number
 from gcl.run.console import say, speak_plainly
 from gcl.schema import Field, Modality, Schema
 
@@ -38,9 +38,9 @@ class IndexOptions:
     """Key of a sample's JSON that holds the pair's score; null: all pairs have the same score."""
     document_id: str | None = None
     """Key of a sample's JSON that holds the document's id; null: the sample's own key."""
-    max_image_pixels: int = 100_000_000
+    max_image_pixels: int = number(100_000_000, least=1)
     """Images with more pixels are refused."""
-    workers: int = 2
+    workers: int = number(2, least=1, most=1000)
     """Number of threads that read shards."""
     strict: bool = True
     """Whether the exit status is 1 if samples were refused."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from gcl.config.compose import load_config
 from gcl.errors import ConfigError, install
-from gcl.options import MISSING, path, typed
+from gcl.options import MISSING, mapping, number, path, typed
 from gcl.run.console import say, speak_plainly
 from gcl.run.folder import RunFolder
 
@@ -26,15 +26,15 @@ class SearchOptions:
     """What to search for; null: the page is served, unless an image is given."""
     picture: str | None = path()
     """An image file to search with, alone or together with a text."""
-    k: int = 10
+    k: int = number(10, least=1, most=100)
     """Number of results per model."""
-    weights: dict[str, float] = field(default_factory=dict)
+    weights: dict[str, float] = mapping(least=0, most=1e6)
     """Weights of the document's fields, for example weights.image=0.5; the others keep the catalog's weights."""
     cache_dir: str | None = path()
     """The folder with prepared catalogs and embeddings; null: the run's own."""
     host: str = "127.0.0.1"
     """The address at which the page is served; 0.0.0.0 makes it reachable from the network."""
-    port: int = 8765
+    port: int = number(8765, least=1, most=65_535)
     """The port at which the page is served."""
 
 

@@ -11,6 +11,7 @@ from gcl.config.compose import Overrides
 from gcl.config.schema import RunConfig
 from gcl.errors import ConfigError
 from gcl.files.atomic import write_json, write_text
+from gcl.options import number
 from gcl.retrieval.metrics.metrics import depth, parse_metric
 from gcl.run.console import say, speak_plainly
 from gcl.run.folder import RunFolder, config_of, new_folder
@@ -28,15 +29,15 @@ if TYPE_CHECKING:
 class SweepOptions:
     """Options of `gcl sweep-weights`."""
 
-    steps: int = 20
+    steps: int = number(20, least=1, most=10_000)
     """The weights that are tried are multiples of 1 / steps."""
-    most: int = 200
+    most: int = number(200, least=1)
     """At most this many combinations are tried per side."""
     metric: str | None = None
     """The metric that chooses the weights; null: the run's own evaluate.monitor."""
     checkpoint: str = "tuned"
     """Which model of a run is measured: tuned or base."""
-    top: int = 10
+    top: int = number(10, least=1)
     """Number of combinations shown per side."""
 
 
@@ -150,8 +151,6 @@ def _compared(sweep: Sweep, part: str, tasks: Sequence[Embedded], metrics: Seque
 
 
 def _check(options: SweepOptions) -> None:
-    if options.steps < 1 or options.most < 1:
-        raise ConfigError(f"steps={options.steps} most={options.most}: both must be at least 1.")
     if options.checkpoint not in ("base", "tuned"):
         raise ConfigError(f"checkpoint={options.checkpoint}: expected base or tuned.")
     if options.metric is not None:

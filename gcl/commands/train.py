@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 from gcl.commands.registry import NoOptions
 from gcl.config.checks import check_installed
-from gcl.config.compose import Overrides, save_config
+from gcl.config.compose import Overrides, build, save_config
 from gcl.config.schema import RunConfig
 from gcl.data.batches.settings import check_batch_size
 from gcl.errors import ConfigError
 from gcl.files.atomic import names_full_disk, write_json
-from gcl.loss.weight import check_range
+from gcl.loss.weight import check_range, check_weights
 from gcl.retrieval.settings import Forgetting
 from gcl.run.console import say, speak_plainly
 from gcl.run.folder import RunFolder, new_run_folder
@@ -95,6 +95,7 @@ def _check_pairs(config: RunConfig, prepared: Prepared) -> None:
     try:
         check_batch_size(config.train.batch_size, len(pairs))
         check_range(config.loss.score_to_weight, float(pairs.score.min()), float(pairs.score.max()))
+        check_weights(build(config.loss.score_to_weight), pairs.score)
     except ValueError as error:
         raise ConfigError(str(error)) from error
 

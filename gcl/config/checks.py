@@ -13,6 +13,8 @@ from gcl.data.check import check_split
 from gcl.errors import ConfigError, install
 from gcl.lit.settings import check_train, check_trainer
 from gcl.loss.settings import check_loss
+from gcl.optim.settings import check_optim
+from gcl.options import check_numbers
 
 
 def check(run: RunConfig) -> None:
@@ -38,6 +40,8 @@ def _check(run: RunConfig) -> None:
     run.plan.check("plan.", mixed=bool(run.data.mix) and run.data.batches is Batches.mixed)
     run.model.check()
     check_loss(run.loss, query=run.data.query, document=run.data.document)
+    check_numbers(run)
+    check_optim(run.optim, run.train.max_steps)
     _check_targets(run)
     folder = run.model.name.removeprefix("local-dir:")
     if folder != run.model.name and not Path(folder).is_dir():

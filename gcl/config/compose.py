@@ -27,7 +27,7 @@ from gcl.data.catalog import Catalog
 from gcl.data.mix import check_names, complete_mix
 from gcl.errors import ConfigError, nearest
 from gcl.files.atomic import write_text
-from gcl.options import options_of
+from gcl.options import check_numbers, options_of
 
 
 def register() -> None:
@@ -253,8 +253,12 @@ def options_from(kind: type, arguments: Sequence[str], *, example: str, given: M
         options = OmegaConf.merge(OmegaConf.structured(kind), _literal(dict(given or {})), *values)
         if missing := sorted(OmegaConf.missing_keys(options)):
             raise ConfigError(f"{missing[0]}=… is required. For example: {example}")
-        return OmegaConf.to_object(options)
-    except OmegaConfBaseException as error:
+        complete = OmegaConf.to_object(options)
+        check_numbers(complete)
+        return complete
+    except (OmegaConfBaseException, ValueError) as error:
+        if isinstance(error, ConfigError):
+            raise
         sentence = str(explain(error, set(known))).rstrip(".")
         raise ConfigError(f"{sentence}. For example: {example}") from error
 

@@ -11,7 +11,7 @@ from gcl.lit.settings import TrainConfig, TrainerConfig
 from gcl.loss.settings import LossConfig
 from gcl.model.settings import ModelConfig
 from gcl.optim.settings import OptimConfig
-from gcl.options import node, path
+from gcl.options import node, number, path
 from gcl.retrieval.settings import EvaluateConfig
 
 
@@ -39,7 +39,7 @@ class RunConfig:
     """A Lightning logger, as a `_target_` with its arguments; null: metrics.csv alone."""
     callbacks: dict[str, Any] = node({})
     """Additional Lightning callbacks by name, each a `_target_` with its arguments."""
-    seed: int = 0
+    seed: int = number(0, least=0, most=2**32 - 1)
     """Seed of the weights of models from scratch, of the order of pairs and of augmentation."""
     run_dir: str | None = path()
     """The run folder; null: outputs/<data>/<model>/<time>."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gcl.data.importers.layouts.registry import LAYOUTS
-from gcl.options import MISSING, Choice, free, mapping, node, path
+from gcl.options import MISSING, Choice, free, mapping, node, number, path
 from gcl.schema import Field, Schema
 
 
@@ -106,13 +106,13 @@ class Split:
     rows to a catalog never moves the others.
     """
 
-    queries: float = 0.8
+    queries: float = number(0.8, least=0, most=1)
     """Share of the queries that training may see."""
 
-    documents: float = 0.5
+    documents: float = number(0.5, least=0, most=1)
     """Share of the documents that training may see."""
 
-    dev: float = 0.5
+    dev: float = number(0.5, least=0, most=1)
     """Share of every task's queries used while training (best checkpoint, early stopping, sweeps); the rest is the test
     half, which the final table reports."""
 
@@ -178,7 +178,7 @@ class Task:
     hold_out_queries: bool = True
     """Leaves training pairs whose query equals one of this task's out of training."""
 
-    document: dict[str, float] = field(default_factory=dict)
+    document: dict[str, float] = mapping(least=0, most=1e6)
     """Weights of the document fields in this task alone, for example {image: 1.0}."""
 
 
@@ -186,13 +186,13 @@ class Task:
 class Store:
     """How `prepare` writes."""
 
-    shard_bytes: int = 268435456
+    shard_bytes: int = number(268435456, least=1)
     """Size of a shard, in bytes, after which the next one is begun."""
 
-    image_side: int | None = None
+    image_side: int | None = number(None, least=1)
     """Pixels of the shorter side to which larger images are shrunk; null: they are stored unchanged."""
 
-    workers: int = 2
+    workers: int = number(2, least=1, most=1000)
     """Threads that read and check images."""
 
 
@@ -212,22 +212,22 @@ class Download:
     private: bool = False
     """Also fetch from private addresses (127.0.0.1, 10.0.0.0/8, a host of your own network, …)."""
 
-    timeout: float = 20.0
+    timeout: float = number(20.0, least=1e-3, most=86_400)
     """Seconds for one answer, to its last byte."""
 
-    retries: int = 3
+    retries: int = number(3, least=0, most=100)
     """Further attempts after a failure that may pass."""
 
-    rate: float | None = 10.0
+    rate: float | None = number(10.0, above=0)
     """Requests per second to one host; null: no limit."""
 
-    workers: int = 8
+    workers: int = number(8, least=1, most=1000)
     """Downloads at a time."""
 
     cache: str | None = path()
     """Folder in which images are kept by URL; null: downloads/ next to the prepared catalogs."""
 
-    max_bytes: int = 50_000_000
+    max_bytes: int = number(50_000_000, least=1)
     """Size of the largest image that is fetched."""
 
 
@@ -247,19 +247,19 @@ class Clicks:
     purchases: str | None = None
     """Column of the number of purchases; null: clicks alone count."""
 
-    power: float | None = None
+    power: float | None = number(None, least=0, most=100)
     """A place is looked at with probability position^-power; null: fitted to the log."""
 
-    purchase_weight: float = 5.0
+    purchase_weight: float = number(5.0, least=0, most=1e9)
     """Clicks that a purchase is worth."""
 
-    prior: float = 10.0
+    prior: float = number(10.0, above=0, most=1e9)
     """Looks whose worth draws rates of few looks to the mean."""
 
     scale: Scale = Scale.query
     """Whose best document gets 100: each "query"'s, or that of the whole "log"."""
 
-    least_shown: float = 1.0
+    least_shown: float = number(1.0, least=0)
     """Pairs shown less often are left out."""
 
 
@@ -359,10 +359,10 @@ class Catalog:
     """What becomes of a product with an unusable image: it goes on without it ("absent"), is left out ("drop"), or
     stops everything ("refuse")."""
 
-    max_bad: float = 0.01
+    max_bad: float = number(0.01, least=0, most=1)
     """Share of a table's rows that may be unusable; more of them stop everything."""
 
-    max_image_pixels: int = 100_000_000
+    max_image_pixels: int = number(100_000_000, least=1)
     """Pixels of the largest image that is decoded."""
 
     verify: Verify = Verify.changed

@@ -118,11 +118,15 @@ class Guard(Callback):
             content["batches"] = [self.describe(step) for step in steps]
             write_json(path, content, ascii=False)
         told = ", ".join(f"{name} {value:g}" for name, value in values.items())
-        where = f"Step {steps[0]} gave {told} on at least one rank; its batch is recorded in {path}."
+        where = (
+            f"Step {steps[0]} gave {told} at a learning rate of {module.learning_rate:g} on at least one rank; its "
+            f"batch is recorded in {path}."
+        )
         if self.policy is NonFinitePolicy.stop:
             raise NonFinite(
-                f"{where} The weights are unchanged. Check these records, lower optim.learning_rate, or set "
-                "train.nonfinite=skip (skip such batches) or rollback (also return to the last checkpoint)."
+                f"{where} The weights are unchanged by it. If only this batch is bad, check its records, or set "
+                "train.nonfinite=skip (skip such batches) or rollback (also return to the last checkpoint). If the run "
+                f"has diverged: {module.what_to_try()}"
             )
         if len(self.skipped) > self.max_skips:
             raise NonFinite(

@@ -24,9 +24,14 @@ from gcl.model.dual_encoder import DualEncoder
 from gcl.optim.groups import parameter_groups
 from gcl.optim.settings import Rule
 from gcl.retrieval.metrics.torchmetric import RetrievalMetrics
+from gcl.retrieval.search.search import NotFinite
 from gcl.schema import Modality, SideName
 
 PerQuery = Mapping[str, Mapping[str, np.ndarray]]  # {task: {metric: [Q]}}
+
+
+class Diverged(ValueError):
+    """The weights no longer give vectors that are finite."""
 
 
 @dataclass(frozen=True)
@@ -165,6 +170,20 @@ class GCLModule(pl.LightningModule):
             self.log("train/gradient_norm", norm, batch_size=1)
         return loss, norm
 
+    @property
+    def learning_rate(self) -> float:
+        """The highest of all parameters' in the current step."""
+        return max(group["lr"] for optimizer in self.trainer.optimizers for group in optimizer.param_groups)
+
+    def what_to_try(self) -> str:
+        """Where a run has diverged."""
+        highest, clip = self.optimization.learning_rate, self.trainer.gradient_clip_val
+        clipped = "" if clip else ", optim.clip_norm=1"
+        return (
+            f"Try optim.learning_rate={highest / 10:g} (it is {highest:g}), a longer optim.warmup{clipped}, or "
+            "trainer.precision=32-true; a checkpoint before it is continued with train.resume=auto."
+        )
+
     def forget_gradients(self) -> None:
         """Makes the coming optimiser step leave every parameter, its decay and its moments as they are."""
         self._norm = None
@@ -192,9 +211,15 @@ class GCLModule(pl.LightningModule):
     def validation_step(self, part: str, batch_idx: int) -> None:
         """Embeds, searches and measures the dev halves; each rank counts its share of every task's queries."""
         assert self.measuring is not None
-        with gathered(self.encoder):
-            tasks = self.measuring.validate(self.encoder)
-            general = self.measuring.retain(self.encoder) if self.measuring.retain is not None else {}
+        try:
+            with gathered(self.encoder):
+                tasks = self.measuring.validate(self.encoder)
+                general = self.measuring.retain(self.encoder) if self.measuring.retain is not None else {}
+        except NotFinite as error:
+            raise Diverged(
+                f"The model has diverged: its vectors are not finite after step {self.trainer.global_step}, whose loss "
+                f"was {float(self.last_loss):g} at a learning rate of {self.learning_rate:g}. {self.what_to_try()}"
+            ) from error
         self.log_dict(dict(general), batch_size=1)
         self.dev_metrics = {}
         for task, values in tasks.items():

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from typing import Any, Literal, NamedTuple
 
 from gcl.errors import nearest
-from gcl.options import MISSING, Choice, free, node, path
+from gcl.options import MISSING, Choice, free, node, number, path
 
 # Lightning's own (lightning.fabric.plugins.precision), and "auto".
-PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true", "32", "16", "bf16", "64",
-              "transformer-engine", "transformer-engine-float16")  # fmt: skip
+PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed", "64-true", "32", "16", "bf16", "64", "transformer-engine",
+              "transformer-engine-float16")  # fmt: skip
+_HALF = {"bf16-true": "bf16-mixed", "16-true": "16-mixed"}
 
 
 class NonFinitePolicy(Choice):
@@ -26,24 +28,24 @@ class NonFinitePolicy(Choice):
 class TrainConfig:
     """How long, how wide and how carefully a run trains."""
 
-    batch_size: int = MISSING
+    batch_size: int = number(MISSING, least=2)
     """Pairs of one contrastive batch, over all GPUs; at least 2."""
-    epochs: float = MISSING
+    epochs: float = number(MISSING, above=0, most=1e6)
     """Passes over the training pairs; a fraction is allowed."""
-    max_steps: int | None = None
+    max_steps: int | None = number(None, least=1, most=10**9)
     """Optimiser steps of the run, in place of epochs; null: epochs count."""
     micro_batch: Any = free(None, "whole number, auto or null", "32", "auto", "null")
     """Rows encoded at a time (or, of a field with images=all, images), "auto" for the most that fit, or null for all;
     it does not change loss or gradient, except for what dropout draws."""
-    accumulate: int = 1
+    accumulate: int = number(1, least=1, most=10**6)
     """Batches whose gradients are added up before an optimiser step."""
-    checkpoint_every: int | None = None
+    checkpoint_every: int | None = number(None, least=1)
     """Optimiser steps between checkpoints; null: only after validations and at the end."""
     validate_every: Any = free(1.0, 'number of epochs, or a number of steps as in "50 steps"', "0.5")
     """Epochs between validations (0.5), or "50 steps"."""
-    patience: int | None = None
+    patience: int | None = number(None, least=1)
     """Validations without a better result after which training stops; null: never."""
-    workers: int = 2
+    workers: int = number(2, least=0, most=1000)
     """Processes that read and decode data, per GPU; 0 reads in the training process itself."""
     cache_features: bool = True
     """Whether outputs of frozen trunks are computed once and kept in cache_dir."""
@@ -57,11 +59,11 @@ class TrainConfig:
     """Keys that a resumed run may have other values of than it began with."""
     nonfinite: NonFinitePolicy = NonFinitePolicy.stop
     """At a loss or gradient that is not finite: stop, skip the batch, or rollback to the last checkpoint without it."""
-    max_skips: int = 10
+    max_skips: int = number(10, least=0)
     """Batches that may be skipped for it before the run stops."""
-    spike_factor: float | None = 5.0
+    spike_factor: float | None = number(5.0, least=1)
     """A loss or gradient norm above this many times its running median is recorded with its batch; null: never."""
-    loader_patience: float | None = 60.0
+    loader_patience: float | None = number(60.0, above=0, most=1e6)
     """Seconds without a batch after which a sentence says what the loader is reading; null: never."""
 
 
@@ -73,17 +75,17 @@ class TrainerConfig:
     """cpu, gpu, mps, tpu, or auto for what the machine has."""
     devices: Any = free("auto", "whole number, list of whole numbers, or auto", "2", "auto")
     """Number of devices per node, a list of them, or auto for all."""
-    num_nodes: int = 1
+    num_nodes: int = number(1, least=1, most=100_000)
     """Machines."""
     strategy: Any = free("auto", "name of a strategy, or a _target_ with its arguments", "ddp", "auto")
     """Lightning's name of a strategy (ddp), or a `_target_`; conf/trainer has the ones that are tested."""
     precision: Any = free("auto", ", ".join(PRECISIONS), *PRECISIONS)
     """Lightning's name of a precision (bf16-mixed, 32-true); auto: bf16 on GPUs that compute in it, else float32."""
-    start_timeout: float = 120.0
+    start_timeout: float = number(120.0, above=0, most=1e6)
     """Seconds in which all processes of a run must have begun; those that have not are named, and the run ends."""
-    timeout: float = 600.0
+    timeout: float = number(600.0, above=0, most=1e6)
     """Seconds that one exchange between the processes may take before the run ends."""
-    log_every_n_steps: int = 5
+    log_every_n_steps: int = number(5, least=1)
     """Optimiser steps per row of the training curve."""
     options: dict[str, Any] = node({})
     """Any other argument of lightning.Trainer."""
@@ -120,20 +122,18 @@ def check_train(train: TrainConfig) -> None:
     if not (size in (None, "auto") or (isinstance(size, int) and not isinstance(size, bool) and size >= 1)):
         raise ValueError(f'train.micro_batch={size}: a number of rows (32), "auto", or null for the whole batch.')
     interval(train.validate_every)
-    for key in ("max_steps", "accumulate", "checkpoint_every", "patience"):
-        if (number := getattr(train, key)) is not None and number < 1:
-            raise ValueError(f"train.{key}={number}: a number of at least 1.")
-    if train.max_steps is None and not 0 < train.epochs < math.inf:
-        raise ValueError(f"train.epochs={train.epochs}: a number above 0.")
-    if train.workers < 0:
-        raise ValueError(f"train.workers={train.workers}: 0 reads in the training process itself.")
 
 
 def check_trainer(trainer: TrainerConfig) -> None:
-    """Raises ValueError, with the key, for a precision that Lightning does not know."""
-    if str(trainer.precision) not in PRECISIONS:
-        known = nearest(str(trainer.precision), PRECISIONS)
-        raise ValueError(f"trainer.precision={trainer.precision} is not a precision that Lightning knows.{known}")
-    for key in ("start_timeout", "timeout"):
-        if not 0 < (seconds := getattr(trainer, key)) < math.inf:
-            raise ValueError(f"trainer.{key}={seconds}: a number of seconds above 0.")
+    """Raises ValueError, with the key, for a precision that Lightning does not know or nothing is learned in."""
+    precision = str(trainer.precision)
+    if precision in _HALF:
+        raise ValueError(
+            f"trainer.precision={precision} keeps the weights themselves in 16 bits, where a step of a usual learning "
+            f"rate is rounded away: {_HALF[precision]} computes as fast and keeps them in float32."
+        )
+    if precision not in PRECISIONS:
+        known = nearest(precision, PRECISIONS)
+        raise ValueError(f"trainer.precision={precision} is not a precision that Lightning knows.{known}")
+    if precision.startswith("transformer-engine") and find_spec("transformer_engine") is None:
+        raise ValueError(f"trainer.precision={precision} needs NVIDIA's package transformer_engine; try bf16-mixed.")

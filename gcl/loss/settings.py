@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gcl.errors import nearest
-from gcl.options import MISSING, Choice, free, node
+from gcl.options import MISSING, Choice, free, node, number
 
 FUSED = "fused"  # the part that all fields of a side make together
 
@@ -62,7 +62,7 @@ class Term:
     """Part of the query: "fused" (all fields together) or a field's name."""
     document: str = FUSED
     """Part of the document: "fused" (all fields together) or a field's name."""
-    weight: float = 1.0
+    weight: float = number(1.0, least=0, most=1e6)
     """Factor of this term in the sum, at least 0."""
 
 
@@ -86,15 +86,15 @@ class LossConfig:
     """What a weight counts for in the sigmoid form: target and negatives (pair) or the target alone (target)."""
     terms: list[Term] = field(default_factory=lambda: [Term()])
     """The contrasts that are summed: {query, document, weight}, each part "fused" or a field's name."""
-    scale: float | None = None
+    scale: float | None = number(None, above=0, most=1e5)
     """Factor of the cosines at the start (1 / temperature); null: the checkpoint's own."""
-    bias: float | None = None
+    bias: float | None = number(None, least=-1e5, most=1e5)
     """Bias of the sigmoid form at the start; null: the checkpoint's own."""
     learn_scale: bool = True
     """Whether the scale is trained."""
     learn_bias: bool = True
     """Whether the bias is trained; the softmax form has none."""
-    max_scale: float = 100.0
+    max_scale: float = number(100.0, above=0, most=1e5)
     """Upper bound of the scale; a checkpoint that starts above it keeps its own value as the bound."""
     tile: Any = free("auto", "whole number, auto or null", "1024", "auto", "null")
     """Side of the square blocks of similarities in memory, in rows; "auto", or null for the whole matrix at once."""
@@ -109,12 +109,12 @@ def check_loss(loss: LossConfig, *, query: Iterable[str], document: Iterable[str
     except ValueError as error:  # which begins with the option's name
         raise ValueError(f"loss.{error}") from error
     parts = {"query": {FUSED, *query}, "document": {FUSED, *document}}
-    for number, term in enumerate(loss.terms):
+    for place, term in enumerate(loss.terms):
         for side, names in parts.items():
             part = getattr(term, side)
             if part not in names:
                 raise ValueError(
-                    f"loss.terms[{number}].{side}={part!r} is not a part of the {side}.{nearest(part, names)}"
+                    f"loss.terms[{place}].{side}={part!r} is not a part of the {side}.{nearest(part, names)}"
                 )
 
 

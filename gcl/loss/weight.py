@@ -230,3 +230,35 @@ loss.score_to_weight.high=5, or loss=constant.
         f"The training scores lie in {least:g} … {most:g}, but {record.name} turns {ends[0]:g} … {ends[1]:g} into "
         f"weights: {cure}, or loss=constant."
     )
+
+
+_LEAST, _MOST = 1e-30, 1e30  # weights between them can be multiplied and added up in float32
+
+
+def check_weights(function: Callable[[Tensor], Tensor], score: Any) -> None:
+    """score: an array of all scores. Raises ValueError if their weights cannot be computed with in float32: only their
+    ratios count, so nobody needs weights that overflow or vanish.
+
+    >>> check_weights(identity, [1.0, 1e35])
+    Traceback (most recent call last):
+    ...
+    ValueError: The score 1e+35 gets the weight 1e+35, which float32 cannot compute with (1e-30 … 1e+30, or 0): only \
+ratios of weights count, so scale the scores, or choose another loss.score_to_weight.
+    """
+    import torch
+
+    scores = torch.as_tensor(score, dtype=torch.float64).unique()
+    if not len(scores):
+        return
+    weights, single = function(scores).double(), function(scores.float()).double()
+    largest, smallest = torch.maximum(weights.abs(), single.abs()), torch.minimum(weights.abs(), single.abs())
+    bad = ~(largest <= _MOST) | ((smallest < _LEAST) & (weights != 0))
+    if bad.any():
+        place = int(bad.int().argmax())
+        raise ValueError(
+            f"The score {float(scores[place]):g} gets the weight {float(weights[place]):g}, which float32 cannot "
+            f"compute with ({_LEAST:g} … {_MOST:g}, or 0): only ratios of weights count, so scale the scores, or "
+            "choose another loss.score_to_weight."
+        )
+    if not (weights > 0).any():
+        raise ValueError("Every training score gets the weight 0, so nothing is learned: see loss.score_to_weight.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from gcl.errors import ConfigError
-from gcl.options import MISSING, Choice, path
+from gcl.options import MISSING, Choice, number, path
 
 
 class Resize(Choice):
@@ -27,11 +27,11 @@ class Decode(Choice):
 class Recipe:
     """The usual fine-tuning of a model, from which the defaults of other settings come."""
 
-    learning_rate: float = 1e-5
+    learning_rate: float = number(1e-5, above=0, most=1)
     """Default of optim.learning_rate."""
-    epochs: float = 5.0
+    epochs: float = number(5.0, above=0, most=1e6)
     """Default of train.epochs."""
-    batch_size: int = 256
+    batch_size: int = number(256, least=2)
     """Default of train.batch_size."""
     freeze: list[str] = field(default_factory=list)
     """Default of optim.freeze."""
@@ -41,14 +41,14 @@ class Recipe:
 class LoraConfig:
     """Low-rank adapters that are trained instead of the towers' own weights."""
 
-    rank: int | None = None
+    rank: int | None = number(None, least=1, most=100_000)
     """Rank of the adapters, 8 is usual; null: no adapters, the weights themselves are trained."""
-    alpha: float = 16.0
+    alpha: float = number(16.0, above=0, most=1e6)
     """The adapters' output is multiplied by alpha / rank."""
     targets: list[str] | None = None
     """Names or shell patterns of layers to adapt (qkv, text.*.mlp.*); null: every linear layer and attention of both
     towers. Convolutions are adapted only if they are named."""
-    dropout: float = 0.0
+    dropout: float = number(0.0, least=0, below=1)
     """Share of an adapter's input that is dropped in training, at least 0 and below 1."""
     heads: bool = True
     """Whether the projections to the embedding are trained as well."""
@@ -72,13 +72,13 @@ class LoadOptions:
     resize: Resize | None = None
     """How images of other proportions get the model's size: squash, shortest (side, centre cropped) or longest (side,
     padded); null: the model's own way."""
-    image_size: int | None = None
+    image_size: int | None = number(None, least=1, most=100_000)
     """Side of the images in pixels; null: the model's own. Another one interpolates the position table."""
-    context_length: int | None = None
+    context_length: int | None = number(None, least=1)
     """Tokens read of a text; null: the model's own. Only text towers that ignore padding can be given fewer."""
     decode: Decode = Decode.exact
     """exact, or scaled: large photos are decoded at a smaller size, which is faster and slightly different."""
-    crop: float = 0.9
+    crop: float = number(0.9, above=0, most=1)
     """Least share of a training image's area that is shown, above 0 and at most 1, where train.augment is on."""
     channels_last: bool = False
     """Whether the image tower runs in the memory format channels_last, which is faster for convolutions."""

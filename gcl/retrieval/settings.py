@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from gcl.options import MISSING, Choice, mapping, path
+from gcl.options import MISSING, Choice, mapping, number, path
 from gcl.retrieval.embedding.quantize import parse_format
 from gcl.retrieval.metrics.metrics import depth, parse_metric
 
@@ -53,11 +53,11 @@ class RetentionConfig:
     """A general set that is measured before and after training, in addition to the catalog: what a model must not
     forget. Give one of catalog, folder and images."""
 
-    limit: float = 0.02
+    limit: float = number(0.02, least=0, most=1)
     """How much of `metric` the tuned model may lose against the base."""
     metric: str | None = None
     """The metric that is watched. null: ndcg@10, or hit@1 (the accuracy) where images are classified."""
-    sample: int | None = 500
+    sample: int | None = number(500, least=1)
     """Queries that a validation during training asks. null: all of them."""
     catalog: str | None = path()
     """A name of conf/data, or the path of a catalog's YAML: its tasks are the set."""
@@ -107,7 +107,7 @@ class BenchmarkConfig:
     """The benchmark's data sets by name."""
     root: str | None = path()
     """A folder with local copies of the data sets, each named as the last part of its hub name. null: the hub."""
-    limit: int | None = None
+    limit: int | None = number(None, least=1)
     """Read at most this many rows of each set, for a trial. null: all."""
     image: str = "image"
     """The column that holds the images."""
@@ -123,16 +123,16 @@ class BenchmarkConfig:
 class Rules:
     """Which of a task's queries and judgments count, and how: gcl/retrieval/tasks/protocol.py acts on them."""
 
-    queries: int | None = None
+    queries: int | None = number(None, least=1)
     """At most this many queries per task. null: all of them."""
     sample: Sampling = Sampling.weight
     """How these queries are chosen: weight (by chance, those with much relevance more often), uniform (by chance) or
     largest (those with the most relevance)."""
-    seed: int = 1
+    seed: int = number(1, least=0)
     """The seed of that choice."""
     rescale: bool = False
     """Whether relevances become whole numbers from 1 to 100 over the range of the task."""
-    judged: int | None = None
+    judged: int | None = number(None, least=1)
     """At most this many judgments per query, the most relevant ones. null: all of them."""
     ties: TieRule = TieRule.ascending
     """How equal scores are ordered: by document id (ascending, descending), as they were found (listed), or published:
@@ -159,13 +159,13 @@ class EvaluateConfig(Rules):
     """The tasks that are measured. null: all that have a query."""
     monitor_tasks: list[str] | None = None
     """The tasks whose dev half chooses the best checkpoint. null: all that are measured."""
-    depth: int = 1000
+    depth: int = number(1000, least=1)
     """Documents that are retrieved per query; at least the largest cutoff of `metrics`."""
-    batch_size: int = 256
+    batch_size: int = number(256, least=1)
     """Records that are embedded at once, on each GPU."""
     part: Part = Part.test
     """Which half of each task's queries is asked: test, dev or all."""
-    cache_gb: float = 20.0
+    cache_gb: float = number(20.0, least=0, most=1e9)
     """Gigabytes of embeddings, and again of frozen trunks' features, that cache_dir keeps; the least recently used are
     deleted first. 0: no embeddings, and of the features those in use."""
     compress: list[Any] = field(default_factory=list)

@@ -46,7 +46,7 @@ from gcl.model.lora import add_adapters, merge_adapters
 from gcl.model.settings import ModelConfig
 from gcl.model.weights import fill
 from gcl.optim.groups import freeze
-from gcl.optim.settings import OptimConfig
+from gcl.optim.settings import OptimConfig, check_warmup
 from gcl.run.folder import RunFolder
 from gcl.run.measurement import Features
 from gcl.run.resume import may_reorder
@@ -299,6 +299,7 @@ def assemble_module(
     config: RunConfig, encoder: DualEncoder, loss: GCLLoss, steps: int, measuring: Measuring
 ) -> GCLModule:
     optim, size = config.optim, config.train.micro_batch
+    check_warmup(optim.warmup, -(-steps // config.train.accumulate))
     return GCLModule(
         encoder,
         loss,

@@ -14,3 +14,14 @@ class Poison(pl.Callback):
             for parameter in module.parameters():
                 if parameter.grad is not None:
                     parameter.grad *= self.factor
+
+
+class Diverge(pl.Callback):
+    """Makes a weight infinite after a step, as an overflow of the optimiser would."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
+        if batch_idx == self.step:
+            next(p for p in module.encoder.parameters() if p.requires_grad).data.fill_(float("inf"))

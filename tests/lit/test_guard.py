@@ -41,3 +41,13 @@ def test_skips_are_bounded(start):
     job = start("train.nonfinite=skip", "train.max_skips=1", poison(1), poison(2, name="second"))
     assert job.wait() == [2]
     assert "These are 2 such steps, more than train.max_skips=1 allows" in job.log()
+
+
+def test_a_model_that_diverged_before_a_validation_is_told_as_such(start):
+    job = start("callbacks.diverge={_target_: helpers.poison_callback.Diverge, step: 2}",
+                "train.validate_every=3 steps")  # fmt: skip
+    assert job.wait() == [2]
+    said = job.log()
+    assert "gcl: The model has diverged: its vectors are not finite after step 3, whose loss was " in said
+    assert "at a learning rate of " in said and "Try optim.learning_rate=3e-05 (it is 0.0003)" in said
+    assert "is not finite: a vector with" not in said

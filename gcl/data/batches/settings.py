@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gcl.options import Choice
+from gcl.options import Choice, number
 
 
 class Unique(Choice):
@@ -21,7 +21,7 @@ class PlanConfig:
     unique: Unique | None = None
     """The side whose records come at most once in a batch, so that no pair is another one's false negative; null: pairs
     meet as chance has it."""
-    documents_per_query: int | None = None
+    documents_per_query: int | None = number(None, least=1)
     """The most pairs of one query that are kept together in a batch, for graded and multi-positive losses; null: every
     pair is drawn by itself."""
     drop_last: bool = False

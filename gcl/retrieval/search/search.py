@@ -38,6 +38,10 @@ UNIT32, UNIT64 = 2.0**-24, 2.0**-53  # relative rounding errors
 _FEWEST_QUERIES, _FEWEST_DOCUMENTS, _MOST_RESULTS, _LEAST_WIDTH = 256, 16 * _BLOCK, 200, 64
 
 
+class NotFinite(ValueError):
+    """A vector that holds NaN or infinity has no nearest documents."""
+
+
 def search(
     query: np.ndarray,
     corpus: np.ndarray,
@@ -57,7 +61,7 @@ def search(
     Under torch.distributed every rank calls with the same arguments, searches its share of the documents and returns
     the whole result.
 
-    Raises ValueError for shapes that do not fit and for vectors that are not finite.
+    Raises ValueError for shapes that do not fit, and NotFinite for vectors that are not or are too long.
     """
     query = np.ascontiguousarray(query, dtype=np.float32)
     _check(query, corpus, k, rank, block)
@@ -181,7 +185,7 @@ class _Share:
             longest = 1.001 * math.sqrt(squared.max()) + 1e-18
             if not longest * self.query_norm.max() < 1e37:  # also when it is NaN
                 worst = int(np.nan_to_num(squared, nan=np.inf).argmax())
-                raise ValueError(
+                raise NotFinite(
                     f"Document row {rows[worst]} is not finite or too long: its squared length is {squared[worst]}."
                 )
             self.norm = max(self.norm, longest)
@@ -438,4 +442,4 @@ def _check(query: np.ndarray, corpus: np.ndarray, k: int, rank: np.ndarray, bloc
         raise ValueError(f"k = {k} and block = {block} must be at least 1.")
     if not np.isfinite(query).all():
         bad = int(np.flatnonzero(~np.isfinite(query).all(axis=1))[0])
-        raise ValueError(f"Query row {bad} is not finite: a vector with NaN or infinity has no nearest documents.")
+        raise NotFinite(f"Query row {bad} is not finite: a vector with NaN or infinity has no nearest documents.")
