@@ -18,7 +18,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gcl.config.compose import load_config
 from gcl.config.schema import RunConfig
 from gcl.errors import ConfigError
 from gcl.export.folder import EMBEDDINGS, check_free, whole, write_json
@@ -83,6 +82,8 @@ class ExportOptions:
     """A branch to push to; null: main."""
     pull_request: bool = False
     """Propose the files in a pull request instead of committing them."""
+    trust: list[str] = field(default_factory=list)
+    """Packages whose objects the run's config may name, for example [my_package]."""
 
     def vectors(self) -> VectorOptions | None:
         """What is written of the catalog's vectors; None: nothing."""
@@ -108,7 +109,7 @@ class ExportOptions:
 def run(options: ExportOptions) -> Path:
     """Exports a run and returns the folder."""
     speak_plainly()
-    run = RunFolder(Path(options.run)).check()
+    run = RunFolder(Path(options.run), tuple(options.trust)).check()
     out = Path(options.out) if options.out else run.path / "export"
     check_free(out)
     if options.formats is not None and not options.formats:
@@ -116,7 +117,7 @@ def run(options: ExportOptions) -> Path:
             "formats=[] would write nothing: name a format, for example formats=[open_clip], or leave it out."
         )
     target = _target(options)
-    export = Export(options, run, load_config(run.config), out.name)
+    export = Export(options, run, run.read_config(), out.name)
 
     from gcl.export.formats.open_clip import settle
 

@@ -84,7 +84,7 @@ _LIST = (
         run="gcl.commands.evaluate:run",
         composed=True,
         groups=_MEASURING,
-        settings=("run", "models", "out", "cache_dir", "seed"),
+        settings=("run", "models", "out", "trust", "cache_dir", "seed"),
     ),
     Command(
         name="init",
@@ -130,7 +130,7 @@ _LIST = (
         options="gcl.commands.sweep_weights:SweepOptions",
         composed=True,
         groups=_MEASURING,
-        settings=("run", "out", "cache_dir", "seed"),
+        settings=("run", "out", "trust", "cache_dir", "seed"),
     ),
     Command(
         name="search",

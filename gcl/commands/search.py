@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from gcl.config.compose import load_config
 from gcl.errors import ConfigError, install
 from gcl.options import MISSING, mapping, number, path, typed
 from gcl.run.console import say, speak_plainly
@@ -36,6 +35,8 @@ class SearchOptions:
     """The address at which the page is served; 0.0.0.0 makes it reachable from the network."""
     port: int = number(8765, least=1, most=65_535)
     """The port at which the page is served."""
+    trust: list[str] = field(default_factory=list)
+    """Packages whose objects the run's config may name, for example [my_package]."""
 
 
 def run(options: SearchOptions) -> None:
@@ -48,7 +49,9 @@ def run(options: SearchOptions) -> None:
             )
     picture = _read(options.picture) if options.picture else None
     asked = options.text is not None or picture is not None
-    name, engine = open_engine(RunFolder(Path(options.run)).check(), options.cache_dir, page=not asked)
+    name, engine = open_engine(
+        RunFolder(Path(options.run), tuple(options.trust)).check(), options.cache_dir, page=not asked
+    )
     if not asked:
         serve(engine, name, options.host, options.port)
         return
@@ -68,7 +71,7 @@ def open_engine(run: RunFolder, cache_dir: str | None = None, *, page: bool = Fa
     from gcl.run.measurement import embedding_cache, frozen_features
     from gcl.serve.engine import Engine
 
-    config = load_config(run.config)
+    config = run.read_config()
     cache = Path(cache_dir or config.cache_dir)
     prepared = open_catalog(config.data, cache)
     config.cache_dir = str(cache)

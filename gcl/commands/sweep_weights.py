@@ -14,7 +14,7 @@ from gcl.files.atomic import write_json, write_text
 from gcl.options import number
 from gcl.retrieval.metrics.metrics import depth, parse_metric
 from gcl.run.console import say, speak_plainly
-from gcl.run.folder import RunFolder, config_of, new_folder
+from gcl.run.folder import config_of, new_folder, run_of
 from gcl.schema import SIDES, SideName
 from gcl.table import Table
 
@@ -172,7 +172,7 @@ def _encoder(config: RunConfig, checkpoint: str) -> tuple[str, DualEncoder]:
     from gcl.run.contestants import both_encoders
 
     if config.run is not None:
-        base, tuned = both_encoders(RunFolder(Path(config.run)), config.data.schema)
+        base, tuned = both_encoders(run_of(config), config.data.schema)
         return f"{checkpoint} of {config.run}", base if checkpoint == "base" else tuned
     seed_everything(config)
     return config.model.label, assemble_encoder(config.model, config.data.schema).eval()

@@ -21,6 +21,8 @@ from gcl.config.explain import bad_yaml, explain, several_values, unknown_key
 from gcl.config.folder import GROUPS, conf_folder
 from gcl.config.locations import locate, locate_settings, own_folder
 from gcl.config.schema import RunConfig
+from gcl.config.secrets import without_secrets
+from gcl.config.trust import check_untrusted, read_untrusted, without_access
 from gcl.config.words import for_hydra, quoted, value_of
 from gcl.config.yaml import SCHEME, YamlSource, read
 from gcl.data.catalog import Catalog
@@ -191,15 +193,24 @@ def _catalog(content: Any) -> Catalog:
     return catalog
 
 
-def load_config(path: str | Path) -> RunConfig:
-    """A run folder's config.yaml, typed. Raises ConfigError, also for a key that an earlier version had."""
-    structure = OmegaConf.structured(RunConfig)
+def load_config(path: str | Path, *, trust: Sequence[str] | None = ()) -> RunConfig:
+    """A run folder's config.yaml, typed. Raises ConfigError, also for a key that an earlier version had.
+
+    It may come from anybody, so it is read as data (gcl/config/trust.py). trust: packages whose objects it may name, as
+    the command line says; None: nothing of it will be built, so it may name any.
+    """
+    structure, path = OmegaConf.structured(RunConfig), Path(path)
+    content = read_untrusted(path)
+    if trust is not None:
+        check_untrusted(content, path, trust)
     try:
-        merged = OmegaConf.merge(structure, OmegaConf.load(path))
+        merged = OmegaConf.merge(structure, content)
         assert isinstance(merged, DictConfig)
     except OmegaConfBaseException as error:
         raise ConfigError(f"{path}: {explain(error, _keys(structure))}") from error
-    return typed(merged)
+    run = typed(merged)
+    run.data, run.trust = without_access(run.data), []
+    return run
 
 
 def with_settings(run: RunConfig, settings: Sequence[str]) -> RunConfig:
@@ -222,11 +233,12 @@ def with_settings(run: RunConfig, settings: Sequence[str]) -> RunConfig:
 
 
 def save_config(run: RunConfig, path: str | Path) -> None:
-    write_text(path, OmegaConf.to_yaml(OmegaConf.structured(run), resolve=True))
+    """Writes a run's config, resolved; passwords and keys in it are not written (gcl/config/secrets.py)."""
+    write_text(path, OmegaConf.to_yaml(OmegaConf.structured(without_secrets(run)), resolve=True))
 
 
 def flatten(run: RunConfig) -> dict[str, Any]:
-    """{dotted key: plain value} of a whole config; lists count as values."""
+    """{dotted key: plain value} of a whole config, without passwords and keys; lists count as values."""
     flat: dict[str, Any] = {}
 
     def add(prefix: str, value: Any) -> None:
@@ -236,7 +248,8 @@ def flatten(run: RunConfig) -> dict[str, Any]:
         else:
             flat[prefix] = value
 
-    add("", OmegaConf.to_container(OmegaConf.structured(run), resolve=True, enum_to_str=True))
+    structured = OmegaConf.structured(without_secrets(run))
+    add("", OmegaConf.to_container(structured, resolve=True, enum_to_str=True))
     return flat
 
 

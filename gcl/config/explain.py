@@ -9,6 +9,7 @@ import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
@@ -186,6 +187,22 @@ def why_no_target(path: str) -> str | None:
         return None  # compiled, or made when it is imported: only an import could tell
     near = difflib.get_close_matches(parts[depth], names, n=1)
     return f"{module} has no {parts[depth]!r}.{f' Did you mean {near[0]}?' if near else ''}"
+
+
+@cache
+def functions_of(module: str) -> set[str]:
+    """The functions that a module defines at its top, without importing it; those it imports are not its own."""
+    places: list[str] | None = sys.path
+    spec = None
+    for part in module.split("."):
+        spec = PathFinder.find_spec(part, places)
+        if spec is None:
+            return set()
+        places = spec.submodule_search_locations
+    if spec is None or not (spec.origin or "").endswith(".py"):
+        return set()
+    body = ast.parse(Path(str(spec.origin)).read_bytes()).body
+    return {node.name for node in body if isinstance(node, ast.FunctionDef)}
 
 
 def _names_of(file: Path) -> set[str] | None:

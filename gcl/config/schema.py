@@ -52,3 +52,5 @@ class RunConfig:
     hf-hub:<owner>/<name>, open_clip:<architecture>/<weights>, embeddings:<file>.parquet, trec:<file>."""
     out: str | None = path()
     """The folder that a command writes; null: next to what it measured."""
+    trust: list[str] = field(default_factory=list)
+    """Packages whose objects the config of a run folder may name, for example [my_package]."""

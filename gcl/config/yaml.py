@@ -53,10 +53,10 @@ def parse(text: str | IO[str]) -> Any:
     return yaml.load(text, Loader=Loader)
 
 
-def read(path: str | Path) -> Any:
+def read(path: str | Path, loader: type[Loader] = Loader) -> Any:
     """The plain content of a YAML file. Raises yaml.YAMLError, OSError or UnicodeDecodeError."""
     with open(path, encoding="utf-8") as file:
-        return parse(file)
+        return yaml.load(file, Loader=loader)
 
 
 class YamlSource(FileConfigSource):

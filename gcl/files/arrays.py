@@ -11,6 +11,7 @@ import hashlib
 import logging
 import math
 import os
+import re
 import tempfile
 import time
 from collections.abc import Callable, Collection
@@ -35,6 +36,8 @@ _SEAL_BYTES = len(_SEAL) + hashlib.sha256().digest_size
 _SEALED: set[tuple[str, int, int]] = set()  # path, inode and size of the entries that this process has compared
 
 _ABANDONED = 86_400  # seconds after which an unfinished file belongs to nobody
+
+_OWN = re.compile(r"(.*-)?[0-9a-f]{24,64}")  # a digest, which is what entries are called
 
 logger = logging.getLogger("gcl")
 
@@ -182,7 +185,7 @@ class ArrayCache:
                 continue
             if path.suffix == PARTIAL and now - about.st_mtime > _ABANDONED:
                 path.unlink(missing_ok=True)
-            elif path.suffix == ".npy":
+            elif path.suffix == ".npy" and _OWN.fullmatch(path.stem):  # whatever else somebody's folder holds stays
                 entries.append((about.st_mtime, about.st_size, path))
         total = sum(size for _, size, _ in entries)
         for _, size, path in sorted(entries):

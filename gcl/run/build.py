@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -116,14 +116,14 @@ def begin_from(encoder: DualEncoder, run: RunFolder) -> None:
     except ValueError as error:
         raise ValueError(f"{error} The run was trained with another architecture: set the run's model.name.") from error
     # A model that came without a bias has learned one in the sigmoid form; the softmax form has no use for it.
-    kept = isinstance(learned, Tensor) or load_config(run.config).loss.form is Form.sigmoid
+    kept = isinstance(learned, Tensor) or load_config(run.config, trust=None).loss.form is Form.sigmoid
     encoder.write_scale_bias(float(state["loss.log_scale"]), float(state["loss.bias"]) if kept else None)
 
 
 def _merged(encoder: DualEncoder, run: RunFolder, weights: dict[str, Tensor], source: str) -> dict[str, Tensor]:
     """The weights of a run that trained adapters, with the adapters merged into them."""
     twin = deepcopy(encoder)
-    add_adapters(twin, load_config(run.config).model.lora)
+    add_adapters(twin, load_config(run.config, trust=None).model.lora)
     try:
         twin.model.load_state_dict(weights)
     except RuntimeError as error:
@@ -134,14 +134,17 @@ def _merged(encoder: DualEncoder, run: RunFolder, weights: dict[str, Tensor], so
     return dict(merge_adapters(twin.eval()).model.state_dict())
 
 
-def assemble_loss(loss: LossConfig, encoder: DualEncoder) -> GCLLoss:
-    """Scale and bias come from the checkpoint unless the config sets them."""
+def assemble_loss(
+    loss: LossConfig, encoder: DualEncoder, score_to_weight: Callable[[Tensor], Tensor] | None = None
+) -> GCLLoss:
+    """Scale and bias come from the checkpoint unless the config sets them. score_to_weight: in place of the config's,
+    where no loss is computed."""
     log_scale, bias = encoder.scale_bias
     if loss.bias is not None:
         bias = loss.bias
     return GCLLoss(
         form=loss.form,
-        score_to_weight=build(loss.score_to_weight),
+        score_to_weight=score_to_weight or build(loss.score_to_weight),
         direction=loss.direction,
         normalizer=loss.normalizer,
         same_query=loss.same_query,

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from gcl.config.compose import Overrides, load_config
+from gcl.config.compose import Overrides
 from gcl.config.schema import RunConfig
 from gcl.errors import ConfigError
 from gcl.lit.checkpoint import read_checkpoint
+from gcl.loss.weight import constant
 from gcl.model.dual_encoder import DualEncoder
 from gcl.model.fingerprint import model_hash
 from gcl.model.lora import merge_adapters
 from gcl.retrieval.embedding.precomputed import Embedder, PrecomputedEmbeddings, RunFiles
 from gcl.run.build import assemble_encoder, assemble_loss, freeze_parts, seed_everything, write_scale_back
-from gcl.run.folder import RunFolder
+from gcl.run.folder import RunFolder, run_of
 from gcl.schema import Schema
 
 
@@ -54,7 +55,7 @@ class Contestant:
 
 def tuned_encoder(run: RunFolder, schema: Schema | None = None, *, checkpoint: Path | None = None) -> DualEncoder:
     """A run's model with its best checkpoint's weights, scale and bias; read through `schema`, or the run's own."""
-    config = load_config(run.check().config)
+    config = run.read_config()
     encoder = assemble_encoder(config.model, schema or config.data.schema, begun=False)
     restore(encoder, config, checkpoint or run.best)
     freeze_parts(encoder, config.optim)  # what was frozen in the run has cached features
@@ -64,7 +65,7 @@ def tuned_encoder(run: RunFolder, schema: Schema | None = None, *, checkpoint: P
 def restore(encoder: DualEncoder, config: RunConfig, checkpoint: Path) -> None:
     """Puts a checkpoint's weights, scale and bias into the encoder it was trained from."""
     state = read_checkpoint(checkpoint)["state_dict"]
-    loss, weights = assemble_loss(config.loss, encoder), _under(state, "encoder.")
+    loss, weights = assemble_loss(config.loss, encoder, constant), _under(state, "encoder.")
     if encoder.model.logit_bias is None and "model.logit_bias" in weights:  # of the earlier run it began from
         encoder.write_scale_bias(*(float(weights[f"model.logit_{name}"]) for name in ("scale", "bias")))
     try:
@@ -89,7 +90,7 @@ def base_and_tuned(run: RunFolder, schema: Schema | None = None) -> list[Contest
 
 def both_encoders(run: RunFolder, schema: Schema | None = None) -> tuple[DualEncoder, DualEncoder]:
     """The model that a run began with, and its best checkpoint."""
-    config = load_config(run.check().config)
+    config = run.read_config()
     schema = schema or config.data.schema
     seed_everything(config)  # a model from scratch begins where its run began
     base = assemble_encoder(config.model, schema).eval()
@@ -97,13 +98,13 @@ def both_encoders(run: RunFolder, schema: Schema | None = None) -> tuple[DualEnc
     return merge_adapters(base), tuned_encoder(run, schema)
 
 
-def contestant(name: str, schema: Schema, *, config_dir: str | None = None) -> Contestant:
+def contestant(name: str, schema: Schema, *, config_dir: str | None = None, trust: Sequence[str] = ()) -> Contestant:
     """`run:<folder>` (best checkpoint), `embeddings:<file.parquet>` (or two files with + between them),
     `trec:<run file>` ("{task}" is replaced by the task), a name in conf/model, `open_clip:<architecture>/<weights>`, or
     anything load_model takes (local-dir:, hf-hub:, …)."""
     kind, colon, rest = name.partition(":")
     if kind == "run" and colon:
-        run = RunFolder(Path(rest))
+        run = RunFolder(Path(rest), tuple(trust))
         return Contestant(str(run.path), tuned_encoder(run, schema), run.best)
     if kind == "embeddings" and colon:
         files = rest.split("+")
@@ -145,7 +146,7 @@ def _device(config: RunConfig) -> str:
 
 def _named(config: RunConfig, schema: Schema, config_dir: str | None) -> Iterator[Contestant]:
     if config.run is not None:
-        yield from base_and_tuned(RunFolder(Path(config.run)), schema)
+        yield from base_and_tuned(run_of(config), schema)
         return
     if not config.models:
         seed_everything(config)
@@ -156,7 +157,7 @@ def _named(config: RunConfig, schema: Schema, config_dir: str | None) -> Iterato
     taken: set[str] = set()
     for name in config.models:
         seed_everything(config)  # a model from scratch is the same wherever it comes in the list
-        entry = contestant(name, schema, config_dir=config_dir)
+        entry = contestant(name, schema, config_dir=config_dir, trust=config.trust)
         if entry.label in taken:
             entry = replace(entry, label=name)
         taken.add(entry.label)

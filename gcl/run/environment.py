@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from gcl.config.secrets import without_secrets_in
+
 _PACKAGES = (
     "gcl-trainer", "torch", "torchvision", "lightning", "open_clip_torch", "timm", "transformers", "webdataset",
     "hydra-core", "torchmetrics", "numpy", "pyarrow", "pillow", "simplejpeg",
@@ -19,7 +21,7 @@ def describe_environment() -> dict[str, Any]:
     import torch
 
     return {
-        "command": sys.argv,
+        "command": without_secrets_in(sys.argv),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or "cpu",

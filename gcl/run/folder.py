@@ -19,9 +19,10 @@ from gcl.files.lock import owned
 
 @dataclass(frozen=True)
 class RunFolder:
-    """Paths of a run. Nothing is created by looking."""
+    """Paths of a run. Nothing is created by looking. trust: packages whose objects its config may name."""
 
     path: Path
+    trust: tuple[str, ...] = ()
 
     @property
     def config(self) -> Path:
@@ -54,6 +55,10 @@ class RunFolder:
     @property
     def report(self) -> Path:
         return self.path / "report.html"
+
+    def read_config(self) -> RunConfig:
+        """The run's own config. Raises FileNotFoundError or ConfigError."""
+        return load_config(self.check().config, trust=self.trust)
 
     @contextmanager
     def taken(self) -> Iterator[None]:
@@ -133,16 +138,27 @@ def config_of(overrides: Overrides) -> RunConfig:
         # They are about the run's catalog, whose fields the catalog of conf/config.yaml need not have.
         settings = [setting for setting in settings if not setting.lstrip("+~").startswith("data.")]
     config = Overrides(settings, overrides.config_dir).config()
-    return config if config.run is None else of_run(RunFolder(Path(config.run)).check(), config, overrides)
+    return config if config.run is None else of_run(run_of(config), config, overrides)
+
+
+def run_of(config: RunConfig) -> RunFolder:
+    """The run folder that run= names."""
+    return RunFolder(Path(str(config.run)), tuple(config.trust))
+
+
+_OF_CATALOG = ("tasks", "monitor_tasks", "slices", "compress")  # settings of evaluate that speak of one catalog
 
 
 def of_run(run: RunFolder, given: RunConfig, overrides: Overrides) -> RunConfig:
     """The run's own config with the given settings on top; `data=…` and `evaluate=…` replace the run's."""
-    config = load_config(run.config)
+    config = run.read_config()
     for name in ("data", "evaluate", "cache_dir"):
         if name in overrides.keys:
             setattr(config, name, getattr(given, name))
+    if "data" in overrides.keys and "evaluate" not in overrides.keys:
+        for name in _OF_CATALOG:  # another catalog need not have such tasks and columns
+            setattr(config.evaluate, name, getattr(given.evaluate, name))
     on_top = {"data", "evaluate"} - overrides.keys
     config = with_settings(config, [one for one in overrides.settings if one.lstrip("+~").partition(".")[0] in on_top])
-    config.run, config.out = given.run, given.out
+    config.run, config.out, config.trust = given.run, given.out, given.trust
     return config

@@ -125,10 +125,11 @@ class Outcome:
         for task in self.tasks:
             name = self.name_of(task)
             try:
-                write_qrels(folder / name / "qrels.trec", task.qrels)
+                place = folder / task_folder(name)
+                write_qrels(place / "qrels.trec", task.qrels)
                 for label, results in self.models.items():
                     tag = file_name(label)
-                    write_run(folder / name / f"run.{tag}.trec", results[name].run, tag=tag)
+                    write_run(place / f"run.{tag}.trec", results[name].run, tag=tag)
             except ValueError as error:  # after hours of measuring, an id with a space is no reason to lose the rest
                 note = f"{name}: no TREC files. {error}"
                 self.notes += [note] if note not in self.notes else []
@@ -146,6 +147,15 @@ def file_name(label: str) -> str:
     'run-outputs-demo-tiny-1'
     """
     return re.sub(r"[^\w.-]+", "-", label).strip("-")
+
+
+def task_folder(name: str) -> str:
+    """Where a task's files lie below tasks/, for a name of `<catalog>/<task>`; never anywhere else.
+
+    >>> task_folder("judged/kind"), task_folder("../../x"), task_folder("/etc")
+    ('judged/kind', '-/-/x', '-/etc')
+    """
+    return "/".join(part if part.strip(".") else "-" for part in name.split("/"))
 
 
 def _plain(items: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from gcl.run.folder import RunFolder
 
 # Settings of where and how a run is computed, stored and logged, but not of what it computes.
 _FREE = ("trainer", "logger", "callbacks", "run_dir", "cache_dir", "run", "models", "out", "evaluate.batch_size",
-         "data.root")  # the plan knows the data by their content  # fmt: skip
+         "trust", "data.download", "data.root")  # the plan knows the data by their content  # fmt: skip
 _FREE_OF_TRAIN = ("workers", "resume", "allow_change", "checkpoint_every", "loader_patience", "nonfinite", "max_skips",
                   "spike_factor", "micro_batch", "compile")  # fmt: skip
 FREE = (*_FREE, *(f"train.{name}" for name in _FREE_OF_TRAIN))
@@ -55,7 +55,7 @@ def resume_path(config: RunConfig, run: RunFolder) -> Path | None:
     if resume == "auto" and not run.last.is_file():
         say(f"{run.path} holds a run without its last checkpoint ({run.last} is missing).")
     if run.config.is_file():
-        check_unchanged(load_config(run.config), config)
+        check_unchanged(load_config(run.config, trust=None), config)
     path, step = _newest_whole(run, left) if resume == "auto" else (Path(resume), checkpoint_step(Path(resume)))
     if step is None:
         raise ConfigError(

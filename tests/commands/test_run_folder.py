@@ -136,3 +136,20 @@ def test_a_catalog_is_generated_once_though_no_lock_reaches_the_other_host(tmp_p
         thread.join()
     assert set(made) == {tmp_path / "shop-source"} and [p.name for p in tmp_path.iterdir()] == ["shop-source"]
     assert len({path.read_text() for path in made[0].iterdir()}) == 1 and len(list(made[0].iterdir())) == 20
+
+
+def test_another_catalog_gets_none_of_the_run_s_tasks_slices_and_compressions(finished, shop, tmp_path):
+    from gcl.config.compose import Overrides, save_config
+    from gcl.run.folder import config_of
+
+    config = load_config(finished.config)
+    config.evaluate.tasks, config.evaluate.slices = ["zero_shot"], ["brand"]
+    config.evaluate.monitor_tasks, config.evaluate.compress = ["zero_shot"], ["int8"]
+    save_config(config, tmp_path / "config.yaml")
+    own = config_of(Overrides([f"run={tmp_path}"])).evaluate
+    assert (own.tasks, own.slices, own.compress) == (["zero_shot"], ["brand"], ["int8"])
+    other = config_of(
+        Overrides([f"run={tmp_path}", "data=shop", "evaluate.slices=[title]"], str(shop / "conf"))
+    ).evaluate
+    assert (other.tasks, other.monitor_tasks, other.compress, other.slices) == (None, None, [], ["title"])
+    assert other.metrics == config.evaluate.metrics, "what is measured stays the run's"

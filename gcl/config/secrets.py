@@ -1,0 +1,62 @@
+"""What must not be in a file that is handed on: passwords and keys, in a config or on a command line."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Sequence
+from copy import deepcopy
+from typing import Any
+
+from gcl.config.schema import RunConfig
+from gcl.data.catalog import Catalog
+from gcl.data.tables.masked import masked
+
+HIDDEN = "***"
+
+
+def without_secrets(run: RunConfig) -> RunConfig:
+    """The config with URLs without their logins, and headers that are references to the environment alone."""
+    run = _masked(deepcopy(run))
+    catalogs = [run.data, *(one for one in run.data.catalogs.values() if isinstance(one, Catalog))]
+    for catalog in catalogs:
+        catalog.download.headers = {name: _reference(value) for name, value in catalog.download.headers.items()}
+    return run
+
+
+def without_secrets_in(arguments: Sequence[str]) -> list[str]:
+    """A command line's arguments, as results may show them.
+
+    >>> without_secrets_in(["gcl", "data.download.headers={Cookie: abc}", "data.products=https://me:pw@shop.example/p.csv"])
+    ['gcl', 'data.download.headers=***', 'data.products=https://***@shop.example/p.csv']
+    """
+    shown = []
+    for argument in arguments:
+        key, equals, value = argument.partition("=")
+        if "headers" in argument and equals:
+            argument = f"{key}={_reference(value)}" if "headers." in key else f"{key}={HIDDEN}"
+        shown.append(masked(argument))
+    return shown
+
+
+def _reference(value: str) -> str:
+    """A header as it is where its key is a `$NAME` of the environment, hidden otherwise.
+
+    >>> _reference("Bearer $SHOP_KEY"), _reference("Bearer 5f3c"), _reference("$A 5f3c")
+    ('Bearer $SHOP_KEY', '***', '***')
+    """
+    return value if re.fullmatch(r"(?:(?:Bearer|Basic|Token|token) )?\$(?:\w+|\{\w+\})", value) else HIDDEN
+
+
+def _masked(value: Any) -> Any:
+    """A config with every text in it masked."""
+    if isinstance(value, str) and type(value) is str:
+        return masked(value)
+    if isinstance(value, dict):
+        return {key: _masked(below) for key, below in value.items()}
+    if isinstance(value, list):
+        return [_masked(item) for item in value]
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        for field in dataclasses.fields(value):
+            object.__setattr__(value, field.name, _masked(getattr(value, field.name)))
+    return value
