@@ -138,6 +138,7 @@ def test_judgments_of_unknown_products_are_counted(shop, tmp_path):
     given = replace(given, split=replace(given.split, dev=0.3, seed=2))
     task = examine(prepared(given, tmp_path / "out"))["tasks"]["own"]
     assert task["dangling_judgments"] == 3 and task["queries_without_relevant"] == 3
+    assert task["dangling"][0] == "query q5: product 0905: not in the catalog"
 
 
 def test_in_batch_repeats_by_formula_and_by_count():

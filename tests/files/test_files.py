@@ -17,7 +17,7 @@ from gcl.files import progress
 from gcl.files.atomic import replacing, write_bytes, write_json, write_text
 from gcl.files.digest import file_sha256, text_sha256
 from gcl.files.lock import locked
-from gcl.files.progress import counted
+from gcl.files.progress import Stages, counted
 
 posix = pytest.mark.skipif(os.name == "nt", reason="flock is Unix's")
 
@@ -181,6 +181,18 @@ def test_progress_passes_everything_on_and_counts_it(monkeypatch):
     assert "5/5" in terminal.getvalue()
     before = terminal.getvalue()
     assert list(counted(range(3), "nothing", shown=False)) == [0, 1, 2] and terminal.getvalue() == before
+
+
+def test_stages_are_one_line_of_a_terminal_and_a_line_each_of_a_log(monkeypatch):
+    for stream, expected in (
+        (Terminal(), f"\rjob: reading all …\rjob: reading all …\rjob: adding …{' ' * 5}\rjob: adding …\r{' ' * 13}\r"),
+        (io.StringIO(), "job: reading all …\njob: adding …\n"),
+    ):
+        monkeypatch.setattr(sys, "stderr", stream)
+        with Stages("job") as stages:
+            stages.begin("reading all")
+            stages.begin("adding")
+        assert stream.getvalue() == expected
 
 
 def test_a_log_gets_a_line_now_and_then_and_none_of_a_short_job(caplog, monkeypatch):

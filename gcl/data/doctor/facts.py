@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from collections import Counter, defaultdict
 from collections.abc import Callable
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -62,7 +63,8 @@ def examine(
         "duplicates": duplicates(prepared, keys["document"], near),
         "same_queries": repeated(whole_keys(keys["query"]), stores["query"]) | {"of": len(stores["query"])},
         "leakage": leakage(prepared, stores, keys, near),
-        "tasks": prepared.counts["tasks"],
+        "tasks": {name: task | {"dangling": _dangling(prepared, name)}
+                  for name, task in prepared.counts["tasks"].items()},
         "everything": everything,
     } | score_facts(prepared)  # fmt: skip
 
@@ -109,6 +111,16 @@ def read_quarantine(prepared: Prepared) -> dict[str, Any]:
         "examples": dict(examples),
         "of_quarantined_products": prepared.counts.get("pairs_of_quarantined_products", 0),
     }  # fmt: skip
+
+
+def _dangling(prepared: Prepared, task: str) -> list[str]:
+    """Some judgments of products that the catalog lacks."""
+    path = prepared.folder / "tasks" / f"{task}.dangling.csv"
+    if not path.is_file():
+        return []
+    with open(path, newline="", encoding="utf-8") as source:
+        rows = islice(csv.DictReader(source), EXAMPLES)
+        return [f"query {row['query_id']}: product {row['document_id']}: {row['reason']}" for row in rows]
 
 
 def read_bad_images(prepared: Prepared) -> dict[str, Any]:
