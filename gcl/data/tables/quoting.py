@@ -179,7 +179,7 @@ class Rows:
         except csv.Error:  # a mark that is never closed makes a cell beyond csv's limit
             pass
         usual = [{kind for kind, n in count.items() if n >= _USUAL * count.total()} | {""} for count in counts]
-        return [None if _TEXT in kinds or len(kinds) == 1 else kinds for kinds in usual]
+        return [None if any(kind.isalpha() for kind in kinds) or len(kinds) == 1 else kinds for kinds in usual]
 
 
 def _kind(cell: str) -> str:

@@ -137,9 +137,11 @@ def _first_bad_line(file: Path, encoding: str | None) -> tuple[bytes | None, int
 
 
 _SCRIPTS = (  # encoding, letters of its script, their least share among the characters that are not ASCII
-    ("cp932", "[\u3041-\u30ff]", 0.2), ("gb18030", "[\u4e00-\u9fff]", 0.8), ("cp949", "[\uac00-\ud7a3]", 0.8),
-    ("cp1251", "[\u0401-\u045f]", 0.9), ("cp1253", "[\u0386-\u03ce]", 0.9),
-)  # fmt: skip
+    ("cp1251", "[\u0401-\u045f]", 0.95),
+    ("cp932", "[\u3041-\u30ff]", 0.2),
+    ("cp949", "[\uac00-\ud7a3]", 0.85),
+    ("gb18030", "[\u4e00-\u9fff]", 0.8),
+)
 
 
 def _fitting(sample: bytes) -> str:
