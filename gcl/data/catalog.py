@@ -130,15 +130,15 @@ class Split:
 class Task:
     """An explicit retrieval task: a table of queries and a table of judgments against the catalog's products.
 
-    Judgments may also be TREC qrels (qrels.trec, .qrels or .txt), Marqo's ground truth (a .json of {query: {document
-    id: relevance}}, whose keys are the queries: leave `queries` out), or made of a column of the products (`column`).
+    Judgments may also be TREC qrels (of any suffix), a ground truth (a .json of {query: {document id: relevance}},
+    whose keys are the queries without `queries`, else their ids), or made of a column of the products (`column`).
     """
 
     queries: str | None = path()
     """Table with the query id and the query fields' columns."""
 
     qrels: str | None = path()
-    """Table with the query id, the document id and the score; or TREC qrels (.trec, .qrels, .txt), or a ground truth
+    """Table with the query id, the document id and the score; or TREC qrels, or a ground truth
     (.json)."""
 
     column: str | None = None
@@ -322,17 +322,17 @@ class Catalog:
     """What counts where a table says something twice, differently."""
 
     encoding: str | None = None
-    """How the bytes of CSV, TSV, text and JSON files become characters, for example cp1252; null: UTF-8, or what a
-    mark at the file's beginning says."""
+    """How those CSV, TSV, text and JSON files are written that are not UTF-8 and have no mark that says so, for example
+    cp1252."""
 
     delimiter: str | None = None
-    """What separates the cells of a CSV or text file; null: by its suffix, a comma or a tab."""
+    """What separates the cells of a CSV or text file; null: commas in a .csv, in a .txt what its header says."""
 
     quote: str | None = '"'
     """What encloses a cell of a CSV file that contains the delimiter; null: nothing does."""
 
     decimal: str = "."
-    """Decimal sign of scores, "." or ","."""
+    """Decimal sign of scores that are written as texts, "." or ","; 85% is 0.85."""
 
     training: bool = True
     """false: a catalog to evaluate on alone, without pairs; all of its tasks' queries are measured."""
