@@ -75,7 +75,7 @@ def _run(command: Command, arguments: list[str]) -> None:
     own = {field.name for field in fields(options)}
     lists = {field.name for field in fields(options) if field.default_factory is list}
     if not command.composed:
-        arguments = _with_flags(arguments, own)
+        arguments = _with_flags(arguments, own, files=command.bare in lists)
         settings = [argument for argument in arguments if not command.bare or SETTING.match(argument)]
         bare = [argument for argument in arguments if command.bare and not SETTING.match(argument)]
         given: dict[str, Any] = {}
@@ -94,13 +94,18 @@ def _run(command: Command, arguments: list[str]) -> None:
     command.load_run()(parsed, Overrides(overrides, config_dir))
 
 
-def _with_flags(arguments: Sequence[str], own: Collection[str]) -> list[str]:
-    """`--like shopify` and `--like=shopify`, as many write it, as the setting like=shopify."""
+def _with_flags(arguments: Sequence[str], own: Collection[str], *, files: bool) -> list[str]:
+    """`--like shopify` and `--like=shopify`, as many write it, as the setting like=shopify. files: other arguments are
+    files, not words of a search."""
     settings: list[str] = []
     remaining = iter(arguments)
     for argument in remaining:
         flag, equals, value = argument.partition("=")
         key = flag.removeprefix("--").replace("-", "_")
+        if flag.startswith("--") and key not in own and files:
+            raise ConfigError(
+                f"There is no option {flag!r}.{nearest(flag, [f'--{name}'.replace('_', '-') for name in own])}"
+            )
         if not flag.startswith("--") or key not in own:
             settings.append(argument)
         else:

@@ -362,7 +362,7 @@ def test_a_set_that_the_files_are_not_is_refused(init, tmp_path):
         init(path, like="wands")
     with pytest.raises(ValueError, match="is not Shopify's product export"):
         init(path, like="shopify")
-    with pytest.raises(ValueError, match="like=shopfy: Did you mean shopify"):
+    with pytest.raises(ValueError, match="no layout or set 'shopfy'. Did you mean shopify"):
         check_like("shopfy")
     assert set(LIKE) == {"shopify", "woocommerce", "magento", "google", "marqtune", "esci", "wands", "img2dataset"}
 
@@ -376,6 +376,12 @@ def test_files_that_cannot_be_a_catalog_are_answered_in_sentences(init, tmp_path
     numbers = table(tmp_path / "numbers.csv", {"a": [1, 2, 3], "b": [4, 5, 6]})
     with pytest.raises(ValueError, match="No table of products was found"):
         init(numbers)
+    asked = table(tmp_path / "asked.csv", pairs([f"{number}" for number in range(20)]))
+    with pytest.raises(ValueError, match="asked.csv holds searches .* no table of products was given"):
+        init(asked)
+    (tmp_path / "picture.csv").write_bytes(drawn())
+    with pytest.raises(ValueError, match=r"picture.csv is a picture"):
+        init(tmp_path / "picture.csv")
     titles = table(tmp_path / "titles.csv", {"product_id": ["1", "2", "3"], "title": SHOP[:3]})
     assert "titles alone" in init(titles)[1].notes[0]
 

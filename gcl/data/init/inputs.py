@@ -14,8 +14,9 @@ from typing import NamedTuple
 from gcl.data.importers.layouts.feed import root_of
 from gcl.data.tables.formats import SUFFIXES
 from gcl.data.tables.json_file import json_entries
-from gcl.data.tables.remote import copy_table, expand_braces, is_remote
+from gcl.data.tables.remote import expand_braces, is_remote
 from gcl.data.tables.source import suffix_of
+from gcl.data.tables.table import locate_table
 from gcl.data.tables.trec import is_trec
 
 _TREC = (".trec", ".qrels", ".qrel")
@@ -49,7 +50,7 @@ def find_inputs(names: Sequence[str], copies: Path) -> list[Input]:
                 raise ValueError(
                     f"{name}: shards are looked at on this machine; copy one of them here, or write the YAML."
                 )
-            found.append(_input(name, copy_table(name, copies)))
+            found.append(_input(name, locate_table(name, root=Path.cwd(), setting="gcl init", copies=copies)))
             continue
         place = Path(name).expanduser()
         if place.is_dir():
@@ -59,7 +60,7 @@ def find_inputs(names: Sequence[str], copies: Path) -> list[Input]:
             if not files:
                 raise FileNotFoundError(f"There is no file or folder {name}.{_near(place)}")
             found.append(_input(str(place.absolute()), [file.absolute() for file in files]))
-    return found
+    return list({str(item.files): item for item in found}.values())
 
 
 def _matching(pattern: str) -> list[Path]:
@@ -71,7 +72,8 @@ def _near(place: Path) -> str:
     if not place.parent.is_dir():
         return f" The folder {place.parent} does not exist."
     tables = sorted(entry.name for entry in place.parent.iterdir() if suffix_of(entry) in SUFFIXES)
-    return f" {place.parent} has {', '.join(tables[:8])}." if tables else ""
+    where = "Here is" if place.parent == Path() else f"In {place.parent} is"
+    return f" {where}: {', '.join(tables[:8])}." if tables else ""
 
 
 def _in_folder(folder: Path) -> list[Input]:

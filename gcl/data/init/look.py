@@ -18,6 +18,7 @@ from gcl.data.importers.layouts.layout import Layout
 from gcl.data.importers.layouts.registry import LAYOUTS, layout_of
 from gcl.data.tables.block import Reading
 from gcl.data.tables.cells import BLANK, Cell, canonical_id, parse_number
+from gcl.data.tables.signature import check_signature
 from gcl.data.tables.source import guess_encoding, open_text, suffix_of
 from gcl.data.tables.table import Table
 
@@ -258,6 +259,7 @@ def _reading(file: Path) -> Reading:
     if suffix not in (".csv", ".tsv", ".txt", ".json", ".jsonl", ".ndjson"):
         return Reading()
     reading = Reading(encoding=guess_encoding(file))
+    check_signature(file, reading.encoding)
     if suffix in (".csv", ".txt"):
         with open_text(file, reading.encoding) as source:
             lines = list(itertools.islice(source, _LINES))

@@ -34,8 +34,7 @@ LIKE = {**{layout.name: layout.description for layout in LAYOUTS.values()},
 def check_like(like: str | None) -> None:
     """Raises ValueError for a name that `like` does not have."""
     if like is not None and like not in LIKE:
-        known = "; ".join(f"{name}: {description}" for name, description in LIKE.items())
-        raise ValueError(f"like={like}:{nearest(like, LIKE)} There is {known}.")
+        raise ValueError(f"There is no layout or set {like!r}.{nearest(like, LIKE)}")
 
 
 @dataclass
@@ -77,7 +76,20 @@ def sort_tables(inputs: Sequence[Input], like: str | None, folder: Path) -> Tabl
             )
     elif tables.pairs is None:
         raise ValueError(_nothing_found(looked))
+    else:
+        _check_alone(tables.pairs)
     return tables
+
+
+def _check_alone(pairs: Searches) -> None:
+    """Without a table of products, that of the searches has to hold them."""
+    shown = find_products(pairs.looked)
+    if not shown.images and {shown.title, shown.description} <= {None, pairs.query}:
+        by = f" by {pairs.document}" if pairs.document else ""
+        raise ValueError(
+            f"{pairs.looked.name} holds searches ({pairs.query}), which name products{by}, and no table of products "
+            "was given: gcl init products.csv pairs.csv."
+        )
 
 
 def _look(tables: Tables, item: Input, layout: Layout | None, folder: Path) -> Looked:

@@ -67,13 +67,11 @@ class Layout(NamedTuple):
 
     def columns(self, header: Iterable[str]) -> dict[str, str]:
         """{the export's column: the layout's name of it}; the first of two that mean the same counts."""
-        named: dict[str, str] = {}
+        named: dict[str, str] = {}  # by the layout's name
         for column in header:
             name = self.normal(column)
-            name = self.aliases.get(name, name)
-            if name not in named.values():
-                named[column] = name
-        return named
+            named.setdefault(self.aliases.get(name, name), column)
+        return {column: name for name, column in named.items()}
 
     def knows(self, header: Iterable[str]) -> bool:
         """Whether columns are those of such an export."""
