@@ -91,7 +91,10 @@ def decode(data: bytes, *, at_least: int | None = None) -> Image.Image:
 def header_of(data: bytes) -> tuple[int, int, str, str]:
     """Width, height, mode and format of an image that can be decoded, as its file says."""
     with _no_pixel_limit():
-        image = Image.open(io.BytesIO(data), formats=_formats())
+        try:
+            image = Image.open(io.BytesIO(data), formats=_formats())
+        except Exception:
+            image = Image.open(io.BytesIO(_pixels_of_png(data)), formats=_formats())
         return image.width, image.height, image.mode, image.format or "?"
 
 
@@ -108,7 +111,11 @@ def to_rgb(image: Image.Image, *, keep_alpha: bool = False) -> Image.Image:
     """Any mode to 8-bit RGB (RGBA where transparency shall be kept)."""
     image = _eight_bits(image)
     transparent = "A" in image.getbands() or "transparency" in image.info
-    return image.convert("RGBA" if keep_alpha and transparent else "RGB")
+    if keep_alpha and transparent:
+        return image.convert("RGBA")
+    if isinstance(image.info.get("transparency"), bytes):  # an alpha per colour: Pillow warns of the direct way
+        image = image.convert("RGBA")
+    return image.convert("RGB")
 
 
 _CheckSize = Callable[[int, int, float], None]  # (width, height, pixels that Pillow takes for a bomb) -> BadImage
@@ -215,6 +222,8 @@ def _eight_bits(image: Image.Image) -> Image.Image:
         scaled = Image.fromarray(_scaled(image))
         scaled.info = image.info
         return scaled
+    if image.mode == "PA":
+        return image.convert("RGBA")  # resized as it is, it would be black
     if not _is_plain(image.mode):
         raise BadImage(Bad("unreadable image", f"its mode is {image.mode}, which Pillow does not convert to RGB"))
     return image

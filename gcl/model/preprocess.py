@@ -14,7 +14,7 @@ from torch import Tensor
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as TF
 
-from gcl.data.images import MOST_ELONGATED, BadImage, decode, orientation_of_jpeg
+from gcl.data.images import MOST_ELONGATED, BadImage, decode, orientation_of_jpeg, to_rgb
 from gcl.model.settings import Decode, LoadOptions, Resize
 from gcl.model.tokens import Tokens
 
@@ -128,7 +128,7 @@ class Preprocess:
 
     def _tensor(self, image: Tensor | Image.Image) -> Tensor:
         if isinstance(image, Image.Image):
-            image = torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
+            image = torch.from_numpy(np.array(to_rgb(image))).permute(2, 0, 1)
         return image.contiguous()
 
     def _fit(self, image: Tensor | Image.Image) -> Tensor | Image.Image:
