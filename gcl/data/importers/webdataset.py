@@ -13,11 +13,13 @@ import hashlib
 import json
 import mmap
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from gcl.data.catalog import MISSING_WORDS, BadImages, SameProduct
 from gcl.data.images import check_image
 from gcl.data.store.records import MOST_TEXT
 from gcl.data.store.shard_writer import content_hash
@@ -30,7 +32,8 @@ IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "
 TEXT_EXTENSIONS = ("txt", "text")
 _JSON = "json"
 _MOST_JSON = 16 << 20
-_LARGEST_SCORE = 3.4e38  # pairs keep scores as float32
+_LOOKED_AT = 20  # samples, to learn which keys their JSON has
+_LONGEST_WORD = 100  # characters that a word for a missing value may have
 
 Target = tuple[SideName, str]  # side, field
 Place = tuple[int, int, bytes]  # offset, length, content hash
@@ -50,14 +53,29 @@ class Layout(NamedTuple):
         return bool(self.json_keys) or self.score is not None or self.document_id is not None
 
 
+@dataclass(frozen=True)
+class Meaning:
+    """How the values of samples are read. score: makes a number of a text, which a person or (decimal ".") a program
+    wrote. missing: texts that say that there is no value. bad_images: what becomes of a sample whose image cannot be
+    used. same: whether the first sample of a document counts, where another brings other content."""
+
+    score: Callable[[str | None, str], float | Bad]
+    decimal: str = "."
+    missing: tuple[str, ...] = MISSING_WORDS
+    bad_images: BadImages = BadImages.drop
+    same: SameProduct = SameProduct.refuse
+
+
 class Sample(NamedTuple):
-    """A sample that can be used, with the place of each of its values in the shard."""
+    """A sample that can be used, with the place of each of its values in the shard. lost: the image fields that it is
+    without, as they cannot be used, and why."""
 
     number: int  # place in its shard, from 1
     key: str
     places: dict[Target, Place]
     score: float
     document_id: str | None
+    lost: tuple[tuple[Target, Bad], ...] = ()
 
 
 class Refused(NamedTuple):
@@ -122,11 +140,35 @@ def _suffixes_in(path: Path, known: set[str]) -> set[str]:
     try:
         for member in members(_map_file(path)):
             suffix = split_name(member.name, {*known, _JSON})[1]
-            if suffix is not None:
+            if suffix is not None and not is_litter(member.name):
                 suffixes.add(suffix)
     except (TarDamage, OSError):
         pass
     return suffixes - {_JSON} or ({""} if suffixes else set())
+
+
+def has_key(paths: Sequence[Path], key: str) -> bool:
+    """Whether the JSON of the first samples of the first readable shard has this key."""
+    for path in paths:
+        try:
+            data = _map_file(path)
+            found = (member for member in members(data) if member.name.endswith(f".{_JSON}"))
+            about = [_read_json(data, member) for member in islice(found, _LOOKED_AT) if not is_litter(member.name)]
+        except (TarDamage, OSError, _Unusable):
+            continue
+        if about:
+            return any(key in values for values in about)
+    return False
+
+
+def is_litter(name: str) -> bool:
+    """Whether a member is what a Mac adds to archives.
+
+    >>> is_litter("a/._000.jpg"), is_litter("__MACOSX/000.jpg"), is_litter("a/000.jpg")
+    (True, True, False)
+    """
+    parts = name.split("/")
+    return parts[-1].startswith("._") or parts[-1] == ".DS_Store" or "__MACOSX" in parts
 
 
 def split_name(name: str, known: set[str]) -> tuple[str, str | None]:
@@ -170,6 +212,7 @@ class ShardReader:
     layout: Layout
     schema: Schema
     max_pixels: int
+    meaning: Meaning
 
     def __call__(self, path: Path) -> ShardContent:
         content = ShardContent(path)
@@ -193,6 +236,8 @@ class ShardReader:
         damage, count, scattered, latest = None, 0, False, None
         try:
             for member in members(data):
+                if is_litter(member.name):
+                    continue
                 key, suffix = split_name(member.name, known)
                 if suffix is None:
                     content.others[member.name.rpartition("/")[2].rpartition(".")[2].lower()] += 1
@@ -225,17 +270,22 @@ class ShardReader:
             raise _Unusable(parts.bad)
         member = parts.members.get(_JSON) if self.layout.reads_json else None
         about = _read_json(data, member) if member else {}
-        places = self._member_places(data, parts)
+        places, lost = self._member_places(data, parts)
         if member:
             places |= self._json_places(about, member)
         for side in SIDES:
             if not any(target[0] == side for target in places):
+                for (_, name), bad in (one for one in lost if one[0][0] == side):
+                    raise _Unusable(Bad(bad.reason, f"{name}: {bad.detail}"))
                 raise _Unusable(Bad(f"no {side}", f"it has {', '.join(sorted(parts.members))}"))
-        return Sample(parts.number, key, places, self._score(about), self._document_id(about))
+        return Sample(parts.number, key, places, self._score(about), self._document_id(about), tuple(lost))
 
-    def _member_places(self, data: bytes | mmap.mmap, parts: _Parts) -> dict[Target, Place]:
-        """Of fields that are members."""
+    def _member_places(
+        self, data: bytes | mmap.mmap, parts: _Parts
+    ) -> tuple[dict[Target, Place], list[tuple[Target, Bad]]]:
+        """Of fields that are members, and the images among them that cannot be used."""
         places: dict[Target, Place] = {}
+        lost: list[tuple[Target, Bad]] = []
         for suffix, member in parts.members.items():
             for side, name in self.layout.suffixes.get(suffix, ()):
                 if (side, name) in places:
@@ -245,15 +295,18 @@ class ShardReader:
                 if _is_image(self.schema.side(side)[name]):
                     checked = check_image(value, max_pixels=self.max_pixels)
                     bad = checked if isinstance(checked, Bad) else None
+                    if bad is not None and self.meaning.bad_images == BadImages.absent:
+                        lost.append(((side, name), bad))
+                        continue
                 elif member.size > MOST_TEXT:
                     raise _Unusable(too_long(member.size, name))
                 else:
                     bad = _not_utf8(value)
                 if bad is not None:
                     raise _Unusable(Bad(bad.reason, f"{name}: {bad.detail}"))
-                if value:
+                if value and (_is_image(self.schema.side(side)[name]) or not self._is_missing(value.decode())):
                     places[side, name] = (member.start, member.size, content_hash(value))
-        return places
+        return places, lost
 
     def _json_places(self, about: dict[str, Any], member: Member) -> dict[Target, Place]:
         """Of fields that are values of the sample's JSON: their place is that of the whole JSON."""
@@ -264,21 +317,30 @@ class ShardReader:
                 raise _Unusable(Bad(text.reason, f"{column}: {text.detail}"))
             if text and len(text) > MOST_TEXT:
                 raise _Unusable(too_long(len(text), column))
-            if text:
+            if text and not self._is_missing(text):
                 places[target] = (member.start, member.size, content_hash(text.encode()))
         return places
 
+    def _is_missing(self, text: str) -> bool:
+        return len(text) < _LONGEST_WORD and text.strip() in self.meaning.missing
+
     def _score(self, about: dict[str, Any]) -> float:
-        score = 1.0 if self.layout.score is None else about.get(self.layout.score)
-        if isinstance(score, bool) or not isinstance(score, int | float) or not abs(score) <= _LARGEST_SCORE:
-            raise _Unusable(Bad("no score", f"{self.layout.score} is {score!r:.80}"))
-        return float(score)
+        if self.layout.score is None:
+            return 1.0
+        given = about.get(self.layout.score)
+        text = None if isinstance(given, str) and self._is_missing(given) else _json_text(given)
+        if isinstance(text, Bad):
+            raise _Unusable(Bad(text.reason, f"{self.layout.score}: {text.detail}"))
+        score = self.meaning.score(text, self.meaning.decimal if isinstance(given, str) else ".")
+        if isinstance(score, Bad):
+            raise _Unusable(Bad(score.reason, f"{self.layout.score} is {given!r:.80}"))
+        return score
 
     def _document_id(self, about: dict[str, Any]) -> str | None:
         if self.layout.document_id is None:
             return None
         identifier = _json_text(about.get(self.layout.document_id))
-        if not identifier or isinstance(identifier, Bad):
+        if not identifier or isinstance(identifier, Bad) or self._is_missing(identifier):
             raise _Unusable(Bad("no document id", f"{self.layout.document_id} is missing or not a text"))
         return canonical_id(identifier)
 

@@ -11,14 +11,24 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as parquet
 
-from gcl.data.catalog import Catalog
-from gcl.data.importers.webdataset import Place, Refused, Sample, ShardContent, ShardReader, find_layout
+from gcl.data.catalog import Catalog, SameProduct
+from gcl.data.importers.webdataset import (
+    Meaning,
+    Place,
+    Refused,
+    Sample,
+    ShardContent,
+    ShardReader,
+    find_layout,
+    has_key,
+)
+from gcl.data.prepare.rows import Scores
 from gcl.data.prepare.split import NO_PAIRS, Built, PairList, gather, write_division
 from gcl.data.store.key_table import Keys, KeyTable, text_key
 from gcl.data.store.prepared import Pairs
@@ -26,9 +36,10 @@ from gcl.data.store.shard_writer import IndexWriter
 from gcl.data.store.store import RecordStore
 from gcl.data.tables.quarantine import Bad, Quarantine
 from gcl.files.progress import counted
-from gcl.schema import SIDES, Field, Schema, SideName
+from gcl.schema import SIDES, Field, Schema, SideName, TextForm
 
 PREFIX = {"query": "queries", "document": "documents"}
+REPEATED = "document id repeated with other content"
 TABLE = "data.shards"  # what the quarantine counts their samples under
 
 
@@ -42,6 +53,15 @@ def build_shards(catalog: Catalog, shards: list[Path], folder: Path, *, report_a
         raise ValueError("data.split.group names columns of tables; ready shards have none.")
     if catalog.store.image_side is not None:
         raise ValueError("data.store.image_side is set, but ready shards are used as they are: unset it.")
+    if catalog.duplicates.products in (SameProduct.last, SameProduct.merge):
+        raise ValueError(
+            f"data.duplicates.products is {catalog.duplicates.products}, but of ready shards only the first sample of "
+            "a product can count: set it to first, or to refuse."
+        )
+    html = [name for side in SIDES for name, spec in catalog.schema.side(side).items() if spec.text == TextForm.html]
+    if html:
+        raise ValueError(f"The field {html[0]} is html, but ready shards are used as they are: leave out its `text`.")
+    scores = Scores("data.grades", catalog.grades)
     threads, label = catalog.store.workers, f"{catalog.name}: shards"
     quarantine = Quarantine(folder / "quarantine.csv", max_bad=catalog.max_bad, report_at=report_at)
     with quarantine, ThreadPoolExecutor(threads) as pool:
@@ -50,7 +70,10 @@ def build_shards(catalog: Catalog, shards: list[Path], folder: Path, *, report_a
             folder,
             catalog.schema,
             score=catalog.score,
-            document_id=None if catalog.document_id == Catalog.document_id else catalog.document_id,
+            document_id=_document_id(catalog, shards),
+            meaning=Meaning(
+                scores, catalog.decimal, tuple(catalog.missing), catalog.bad_images, catalog.duplicates.products
+            ),
             max_pixels=catalog.max_image_pixels,
             map_shards=lambda read, paths: counted(pool.map(read, paths), label, shown=progress),
         )
@@ -61,11 +84,10 @@ def build_shards(catalog: Catalog, shards: list[Path], folder: Path, *, report_a
                     f"{refused.shard}: {refused.bad.reason} ({refused.bad.detail}). Fix it or leave it out."
                 )
             quarantine.add(TABLE, refused.shard, refused.number, refused.key, refused.bad)
-        quarantine.check(TABLE)
-        if negative := int((index.pairs.score < 0).sum()):
-            raise ValueError(
-                f"{negative:,} samples have a negative {catalog.score!r}: a score is a number of at least 0."
-            )
+        repeated = [refused for refused in index.refused if refused.bad.reason == REPEATED]
+        if repeated:
+            raise ValueError(_repeated(repeated, catalog.document_id))
+        quarantine.check(TABLE, scores.advice(TABLE, catalog.score) if catalog.score else None)
         documents = RecordStore(folder, "documents", catalog.document)
         hides = catalog.hidden_fields(catalog.own_columns.values())
         division = write_division(
@@ -76,7 +98,27 @@ def build_shards(catalog: Catalog, shards: list[Path], folder: Path, *, report_a
             split=catalog.split,
         )
         counts = division.counts | quarantine.counts([TABLE])
+        if index.repeated:
+            counts["notes"].append(
+                f"{index.repeated:,} samples bring other content for a product than its first sample, which counts "
+                "(data.duplicates.products=first)"
+            )
     return Built(counts, documents.shards)
+
+
+def _document_id(catalog: Catalog, shards: list[Path]) -> str | None:
+    """The key of the samples' JSON that names the product. As of tables, only the default name may be missing."""
+    named = catalog.document_id != Catalog.document_id or has_key(shards, catalog.document_id)
+    return catalog.document_id if named else None
+
+
+def _repeated(repeated: list[Refused], key: str) -> str:
+    such = ", ".join(f"{one.bad.detail!r} ({one.shard.name}, sample {one.number}, {one.key})" for one in repeated[:3])
+    return (
+        f"{REPEATED[0].upper()}{REPEATED[1:]}, in {len(repeated):,} samples, for example {such}. An id "
+        f"(data.document_id={key}) must name one product: name a key that tells them apart, or let the first sample of "
+        "each count: data.duplicates.products=first."
+    )
 
 
 def _keys(index: Path, fields: Iterable[str]) -> list[bytes]:
@@ -96,13 +138,17 @@ def _keys(index: Path, fields: Iterable[str]) -> list[bytes]:
 class ShardIndex:
     """pairs: rows of the two index tables that were written. samples: how many were read, used or refused.
 
-    others: members that belong to no field of the schema, by extension; they are never opened.
+    others: members that belong to no field of the schema, by extension; they are never opened. repeated: samples that
+    bring other content for a document than its first. lost: (shard, sample, field, why) of images that their samples
+    do without.
     """
 
     pairs: Pairs
     samples: int
     refused: list[Refused]
     others: Counter[str]
+    repeated: int = 0
+    lost: list[tuple[Path, Sample, str, Bad]] = field(default_factory=list)
 
     @property
     def reasons(self) -> Counter[str]:
@@ -117,6 +163,7 @@ def index_shards(
     *,
     score: str | None = None,
     document_id: str | None = None,
+    meaning: Meaning | None = None,
     max_pixels: int = 100_000_000,
     map_shards: Callable[..., Iterable[ShardContent]] = map,
 ) -> ShardIndex:
@@ -124,28 +171,32 @@ def index_shards(
 
     score, document_id: keys of the samples' JSON. Without `score` every pair counts the same. Records of equal
     content are one record; with `document_id` the id decides, and a sample that brings a known id with other content
-    is refused. map_shards: `map`, or that of a process pool. Raises ValueError when no sample can be used.
+    is refused unless the first counts. meaning: how values are read; None: numbers with a decimal point, and images
+    that cannot be used make their sample unusable. map_shards: `map`, or that of a pool. Raises ValueError when no
+    sample can be used.
     """
     folder, paths = Path(folder).resolve(), [Path(path).resolve() for path in shards]
     folder.mkdir(parents=True, exist_ok=True)
     layout = find_layout(paths, schema, score=score, document_id=document_id)
-    read = ShardReader(layout, schema, max_pixels)
+    meaning = meaning or Meaning(Scores())
+    read = ShardReader(layout, schema, max_pixels, meaning)
     queries, documents = (_DistinctRecords(folder, side, schema.side(side)) for side in SIDES)
     refused: list[Refused] = []
     others: Counter[str] = Counter()
     listed: list[dict[str, Any]] = []
-    pairs = PairList()
+    pairs, repeated = PairList(), 0
+    lost: list[tuple[Path, Sample, str, Bad]] = []
     try:
         for number, content in enumerate(map_shards(read, paths)):
             for sample in content.samples:
-                document = documents.add(sample, number, sample.document_id)
-                if document is None:
-                    bad = Bad("document id repeated with other content", sample.document_id or "")
+                document, equal = documents.add(sample, number, sample.document_id)
+                if not equal and meaning.same != SameProduct.first:
+                    bad = Bad(REPEATED, sample.document_id or "")
                     refused.append(Refused(content.path, sample.number, sample.key, bad))
                     continue
-                query = queries.add(sample, number)
-                assert query is not None  # its identity is its content
-                pairs.add(query, document, sample.score)
+                repeated += not equal
+                pairs.add(queries.add(sample, number)[0], document, sample.score)
+                lost += [(content.path, sample, name, bad) for (_, name), bad in sample.lost]
             listed.append(_listing(content, folder))
             refused += content.refused
             others += content.others
@@ -158,7 +209,8 @@ def index_shards(
         for records in (queries, documents):
             records.writer.abandon()
         raise
-    return ShardIndex(pairs.pairs(), len(pairs) + sum(bad.key is not None for bad in refused), refused, others)
+    samples = len(pairs) + sum(bad.key is not None for bad in refused)
+    return ShardIndex(pairs.pairs(), samples, refused, others, repeated, lost)
 
 
 class _DistinctRecords:
@@ -170,8 +222,8 @@ class _DistinctRecords:
         self._row = KeyTable()
         self._content = bytearray()  # of row i: [16 i, 16 (i + 1))
 
-    def add(self, sample: Sample, shard: int, identifier: str | None = None) -> int | None:
-        """The record's row; None when its identifier is already that of other content."""
+    def add(self, sample: Sample, shard: int, identifier: str | None = None) -> tuple[int, bool]:
+        """The record's row, and whether what is there has the same content: of an identifier the first counts."""
         places: dict[str, Place] = {
             name: sample.places[self.side, name] for name in self._fields if (self.side, name) in sample.places
         }
@@ -185,7 +237,7 @@ class _DistinctRecords:
             row = self.writer.append(identifier or content.hex(), shard, places)
             self._row.add(key, row)
             self._content += content
-        return row if Keys(self._content)[row] == content else None
+        return row, Keys(self._content)[row] == content
 
 
 def _listing(content: ShardContent, folder: Path) -> dict[str, Any]:
