@@ -152,8 +152,8 @@ def has_key(paths: Sequence[Path], key: str) -> bool:
     for path in paths:
         try:
             data = _map_file(path)
-            found = (member for member in members(data) if member.name.endswith(f".{_JSON}"))
-            about = [_read_json(data, member) for member in islice(found, _LOOKED_AT) if not is_litter(member.name)]
+            jsons = (one for one in members(data) if one.name.endswith(f".{_JSON}") and not is_litter(one.name))
+            about = [_read_json(data, member) for member in islice(jsons, _LOOKED_AT)]
         except (TarDamage, OSError, _Unusable):
             continue
         if about:
@@ -295,7 +295,7 @@ class ShardReader:
                 if _is_image(self.schema.side(side)[name]):
                     checked = check_image(value, max_pixels=self.max_pixels)
                     bad = checked if isinstance(checked, Bad) else None
-                    if bad is not None and self.meaning.bad_images == BadImages.absent:
+                    if bad is not None and self.meaning.bad_images != BadImages.drop:
                         lost.append(((side, name), bad))
                         continue
                 elif member.size > MOST_TEXT:

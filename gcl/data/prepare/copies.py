@@ -14,7 +14,7 @@ space only.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -25,7 +25,8 @@ from gcl.data.catalog import Copies, Split
 from gcl.data.store.records import Column, EachImage, Stored
 from gcl.schema import Modality
 
-_BLOCK = 1 << 16
+_LARGEST = (1 << 64) - 1
+_COMPARED = 1000  # characters of a text
 _MIXED = np.uint64(0x9E3779B97F4A7C15)  # an odd number: multiplying by it loses nothing
 
 
@@ -55,39 +56,45 @@ def most_copies(products: int) -> int:
     return max(20, min(100, products // 20))
 
 
-def group_products(documents: Stored, split: Split, group: np.ndarray | None = None) -> Groups:
-    """documents: the store with all of its fields. group: uint64[n], equal for rows whose values in data.split.group
-    are equal, 0 for none."""
+def group_products(
+    documents: Stored, split: Split, *, texts: np.ndarray | None = None, group: np.ndarray | None = None
+) -> Groups:
+    """documents: the store with all of its fields. texts: uint64[n] of all texts of each, as `text_number` gives it;
+    None: texts are equal if their bytes are. group: uint64[n], equal for rows whose values in data.split.group are
+    equal, 0 for none."""
     count = len(documents)
     asked = first_of_equals([] if group is None else [Shared(group, count)], count)
     if split.copies == Copies.apart:
         return _counted(asked)
-    images = [name for name, spec in documents.side.items() if spec.modality is Modality.image]
+    values = [*_image_numbers(documents), _stored_texts(documents) if texts is None else texts]
     most = most_copies(count)
-    values = [*(_images(documents, name, most) for name in images), Shared(_all_texts(documents), most)]
     together = [] if group is None else [Shared(asked.astype(np.uint64) + np.uint64(1), count)]
-    first = first_of_equals([*together, *values], count)
+    first = first_of_equals([*together, *(Shared(numbers, most) for numbers in values)], count)
     too_large = (np.bincount(first, minlength=count) > max(most, count // 10))[first]
     first[too_large] = asked[too_large]
-    repeated = (np.unique(one.numbers[one.numbers != 0], return_counts=True)[1] for one in values)
+    repeated = (np.unique(numbers[numbers != 0], return_counts=True)[1] for numbers in values)
     too_common = sum(int((times > most).sum()) for times in repeated)
     return _counted(first, too_common=too_common, dissolved=int(too_large.sum()))
 
 
-def group_queries(queries: Stored) -> Groups:
-    """Queries whose texts differ in case and white space only (and whose images are equal) are together."""
-    numbers = np.zeros(len(queries), np.uint64)
-    for name, spec in queries.side.items():
-        if spec.modality is Modality.image:
-            own = _hash_numbers(queries.hashes(name))
-        else:
-            own = np.empty(len(queries), np.uint64)
-            for start in range(0, len(queries), _BLOCK):
-                rows = np.arange(start, min(start + _BLOCK, len(queries)))
-                folded = (hash(fold(str(text))) if text else 0 for text in queries.column(name, rows))
-                own[rows] = np.fromiter(folded, np.int64, len(rows)).view(np.uint64)
+def group_queries(queries: Stored, *, texts: np.ndarray | None = None) -> Groups:
+    """Queries whose texts differ in case and white space only (and whose images are equal) are together. texts: as of
+    `group_products`."""
+    numbers = _stored_texts(queries) if texts is None else texts
+    for own in _image_numbers(queries):
         numbers = numbers * _MIXED + own
     return _counted(first_of_equals([Shared(numbers, len(queries))], len(queries)))
+
+
+def text_number(texts: Iterable[str | None]) -> int:
+    """Of all texts of a record: below 2^64, equal in this process for texts that differ in case and white space only; 0
+    where there is none.
+
+    >>> text_number([" Red  shoes", None]) == text_number(["red Shoes", None]) != text_number([None, "red shoes"])
+    True
+    """
+    folded = [text and fold(text[:_COMPARED]) for text in texts]
+    return hash(tuple(folded)) & _LARGEST if any(folded) else 0
 
 
 def fold(text: str) -> str:
@@ -148,12 +155,17 @@ def _images(documents: Stored, name: str, most: int) -> Shared:
     return Shared(_hash_numbers(each.hashes(name)), most, each.row)
 
 
-def _all_texts(documents: Stored) -> np.ndarray:
-    """uint64[n] of all of a record's texts, 0 for a record without any."""
-    numbers = np.zeros(len(documents), np.uint64)
-    for name, spec in documents.side.items():
+def _image_numbers(store: Stored) -> list[np.ndarray]:
+    images = [name for name, spec in store.side.items() if spec.modality is Modality.image]
+    return [_hash_numbers(store.hashes(name)) for name in images]
+
+
+def _stored_texts(store: Stored) -> np.ndarray:
+    """uint64[n] of all of a record's texts, byte for byte, 0 for a record without any."""
+    numbers = np.zeros(len(store), np.uint64)
+    for name, spec in store.side.items():
         if spec.modality is Modality.text:
-            numbers = numbers * _MIXED + _hash_numbers(documents.hashes(name))
+            numbers = numbers * _MIXED + _hash_numbers(store.hashes(name))
     return numbers
 
 

@@ -11,8 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, cast
 
+import numpy as np
+
 from gcl.data.images import check_image
 from gcl.data.prepare.bad_images import Checked, ImageList, Lost
+from gcl.data.prepare.copies import text_number
 from gcl.data.prepare.rows import Row
 from gcl.data.store.key_table import KEY_BYTES, Keys, KeyTable, RowOf
 from gcl.data.store.records import MOST_IMAGES, MOST_TEXT, Record
@@ -167,6 +170,8 @@ class Collector:
         self.row_of = RowOf()  # of identifiers that rows brought
         self.merged = 0
         self.failed: set[str] = set()  # identifiers of which a row was bad
+        self._text_fields = [name for name, spec in check.side.items() if spec.modality is Modality.text]
+        self._texts = array("Q")
         self._key = bytearray()  # of row i: [16 i, 16 (i + 1))
         self._raw_key = bytearray() if self._has_image else self._key
         self._seen_at: list[Path] = []  # the files, and below which file and row a record was first seen at
@@ -283,8 +288,14 @@ class Collector:
         """File and row in which a record was first seen."""
         return self._seen_at[self._file[number]], self._number[number]
 
+    @property
+    def texts(self) -> np.ndarray:
+        """All texts of each record as a number, uint64 [len(self)], see `text_number`."""
+        return np.array(self._texts, np.uint64)
+
     def _remember(self, row: Row, raw: bytes, key: bytes) -> None:
         self._key += key
+        self._texts.append(text_number([cast("str | None", row.cells[name]) for name in self._text_fields]))
         if self._has_image:
             self._raw_key += raw
         if not self._seen_at or self._seen_at[-1] != row.file:

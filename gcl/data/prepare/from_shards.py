@@ -28,7 +28,8 @@ from gcl.data.importers.webdataset import (
     find_layout,
     has_key,
 )
-from gcl.data.prepare.rows import Scores
+from gcl.data.prepare.bad_images import BAD_IMAGES, Checked, ImageList, Lost
+from gcl.data.prepare.rows import Row, Scores
 from gcl.data.prepare.split import NO_PAIRS, Built, PairList, gather, write_division
 from gcl.data.store.key_table import Keys, KeyTable, text_key
 from gcl.data.store.prepared import Pairs
@@ -36,7 +37,7 @@ from gcl.data.store.shard_writer import IndexWriter
 from gcl.data.store.store import RecordStore
 from gcl.data.tables.quarantine import Bad, Quarantine
 from gcl.files.progress import counted
-from gcl.schema import SIDES, Field, Schema, SideName, TextForm
+from gcl.schema import SIDES, Field, Modality, Schema, SideName, TextForm
 
 PREFIX = {"query": "queries", "document": "documents"}
 REPEATED = "document id repeated with other content"
@@ -64,7 +65,8 @@ def build_shards(catalog: Catalog, shards: list[Path], folder: Path, *, report_a
     scores = Scores("data.grades", catalog.grades)
     threads, label = catalog.store.workers, f"{catalog.name}: shards"
     quarantine = Quarantine(folder / "quarantine.csv", max_bad=catalog.max_bad, report_at=report_at)
-    with quarantine, ThreadPoolExecutor(threads) as pool:
+    images = ImageList(folder / BAD_IMAGES, catalog.bad_images)
+    with quarantine, images, ThreadPoolExecutor(threads) as pool:
         index = index_shards(
             shards,
             folder,
@@ -88,6 +90,9 @@ def build_shards(catalog: Catalog, shards: list[Path], folder: Path, *, report_a
         if repeated:
             raise ValueError(_repeated(repeated, catalog.document_id))
         quarantine.check(TABLE, scores.advice(TABLE, catalog.score) if catalog.score else None)
+        _list_images(index, images, catalog.schema)
+        for side in SIDES:
+            images.check(side, report_at=report_at.with_name(report_at.name.replace("quarantine.csv", BAD_IMAGES)))
         documents = RecordStore(folder, "documents", catalog.document)
         hides = catalog.hidden_fields(catalog.own_columns.values())
         division = write_division(
@@ -97,13 +102,26 @@ def build_shards(catalog: Catalog, shards: list[Path], folder: Path, *, report_a
             catalog=catalog,
             split=catalog.split,
         )
-        counts = division.counts | quarantine.counts([TABLE])
+        counts = division.counts | quarantine.counts([TABLE]) | images.counts()
         if index.repeated:
             counts["notes"].append(
                 f"{index.repeated:,} samples bring other content for a product than its first sample, which counts "
                 "(data.duplicates.products=first)"
             )
     return Built(counts, documents.shards)
+
+
+def _list_images(index: ShardIndex, images: ImageList, schema: Schema) -> None:
+    """What is known of the samples' images, as of tables. Raises ValueError for one that cannot be used where that is
+    refused."""
+    for side in SIDES:
+        for name, spec in schema.side(side).items():
+            if spec.modality is Modality.image and index.given[f"{side}.{name}"]:
+                images.records[f"{side}.{name}"].update(given=index.given[f"{side}.{name}"], several=0, most=1)
+    for shard, sample, name, bad in index.lost:
+        images.judge(Row(shard, sample.number, sample.key, {}), Checked({name: None}, b"", (Lost(name, bad),)))
+        images.add(name, shard, sample.number, sample.key, bad)
+        images.records[name].update(given=1, absent=1)
 
 
 def _document_id(catalog: Catalog, shards: list[Path]) -> str | None:
@@ -140,7 +158,7 @@ class ShardIndex:
 
     others: members that belong to no field of the schema, by extension; they are never opened. repeated: samples that
     bring other content for a document than its first. lost: (shard, sample, field, why) of images that their samples
-    do without.
+    do without. given: samples that have a value of a field, by `<side>.<field>`.
     """
 
     pairs: Pairs
@@ -149,6 +167,7 @@ class ShardIndex:
     others: Counter[str]
     repeated: int = 0
     lost: list[tuple[Path, Sample, str, Bad]] = field(default_factory=list)
+    given: Counter[str] = field(default_factory=Counter)
 
     @property
     def reasons(self) -> Counter[str]:
@@ -186,6 +205,7 @@ def index_shards(
     listed: list[dict[str, Any]] = []
     pairs, repeated = PairList(), 0
     lost: list[tuple[Path, Sample, str, Bad]] = []
+    given: Counter[str] = Counter()
     try:
         for number, content in enumerate(map_shards(read, paths)):
             for sample in content.samples:
@@ -196,12 +216,14 @@ def index_shards(
                     continue
                 repeated += not equal
                 pairs.add(queries.add(sample, number)[0], document, sample.score)
-                lost += [(content.path, sample, name, bad) for (_, name), bad in sample.lost]
+                lost += [(content.path, sample, f"{side}.{name}", bad) for (side, name), bad in sample.lost]
+                given.update(f"{side}.{name}" for side, name in sample.places)
             listed.append(_listing(content, folder))
             refused += content.refused
             others += content.others
         if not len(pairs):
-            raise ValueError(_no_sample(paths, refused, others))
+            words = meaning.score.advice(TABLE, score) if score and isinstance(meaning.score, Scores) else None
+            raise ValueError(f"{words}." if words else _no_sample(paths, refused, others))
         for records in (queries, documents):
             keys = {name: key for (side, name), key in layout.json_keys.items() if side == records.side}
             records.writer.close(listed, keys)
@@ -210,7 +232,7 @@ def index_shards(
             records.writer.abandon()
         raise
     samples = len(pairs) + sum(bad.key is not None for bad in refused)
-    return ShardIndex(pairs.pairs(), samples, refused, others, repeated, lost)
+    return ShardIndex(pairs.pairs(), samples, refused, others, repeated, lost, given)
 
 
 class _DistinctRecords:

@@ -44,6 +44,7 @@ from gcl.data.prepare.split import (
     Built,
     Division,
     Gathered,
+    Numbers,
     PairList,
     gather,
     seen_or_copied,
@@ -109,7 +110,11 @@ class TableBuild:
                 catalog=self.catalog,
                 split=self._split,
                 held={queries.keys[row] for task in holding for row in task.row_of.values()},
-                group=np.array(self._group, np.uint64) if self.catalog.split.group else None,
+                numbers=Numbers(
+                    queries.texts,
+                    documents.texts,
+                    np.array(self._group, np.uint64) if self.catalog.split.group else None,
+                ),
             )
             counts = division.counts
             counts["notes"][:0] = self._notes

@@ -149,6 +149,17 @@ class Division:
     stores: tuple[RecordStore, RecordStore]  # of queries and of documents
 
 
+class Numbers(NamedTuple):
+    """By what copies are recognised, as `group_products` and `group_queries` take it, uint64 of each record."""
+
+    query_texts: np.ndarray | None = None
+    document_texts: np.ndarray | None = None
+    group: np.ndarray | None = None
+
+
+NO_NUMBERS = Numbers()
+
+
 def write_division(
     folder: Path,
     gathered: Gathered | None,
@@ -157,7 +168,7 @@ def write_division(
     catalog: Catalog,
     split: Split,
     held: Collection[bytes] = frozenset(),
-    group: np.ndarray | None = None,
+    numbers: Numbers = NO_NUMBERS,
 ) -> Division:
     """Writes pairs.parquet and tasks/ with the four situations, next to the two stores, which are there.
 
@@ -174,7 +185,8 @@ def write_division(
         gathered, settled = gathered.settled(catalog.duplicates.pairs)
         if settled.contradictions:
             notes.append(settled.told("pairs", stores, "data.duplicates.pairs", catalog.duplicates.pairs))
-        groups, same = group_products(documents, split, group), group_queries(queries)
+        groups = group_products(documents, split, texts=numbers.document_texts, group=numbers.group)
+        same = group_queries(queries, texts=numbers.query_texts)
         halves = divide(query_keys, documents.ids, split, held=set(held), first=(same.first, groups.first))
         pairs = gathered.pairs
         counts = {"together": groups.counts, "same_queries": same.counts, "own_pairs": len(pairs) - gathered.real}
