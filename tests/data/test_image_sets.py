@@ -1,6 +1,7 @@
 """A field of several images: stored in order, read back whole or one by one, cut into bounded pieces; a set of one is
 that image."""
 
+import csv
 import pickle
 
 import numpy as np
@@ -9,17 +10,19 @@ import pytest
 import torch
 
 from gcl.data.batches.batch import Features, ImageSets, SideBatch, SideReader, cut, size_of
-from gcl.data.catalog import Catalog, Split
+from gcl.data.catalog import Catalog, Split, Store
 from gcl.data.check import check_catalog
 from gcl.data.mix import complete_mix
 from gcl.data.prepare.copies import group_products
 from gcl.data.prepare.mixed import JoinedStore
+from gcl.data.prepare.parts import Part
+from gcl.data.prepare.prepare import prepare_part
 from gcl.data.store.records import EachImage, images_of
 from gcl.data.store.shard_writer import ShardWriter, content_hash
 from gcl.data.store.store import RecordStore
 from gcl.retrieval.tasks.task import ListRecords
 from gcl.schema import Field, Images, Modality
-from helpers.small_catalog import drawn
+from helpers.small_catalog import catalog, drawn, image, prepared, text, write_table
 
 ONE = {"image": Field(Modality.image), "title": Field()}
 SETS = {"image": Field(Modality.image, images=Images.all), "title": Field()}
@@ -129,11 +132,44 @@ def test_the_tar_names_the_images_of_a_set_in_order(tmp_path):
         assert [tar.extractfile(member).read() for member in tar.getmembers()[:3]] == list(FILES[0])
 
 
+@pytest.mark.parametrize("parts", [0, 2])
+def test_a_table_s_sets_are_prepared_without_their_bad_images(tmp_path, parts):
+    for row, files in enumerate(FILES):
+        for n, data in enumerate(files):
+            (tmp_path / f"{row}-{n}.jpg").write_bytes(data)
+    (tmp_path / "broken.jpg").write_bytes(FILES[0][0][:99])
+    names = [[f"{row}-{n}.jpg" for n in range(count)] for row, count in enumerate(COUNTS)]
+    names[0].insert(1, "broken.jpg")
+    names[1] = ["broken.jpg", "gone.jpg"]
+    names[6] *= 4  # of 20 images the first 16 are taken
+    rows = [{"product_id": f"p{n}", "title": f"thing {n}", "image": "|".join(one)} for n, one in enumerate(names)]
+    write_table(tmp_path / "products.csv", rows)
+    write_table(tmp_path / "pairs.csv", [{"query": f"query {n}", "product_id": f"p{n}"} for n in range(len(rows))])
+    given = catalog(
+        tmp_path, products="products.csv", pairs="pairs.csv", store=Store(workers=2, image_side=parts or None),
+        document={"image": image(images=Images.all, separator="|"), "title": text()},
+    )  # fmt: skip
+    for number in range(parts):
+        prepare_part(given, tmp_path / "out", Part(number + 1, parts), progress=False)
+    found = prepared(given, tmp_path / "out")
+    stored = [images_of(record) for record in found.documents.column("image", np.arange(len(rows)))]
+    assert [len(images) for images in stored] == [3, 0, 1, 2, 1, 0, 16, 2]
+    if not parts:  # with image_side they are shrunk
+        assert stored[0] == FILES[0] and stored[6] == (FILES[6] * 4)[:16]
+    assert found.counts["bad_images"]["document.image"]["too many images"] == 1
+    with open(found.folder / "bad_images.csv", newline="", encoding="utf-8") as file:
+        listed = [(line["id"], line["reason"]) for line in csv.DictReader(file)]
+    assert [name for name, _ in listed] == ["p0", "p1", "p1", "p6"] and listed[2][1] == "no such image"
+
+
 def test_products_that_share_an_image_are_split_together(tmp_path):
     a, b, c, d, e = FILES[6]
     sets = [(a, b), (c,), (d, d), (e, a), (c, b, e), (drawn(99),)]
     store = write(tmp_path / "sets", SETS, [{"image": s, "title": f"thing {n}"} for n, s in enumerate(sets)])
     assert group_products(store, Split()).first.tolist() == [0, 0, 2, 0, 0, 5]
+    ring = [(FILES[6][n % 5], drawn(50 + n), FILES[6][(n + 2) % 5]) for n in range(5)]
+    store = write(tmp_path / "ring", SETS, [{"image": s, "title": f"thing {n}"} for n, s in enumerate(ring[::-1])])
+    assert group_products(store, Split()).first.tolist() == [0] * 5
 
 
 def test_catalogs_of_a_mix_have_sets_or_none_of_that_name(tmp_path):

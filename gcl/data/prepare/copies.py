@@ -123,7 +123,7 @@ def first_of_equals(shared: Sequence[Shared], count: int) -> np.ndarray:
                 continue
             least = np.repeat(np.minimum.reduceat(first[rows], starts), np.diff(starts, append=len(rows)))
             changed |= bool((least < first[rows]).any())
-            first[rows] = least
+            np.minimum.at(first, rows, least)  # a record of several images is in several runs
         first = first[first]
     return first
 
