@@ -8,6 +8,7 @@ import gzip
 import io
 import json
 import re
+import time
 from typing import NamedTuple
 
 import openpyxl
@@ -15,11 +16,14 @@ import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
 
+from gcl.data.catalog import Task
 from gcl.data.tables import block as limits
 from gcl.data.tables import delimited_file
 from gcl.data.tables.block import Reading
 from gcl.data.tables.cells import canonical_id, parse_number, strip_html
 from gcl.data.tables.table import open_table
+from gcl.schema import Field, TextForm
+from helpers.small_catalog import catalog, contents, prepared
 
 ROWS = [["p1", "für Männer – 100 €"], ["p2", "Größe 鞋"]]
 WESTERN = [["p1", "für Männer – 100 €"], ["p2", "Größe “schön”"]]
@@ -321,3 +325,94 @@ def test_numbers_as_people_write_them(said, decimal, value):
 )  # fmt: skip
 def test_html_is_what_a_page_shows(said, shown):
     assert strip_html(said) == shown
+
+
+def prepare_text(tmp_path, products: bytes, pairs: bytes, name="products.csv", **options):
+    (tmp_path / name).write_bytes(products)
+    (tmp_path / "pairs.csv").write_bytes(pairs)
+    given = catalog(tmp_path, products=name, pairs="pairs.csv", score="score", **options)
+    return prepared(given, tmp_path / "out")
+
+
+def test_a_catalog_written_in_several_ways_is_one(tmp_path):
+    """Encoding, delimiter, decimal sign, words for missing, HTML and float ids, all in one catalog."""
+    made = [[f"{n}.0", f"<p>Größe {n}</p>", "k. A." if n % 2 else "rot"] for n in range(40)]
+    found = prepare_text(
+        tmp_path,
+        text(made, header=["product_id", "title", "brand"], sign=";", encoding="cp1252"),
+        b"query,product_id,score\n" + b"".join(b'thing %d,%d,"%d,5"\n' % (n, n, n) for n in range(40)),
+        document={"title": Field(text=TextForm.html), "brand": Field()},
+        encoding="cp1252",
+        delimiter=";",
+        decimal=",",
+        missing=["k. A."],
+    )
+    assert found.documents.ids[3] == "3" and found.documents[3] == {"title": "Größe 3", "brand": None}
+    assert sorted(found.pairs.score.tolist()) == [n + 0.5 for n in range(40)]
+    assert found.counts["missing_words"] == {"products.csv": {"brand": {"k. A.": 20}}} and not found.counts["html"]
+
+
+def test_a_word_for_missing_is_no_id_and_the_reason_says_so(tmp_path):
+    rows = [[f"p{n}", f"thing {n}"] for n in range(40)]
+    pairs = b"query,product_id,score\n" + b"".join(b"q%d,p%d,1\n" % (n, n) for n in range(40))
+    with pytest.raises(ValueError, match=r"no product id: 1.*row 41: no product id: product_id: 'NULL' is a word for"):
+        prepare_text(tmp_path, text([*rows, ["NULL", "x"]]), pairs)
+
+
+@pytest.mark.parametrize(
+    ("products", "said"),
+    [
+        (b"product_id,title\n" + b"p,a,b\n" * 40, "40 of 40 rows .*wrong number of cells: 40.*row 1: .*3 cells, the header has 2"),
+        (b"product_id,title\n" + b"p1,N/A\n" * 40, r"no value in any of its 40 rows.*'title'.*but words for a missing value .*'N/A'"),
+    ],
+)  # fmt: skip
+def test_the_first_cause_is_told(tmp_path, products, said):
+    with pytest.raises(ValueError, match=said) as error:
+        prepare_text(tmp_path, products, b"query,product_id,score\nq,p1,1\n")
+    assert "set data.max_bad higher" not in str(error.value)
+
+
+JUDGED = [(f"q{n}", f"p{(3 * n + step) % 40}", 1 + step % 2) for n in range(20) for step in range(3)]
+TREC = "".join(f"{query} 0 {document} {grade}\n" for query, document, grade in JUDGED)
+TRUTH: dict = {}
+for query, document, grade in JUDGED:
+    TRUTH.setdefault(query, {})[document] = grade
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("qrels.trec", TREC), ("qrels.test", TREC), ("qrels", TREC), ("qrels.txt", TREC), ("qrels.tsv", TREC.replace(" ", "\t")),
+        ("marked.trec", "\ufeff# judged 2024, pool depth 100\n\n" + TREC.replace(" ", "  \t").replace("\n", " \r\n")),
+        ("truth.json", json.dumps(TRUTH)), ("indented.json", json.dumps(TRUTH, indent=2)),
+        ("table.txt", "query_id\tproduct_id\tscore\n" + "".join(f"{q}\t{d}\t{g}\n" for q, d, g in JUDGED)),
+        ("array.json", json.dumps([{"query_id": q, "product_id": d, "score": g} for q, d, g in JUDGED])),
+    ],
+)  # fmt: skip
+def test_judgments_are_read_whatever_tool_wrote_them(tmp_path, name, data):
+    (tmp_path / name).write_bytes(data.encode())
+    (tmp_path / "queries.csv").write_bytes(text([[f"q{n}", f"asked {n}"] for n in range(20)], ["query_id", "query"]))
+    task = Task(queries="queries.csv", qrels=name, corpus="all")
+    rows = [[f"p{n}", f"thing {n}"] for n in range(40)]
+    pairs = b"query,product_id,score\n" + b"".join(b"thing %d,p%d,1\n" % (n, n) for n in range(40))
+    found = contents(prepare_text(tmp_path, text(rows), pairs, tasks={"judged": task}))
+    got = [row for (task, _), (_, judged) in found["tasks"].items() if task == "judged" for row in judged]
+    assert sorted(got) == sorted((query, document, float(grade)) for query, document, grade in JUDGED)
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", pytest.param("parquet", marks=pytest.mark.slow)])
+def test_a_hundred_thousand_columns_are_answered_in_a_readable_sentence(tmp_path, suffix):
+    names = [*HEADER, *(f"attribute_{n}" for n in range(100_000))]
+    made = {
+        "csv": lambda: text([["p1", "a", *[""] * 100_000]], names),
+        "jsonl": lambda: lines(dict.fromkeys(names, "x")),
+        "parquet": lambda: columns(**{name: ["x"] for name in names}),
+    }
+    path = tmp_path / f"t.{suffix}"
+    path.write_bytes(made[suffix]())
+    start = time.process_time()
+    with pytest.raises(KeyError) as error:
+        open_table(path.name, root=tmp_path, setting="data.products").check_columns([("titel", "data.document.titel")])
+    assert time.process_time() - start < 10
+    assert "… and 99,982 more" in str(error.value) and "Did you mean 'title'" in str(error.value)
+    assert len(str(error.value)) < 700

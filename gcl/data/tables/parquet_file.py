@@ -7,6 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,8 @@ class ParquetFile:
     @contextmanager
     def _open(self) -> Iterator[parquet.ParquetFile]:
         if not is_zipped(self.file):
-            with parquet.ParquetFile(self.file, memory_map=True, pre_buffer=False) as table:
+            about = _metadata(self.file, self.file.stat().st_mtime_ns)
+            with parquet.ParquetFile(self.file, metadata=about, memory_map=True, pre_buffer=False) as table:
                 yield table
             return
         with tempfile.TemporaryDirectory() as folder:
@@ -94,6 +96,13 @@ class ParquetFile:
                 f"{self.file}: the column {name!r} holds {kind}; expected a struct with 'bytes' and 'path'."
             )
         return values.to_pylist()
+
+
+@lru_cache(maxsize=16)
+def _metadata(file: Path, changed: int) -> parquet.FileMetaData:
+    """A table is opened several times, and of many columns this takes seconds. changed: time of its last change."""
+    del changed
+    return parquet.read_metadata(file, memory_map=True)
 
 
 def _image(value: Any) -> Cell:
