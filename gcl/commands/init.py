@@ -63,7 +63,7 @@ def run(options: InitOptions) -> None:
     if not options.files:
         raise ConfigError("gcl init needs files: gcl init products.csv pairs.csv, or a folder of them.")
     inputs = find_inputs(options.files, Path(options.cache_dir).absolute() / "tables")
-    name = _name(options, inputs[0].files[0])
+    name = _name(options, inputs[0].path)
     folder = _folder(options) / "data"
     target = folder / f"{name}.yaml"
     if target.exists() and not options.overwrite:
@@ -151,9 +151,11 @@ def _folder(options: InitOptions) -> Path:
     return folder.with_name("my_conf") if folder.resolve() == conf_folder().resolve() else folder
 
 
-def _name(options: InitOptions, first: Path) -> str:
-    stem = first.name.split(".")[0]
-    if _GENERIC.fullmatch(stem) and first.parent.absolute() != Path.cwd() and first.parent.name:
+def _name(options: InitOptions, path: str) -> str:
+    first = Path(path.split("?")[0].rstrip("/"))
+    stem = re.sub(r"[*?{}]", "", first.name).split(".")[0]
+    alone = "://" in path or first.parent.absolute() == Path.cwd()
+    if not alone and first.parent.name and (not stem or _GENERIC.fullmatch(stem)):
         stem = first.parent.name
     stem = re.sub(r"[\W_\d]+$", "", stem) or stem
     given = options.name or re.sub(r"[^A-Za-z0-9_-]+", "_", stem).strip("_-").lower() or "catalog"

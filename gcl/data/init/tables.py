@@ -98,7 +98,8 @@ def _look(tables: Tables, item: Input, layout: Layout | None, folder: Path) -> L
     if looked.layout is None:
         return looked
     reading = looked.table.reading
-    export = Catalog(name="export", products=item.path, layout=looked.layout.name, max_bad=1.0,
+    source = str(item.files[0]) if len(item.files) == 1 else item.path
+    export = Catalog(name="export", products=source, layout=looked.layout.name, max_bad=1.0,
                      encoding=reading.encoding, delimiter=reading.delimiter, quote=reading.quote)  # fmt: skip
     translated = catalog_of_export(export, Path.cwd(), folder)
     assert translated.products is not None
