@@ -43,7 +43,7 @@ def plain_shop(folder) -> tuple[list[dict], list[dict]]:
     return products, pairs
 
 
-def doctor(folder, products, pairs, *words):
+def doctor(folder, products, pairs, *words, more=""):
     """(exit status, facts, the page as HTML) of a shop of these rows."""
     write_table(folder / "products.csv", products)
     if pairs:
@@ -52,7 +52,7 @@ def doctor(folder, products, pairs, *words):
     conf.mkdir(parents=True, exist_ok=True)
     tables = "pairs: pairs.csv\nscore: score\n" if pairs else ""
     (conf / "plants.yaml").write_text(
-        f"name: plants\nroot: {folder}\nproducts: products.csv\n{tables}query:\n  query: {{modality: text}}\n"
+        f"name: plants\nroot: {folder}\nproducts: products.csv\n{more}{tables}query:\n  query: {{modality: text}}\n"
         "document:\n  image: {modality: image}\n  title: {modality: text}\n  description: {modality: text}\n"
     )
     where = ["--config-dir", str(folder / "conf"), f"cache_dir={folder / 'out'}", f"out={folder / 'doctor'}"]
@@ -117,8 +117,17 @@ def test_a_sound_shop_has_no_finding(sound):
 
 def test_scores_that_are_turned_round_are_a_problem(planted):
     found = said(planted[1], "turned round")
-    assert planted[0] == 1 and found["level"] == "problem" and "data.grades={1: 4" in found["do"]
+    assert planted[0] == 1 and found["level"] == "problem" and 'data.grades: {"1": 4, "3": 2, "4": 1}' in found["do"]
     assert any("->" in example for example in found["examples"])
+
+
+def test_what_the_doctor_says_turns_the_scores(tmp_path):
+    products, pairs = plain_shop(tmp_path)
+    turned = [pair | {"score": 5 - pair["score"]} for pair in pairs]
+    _, facts, _ = doctor(tmp_path, products, turned)
+    grades = said(facts, "turned round")["do"].partition("data.")[2].partition(" in the YAML")[0]
+    status, facts, _ = doctor(tmp_path, products, turned, more=f"{grades}\n")
+    assert status == 0 and facts["findings"] == [] and facts["scores"]["quantiles"]["most"] == 4
 
 
 def test_constant_scores(tmp_path):

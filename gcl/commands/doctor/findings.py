@@ -127,7 +127,7 @@ def _scores(facts: dict[str, Any]) -> Iterator[Finding]:
 def _turned_round(signs: Mapping[str, Any]) -> tuple[Level, str] | None:
     text, order, ranks = signs.get("text"), signs.get("order"), signs.get("ranks") or {"queries": 0}
     if text and text["mean"] <= REVERSED and text["high"] < REVERSED / 2:
-        about = f"gamma {text['mean']:.2f}, 99% interval {text['low']:.2f} to {text['high']:.2f}"
+        about = f"agreement {text['mean']:.2f} of -1 to 1, with 99% certainty below {text['high']:.2f}"
         more = f"in {text['queries']:,} queries the products with the lower scores share more words with the query"
         return "problem", f"{more} ({about})"
     if text and text["low"] > 0:
@@ -144,9 +144,10 @@ def _turned_round(signs: Mapping[str, Any]) -> tuple[Level, str] | None:
 def _turn_round(where: str, scores: Mapping[str, Any]) -> str:
     values = [value for value, _ in scores.get("histogram", ())]
     if 1 < len(values) <= 10 and scores["distinct"] == len(values):
-        turned = ", ".join(f"{one}: {other}" for one, other in zip(values, reversed(values), strict=True))
-        return f"look at the pairs below; if the lowest are the best: {where}={{{turned}}}"
-    return "look at the pairs below; if the lowest are the best, write (highest + lowest - score) into the column"
+        ends = scores["quantiles"]["least"] + scores["quantiles"]["most"]
+        turned = ", ".join(f'"{value}": {ends - float(value):g}' for value in values)
+        return f"look at these pairs; if they are good ones, write {where}: {{{turned}}} in the YAML"
+    return f"if the lowest are the best, write highest + lowest - score into the column, or the grades into {where}"
 
 
 def _leaks(facts: dict[str, Any]) -> Iterator[Finding]:
