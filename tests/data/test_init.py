@@ -158,6 +158,34 @@ def test_of_two_ids_the_one_that_the_pairs_name_counts(init, tmp_path):
     assert (catalog.document_id, catalog.pairs_document_id) == ("sku", "product")
 
 
+@pytest.mark.parametrize(
+    "header, said",
+    [
+        ("ordernumber;mainnumber;name;description_long;imageUrl", ("ordernumber", "mainnumber", "name", "imageUrl")),
+        (
+            "Product ID;Reference #;Name *;Description;Image URLs (x,y,z...)",
+            ("Product ID", None, "Name *", "Image URLs (x,y,z...)"),
+        ),
+        (
+            "item_sku;parent_sku;item_name;product_description;main_image_url",
+            ("item_sku", "parent_sku", "item_name", "main_image_url"),
+        ),
+        ("uniq_id;product_category_tree;product_name;description;image", ("uniq_id", None, "product_name", "image")),
+        ("article_id;product_code;prod_name;detail_desc;img", ("article_id", "product_code", "prod_name", "img")),
+    ],
+    ids=lambda value: value.partition(";")[0] if isinstance(value, str) else None,
+)
+def test_headers_of_other_systems(init, tmp_path, header, said):
+    rows = [
+        [f"A{n}", f"G{n // 4}", f"Oak table {n // 4}", LONG.format(n), f"https://x.example/{n}.jpg"] for n in range(40)
+    ]
+    columns = dict(zip(header.split(";"), map(list, zip(*rows, strict=True)), strict=True))
+    catalog, _ = init(table(tmp_path / "products.csv", columns, delimiter=";"))
+    parent = catalog.split.group[0] if catalog.split.group else None
+    named = catalog.document_id, parent, catalog.query["query"].column, catalog.document["image"].column or "image"
+    assert named == said and "description" in catalog.document
+
+
 def test_variants_stay_together_and_repeated_ids_do_not_stop(init, tmp_path):
     columns = several()
     columns["parent"] = [f"S{number // 3}" for number in range(40)]

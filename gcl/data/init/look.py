@@ -85,7 +85,9 @@ class Column:
     def urls(self) -> float:
         """Share of cells that are URLs, or begin with one."""
         first = [cell[0] if isinstance(cell, list) and cell else cell for cell in self.cells]
-        return sum(isinstance(cell, str) and bool(_URL.match(cell.strip(BLANK))) for cell in first) / max(len(first), 1)
+        return sum(isinstance(cell, str) and bool(_URL.match(cell.lstrip(BLANK + '["'))) for cell in first) / max(
+            len(first), 1
+        )
 
     @cached_property
     def several(self) -> float:

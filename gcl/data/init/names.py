@@ -11,7 +11,8 @@ _PREFIX = re.compile(r"(product|produkt|prod|article|artikel|item|variant|main|w
 NAMES: dict[str, tuple[str, ...]] = {
     "id": (
         "product_id", "productid", "document_id", "doc_id", "docid", "item_id", "article_id", "artikel_id",
-        "produkt_id", "id", "sku", "artikelnummer", "artikelnr", "artikel_nr", "article_number", "product_number",
+        "produkt_id", "uniq_id", "unique_id", "id",
+        "sku", "artikelnummer", "artikelnr", "artikel_nr", "article_number", "product_number",
         "product_code", "code", "asin", "uid", "pid", "entity_id", "item_number", "nummer", "nr", "number", "ref",
         "reference", "référence", "referencia", "codigo", "código", "key", "handle", "slug", "ean", "gtin", "upc",
         "mpn", "barcode", "isbn", "product", "document", "item",
@@ -19,7 +20,8 @@ NAMES: dict[str, tuple[str, ...]] = {
     "parent": (
         "parent", "parent_id", "parent_sku", "parent_asin", "item_group_id", "group_id", "parent_product_id",
         "master_id", "master_sku", "model_id", "style_id", "configurable_sku", "elternartikel", "vaterartikel",
-        "hauptartikel", "variantengruppe", "group", "model", "style", "family",
+        "hauptartikel", "variantengruppe",
+        "mainnumber", "main_number", "main_sku", "base_sku", "product_code", "group", "model", "style", "family",
     ),
     "title": (
         "title", "name", "titel", "bezeichnung", "artikelbezeichnung", "artikelname", "produktname", "product_name",
@@ -87,5 +89,7 @@ def fit(name: str, role: str) -> float:
         if candidate in names:
             return whole - 0.5 * names.index(candidate) / len(names)
     parts = given.split("_")
+    if role == "id":  # what a name ends with counts: product_category is none
+        return 0.4 if parts[-1] in ("id", *names[:20]) else 0.0
     inside = [number for number, known in enumerate(names) if len(known) > 3 and known in parts]
     return 0.4 - 0.2 * inside[0] / len(names) if inside else 0.0
