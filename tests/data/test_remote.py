@@ -7,6 +7,7 @@ import pytest
 
 from gcl.data.catalog import Download, Split
 from gcl.data.prepare.prepare import prepare
+from gcl.data.tables.table import open_table
 from helpers.small_catalog import catalog, contents, drawn, image, pairs, prepared, products, shard, text, write_table
 
 pytest.importorskip("s3fs")
@@ -79,3 +80,14 @@ def test_shards_of_a_bucket(store, tmp_path):
     )
     found = prepared(given, tmp_path)
     assert len(found.documents) == 90 and len(found.queries) == 20 and found.documents[31]["photo"] == drawn(31)
+
+
+def test_a_table_s_password_is_in_no_message(tmp_path):
+    with pytest.raises((ValueError, FileNotFoundError)) as error:
+        open_table(
+            "http://ann:hunter2@127.0.0.1:9/p.csv?token=hunter2",
+            root=tmp_path,
+            setting="data.products",
+            copies=tmp_path,
+        )
+    assert "hunter2" not in str(error.value) and "127.0.0.1:9" in str(error.value)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from gcl.data.tables.block import Block, Reading, check_once, listed
 from gcl.data.tables.formats import SUFFIXES, Format, errors_in_sentences
+from gcl.data.tables.masked import masked
 from gcl.data.tables.remote import copy_table, is_remote
 from gcl.data.tables.signature import check_signature
 from gcl.data.tables.source import suffix_of
@@ -70,7 +71,9 @@ def open_table(path: str, *, root: Path, setting: str, copies: Path | None = Non
 
     Raises FileNotFoundError or ValueError in a sentence that names `setting`.
     """
-    return Table(path, readable(locate_table(path, root=root, setting=setting, copies=copies), setting), reading)
+    return Table(
+        masked(path), readable(locate_table(path, root=root, setting=setting, copies=copies), setting), reading
+    )
 
 
 def locate_table(path: str, *, root: Path, setting: str, copies: Path | None = None) -> list[Path]:
@@ -107,12 +110,14 @@ def _copies(url: str, copies: Path, setting: str) -> list[Path]:
         files = copy_table(url, copies)
     except ImportError as error:
         raise ValueError(
-            f"{setting}: {url} needs another package ({error}): pip install 'gcl-trainer[s3]' for s3://."
+            f"{setting}: {masked(url)} needs another package ({error}): pip install 'gcl-trainer[s3]' for s3://."
         ) from error
     except (OSError, ValueError) as error:
-        raise ValueError(f"{setting}: {url} cannot be read ({type(error).__name__}: {error}).") from error
+        raise ValueError(
+            f"{setting}: {masked(url)} cannot be read ({type(error).__name__}: {masked(str(error))})."
+        ) from error
     if not files:
-        raise FileNotFoundError(f"{setting}: there is nothing at {url}.")
+        raise FileNotFoundError(f"{setting}: there is nothing at {masked(url)}.")
     return files
 
 
