@@ -22,7 +22,7 @@ INNER = {
 DOORS = {
     "webdataset": {"data"}, "pyarrow": {"data"}, "python_calamine": {"data"}, "fsspec": {"data"}, "timm": {"model"},
     "open_clip": {"model", "export"},  # the export loads what it wrote as its user does
-    "sentence_transformers": {"export"}, "huggingface_hub": {"export"},
+    "sentence_transformers": {"export"}, "huggingface_hub": {"export", "model"},
     "peft": {"model"}, "transformers": {"model", "export"}, "lightning": {"lit", "run"},
     "fastapi": {"serve"}, "uvicorn": {"commands"}, "wandb": {"run"}, "filelock": {"files"},
     "hydra": {"config", "cli"}, "omegaconf": {"config"},

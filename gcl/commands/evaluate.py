@@ -12,6 +12,7 @@ from gcl.data.catalog import Catalog
 from gcl.errors import ConfigError
 from gcl.retrieval.settings import Forgetting
 from gcl.run.console import say, speak_plainly
+from gcl.run.early import check_measuring
 from gcl.run.folder import config_of, new_folder
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ def run(_: NoOptions, overrides: Overrides) -> Path:
 
         return run_benchmark(config, config_dir)
     catalogs = _catalogs(config, overrides)
+    check_measuring(config, catalogs, config_dir)
 
     from gcl.retrieval.page.page import write_page
     from gcl.run.extras import columns_for, extras_of

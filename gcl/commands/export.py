@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from gcl.config.schema import RunConfig
 from gcl.errors import ConfigError
 from gcl.export.folder import EMBEDDINGS, check_free, whole, write_json
-from gcl.export.formats.registry import FORMATS
+from gcl.export.formats.registry import FORMATS, check_formats
 from gcl.export.settings import Content, Precision, VectorType
 from gcl.export.vectors.index import KINDS
 from gcl.loss.settings import Form
@@ -116,6 +116,7 @@ def run(options: ExportOptions) -> Path:
         raise ConfigError(
             "formats=[] would write nothing: name a format, for example formats=[open_clip], or leave it out."
         )
+    check_formats([name for name in options.formats or () if name != EMBEDDINGS])
     target = _target(options)
     export = Export(options, run, run.read_config(), out.name)
 

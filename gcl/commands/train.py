@@ -12,9 +12,9 @@ from gcl.config.schema import RunConfig
 from gcl.data.batches.settings import check_batch_size
 from gcl.errors import ConfigError
 from gcl.files.atomic import names_full_disk, write_json
-from gcl.loss.weight import check_range, check_weights
 from gcl.retrieval.settings import Forgetting
 from gcl.run.console import say, speak_plainly
+from gcl.run.early import check_training
 from gcl.run.folder import RunFolder, new_run_folder
 from gcl.run.launch import all_ranks
 from gcl.run.resume import fit_or_stop, resume_path
@@ -47,6 +47,7 @@ def _train(config: RunConfig) -> tuple[RunFolder, float]:
                 "the run with python evaluate.py run=… evaluate=…"
             )
     check_installed(config)
+    check_training(config)
     with all_ranks(config.trainer):
         return _train_together(config)
 
@@ -88,7 +89,9 @@ def _fit(config: RunConfig, run: RunFolder, begun: float) -> float:
 
 
 def _check_pairs(config: RunConfig, prepared: Prepared) -> None:
-    """What only the prepared pairs can tell, before torch and the model load. Raises ConfigError."""
+    """What only the prepared pairs can tell, before the model loads. Raises ConfigError."""
+    from gcl.loss.weight import check_range, check_weights
+
     pairs = prepared.pairs
     if all(name.rpartition("/")[2] == "in_domain" for name in prepared.counts["tasks"]):
         say("Note: data.split holds nothing out, so the tables below measure data seen in training.")

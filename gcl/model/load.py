@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import logging
-import os
 import pickle
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +12,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import open_clip
-from open_clip.factory import HF_HUB_PREFIX, LOCAL_DIR_PREFIX
 from open_clip.pretrained import download_pretrained, download_pretrained_from_hf, get_pretrained_cfg
 from open_clip.tokenizer import HFTokenizer
 from open_clip.transform import PreprocessCfg
@@ -23,6 +21,15 @@ from torch import nn
 from gcl.model import lite
 from gcl.model.dual_encoder import DualEncoder, Origin
 from gcl.model.preprocess import Preprocess
+from gcl.model.reach import (
+    CONFIG,
+    HF_HUB_PREFIX,
+    HF_TEXT_PREFIX,
+    LOCAL_DIR_PREFIX,
+    OWN_CONFIGS,
+    check_architecture,
+    reaching,
+)
 from gcl.model.settings import DEFAULTS, LoadOptions
 from gcl.model.text_only import TextOnly
 from gcl.model.tokens import Tokens
@@ -31,10 +38,7 @@ from gcl.model.transformers.folder import hugging_face_tokenizer, read_native
 from gcl.model.trusted import check_links, check_model_cfg, check_no_code, check_repository, check_tokenizer, read_json
 from gcl.schema import Modality, Schema
 
-_CONFIG = "open_clip_config.json"
-HF_TEXT_PREFIX = "hf-text:"
-
-open_clip.add_model_config(Path(__file__).parent / "configs")
+open_clip.add_model_config(OWN_CONFIGS)
 
 
 def load_model(name: str, *, schema: Schema, options: LoadOptions = DEFAULTS) -> DualEncoder:
@@ -66,14 +70,14 @@ def _open_clip(name: str, pretrained: str | None, image_size: int | None) -> tup
     if name.startswith(LOCAL_DIR_PREFIX):
         folder = Path(name.removeprefix(LOCAL_DIR_PREFIX))
         check_links(folder)
-        if not (folder / _CONFIG).is_file() and (folder / "config.json").is_file():
+        if not (folder / CONFIG).is_file() and (folder / "config.json").is_file():
             return _native(name, folder, image_size)
         model_cfg = _read_folder(folder)
     elif name.startswith(HF_HUB_PREFIX):
         repository = name.removeprefix(HF_HUB_PREFIX)
-        with _reaching(name, repository, _CONFIG):
-            config = read_json(Path(download_pretrained_from_hf(repository, filename=_CONFIG)))
-        with _reaching(name, repository, "open_clip_model.safetensors"):
+        with reaching(name, repository, CONFIG):
+            config = read_json(Path(download_pretrained_from_hf(repository, filename=CONFIG)))
+        with reaching(name, repository, "open_clip_model.safetensors"):
             download_pretrained_from_hf(repository)
         model_cfg = check_model_cfg(name, config.get("model_cfg"))
     else:
@@ -81,7 +85,7 @@ def _open_clip(name: str, pretrained: str | None, image_size: int | None) -> tup
         _fetch_tag(name, pretrained)
     text_cfg = model_cfg["text_cfg"]
     overrides = _text_tower_of(name, text_cfg)
-    with _reaching(name, text_cfg.get("hf_model_name"), "config.json"), _in_a_sentence(name, pretrained):
+    with reaching(name, text_cfg.get("hf_model_name"), "config.json"), _in_a_sentence(name, pretrained):
         model = open_clip.create_model(
             name,
             pretrained,
@@ -89,7 +93,7 @@ def _open_clip(name: str, pretrained: str | None, image_size: int | None) -> tup
             require_pretrained=bool(pretrained) or ":" in name,
             **overrides,
         )
-    with _reaching(name, text_cfg.get("hf_tokenizer_name"), "tokenizer.json"):
+    with reaching(name, text_cfg.get("hf_tokenizer_name"), "tokenizer.json"):
         no_code = {"trust_remote_code": False} if text_cfg.get("hf_tokenizer_name") else {}
         tokenizer = open_clip.get_tokenizer(name, **no_code)
     if image_size:
@@ -134,31 +138,27 @@ def _text_only(name: str) -> tuple[nn.Module, Origin]:
         if (Path(source) / "config.json").is_file():
             check_no_code(Path(source) / "config.json", read_json(Path(source) / "config.json"))
         check_tokenizer(Path(source))
-    with _reaching(name, source, "config.json"):
+    with reaching(name, source, "config.json"):
         model = TextOnly(source)
         tokenizer = hugging_face_tokenizer(source, context_length=model.context_length)
     return model, Origin(name, None, {"text_cfg": {"hf_model_name": source}}, {}, tokenizer)
 
 
 def _read_folder(folder: Path) -> dict[str, Any]:
-    if not (folder / _CONFIG).is_file():
-        raise ValueError(f"{folder} is not an open_clip folder: there is no {_CONFIG} in it.")
+    if not (folder / CONFIG).is_file():
+        raise ValueError(f"{folder} is not an open_clip folder: there is no {CONFIG} in it.")
     if not any(path.suffix in (".safetensors", ".bin", ".pth") for path in folder.iterdir()):
-        raise ValueError(f"{folder} holds no weights; open_clip_model.safetensors belongs next to its {_CONFIG}.")
-    model_cfg = check_model_cfg(str(folder), read_json(folder / _CONFIG).get("model_cfg"))
+        raise ValueError(f"{folder} holds no weights; open_clip_model.safetensors belongs next to its {CONFIG}.")
+    model_cfg = check_model_cfg(str(folder), read_json(folder / CONFIG).get("model_cfg"))
     if model_cfg["text_cfg"].get("hf_tokenizer_name"):
         check_tokenizer(folder)
     return model_cfg
 
 
 def _known_architecture(name: str) -> dict[str, Any]:
+    check_architecture(name)
     model_cfg = open_clip.get_model_config(name)
-    if model_cfg is None:
-        near = difflib.get_close_matches(name, open_clip.list_models(), n=5, cutoff=0.4)
-        raise ValueError(
-            f"open_clip knows no architecture {name!r}; the nearest names are {', '.join(near)}. "
-            "A hub repository is written hf-hub:<owner>/<name>, a folder local-dir:<path>."
-        )
+    assert model_cfg is not None, "its config is in open_clip's folder or in ours"
     return model_cfg
 
 
@@ -174,7 +174,7 @@ def _fetch_tag(name: str, pretrained: str | None) -> None:
             f"{', '.join(near) if near else 'none'}."
         )
     repository, _, file = source.get("hf_hub", "").rpartition("/")
-    with _reaching(name, repository or source.get("url"), file or "open_clip_model.safetensors"):
+    with reaching(name, repository or source.get("url"), file or "open_clip_model.safetensors"):
         download_pretrained(source)
 
 
@@ -224,23 +224,6 @@ def _in_a_sentence(name: str, pretrained: str | None) -> Iterator[None]:
     except (RuntimeError, TypeError, KeyError, AssertionError, SafetensorError) as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         raise ValueError(f"{pretrained or name} does not fit together: {' '.join(lines[:2])}") from error
-
-
-@contextmanager
-def _reaching(name: str, repository: str | None, file: str) -> Iterator[None]:
-    """Turns whatever the hub's client raises into one sentence; without a repository nothing is fetched."""
-    try:
-        yield
-    except Exception as error:
-        if repository is None or Path(repository).is_dir():
-            raise
-        scheme = HF_TEXT_PREFIX if name.startswith(HF_TEXT_PREFIX) else LOCAL_DIR_PREFIX
-        offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "TRUE", "YES", "ON")
-        why = "HF_HUB_OFFLINE is set" if offline else str(error).strip().splitlines()[0]
-        raise ValueError(
-            f"{name} needs {file} of the repository {repository} on huggingface.co, which cannot be fetched ({why}): "
-            f"copy the model's folder to this machine and set model.name={scheme}/path/to/folder."
-        ) from error
 
 
 @contextmanager

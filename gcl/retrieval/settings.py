@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from gcl.options import MISSING, Choice, mapping, number, path
 from gcl.retrieval.embedding.quantize import parse_format
 from gcl.retrieval.metrics.metrics import depth, parse_metric
+from gcl.schema import Modality, Schema
 
 
 class Part(Choice):
@@ -218,3 +219,12 @@ def _check_each(key: str, parse: Callable[[Any], object], values: Iterable[Any])
             parse(value)
         except ValueError as error:
             raise ValueError(f"{key}: {error}") from error
+
+
+BUILT_IN = ("query_length", "head_tail", "missing")  # slices that need no column
+
+
+def needed_columns(schema: Schema, names: Sequence[str]) -> list[str]:
+    """The slices that only the catalog's tables can know."""
+    fields = {n for side in (schema.query, schema.document) for n, f in side.items() if f.modality is Modality.text}
+    return [name for name in names if name not in BUILT_IN and name not in fields]

@@ -19,6 +19,7 @@ from gcl.model.fingerprint import model_hash
 from gcl.model.lora import merge_adapters
 from gcl.retrieval.embedding.precomputed import Embedder, PrecomputedEmbeddings, RunFiles
 from gcl.run.build import assemble_encoder, assemble_loss, freeze_parts, seed_everything, write_scale_back
+from gcl.run.early import check_contestant
 from gcl.run.folder import RunFolder, run_of
 from gcl.schema import Schema
 
@@ -120,13 +121,8 @@ def contestant(name: str, schema: Schema, *, config_dir: str | None = None, trus
         architecture, _, weights = rest.partition("/")
         encoder = load_model(architecture, schema=schema, options=LoadOptions(pretrained=weights or None))
         return Contestant(f"{architecture} {weights}".strip(), encoder.eval())
-    try:
-        model = Overrides([f"model={name}"], config_dir).config().model
-    except ConfigError as error:
-        raise ConfigError(
-            f"models: {error} Write a run as run:<folder>, an exported folder as local-dir:<folder>, an open_clip "
-            "model as open_clip:<architecture>/<weights>, precomputed embeddings as embeddings:<file>.parquet."
-        ) from error
+    check_contestant(name, config_dir=config_dir)
+    model = Overrides([f"model={name}"], config_dir).config().model
     return Contestant(name, assemble_encoder(model, schema).eval())
 
 

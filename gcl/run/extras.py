@@ -16,7 +16,7 @@ from gcl.retrieval.analysis.retention import Kept
 from gcl.retrieval.analysis.slices import Sliced
 from gcl.retrieval.evaluate import TaskResult
 from gcl.retrieval.page.contest import title_of
-from gcl.retrieval.settings import EvaluateConfig
+from gcl.retrieval.settings import EvaluateConfig, needed_columns
 from gcl.retrieval.tasks.task import RetrievalTask
 from gcl.table import Table, plain_markdown
 
@@ -142,4 +142,4 @@ def _sliced(columns: Mapping[str, Mapping[str, Sequence[str]]], models: Models, 
 
 def columns_for(settings: EvaluateConfig, catalog: Catalog, folder: str | Path) -> Columns:
     """The columns of a catalog's tables that evaluate.slices names and no field holds. Raises KeyError for others."""
-    return read_columns(catalog, folder, slices.needed_columns(catalog.schema, settings.slices))
+    return read_columns(catalog, folder, needed_columns(catalog.schema, settings.slices))

@@ -5,7 +5,8 @@ import pytest
 
 from gcl.data.catalog import Catalog, Task
 from gcl.data.prepare.sources import read_columns
-from gcl.retrieval.analysis.slices import MOST_VALUES, needed_columns, slice_columns, slices
+from gcl.retrieval.analysis.slices import MOST_VALUES, slice_columns, slices
+from gcl.retrieval.settings import needed_columns
 from gcl.retrieval.tasks.task import ListRecords, task_from_qrels
 from gcl.schema import Field, Modality, Schema
 

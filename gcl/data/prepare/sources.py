@@ -246,6 +246,24 @@ def read_columns(catalog: Catalog, folder: str | Path, names: Sequence[str]) -> 
     return columns
 
 
+def check_columns(catalog: Catalog, names: Sequence[str]) -> None:
+    """Raises KeyError for a name that no table has, by the tables' headers alone. Tables that are only made when the
+    catalog is prepared are not looked at."""
+    parts = list(catalog.catalogs.values()) if catalog.mix else [catalog]
+    if not names or any(one.generator or one.clicks for one in parts):
+        return
+    known: list[str] = []
+    for one in parts:
+        if not one.shards:
+            check_catalog(one)
+            sources = open_sources(one, Path(one.root or ".").expanduser().absolute())
+            tables = [sources.documents, *(task.queries for task in sources.tasks.values())]
+            known += [name for table in tables for name in table.columns]
+    for name in names:
+        if name not in known:
+            raise KeyError(_unknown(name, known))
+
+
 def _read_catalog(
     catalog: Catalog, folder: str | Path, names: Sequence[str], prefix: str, columns: Columns
 ) -> list[str]:

@@ -213,17 +213,23 @@ def choose(encoder: DualEncoder, wanted: Sequence[str] | None) -> list[Format]:
     """
     if wanted is None:
         return [FORMATS[name] for name in supported(encoder) if not FORMATS[name].missing]
+    check_formats(wanted)
+    for name in wanted:
+        if why := FORMATS[name].refuses(encoder):
+            raise ConfigError(f"formats: {name} is not possible. {why} {_others(encoder)}")
+    return [format for name, format in FORMATS.items() if name in wanted]
+
+
+def check_formats(wanted: Sequence[str]) -> None:
+    """Raises ConfigError for the first name that is no format, or whose packages are missing: before a model loads."""
     for name in wanted:
         if name not in FORMATS:
             raise ConfigError(f"formats: there is no format {name!r}.{nearest(name, [*FORMATS, EMBEDDINGS])}")
-        format = FORMATS[name]
-        if why := format.refuses(encoder):
-            raise ConfigError(f"formats: {name} is not possible. {why} {_others(encoder)}")
-        if format.missing:
+        if FORMATS[name].missing:
+            needed = ", ".join(FORMATS[name].missing)
             raise ConfigError(
-                f"formats: {name} needs {', '.join(format.missing)}, which is not installed: {install(format.extra)}."
+                f"formats: {name} needs {needed}, which is not installed: {install(FORMATS[name].extra)}."
             )
-    return [format for name, format in FORMATS.items() if name in wanted]
 
 
 def left_out(encoder: DualEncoder) -> list[str]:

@@ -12,13 +12,12 @@ import numpy as np
 from gcl.retrieval.metrics.statistics import Comparison, compare
 from gcl.retrieval.report import interval_text
 from gcl.retrieval.tasks.task import RetrievalTask
-from gcl.schema import Modality, Schema
+from gcl.schema import Modality
 from gcl.table import Table, Value
 
 TITLE = "{metric} by group of searches (many groups: some look good or bad by chance)"
 
 FEWEST = 20  # queries; with fewer, an interval says more about the queries than about the models
-BUILT_IN = ("query_length", "head_tail", "missing")
 MOST_VALUES = 40  # of a column; the rarer ones are one group
 
 Lookup = Mapping[str, Mapping[str, str]]  # column -> id -> value
@@ -70,12 +69,6 @@ def slice_columns(
         else:
             found[name] = _rare_together(_column(task, name, documents or {}, queries or {}))
     return found
-
-
-def needed_columns(schema: Schema, names: Sequence[str]) -> list[str]:
-    """The names that only the catalog's tables can know."""
-    fields = {n for side in (schema.query, schema.document) for n, f in side.items() if f.modality is Modality.text}
-    return [name for name in names if name not in BUILT_IN and name not in fields]
 
 
 def _column(task: RetrievalTask, name: str, documents: Lookup, queries: Lookup) -> list[str]:

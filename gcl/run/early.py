@@ -1,0 +1,98 @@
+"""What is wrong with a machine, a model, a contestant or a column, said before anything is prepared or loaded.
+
+Imports no torch. The rules are those of the modules that act on the settings; what only they can find out, they say.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from gcl.config.compose import Overrides
+from gcl.config.schema import RunConfig
+from gcl.data.catalog import Catalog
+from gcl.data.prepare.sources import check_columns
+from gcl.errors import ConfigError
+from gcl.model.reach import check_architecture, check_name
+from gcl.retrieval.settings import needed_columns
+from gcl.run.folder import RunFolder, run_of
+
+
+def check_training(config: RunConfig) -> None:
+    """Raises ConfigError for what training would only find out after the catalog is prepared."""
+    _check_accelerator(config.trainer.accelerator)
+    _check_model(config.model.name)
+    _check_slices(config, [config.data])
+
+
+def check_measuring(config: RunConfig, catalogs: Sequence[Catalog], config_dir: str | None = None) -> None:
+    """The same for measuring: every contestant is looked at before the first is measured."""
+    if config.run is not None:
+        _check_run(run_of(config))
+    elif not config.models:
+        _check_model(config.model.name)
+    for name in config.models if config.run is None else ():
+        check_contestant(name, config_dir=config_dir, trust=config.trust)
+    _check_slices(config, catalogs)
+
+
+def check_contestant(name: str, *, config_dir: str | None = None, trust: Sequence[str] = ()) -> None:
+    """Raises ConfigError or FileNotFoundError for a contestant that is not there."""
+    kind, colon, rest = name.partition(":")
+    if not colon:
+        try:
+            _check_model(Overrides([f"model={name}"], config_dir).config().model.name)
+        except ConfigError as error:
+            raise ConfigError(
+                f"models: {error} Write a run as run:<folder>, an exported folder as local-dir:<folder>, an open_clip "
+                "model as open_clip:<architecture>/<weights>, precomputed embeddings as embeddings:<file>.parquet."
+            ) from error
+    elif kind == "run":
+        _check_run(RunFolder(Path(rest), tuple(trust)))
+    elif kind in ("embeddings", "trec"):
+        for file in rest.split("+") if kind == "embeddings" else [] if "{task}" in rest else [rest]:
+            if not Path(file).is_file():
+                raise ConfigError(f"models: {name}: there is no file {file}.")
+    elif kind == "open_clip":
+        _in_a_setting("models", check_architecture, rest.partition("/")[0])
+    else:
+        _in_a_setting("models", check_name, name)
+
+
+def _check_run(run: RunFolder) -> None:
+    run.read_config()
+    if not run.best.is_file():
+        raise ConfigError(
+            f"run={run.path}: there is no checkpoints/best.ckpt: the run ended before its first validation."
+        )
+
+
+def _check_model(name: str) -> None:
+    _in_a_setting(f"model.name={name}", check_name, name)
+
+
+def _in_a_setting(setting: str, check: Callable[[str], None], name: str) -> None:
+    try:
+        check(name)
+    except ValueError as error:
+        raise ConfigError(f"{setting}: {error}") from error
+
+
+def _check_slices(config: RunConfig, catalogs: Sequence[Catalog]) -> None:
+    if not config.evaluate.slices:
+        return
+    for catalog in catalogs:
+        check_columns(catalog, needed_columns(catalog.schema, config.evaluate.slices))
+
+
+def _check_accelerator(accelerator: str) -> None:
+    """A GPU leaves files on Linux; elsewhere Lightning finds out."""
+    if accelerator not in ("gpu", "cuda") or not sys.platform.startswith("linux"):
+        return
+    devices = [*Path("/dev").glob("nvidia[0-9]*"), *(Path("/dev") / name for name in ("kfd", "dxg"))]
+    if not any(device.exists() for device in devices):
+        raise ConfigError(
+            f"trainer.accelerator={accelerator}: this machine has no GPU. trainer=cpu trains on its processor, "
+            "trainer=auto on what there is."
+        )
