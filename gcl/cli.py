@@ -199,7 +199,9 @@ def _without_config_dir(arguments: list[str], *, strict: bool = True) -> tuple[l
 
 
 def _stop(sentence: str, status: int = 2) -> None:
-    print(f"gcl: {sentence}", file=sys.stderr)
+    from gcl.table import visible_lines
+
+    print(f"gcl: {visible_lines(sentence)}", file=sys.stderr)
     raise SystemExit(status)
 
 

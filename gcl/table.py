@@ -180,6 +180,11 @@ def visible(text: str) -> str:
     return _INVISIBLE.sub(lambda match: ascii(match[0])[1:-1], text)
 
 
+def visible_lines(text: str) -> str:
+    """The same for a text of several lines, which stay lines."""
+    return "\n".join(map(visible, text.split("\n")))
+
+
 def plain_markdown(text: str) -> str:
     r"""Markdown, inside a line or a table cell, that reads as this text.
 

@@ -98,7 +98,7 @@ def _check_pairs(config: RunConfig, prepared: Prepared) -> None:
     try:
         check_batch_size(config.train.batch_size, len(pairs))
         check_range(config.loss.score_to_weight, float(pairs.score.min()), float(pairs.score.max()))
-        check_weights(build(config.loss.score_to_weight), pairs.score)
+        check_weights(build(config.loss.score_to_weight), pairs.score.copy())  # torch wants no read-only map
     except ValueError as error:
         raise ConfigError(str(error)) from error
 

@@ -247,7 +247,7 @@ ratios of weights count, so scale the scores, or choose another loss.score_to_we
     """
     import torch
 
-    scores = torch.from_numpy(np.unique(np.asarray(score, dtype=np.float64)))
+    scores = torch.as_tensor(score, dtype=torch.float64).unique()
     if not len(scores):
         return
     weights, single = function(scores).double(), function(scores.float()).double()

@@ -8,6 +8,7 @@ import sys
 import warnings
 
 from gcl.distributed.launched import launched_rank
+from gcl.table import visible_lines
 
 logger = logging.getLogger("gcl")
 
@@ -16,10 +17,17 @@ def say(text: str = "") -> None:
     logger.info(text)
 
 
+class _Shown(logging.Formatter):
+    """A catalog's texts in a message are shown, not obeyed by the terminal."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return visible_lines(super().format(record))
+
+
 def speak_plainly() -> None:
     """Messages go to stdout bare; only rank 0 speaks."""
     handler = logging.StreamHandler(sys.stdout)
-    handler.setFormatter(logging.Formatter("%(message)s"))
+    handler.setFormatter(_Shown("%(message)s"))
     logger.handlers = [handler]
     logger.propagate = False
     logger.setLevel(logging.INFO if launched_rank() == 0 else logging.ERROR)

@@ -28,6 +28,7 @@ from gcl.retrieval.tasks.trec import write_qrels, write_run
 from gcl.run.environment import describe_environment
 from gcl.run.extras import Extras
 from gcl.run.tables import TIES, Results, averages_of, averages_table, reading_notes, table_rows
+from gcl.table import plain_markdown
 
 _STATISTICS = (
     "intervals: 95 %, percentile bootstrap over queries, 2,000 samples, seed 0; p: two-sided paired randomisation "
@@ -97,11 +98,15 @@ class Outcome:
         self._write_queries(folder / "queries.parquet")
 
     def _markdown(self, averages: Mapping[str, Any]) -> str:
-        parts = [f"# {self.title}", "", results_table(table_rows(self.models, self.settings.headline)).markdown()]
+        parts = [
+            f"# {plain_markdown(self.title)}",
+            "",
+            results_table(table_rows(self.models, self.settings.headline)).markdown(),
+        ]
         if averages:
             parts += ["", averages_table(averages).markdown()]
         parts += [self.extras.markdown()]
-        parts += ["", *(f"- {line}" for line in [*reading_notes(self.models), *self.notes])]
+        parts += ["", *(f"- {plain_markdown(line)}" for line in [*reading_notes(self.models), *self.notes])]
         packages = describe_environment()["packages"]
         named = ("gcl-trainer", "torch", "open_clip_torch", "numpy")
         versions = ", ".join(f"{name} {packages[name]}" for name in named if packages[name])

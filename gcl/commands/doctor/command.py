@@ -17,6 +17,7 @@ from gcl.files.atomic import write_json, write_text
 from gcl.files.progress import Stages
 from gcl.run.console import say, speak_plainly
 from gcl.schema import SideName
+from gcl.table import visible_lines
 
 _PICTURE = 160  # pixels of a picture on the page
 
@@ -77,7 +78,7 @@ def _tell(name: str, out: Path, look: Callable[[dict[str, Any], Stages], Any]) -
         facts["seconds"] = time.monotonic() - begun
         text = text_page(facts, findings)
         write_json(out / "doctor.json", facts)
-        write_text(out / "doctor.txt", text + "\n")
+        write_text(out / "doctor.txt", visible_lines(text) + "\n")
         write_text(out / "doctor.html", html_page(facts, findings, partial(_picture, prepared)))
     say(text)
     say(f"\nWrote {out / 'doctor.html'}, doctor.txt and doctor.json.")
