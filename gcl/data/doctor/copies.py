@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow.compute as compute
 
 from gcl.data.doctor.images import NEAR
-from gcl.data.doctor.samples import EXAMPLES, all_named
+from gcl.data.doctor.samples import CONTENT_HASH, EXAMPLES, all_named
 from gcl.data.prepare.copies import fold
 from gcl.data.store.prepared import PARTS, Prepared
 from gcl.data.store.records import Stored
@@ -111,6 +111,13 @@ def repeated(keys: Keys, store: Stored) -> dict[str, Any]:
         "rows": int(count[count > 1].sum()), "groups": int((count > 1).sum()),
         "sizes": [int(count[group]) for group in largest if count[group] > 1], "examples": examples,
     }  # fmt: skip
+
+
+def same_queries(store: Stored, keys: dict[str, Keys]) -> dict[str, Any]:
+    """Queries that differ in case and white space only, of those that are known by their content."""
+    unnamed = compute.match_substring_regex(store.ids.values, CONTENT_HASH).to_numpy(zero_copy_only=False)
+    code = np.where(unnamed, whole_keys(keys).code, -1)
+    return repeated(Keys(code), store) | {"of": int(unnamed.sum())}
 
 
 class Parts(NamedTuple):

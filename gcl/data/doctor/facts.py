@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from gcl.data.batches.order import BatchOrder
-from gcl.data.doctor.copies import Near, duplicates, field_keys, leakage, repeated, whole_keys
+from gcl.data.doctor.copies import Near, duplicates, field_keys, leakage, same_queries
 from gcl.data.doctor.images import look_at_images, near_pairs
 from gcl.data.doctor.samples import EXAMPLES, all_named, distribution, sample_rows
 from gcl.data.doctor.scores import all_pairs, direction, example_pairs, judged_pairs
@@ -61,7 +61,7 @@ def examine(
         "texts": texts,
         "images": images,
         "duplicates": duplicates(prepared, keys["document"], near),
-        "same_queries": repeated(whole_keys(keys["query"]), stores["query"]) | {"of": len(stores["query"])},
+        "same_queries": same_queries(stores["query"], keys["query"]),
         "leakage": leakage(prepared, stores, keys, near),
         "tasks": {name: task | {"dangling": _dangling(prepared, name)}
                   for name, task in prepared.counts["tasks"].items()},

@@ -13,7 +13,7 @@ from gcl.data.store.records import Stored, title_of
 EXAMPLES = 3
 MOST_VALUES = 12  # distinct numbers that a histogram shows by themselves
 _QUANTILES = {"least": 0, "5%": 5, "25%": 25, "median": 50, "75%": 75, "95%": 95, "most": 100}
-_CONTENT_HASH = re.compile(r"[0-9a-f]{32}")
+CONTENT_HASH = "^[0-9a-f]{32}$"  # ids of records that have none of their own
 
 
 def sample_rows(rows: np.ndarray, most: int | None, *, seed: int = 0) -> np.ndarray:
@@ -50,7 +50,7 @@ def distribution(values: np.ndarray) -> dict[str, Any]:
 def named(store: Stored, row: int) -> dict[str, Any]:
     """A record as people know it: {"row", "id", "title"}. A query without an id of its own has the id None."""
     identifier = str(store.ids[row])
-    own = None if _CONTENT_HASH.fullmatch(identifier) else identifier
+    own = None if re.match(CONTENT_HASH, identifier) else identifier
     return {"row": int(row), "id": own, "title": title_of(store[int(row)], store.side, otherwise="")}
 
 
