@@ -204,6 +204,9 @@ def _check_not_empty(side: str, store: JoinedStore) -> None:
 def _counts(parts: Mapping[str, Prepared]) -> dict[str, Any]:
     names = ("products", "products_of_training", "queries", "queries_of_training", "pairs", "training_pairs")
     counts: dict[str, Any] = {name: sum(part.counts[name] for part in parts.values()) for name in names}
+    for name in ("queries_trained_on", "products_trained_on"):
+        if all(name in part.counts for part in parts.values()):  # folders of an earlier version have none
+            counts[name] = sum(part.counts[name] for part in parts.values())
     tasks = {f"{name}/{task}": about for name, part in parts.items() for task, about in part.counts["tasks"].items()}
     return counts | {"tasks": tasks}
 

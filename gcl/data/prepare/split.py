@@ -212,6 +212,8 @@ def write_division(
         "queries_of_training": int(halves.train_query.sum()),
         "pairs": len(pairs),
         "training_pairs": len(training),
+        "queries_trained_on": len(np.unique(training.query)),
+        "products_trained_on": len(np.unique(training.document)),
         "left": left_of(pairs, halves),
         "word_for_word": word_for_word(pairs),
         "notes": notes,

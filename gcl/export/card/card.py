@@ -277,10 +277,13 @@ def set_lines(schema: Schema) -> list[str]:
 
 def data_lines(counts: Mapping[str, Any], score: np.ndarray) -> list[str]:
     """counts: of a prepared catalog; score[P]: those of the training pairs."""
+    queries, documents = (  # folders of an earlier version know the halves alone
+        counts.get(f"{name}_trained_on", counts[f"{name}_of_training"]) for name in ("queries", "products")
+    )
     lines = [
         f"- {counts['pairs']:,} pairs of {counts['queries']:,} queries and {counts['products']:,} documents",
-        f"- training saw {counts['training_pairs']:,} pairs, {counts['queries_of_training']:,} queries and "
-        f"{counts['products_of_training']:,} documents of them; the rest is held out",
+        f"- training saw {counts['training_pairs']:,} pairs, {queries:,} queries and "
+        f"{documents:,} documents of them; the rest is held out",
     ]
     if len(score):
         least, low, middle, high, most = np.percentile(score, [0, 25, 50, 75, 100])
