@@ -71,18 +71,11 @@ def _run(command: Command, arguments: list[str]) -> None:
     """Parses the command line and calls the command with its options and, if it is composed, the overrides."""
     from gcl.config.compose import Overrides, options_from
 
+    if not command.composed:
+        command.load_run()(parse_options(command, arguments))
+        return
     options = command.load_options()
     own = {field.name for field in fields(options)}
-    lists = {field.name for field in fields(options) if field.default_factory is list}
-    if not command.composed:
-        arguments = _with_flags(arguments, own, files=command.bare in lists)
-        settings = [argument for argument in arguments if not command.bare or SETTING.match(argument)]
-        bare = [argument for argument in arguments if command.bare and not SETTING.match(argument)]
-        given: dict[str, Any] = {}
-        if command.bare and bare:
-            given[command.bare] = bare if command.bare in lists else " ".join(bare)
-        command.load_run()(options_from(options, settings, example=command.example, given=given))
-        return
     mine = [argument for argument in arguments if argument.partition("=")[0] in own]
     rest = [argument for argument in arguments if argument not in mine]
     if any(argument.split("=")[0] in _HYDRA_FLAGS for argument in rest):
@@ -92,6 +85,22 @@ def _run(command: Command, arguments: list[str]) -> None:
     _refuse_others(command, overrides)
     parsed = options_from(options, mine, example=command.example)
     command.load_run()(parsed, Overrides(overrides, config_dir))
+
+
+def parse_options(command: Command, arguments: Sequence[str]) -> Any:
+    """The options of a command that composes no config: settings, flags, and what it takes without a key."""
+    from gcl.config.compose import options_from
+
+    options = command.load_options()
+    own = {field.name for field in fields(options)}
+    lists = {field.name for field in fields(options) if field.default_factory is list}
+    arguments = _with_flags(arguments, own, files=command.bare in lists)
+    settings = [argument for argument in arguments if not command.bare or SETTING.match(argument)]
+    bare = [argument for argument in arguments if command.bare and not SETTING.match(argument)]
+    given: dict[str, Any] = {}
+    if command.bare and bare:
+        given[command.bare] = bare if command.bare in lists else " ".join(bare)
+    return options_from(options, settings, example=command.example, given=given)
 
 
 def _with_flags(arguments: Sequence[str], own: Collection[str], *, files: bool) -> list[str]:

@@ -13,7 +13,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from gcl.cli import SETTING, main
+from gcl.cli import main, parse_options
 from gcl.commands.registry import COMMANDS
 from gcl.config.compose import Overrides, options_from
 from helpers.trained_shop import write_shop
@@ -60,12 +60,12 @@ COMMAND_LINES = [(page, command) for page in PAGES for command in dict.fromkeys(
 @pytest.fixture(scope="module")
 def conf(tmp_path_factory):
     """A folder with every YAML that a page gives a file name."""
-    folder = tmp_path_factory.mktemp("conf")
-    (folder / "data").mkdir()
+    folder = tmp_path_factory.mktemp("site") / "conf"
+    (folder / "data").mkdir(parents=True)
     for page in reversed(PAGES):  # the README's come last and win
         for block in blocks(page, "yaml"):
             (folder / "data" / f"{file_of(block)}.yaml").write_text(block)
-    (folder / "data" / "shoes.yaml").write_text(blocks(ROOT / "README.md", "yaml")[1])  # a part of the documented mix
+    (folder / "data" / "shoes.yaml").write_text(blocks(ROOT / "README.md", "yaml")[0])  # a part of the documented mix
     return str(folder)
 
 
@@ -120,13 +120,10 @@ def check_gcl(arguments: list[str], conf: str) -> None:
         main(arguments)
         return
     command, rest = COMMANDS[arguments[0]], arguments[1:]
-    options = command.load_options()
     if not command.composed:
-        settings = [argument for argument in rest if SETTING.match(argument)]
-        bare = [argument for argument in rest if not SETTING.match(argument)]
-        assert command.bare or not bare
-        options_from(options, settings, example=command.example, given={command.bare: " ".join(bare)} if bare else {})
+        parse_options(command, rest)
         return
+    options = command.load_options()
     if "--config-dir" in rest:
         del rest[rest.index("--config-dir") : rest.index("--config-dir") + 2]
     if "--multirun" in rest:  # one of the combinations; Hydra's own groups are files of conf/hydra
@@ -151,8 +148,8 @@ def test_every_documented_catalog_is_one(conf):
 @pytest.mark.parametrize("name", ["products_only", "my_catalog", "judged"])
 def test_the_readme_s_catalogs_prepare_and_pass_the_doctor(name, conf, tmp_path, monkeypatch, capsys):
     """Real tables with the columns that the README's comments name."""
-    folder = tmp_path / "catalog"
-    (folder / "images").mkdir(parents=True)
+    folder = Path(conf).parent / "catalog"  # where the YAMLs say that it is
+    (folder / "images").mkdir(parents=True, exist_ok=True)
     colours, things = ("red", "blue", "green", "black", "white"), ("shoe", "shirt", "mug", "lamp")
     titles = [f"{colours[n % 5]} {things[n % 4]} number {n}" for n in range(40)]
     for number in range(40):
