@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
 from open_clip import tokenizer as open_clip_tokenizer
-from open_clip.tokenizer import HFTokenizer
+from open_clip.tokenizer import HFTokenizer, SimpleTokenizer
 from torch import Tensor
 
 if TYPE_CHECKING:
@@ -36,11 +36,18 @@ class Clean:
     """open_clip's cleaning of a text; printable ASCII without "&" has nothing for ftfy and html to fix."""
 
     clean: Callable[[str], str]
+    special: tuple[str, ...] = ()
+    """Tokens that a text may spell and not mean: a space after their first sign makes them words."""
 
     def __call__(self, text: str) -> str:
         if text.isascii() and text.isprintable() and "&" not in text:
-            return _OF_PLAIN_TEXT[self.clean](text)
-        return self.clean(text)
+            text = _OF_PLAIN_TEXT[self.clean](text)
+        else:
+            text = self.clean(text)
+        for token in self.special:
+            if token in text:
+                text = text.replace(token, f"{token[0]} {token[1:]}")
+        return text
 
 
 class Tokenizer(Protocol):
@@ -62,7 +69,9 @@ class Tokens:
     def __post_init__(self) -> None:
         clean = getattr(self.tokenizer, "clean_fn", None)
         if clean in _OF_PLAIN_TEXT:
-            vars(self.tokenizer)["clean_fn"] = Clean(clean)
+            plain = isinstance(self.tokenizer, SimpleTokenizer)
+            special = ("<start_of_text>", "<end_of_text>") if plain else ()
+            vars(self.tokenizer)["clean_fn"] = Clean(clean, special)
 
     def __call__(self, texts: list[str]) -> Tensor:
         own = self.tokenizer
@@ -76,7 +85,9 @@ class Tokens:
         return own(list(texts), context_length=self.context_length)
 
     def _padded(self, texts: list[str], tokenizer: PreTrainedTokenizerBase) -> Tensor:
-        rows = tokenizer(texts, max_length=self.context_length, truncation=True).input_ids if texts else []
+        # What spells a special token ("[SEP]", "</s>") in a text is text.
+        settings: dict[str, Any] = {"split_special_tokens": True} if tokenizer.is_fast else {}
+        rows = tokenizer(texts, max_length=self.context_length, truncation=True, **settings).input_ids if texts else []
         out = np.full((len(rows), self.context_length), tokenizer.pad_token_id, dtype=np.int64)
         for place, ids in zip(out, rows, strict=True):
             place[: len(ids)] = ids

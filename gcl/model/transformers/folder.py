@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from gcl.model.tokens import Tokenizer
 from gcl.model.towers import image_size
 from gcl.model.transformers.describe import Native, describe
+from gcl.model.transformers.preprocessor import preprocess_cfg_of
 from gcl.model.transformers.read import build, filled, to_open_clip
 from gcl.model.transformers.tensors import from_native
 from gcl.model.trusted import check_no_code, check_tokenizer, read_json
@@ -30,7 +31,6 @@ MARQO = {
     "hf-hub:Marqo/marqo-fashionCLIP": "ViT-B-16",
 }
 _WRAPPED = "model."  # where Marqo's class keeps the open_clip model
-_RESAMPLE = {2: "bilinear", 3: "bicubic"}
 
 
 def read_native(folder: Path) -> tuple[nn.Module, dict[str, Any], dict[str, Any], Tokenizer]:
@@ -108,26 +108,12 @@ def _preprocess(folder: Path, model: nn.Module) -> dict[str, Any]:
         config = read_json(folder / "preprocessor_config.json")
     elif (folder / "processor_config.json").is_file():
         config = read_json(folder / "processor_config.json").get("image_processor") or {}
-    if not {"image_mean", "image_std", "size"} <= set(config):
+    if not config:
         raise ValueError(f"{folder} has no preprocessor_config.json with size, image_mean and image_std.")
-    size, crop = config["size"], config.get("crop_size")
-    if isinstance(size, dict) and "height" in size:
-        mode, wanted = "squash", (size["height"], size["width"])
-    else:
-        edge = size.get("shortest_edge") if isinstance(size, dict) else size
-        mode, cut = "shortest", crop or edge
-        wanted = (cut["height"], cut["width"]) if isinstance(cut, dict) else (cut, cut)
-        if not config.get("do_center_crop") or edge != min(wanted):
-            raise ValueError(f"{folder}: open_clip cannot resize images to {edge} pixels and crop them to {wanted}.")
-    if config.get("resample", 3) not in _RESAMPLE:
-        raise ValueError(f"{folder}: resample={config['resample']}; only bilinear (2) and bicubic (3) are supported.")
-    takes = image_size(model)
-    if tuple(wanted) != takes:
-        raise ValueError(f"{folder}: its preprocessing gives images of {wanted}, but its model takes {takes}.")
-    return {
-        "size": tuple(wanted), "mode": "RGB", "mean": tuple(config["image_mean"]), "std": tuple(config["image_std"]),
-        "interpolation": _RESAMPLE[config.get("resample", 3)], "resize_mode": mode, "fill_color": 0,
-    }  # fmt: skip
+    try:
+        return preprocess_cfg_of(config, image_size(model))
+    except ValueError as error:
+        raise ValueError(f"{folder}: its preprocessor_config.json {error}") from error
 
 
 def _tokenizer(folder: Path, model_cfg: dict[str, Any]) -> Tokenizer:

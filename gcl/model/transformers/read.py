@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import open_clip
 from torch import nn
-from transformers import CLIPTextConfig, CLIPVisionConfig, SiglipTextConfig, SiglipVisionConfig
+from transformers import CLIPConfig, SiglipConfig
 
 from gcl.model.transformers.describe import CLIP_VOCABULARY
 
@@ -119,15 +119,11 @@ def _ratio(tower: dict[str, Any]) -> float:
 
 
 def filled(config: dict[str, Any], tower: Literal["vision", "text"]) -> dict[str, Any]:
-    """A tower's config with the defaults of its class, which files of transformers leave out."""
+    """A tower's config as its class reads it: with the defaults that files leave out, and with `*_config_dict` of
+    older files on top."""
     kind = config["model_type"]
-    classes = {
-        ("siglip", "text"): SiglipTextConfig, ("siglip", "vision"): SiglipVisionConfig,
-        ("clip", "text"): CLIPTextConfig, ("clip", "vision"): CLIPVisionConfig,
-    }  # fmt: skip
-    given = config.get(f"{tower}_config") or config.get(f"{tower}_config_dict") or {}
-    known = {key: value for key, value in given.items() if key != "model_type"}
-    filled = classes[kind, tower](**known).to_dict()
+    whole = {"siglip": SiglipConfig, "clip": CLIPConfig}[kind].from_dict(dict(config))
+    filled = getattr(whole, f"{tower}_config").to_dict()
     if kind == "clip" and "projection_dim" in config:
         filled["projection_dim"] = config["projection_dim"]
     return filled
