@@ -103,7 +103,10 @@ def fold(text: str) -> str:
     >>> fold("  Red   Shoes ") == fold("red shoes")
     True
     """
-    return " ".join(text.casefold().split())
+    text = text.casefold()
+    if text.isprintable() and "  " not in text and text.strip(" ") == text:
+        return text  # nearly all: the only white space that is printable is the space
+    return " ".join(text.split())
 
 
 def first_of_equals(shared: Sequence[Shared], count: int) -> np.ndarray:

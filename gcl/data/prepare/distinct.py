@@ -243,7 +243,7 @@ class Collector:
         known: _Known = pending.result() if isinstance(pending, Future) else pending
         if isinstance(pending, Future) and isinstance(known, Checked):
             self._earlier.keep(raw, known)
-        if isinstance(known, Checked) and (bad := self._images.judge(row, known)) is not None:
+        if isinstance(known, Checked) and known.lost and (bad := self._images.judge(row, known)) is not None:
             if raw not in self._bad:
                 self._images.note(self.side, self._check.side, row, known, None)
             known = bad

@@ -46,7 +46,7 @@ from gcl.files.lock import locked
 from gcl.schema import SIDES, Field
 
 logger = logging.getLogger(__name__)
-_RULES = 2  # raised when the same inputs would be prepared into something else
+_RULES = 3  # raised when the same inputs would be prepared into something else
 _MISSING = "missing"
 _LEFT_OUT = {
     "queries_without_relevant": "queries without a relevant product",

@@ -65,7 +65,7 @@ class Line:
     def record(self, side: Mapping[str, Field]) -> Cells:
         """The row's cells by field: a text or None, the images of an image field."""
         return {
-            name: self.text(column(name, spec))
+            name: (cell if isinstance(cell := self.columns[spec.column or name], str) else None)
             if spec.modality is Modality.text
             else tuple(image_cells([self.columns[one] for one in columns_of(name, spec)], spec))
             for name, spec in side.items()

@@ -9,10 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from gcl.data.store.prepared import Pairs
-from gcl.data.store.records import Records
+from gcl.data.store.records import Value
+from gcl.data.store.store import RecordStore
 from gcl.schema import Modality
 
-MOST_PAIRS = 100_000  # pairs that are looked at, evenly spread
+MOST_PAIRS = 10_000  # that are looked at, evenly spread: the share is right to a hundredth
+_AT_ONCE = 500  # texts; with each the system maps 64 KiB around it
 _WORD = re.compile(r"\w+")
 
 
@@ -21,8 +23,8 @@ class WordForWord:
     """Called with pairs of rows of the two stores, gives {document field: (pairs whose query it holds, pairs looked
     at)}, of fields that hold any. A query of several texts is held where one field holds them all."""
 
-    queries: Records
-    documents: Records
+    queries: RecordStore
+    documents: RecordStore
     most: int = MOST_PAIRS
 
     def __call__(self, pairs: Pairs, hides: Sequence[str] = ()) -> dict[str, tuple[int, int]]:
@@ -35,14 +37,14 @@ class WordForWord:
             return {}
         pairs = pairs.take(rows)
         distinct, place = np.unique(pairs.query, return_inverse=True)
-        columns = [self.queries.column(name, distinct) for name in asked]
+        columns = [_column(self.queries, name, distinct) for name in asked]
         queries = [[words(str(text)) for text in texts if text] for texts in zip(*columns, strict=True)]
         documents, row = np.unique(pairs.document, return_inverse=True)
         held: dict[str, tuple[int, int]] = {}
         for name, spec in self.documents.side.items():
             if spec.modality is not Modality.text or name in hides:
                 continue
-            texts = [words(str(text)) if text else "" for text in self.documents.column(name, documents)]
+            texts = [words(str(text)) if text else "" for text in _column(self.documents, name, documents)]
             shown = pairs.shows([name])[:, 0][np.zeros(len(pairs), int) if pairs.hidden is None else pairs.hidden]
             count = sum(
                 bool(queries[query]) and all(len(text) > 1 and text in texts[document] for text in queries[query])
@@ -51,6 +53,15 @@ class WordForWord:
             if count:
                 held[name] = count, len(pairs)
         return held
+
+
+def _column(store: RecordStore, name: str, rows: np.ndarray) -> list[Value]:
+    """Rows far from each other, without their shards ending up in memory as a whole."""
+    values: list[Value] = []
+    for start in range(0, len(rows), _AT_ONCE):
+        values += store.column(name, rows[start : start + _AT_ONCE])
+        store.release()
+    return values
 
 
 def words(text: str) -> str:

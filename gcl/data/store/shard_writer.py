@@ -33,6 +33,7 @@ BLOCK = 512
 RECORD = 20 * BLOCK  # what a tar's length is a multiple of (POSIX ustar)
 FORMAT_VERSION = 1
 METADATA_KEY = b"gcl"
+_quoted = json.JSONEncoder(ensure_ascii=False).encode
 _MAGIC = ((b"\xff\xd8\xff", "jpg"), (b"\x89PNG\r\n\x1a\n", "png"), (b"GIF87a", "gif"), (b"GIF89a", "gif"),
           (b"BM", "bmp"), (b"II*\0", "tif"), (b"MM\0*", "tif"), (b"\0\0\0\x0cjP  ", "jp2"))  # fmt: skip
 
@@ -258,23 +259,24 @@ class ShardWriter:
         if not values:
             raise ValueError(f"Record {identifier!r} has no value in any of its fields ({', '.join(self.side)}).")
         key = f"{self._row:09d}"
-        about = _utf8(json.dumps({"id": identifier}, ensure_ascii=False), "id", identifier)
+        about = _utf8(f'{{"id": {_quoted(identifier)}}}', "id", identifier)
         members = [(f"{key}.{name}.{extension}", data) for name, extension, data in values] + [(f"{key}.json", about)]
-        needed = sum(BLOCK + _padded(len(data)) for _, data in members)
+        parts: list[bytes] = []
+        starts, needed = [], 0
+        for label, data in members:
+            size = len(data)
+            parts += (pack_header(label, size), data, bytes(-size % BLOCK))
+            starts.append(needed + BLOCK)
+            needed += BLOCK + size + -size % BLOCK
         if self._file is not None and self._size + needed + 2 * BLOCK > self.shard_bytes:
             self._finish()
         if self._file is None:
             self._file, self._hash = self._path(len(self.shards)).open("wb"), hashlib.sha256()
-        parts: list[bytes] = []
-        starts, end = [], self._size
-        for label, data in members:
-            starts.append(end + BLOCK)
-            parts += (pack_header(label, len(data)), data, bytes(-len(data) % BLOCK))
-            end += BLOCK + _padded(len(data))
+        begin = self._size
         self._put(self._file, b"".join(parts))
         places: dict[str, Any] = {}
         for (name, _, data), start in zip(values, starts, strict=False):  # the last start is the id's
-            place = (start, len(data), content_hash(data))
+            place = (begin + start, len(data), content_hash(data))
             if name in self._sets:
                 places.setdefault(name, []).append(place)
             else:
@@ -328,10 +330,6 @@ class ShardWriter:
             }
         )
         self._file, self._size, self._records = None, 0, 0
-
-
-def _padded(size: int) -> int:
-    return -(-size // BLOCK) * BLOCK
 
 
 def _utf8(text: str, name: str, identifier: str) -> bytes:

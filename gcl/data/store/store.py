@@ -141,6 +141,10 @@ class RecordStore:
             for row, value in zip(rows, values, strict=True)
         ]
 
+    def release(self) -> None:
+        """Lets go of the shards' pages that reading brought into memory; what is read later is mapped again."""
+        self._maps.clear()
+
     def place(self, row: int) -> str:
         """Where a record lies, for messages: shard, row and id."""
         return f"shard {self.shards[self._shard[row]]['name']}, row {row}, id {self.ids[row]!r}"
