@@ -24,7 +24,7 @@ DOORS = {
     "open_clip": {"model", "export"},  # the export loads what it wrote as its user does
     "sentence_transformers": {"export"}, "huggingface_hub": {"export", "model"},
     "peft": {"model"}, "transformers": {"model", "export"}, "lightning": {"lit", "run"},
-    "fastapi": {"serve"}, "uvicorn": {"commands"}, "wandb": {"run"}, "filelock": {"files"},
+    "fastapi": {"serve"}, "uvicorn": {"serve"}, "wandb": {"run"}, "filelock": {"files"},
     "hydra": {"config", "cli"}, "omegaconf": {"config"},
 }  # fmt: skip
 FILES = sorted(PACKAGE.rglob("*.py"))

@@ -35,6 +35,8 @@ class SearchOptions:
     """The address at which the page is served; 0.0.0.0 makes it reachable from the network."""
     port: int = number(8765, least=1, most=65_535)
     """The port at which the page is served."""
+    hosts: list[str] = field(default_factory=list)
+    """Further names under which the page is opened, for example [search.shop.example] behind a proxy; ["*"]: any."""
     trust: list[str] = field(default_factory=list)
     """Packages whose objects the run's config may name, for example [my_package]."""
 
@@ -49,22 +51,18 @@ def run(options: SearchOptions) -> None:
             )
     picture = _read(options.picture) if options.picture else None
     asked = options.text is not None or picture is not None
-    name, engine = open_engine(
-        RunFolder(Path(options.run), tuple(options.trust)).check(), options.cache_dir, page=not asked
-    )
+    folder = RunFolder(Path(options.run), tuple(options.trust)).check()
     if not asked:
-        serve(engine, name, options.host, options.port)
+        serve(folder, options)
         return
+    _, engine = open_engine(folder, options.cache_dir)
     weights = {**engine.weights, **options.weights} if options.weights else None
     results = engine.search(options.text, picture, k=options.k, weights=weights)
     say(table(engine, results, shutil.get_terminal_size((100, 24)).columns))
 
 
-def open_engine(run: RunFolder, cache_dir: str | None = None, *, page: bool = False):
+def open_engine(run: RunFolder, cache_dir: str | None = None):
     """The catalog's name, and base and tuned over all its products, embedded or out of the cache."""
-    if page:
-        _need_serve()
-
     from gcl.data.prepare.mixed import open_catalog
     from gcl.retrieval.embedding.embed import EmbedOptions
     from gcl.run.contestants import both_encoders
@@ -82,19 +80,26 @@ def open_engine(run: RunFolder, cache_dir: str | None = None, *, page: bool = Fa
     return config.data.name, engine
 
 
-def serve(engine, name: str, host: str, port: int) -> None:
-    """Serves the page until interrupted."""
-    import uvicorn
+def serve(folder: RunFolder, options: SearchOptions) -> None:
+    """Serves the page until interrupted. The port is taken first: what is wrong with it is said before models load."""
+    _need_serve()
+    from gcl.serve.listen import LOOPBACK, close, listen, names_of
 
-    from gcl.serve.app import LOOPBACK, build_app
+    host, port = options.host, options.port
+    sockets = listen(host, port)
+    try:
+        from gcl.serve import server
+        from gcl.serve.app import build_app
 
-    local = host in LOOPBACK
-    app = build_app(engine, name=name, hosts=LOOPBACK if local else None)
-    address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-    say(f"\nSearch {name} at {address}   (HTTP API: {address}/docs; stop with Ctrl-C)")
-    if not local:
-        say(f"host={host}: everyone who can reach this machine can search; there is no password.")
-    uvicorn.run(app, host=host, port=port, log_level="warning")
+        name, engine = open_engine(folder, options.cache_dir)
+        app = build_app(engine, name=name, hosts=names_of(host, options.hosts))
+        address = f"http://{f'[{host}]' if ':' in host and not host.startswith('[') else host}:{port}"
+        say(f"\nSearch {name} at {address}   (HTTP API: {address}/docs; stop with Ctrl-C)")
+        if host not in LOOPBACK:
+            say(f"host={host}: everyone who can reach this machine can search; there is no password.")
+        server.serve(app, sockets)
+    finally:
+        close(sockets)
 
 
 def table(engine, results: Mapping[str, list], width: int) -> str:
@@ -134,7 +139,7 @@ def _read(file: str) -> bytes:
     from gcl.data.tables.quarantine import Bad
     from gcl.serve.limits import PICTURE_PIXELS
 
-    if isinstance(checked := check_image(data, max_pixels=PICTURE_PIXELS), Bad):
+    if isinstance(checked := check_image(data, max_pixels=PICTURE_PIXELS, limit="the limit"), Bad):
         raise ConfigError(f"picture={file} cannot be used: {checked}.")
     return data
 
@@ -143,7 +148,7 @@ def _need_serve() -> None:
     """Raises ConfigError, before the models are loaded, if the page's packages are not installed."""
     from importlib.util import find_spec
 
-    missing = [name for name in ("fastapi", "uvicorn", "python_multipart") if find_spec(name) is None]
+    missing = [name for name in ("fastapi", "uvicorn", "h11", "python_multipart") if find_spec(name) is None]
     if missing:
         needed = ", ".join(missing)
         raise ConfigError(

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import io
 import math
-import re
 import struct
 import threading
 from collections.abc import Callable, Iterator
@@ -20,7 +19,7 @@ from contextlib import contextmanager
 from functools import cache
 
 import numpy as np
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from gcl.data.tables.quarantine import Bad
 
@@ -54,16 +53,18 @@ class BadImage(ValueError):
         self.bad = bad
 
 
-def check_image(data: bytes, *, max_pixels: int, side: int | None = None) -> bytes | Bad:
+def check_image(
+    data: bytes, *, max_pixels: int, side: int | None = None, limit: str = "data.max_image_pixels"
+) -> bytes | Bad:
     """Decodes the whole image (the first frame of an animated one) and returns the bytes to store.
 
     These are `data` itself, or, where `side` is given and smaller than the image's shorter side, the image in that
-    size: upright, as JPEG, or as PNG where it has transparency.
+    size: upright, as JPEG, or as PNG where it has transparency. limit: what max_pixels is called.
     """
 
     def check_size(width: int, height: int, bomb: float) -> None:
         if width * height > max_pixels:
-            detail = f"{width} x {height}, data.max_image_pixels is {max_pixels}"
+            detail = f"{width} x {height}, {limit} is {max_pixels}"
             raise BadImage(Bad("image has too many pixels", detail))
         if max(width, height) > MOST_ELONGATED * min(width, height):
             detail = f"{width} x {height}, one side may be {MOST_ELONGATED} times as long as the other"
@@ -138,7 +139,7 @@ def _load(data: bytes, check_size: _CheckSize, at_least: int | None = None) -> I
     except BadImage:
         raise
     except Exception as error:  # Pillow's decoders raise nearly every kind of exception on broken files
-        detail = _other_kind(data) or f"{type(error).__name__}: {_without_address(error)}"
+        detail = _other_kind(data) or _what_failed(data, error)
         raise BadImage(Bad("unreadable image", detail)) from error
 
 
@@ -263,11 +264,21 @@ def _shrunk(image: Image.Image, side: int) -> bytes:
     return target.getvalue()
 
 
-def _without_address(error: Exception) -> str:
-    return re.sub(r" ?<_io\.BytesIO object at 0x[0-9a-f]+>", "", str(error))
+def _what_failed(data: bytes, error: Exception) -> str:
+    unidentified = isinstance(error, UnidentifiedImageError)
+    said = f"{type(error).__name__}: {error}"
+    if (data.startswith(_BEGINNINGS) or _is_webp(data)) and not isinstance(error, MemoryError):
+        return "the file is cut off or damaged" if unidentified else f"the file is cut off or damaged ({said})"
+    return f"it is no image, or of a kind that is not read: {_READ}" if unidentified else said
 
 
+_BEGINNINGS = (b"\xff\xd8", _PNG, b"GIF8", b"II*\0", b"MM\0*")
+_AVIF = b"avif", b"avis"
 _HEIC = b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1"
+
+
+def _is_webp(data: bytes) -> bool:
+    return data[:4] == b"RIFF" and data[8:12] == b"WEBP"
 
 
 def _other_kind(data: bytes) -> str | None:
@@ -277,9 +288,13 @@ def _other_kind(data: bytes) -> str | None:
     if not start:
         return "the file holds nothing but white space"
     if data[4:8] == b"ftyp":
+        if data[8:12] in _AVIF:
+            return None
         return f"it is a HEIC photo: {_READ}" if data[8:12] in _HEIC else "it is a video"
     if b"<svg" in lower:
         return "it is an SVG drawing: save it as PNG"
+    if _is_webp(data):
+        return None
     for magic, kind in _OTHERS.items():
         if lower.startswith(magic):
             return f"it is {kind}"

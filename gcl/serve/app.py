@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Collection
 from functools import lru_cache
 from importlib.resources import files
 from string import Template
@@ -17,7 +16,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, Field
 
-from gcl.data.images import check_image
+from gcl.data.images import READ, BadImage, check_image
 from gcl.data.tables.quarantine import Bad
 from gcl.retrieval.page.details import Side
 from gcl.retrieval.page.document import asset as page_asset
@@ -25,10 +24,11 @@ from gcl.retrieval.page.thumbnails import small_picture
 from gcl.schema import Modality
 from gcl.serve.engine import LONGEST_TEXT, MOST_RESULTS, BadRequest, Engine, Hit
 from gcl.serve.limits import PICTURE_PIXELS, Limits
+from gcl.serve.listen import LOOPBACK, Names
 
-LOOPBACK = ("127.0.0.1", "localhost", "[::1]", "::1")
 PICTURE_BYTES = 10_000_000
 _PICTURE_SIDE = 320
+_LOCAL = Names(LOOPBACK)
 _FROM_PAGE = ("base.css", "dom.js")
 _OWN = ("search.css", "search.js", "docs.js")
 _TYPES = {"css": "text/css", "js": "text/javascript"}
@@ -85,7 +85,7 @@ class Refusal(BaseModel):
 
 _REFUSALS: dict[int | str, dict[str, Any]] = {
     413: {"model": Refusal, "description": "the picture has too many bytes or pixels"},
-    415: {"model": Refusal, "description": "the file is not a picture that can be read"},
+    415: {"model": Refusal, "description": "the file is not a picture that can be read, or is too elongated"},
     422: {"model": Refusal, "description": "an empty search, or settings out of range"},
 }
 Text = Annotated[str | None, Form(max_length=LONGEST_TEXT, description="what somebody would type")]
@@ -95,16 +95,15 @@ _ABOUT_WEIGHTS = f"weights of the products' fields as JSON, for example {_EXAMPL
 Weights = Annotated[str | None, Form(description=_ABOUT_WEIGHTS)]
 
 
-def build_app(engine: Engine, *, name: str, hosts: Collection[str] | None = LOOPBACK) -> FastAPI:
+def build_app(engine: Engine, *, name: str, hosts: Names | None = _LOCAL) -> FastAPI:
     """The application: the HTTP interface, the products' pictures, and the pages that use them.
 
-    hosts: the names the server answers to; None: any name (behind a proxy, or on purpose).
+    hosts: the names the server answers to; None: any name.
     """
     app = FastAPI(
         title="gcl search", description=f"Search the catalog {name}.", version="1", docs_url=None, redoc_url=None
     )
-    allowed = None if hosts is None else frozenset(host.lower() for host in hosts)
-    app.add_middleware(Limits, body_bytes=PICTURE_BYTES + 100_000, hosts=allowed)
+    app.add_middleware(Limits, body_bytes=PICTURE_BYTES + 100_000, names=hosts)
 
     @app.exception_handler(RequestValidationError)
     def invalid(_: Request, error: RequestValidationError) -> Response:
@@ -115,6 +114,10 @@ def build_app(engine: Engine, *, name: str, hosts: Collection[str] | None = LOOP
     @app.exception_handler(BadRequest)
     def bad_request(_: Request, error: BadRequest) -> Response:
         return _refused(422, str(error))
+
+    @app.exception_handler(BadImage)
+    def bad_image(_: Request, error: BadImage) -> Response:
+        return _refused_picture(error.bad)
 
     _add_interface(app, engine, name)
     _add_pictures(app, engine)
@@ -229,11 +232,15 @@ def _check(data: bytes) -> JSONResponse | None:
     """The refusal of an upload that cannot be searched with; None if it can."""
     if len(data) > PICTURE_BYTES:
         return _refused(413, f"The picture has {len(data) / 1e6:.1f} MB; the limit is {PICTURE_BYTES / 1e6:.0f} MB.")
-    checked = check_image(data, max_pixels=PICTURE_PIXELS)
-    if isinstance(checked, Bad):
-        status = 415 if checked.reason == "unreadable image" else 413
-        return _refused(status, f"The picture cannot be used: {checked}.")
-    return None
+    checked = check_image(data, max_pixels=PICTURE_PIXELS, limit="the limit")
+    return _refused_picture(checked) if isinstance(checked, Bad) else None
+
+
+def _refused_picture(bad: Bad) -> JSONResponse:
+    sentence = f"The picture cannot be used: {bad}."
+    if bad.reason == "image has too many pixels":
+        return _refused(413, sentence)
+    return _refused(415, sentence if READ in sentence else f"{sentence} Pictures are read as {READ}.")
 
 
 def _picture(engine: Engine, row: int) -> bytes | None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import math
+import reprlib
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
@@ -20,6 +21,8 @@ from gcl.schema import Field, Modality, Schema, SideName
 
 LONGEST_TEXT = 1000
 MOST_RESULTS = 100
+MOST_WEIGHT = 1_000_000
+_LEAST_SHARE = 1e-6  # of the largest weight: less would vanish in float32
 _CACHED_QUERIES = 64
 _CACHED_WEIGHTINGS = 4  # fused copies of the catalog per model: [M, D] each
 
@@ -103,6 +106,8 @@ class Engine:
 
     def _record(self, text: str | None, image: bytes | None) -> Record:
         text = " ".join((text or "").split())
+        if any("\ud800" <= char <= "\udfff" for char in text):
+            raise BadRequest("The text holds half a surrogate pair, which is no character: send it as UTF-8.")
         if not text and not image:
             raise BadRequest("The search is empty: give a text, a picture, or both.")
         if len(text) > LONGEST_TEXT:
@@ -121,12 +126,25 @@ class Engine:
             return tuple(self.weights.values())
         if unknown := [name for name in weights if name not in self.fields]:
             raise BadRequest(f"There is no field {unknown[0]!r} to weight; fields: {', '.join(self.fields)}.")
-        for name, value in weights.items():
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value) or value < 0:
-                raise BadRequest(f"The weight of {name} is {value!r}: a weight is a number of at least 0.")
-        if not any(weights.values()):
+        numbers = {name: _weight(name, value) for name, value in weights.items()}
+        largest = max(numbers.values(), default=0.0)
+        if largest == 0:
             raise BadRequest("All weights are 0: give at least one field a weight.")
-        return tuple(float(weights.get(name, 0.0)) for name in self.fields)
+        for name, value in numbers.items():
+            if 0 < value < _LEAST_SHARE * largest:
+                raise BadRequest(
+                    f"The weight of {name} is {value:g}, which counts for nothing beside {largest:g}: give it 0, or at "
+                    f"least {_LEAST_SHARE:g} of the largest."
+                )
+        return tuple(numbers.get(name, 0.0) / largest for name in self.fields)  # only proportions count
+
+
+def _weight(name: str, value: Any) -> float:
+    """Raises BadRequest for what is no number from 0 to what a catalog's own weights may be."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= MOST_WEIGHT:
+        return float(value)
+    said = repr(value) if isinstance(value, float) else reprlib.repr(value)
+    raise BadRequest(f"The weight of {name} is {said}: a weight is a number of at least 0 and at most {MOST_WEIGHT:,}.")
 
 
 class _Searcher:

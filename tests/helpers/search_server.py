@@ -1,0 +1,31 @@
+"""The search service over the small shop as a process of its own: `python -m helpers.search_server SECONDS` says its
+port in a line. SECONDS: how long a request may take to come in."""
+
+import sys
+
+import torch
+
+from gcl.model.load import load_model
+from gcl.retrieval.tasks.task import ListRecords
+from gcl.schema import Field, Schema
+from gcl.serve.app import build_app
+from gcl.serve.engine import Engine
+from gcl.serve.listen import listen
+from gcl.serve.server import serve
+from helpers.page_shop import shop
+
+
+def main(seconds: float) -> None:
+    sockets = listen("127.0.0.1", 0)
+    print(sockets[0].getsockname()[1], flush=True)
+    torch.set_num_threads(1)
+    corpus = shop(12)
+    corpus.records[2]["image"] = None
+    documents = ListRecords(corpus.ids, corpus.records, corpus.side)
+    schema = Schema(query={"query": Field(prompt="a photo of {}")}, document=corpus.side)
+    encoders = {label: load_model("gcl-tiny", schema=schema).eval() for label in ("base", "tuned")}
+    serve(build_app(Engine(encoders, documents), name="shop"), sockets, read_seconds=seconds)
+
+
+if __name__ == "__main__":
+    main(float(sys.argv[1]))
