@@ -22,8 +22,9 @@ from gcl.config.folder import GROUPS, conf_folder
 from gcl.config.locations import locate, locate_settings, own_folder
 from gcl.config.schema import RunConfig
 from gcl.config.secrets import without_secrets
+from gcl.config.shape import shaped
 from gcl.config.trust import check_untrusted, read_untrusted, without_access
-from gcl.config.words import for_hydra, quoted, value_of
+from gcl.config.words import for_hydra, one_by_one, quoted, value_of
 from gcl.config.yaml import SCHEME, YamlSource, read
 from gcl.data.catalog import Catalog
 from gcl.data.mix import check_names, complete_mix
@@ -86,7 +87,7 @@ def for_hydra_all(arguments: Sequence[str], config_dir: str | os.PathLike | None
     """The settings of a command line as Hydra takes them, the folder that --config-dir names among them."""
     if not sweep and (several := next((one for one in arguments if _names_several(one)), None)):
         raise several_values(several)
-    settings = [for_hydra(argument, sweep=sweep) for argument in arguments]
+    settings = [for_hydra(one, sweep=sweep) for argument in arguments for one in one_by_one(argument)]
     if config_dir is None:
         return settings
     if not Path(config_dir).is_dir():
@@ -177,7 +178,7 @@ def catalog_of(name: str) -> Catalog:
     if not Path(name).is_file():
         raise ConfigError(f"There is no file {name}: give a name from conf/data or the path of a catalog's YAML.")
     try:
-        content = OmegaConf.merge(OmegaConf.structured(Catalog), read(name))
+        content = OmegaConf.merge(OmegaConf.structured(Catalog), shaped(read(name), settings=Catalog))
         assert isinstance(content, DictConfig)
         locate(content, Path(name).resolve().parent, name=Path(name).stem)
         return _catalog(content)

@@ -55,6 +55,14 @@ def _no_list(_: re.Match[str], refusal: _Refusal) -> ConfigError:
     return ConfigError(f"{refusal.key}: expected a list, written [a, b] or [a].")
 
 
+def _no_name(match: re.Match[str], refusal: _Refusal) -> ConfigError:
+    holder = (refusal.key or "").rpartition(".")[0]
+    return ConfigError(
+        f"{refusal.key}: inside of another mapping {match[1]} is read as a number, not as a name: set "
+        f"{holder}.{match[1]}=… by itself, or write it in a YAML."
+    )
+
+
 def _unreadable(match: re.Match[str], _: _Refusal) -> ConfigError:
     return ConfigError(
         f"{match[1]}: this cannot be read. Names consist of letters, digits, '_' and '-'; a text with other characters "
@@ -89,6 +97,7 @@ REFUSALS: tuple[tuple[str, Callable[[re.Match[str], _Refusal], ConfigError]], ..
     (r"Value '([^']*)' of type '\w+' could not be converted to (\w+)", _no_number),
     (r"Value '([^']*)' is not a valid (bool)", _no_number),
     (r"Invalid value assigned: \w+ is not a ListConfig", _no_list),
+    (r"Key (\S+) \(\w+\) is incompatible with", _no_name),
 )
 _KEYS = (r"Could not (?:override|delete from config\.) '([^']+)'", r"full_key: (\S+)")
 

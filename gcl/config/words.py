@@ -6,7 +6,6 @@ value_of    an option of a command, or a setting on top of a run's own config, a
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from functools import cache
 from typing import Any
@@ -14,9 +13,10 @@ from typing import Any
 import yaml
 
 from gcl.config.schema import RunConfig
+from gcl.config.shape import known_options, option_at, shaped
 from gcl.config.yaml import parse
 from gcl.errors import ConfigError
-from gcl.options import Kind, Option, options_of
+from gcl.options import Kind, Option
 
 _SPECIAL = re.compile(r"[={}\[\]()'\"\\$,:]")
 _OPEN, _CLOSE = "{[", "}]"
@@ -41,18 +41,42 @@ def for_hydra(argument: str, *, sweep: bool = False) -> str:
     if not key:
         raise ConfigError(f"{argument!r} is not a setting: write key=value, for example train.epochs=3.")
     name = key.lstrip("+")
-    option, parent = _option(RunConfig, name), name.rpartition(".")[0]
+    if value[:1] == "{":
+        value = _shaped_whole(name, value)
+    option, parent = option_at(RunConfig, name), name.rpartition(".")[0]
     if not (sweep and _is_sweep(value)):
         value = _in_grammar(name, value, option)
     if holder := _unset(name):  # which cannot be merged into while it is null: what is above it can
         return _whole(holder, name, value)
     is_free = any(name.startswith(f"{node}.") for node in _nodes())
-    above = None if is_free else _option(RunConfig, parent)
+    above = None if is_free else option_at(RunConfig, parent)
     if above is not None and above.entries is not None and value[:1] == "{":  # a named entry, which may be new
         return f"++{parent}={{{name.removeprefix(parent + '.')}: {value}}}"
     is_entry = above is not None and above.entries is not None and above.below is None
     is_whole = value[:1] == "{" and option is not None and (option.entries is not None or option.kind is Kind.node)
     return f"++{name}={value}" if is_free or is_entry or is_whole else f"{key}={value}"
+
+
+def one_by_one(argument: str) -> list[str]:
+    """`data.grades={1: 4, Exact: 2}` as a setting for each name: in Hydra's grammar a name of digits is a number.
+
+    >>> one_by_one("data.grades={1: 4}"), one_by_one("data.grades={Exact: 2}")
+    (['data.grades.1=4'], ['data.grades={Exact: 2}'])
+    """
+    key, _, value = argument.partition("=")
+    option = option_at(RunConfig, key.lstrip("+"))
+    if value[:1] != "{" or option is None or option.entries is None or option.below is not None:
+        return [argument]
+    try:
+        content = parse(value)
+    except yaml.YAMLError:
+        return [argument]
+    if not isinstance(content, dict) or all(isinstance(name, str) for name in content):
+        return [argument]
+    entries = shaped(content, key.lstrip("+"))
+    if fraction := next((name for name in entries if "." in name), None):
+        raise ConfigError(f"{argument}: here {fraction} cannot be a name, as a dot separates keys: write it in a YAML.")
+    return [f"{key}.{name}={_literal(below)}" for name, below in entries.items()]
 
 
 def value_of(settings: type, key: str, text: str) -> Any:
@@ -62,15 +86,32 @@ def value_of(settings: type, key: str, text: str) -> Any:
     >>> value_of(Field, "column", "007"), value_of(Field, "column", "null"), value_of(Field, "weight", "12e5")
     ('007', None, 1200000.0)
     """
-    option = _option(settings, key)
+    option = option_at(settings, key)
     if option is not None and option.is_text:
         return None if text == "null" and option.is_optional and option.kind is not Kind.typed else text
     if option is not None and option.is_texts and text.startswith("[") and text.endswith("]"):
         return [_unquoted(item) for item in _items(text)]
+    if option is not None and _is_one_text(option, text):
+        return [_unquoted(text)]
     try:
-        return parse(text)
+        return shaped(parse(text), key, settings)
     except yaml.YAMLError as error:
         raise ConfigError(_why_unreadable(key, text)) from error
+
+
+def _is_one_text(option: Option, value: str) -> bool:
+    """Whether it is one text where several belong; with a comma it may be meant as several, or as a sweep."""
+    return option.is_texts and value not in ("", "null") and not re.search(r"[,\[{]", value)
+
+
+def _shaped_whole(key: str, value: str) -> str:
+    """A mapping as its settings hold it, as it was where nothing changes."""
+    try:
+        content = parse(value)
+    except yaml.YAMLError:
+        return value
+    fitting = shaped(content, key)
+    return value if fitting == content else _literal(fitting)
 
 
 def quoted(text: str) -> str:
@@ -88,6 +129,8 @@ def _in_grammar(key: str, value: str, option: Option | None) -> str:
         return value if value == "null" or _is_quoted(value) else quoted(value)
     if option is not None and option.is_texts and value.startswith("[") and value.endswith("]"):
         return f"[{','.join(item if _is_quoted(item) else quoted(item) for item in _items(value))}]"
+    if option is not None and _is_one_text(option, value):
+        return f"[{value if _is_quoted(value) else quoted(value)}]"
     if not _SPECIAL.search(value) or ("." not in key and option is None):  # a choice of a group
         return value
     from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -156,29 +199,13 @@ def _why_unreadable(key: str, value: str) -> str:
 
 
 @cache
-def _options(settings: type) -> list[tuple[re.Pattern[str], Option]]:
-    """Every option with a pattern of its keys, entries of mappings of plain values included."""
-    known = []
-    for option in options_of(settings):
-        pattern = re.escape(option.key).replace("<name>", r"[^.]+")
-        known.append((re.compile(pattern), option))
-        if option.entries is not None and option.below is None:
-            known.append((re.compile(rf"{pattern}\..+"), dataclasses.replace(option, type=option.entries)))
-    return known
-
-
-def _option(settings: type, key: str) -> Option | None:
-    return next((option for pattern, option in _options(settings) if pattern.fullmatch(key)), None)
-
-
-@cache
 def _nodes() -> list[str]:
-    return [option.key for _, option in _options(RunConfig) if option.kind is Kind.node]
+    return [option.key for _, option in known_options(RunConfig) if option.kind is Kind.node]
 
 
 def _unset(key: str) -> str | None:
     """The group of settings at or above the key that is null unless something sets it."""
-    for _, option in _options(RunConfig):
+    for _, option in known_options(RunConfig):
         if option.below is not None and option.is_optional and (key == option.key or key.startswith(f"{option.key}.")):
             return option.key
     return None

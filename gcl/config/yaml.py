@@ -15,6 +15,8 @@ from hydra._internal.core_plugins.file_config_source import FileConfigSource
 from hydra.plugins.config_source import ConfigLoadError, ConfigResult
 from omegaconf import OmegaConf
 
+from gcl.config.shape import shaped
+
 SCHEME = "gcl-yaml"  # of a folder in Hydra's search path whose YAMLs are read by this module
 
 
@@ -74,5 +76,7 @@ class YamlSource(FileConfigSource):
             header = self._get_header_dict(file.read(512))
             file.seek(0)
             content = parse(file)
-        config = OmegaConf.create({} if content is None else content)
+        place = header.get("package") or ".".join(Path(config_path).parts[:-1])
+        content = shaped({} if content is None else content, "" if place == "_global_" else place)
+        config = OmegaConf.create(content)
         return ConfigResult(self.provider, f"{SCHEME}://{self.path}", config, header)

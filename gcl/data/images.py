@@ -22,10 +22,11 @@ import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from gcl.data.tables.quarantine import Bad
+from gcl.errors import install
 
 # What is tried. Not on the list: formats whose plug-in starts another program (EPS) or draws vectors.
 _FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "JPEG2000", "AVIF", "PPM", "HEIF")
-READ = "JPEG, PNG, WebP, GIF, BMP, TIFF, JPEG 2000 and AVIF (HEIC with pip install pillow-heif)"
+READ = f"JPEG, PNG, WebP, GIF, BMP, TIFF, JPEG 2000 and AVIF (HEIC with {install('heic')})"
 MOST_ELONGATED = 100
 """Length of the longer side in shorter sides. A model that resizes the shorter side to 384 pixels makes 384 x 38,400 of
 an image with this ratio, 44 MB; of a file of 273 bytes, 1 x 60,000, it would make 3.6 GB. Banners and size charts stay
@@ -290,7 +291,8 @@ def _other_kind(data: bytes) -> str | None:
     if data[4:8] == b"ftyp":
         if data[8:12] in _AVIF:
             return None
-        return f"it is a HEIC photo: {_READ}" if data[8:12] in _HEIC else "it is a video"
+        why = "damaged" if "HEIF" in _formats() else _READ
+        return f"it is a HEIC photo: {why}" if data[8:12] in _HEIC else "it is a video"
     if b"<svg" in lower:
         return "it is an SVG drawing: save it as PNG"
     if _is_webp(data):

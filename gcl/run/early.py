@@ -12,7 +12,6 @@ from pathlib import Path
 from gcl.config.compose import Overrides
 from gcl.config.schema import RunConfig
 from gcl.data.catalog import Catalog
-from gcl.data.prepare.sources import check_columns
 from gcl.errors import ConfigError
 from gcl.model.reach import check_architecture, check_name
 from gcl.retrieval.settings import needed_columns
@@ -82,6 +81,8 @@ def _in_a_setting(setting: str, check: Callable[[str], None], name: str) -> None
 def _check_slices(config: RunConfig, catalogs: Sequence[Catalog]) -> None:
     if not config.evaluate.slices:
         return
+    from gcl.data.prepare.sources import check_columns  # which loads pyarrow
+
     for catalog in catalogs:
         check_columns(catalog, needed_columns(catalog.schema, config.evaluate.slices))
 

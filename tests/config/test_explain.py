@@ -48,6 +48,7 @@ CASES = {
     r"Value '([^']*)' of type '\w+' could not be converted to (\w+)": ("train.epochs=abc", "expected a number"),
     r"Value '([^']*)' is not a valid (bool)": ("data.training=lots", "expected true or false"),
     r"Invalid value assigned: \w+ is not a ListConfig": ("evaluate.metrics=mrr", "expected a list"),
+    r"Key (\S+) \(\w+\) is incompatible with": ("data.grades={1: 4}", "set data.grades.1=… by itself"),
 }
 
 

@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 
 from gcl.commands.export import ExportOptions
 from gcl.commands.search import SearchOptions
-from gcl.config.compose import Overrides, compose, options_from, save_config, typed
+from gcl.config.compose import Overrides, catalog_of, compose, options_from, save_config, typed, with_settings
 from gcl.config.yaml import parse
 from gcl.errors import ConfigError
 from gcl.run.folder import config_of
@@ -84,6 +84,31 @@ def test_lists_and_mappings_may_hold_any_text():
     assert run.evaluate.slices == ["no", "007"] and run.data.missing == ["NULL", "no"]
     assert run.data.grades == {"No": 0, "Exact": 2, "off": 1}
     assert run.data.tasks["t"].queries.endswith("dt=1/q.csv") and run.data.clicks.position == "p=1"
+
+
+BRIEF = """
+name: shop
+products: p.csv
+query: {q: {}}
+document: {title: {}}
+split: {group: parent}
+grades: {1: 4, Exact: 2}
+tasks: {t: {qrels: q.csv, grades: {2: 1}}}
+"""
+
+
+def test_one_text_is_a_list_of_one_and_numbers_are_names(tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "brief.yaml").write_text(BRIEF)
+    of_yaml = typed(compose(["data=brief"], config_dir=tmp_path)).data
+    alone = catalog_of(str(tmp_path / "data" / "brief.yaml"))
+    words = ["data.split.group=parent", "data.grades={1: 4, Exact: 2}", "data.tasks.t={qrels: q.csv}"]
+    typed_in = typed(compose([*words, "data.tasks.t.grades={2: 1}"])).data
+    for catalog in (of_yaml, alone, typed_in):
+        assert catalog.split.group == ["parent"] and catalog.grades == {"1": 4, "Exact": 2}
+        assert catalog.tasks["t"].grades == {"2": 1}
+    on_top = with_settings(typed(compose([])), ["data.split.group='a, b'", "data.grades={1: 4}"]).data
+    assert on_top.split.group == ["a, b"] and on_top.grades == {"1": 4}
 
 
 def test_settings_on_top_of_a_run_are_read_the_same_way(tmp_path):

@@ -141,6 +141,14 @@ def test_what_would_blow_up_is_refused_by_name_and_never_resized_whole(size):
     assert check_image(longest, max_pixels=MANY) == longest
 
 
+def test_a_heic_photo_is_an_image_where_its_decoder_is_installed():
+    pytest.importorskip("pillow_heif").register_heif_opener()
+    photo = encoded(Image.new("RGB", (64, 48), (200, 10, 10)), "HEIF")
+    assert check_image(photo, max_pixels=MANY) == photo
+    assert np.abs(np.asarray(decode(photo).resize((1, 1))).reshape(3) - np.array([200, 10, 10])).max() < 8
+    assert "HEIC photo: damaged" in check_image(photo[:200], max_pixels=MANY).detail
+
+
 @pytest.mark.parametrize(
     ("data", "said"),
     [
@@ -150,7 +158,7 @@ def test_what_would_blow_up_is_refused_by_name_and_never_resized_whole(size):
         (b"<?xml version='1.0'?><svg/>", "SVG"),
         (b"\xef\xbb\xbf<!DOCTYPE html><html>", "web page"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d", "git lfs pull"),
-        (b"\0\0\0\x18ftypheic\0\0\0\0heicmif1" + bytes(100), "pillow-heif"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0heicmif1" + bytes(100), "HEIC photo"),
         (b"\0\0\0\x18ftypmp42" + bytes(100), "video"),
         (b"%PDF-1.7", "PDF"),
         (b"8BPS\0\1", "Photoshop"),

@@ -10,7 +10,7 @@ import pytest
 
 from gcl.data.catalog import Split, Store
 from gcl.data.prepare.prepare import prepare
-from gcl.data.store.prepared import open_prepared
+from gcl.data.store.prepared import SITUATIONS, open_prepared
 from helpers.small_catalog import (
     catalog,
     contents,
@@ -290,8 +290,6 @@ def test_rows_bad_on_both_sides_count_once(shop, tmp_path):
         ({"store": Store(workers=0)}, ValueError, "data.store.workers is 0"),
         ({"store": Store(image_side=0)}, ValueError, "data.store.image_side is 0"),
         ({"split": Split(queries=1e-9)}, ValueError, "There is no training pair"),
-        ({"split": Split(0.99999, 0.5)}, ValueError, "'novel_query' has no query in its test half.*split.queries=1"),
-        ({"split": Split(0.8, 0.99999)}, ValueError, "'novel_document' has no query in its test half.*documents=1"),
         ({"split": Split(dev=1)}, ValueError, "data.split.dev is 1"),
     ],
 )
@@ -300,6 +298,18 @@ def test_mistakes_are_sentences(shop, tmp_path, options, kind, message):
     write_table(shop / "products.csv", rows)
     with pytest.raises(kind, match=message):
         prepare(shop_catalog(shop, **options), tmp_path / "out", progress=False)
+
+
+@pytest.mark.parametrize(
+    ("split", "left_out"),
+    [(Split(0.99999, 0.5), {"novel_query", "zero_shot"}), (Split(0.8, 0.99999), {"novel_document", "zero_shot"})],
+)
+def test_a_situation_without_a_query_to_test_on_is_left_out_and_told(shop, tmp_path, split, left_out):
+    folder = prepare(shop_catalog(shop, split=split), tmp_path / "out", progress=False)
+    found = open_prepared(folder)
+    assert {*found.task_names, *left_out} == set(SITUATIONS) and not left_out & {*found.task_names}
+    told = [note for note in found.counts["notes"] if "is left out: it has no query in its test half" in note]
+    assert told and all("data.split" in note for note in told)
 
 
 def test_a_table_without_rows_is_a_mistake(shop, tmp_path):

@@ -199,7 +199,10 @@ def write_division(
     tasks.mkdir(exist_ok=True)
     measured, hides = measured_pairs(pairs, 0 if gathered is None else gathered.real)
     shown = shows_other_fields(documents, hides) if hides else None
-    whole = situations(measured, training, halves, split, shown) if gathered is not None else []
+    whole, untested = ([], []) if gathered is None else situations(measured, training, halves, split, shown)
+    if untested and not whole and not catalog.tasks:
+        raise ValueError(f"Nothing can be measured: {'; '.join(untested)}.")
+    notes += untested
     written = {
         task.name: write_task(replace(task, hides=hides), dev_query=halves.dev_query, split=split, folder=tasks)
         | {"word_for_word": word_for_word(task.judged, hides)}
@@ -298,17 +301,18 @@ def training_pairs(pairs: Pairs, halves: Halves) -> Pairs:
 
 def situations(
     pairs: Pairs, training: Pairs, halves: Halves, split: Split, shown: np.ndarray | None = None
-) -> list[WholeTask]:
-    """The four situations; those that a share of 1 leaves empty are missing, and so are the two of one novelty where
-    no pair to test on is of them (each product has one query, say). What no training pair holds, but is a copy of
-    something that one holds, is neither known nor unknown. shown: which documents can be in a corpus, bool[M]."""
+) -> tuple[list[WholeTask], list[str]]:
+    """The four situations, and why some are missing that should be there. Those that a share of 1 leaves empty are
+    missing, and so are the two of one novelty where no pair is of them (each product has one query, say). What no
+    training pair holds, but is a copy of something that one holds, is neither known nor unknown. shown: which documents
+    can be in a corpus, bool[M]."""
     known = np.zeros_like(halves.train_query), np.zeros_like(halves.train_document)
     known[0][training.query], known[1][training.document] = True, True
     unknown = (
         ~seen_or_copied(halves.first_query, training.query),
         ~seen_or_copied(halves.first_document, training.document),
     )
-    tasks = []
+    tasks, untested = [], []
     for name in SITUATIONS:
         seen_query, seen_document = name in ("in_domain", "novel_document"), name in ("in_domain", "novel_query")
         asked, side = (known if seen_query else unknown)[0], (known if seen_document else unknown)[1]
@@ -320,10 +324,19 @@ def situations(
             may_be_empty=(not seen_query and split.queries == 1) or (not seen_document and split.documents == 1),
         )
         held_out = (seen_query or not halves.train_query.all()) and (seen_document or not halves.train_document.all())
-        tested = len(task.judged) and (split.dev == 1 or not halves.dev_query[task.judged.query].all())
-        if tested or not (task.may_be_empty or (held_out and seen_query != seen_document)):
+        in_dev = halves.dev_query[task.judged.query]
+        if len(in_dev) and (split.dev == 1 or not in_dev.all()):
             tasks.append(task)
-    return tasks
+        elif not (task.may_be_empty or (held_out and seen_query != seen_document and not len(task.judged))):
+            untested.append(_untested(name, len(np.unique(task.judged.query))))
+    return tasks, untested
+
+
+def _untested(name: str, dev: int) -> str:
+    return (
+        f"the situation {name} is left out: it has no query in its test half ({dev} in its dev half). The catalog is "
+        "too small for this split: more data, another data.split.seed or other shares (data.split) bring it back"
+    )
 
 
 def whole_task(name: str, corpus: np.ndarray, judged: Pairs, *, may_be_empty: bool = False) -> WholeTask:
@@ -383,19 +396,7 @@ def _no_training(pairs: int, split: Split) -> str:
 def _no_test_half(name: str, dev: int, split: Split) -> str:
     if dev and split.dev == 1:
         return f"data.split.dev is 1, so the task {name!r} has no test half: set it below 1."
-    if name not in SITUATIONS:
-        return (
-            f"None of the {dev} queries of the task {name!r} falls into its test half: lower data.split.dev, take "
-            "another data.split.seed, or leave it out with data.tasks.<task>.kinds."
-        )
-    without = {
-        "novel_query": "queries=1",
-        "novel_document": "documents=1",
-        "zero_shot": "queries=1 or data.split.documents=1",
-    }
-    leave = f", or data.split.{without[name]} to do without it" if name in without else ""
     return (
-        f"The situation {name!r} has no query in its test half ({dev} in its dev half) at data.split.queries="
-        f"{split.queries}, documents={split.documents}, dev={split.dev}: the catalog is too small for this split. Use "
-        f"more data, another data.split.seed, other shares{leave}."
+        f"None of the {dev} queries of the task {name!r} falls into its test half: lower data.split.dev, take "
+        "another data.split.seed, or leave it out with data.tasks.<task>.kinds."
     )
