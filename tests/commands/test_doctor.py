@@ -63,6 +63,9 @@ def test_a_shop_whose_rows_are_bad(shop, tmp_path):
     status, facts, _ = doctor(shop, tmp_path / "out", f"data.root={broken}", "data.bad_images=drop")
     assert status == 1 and "data.max_bad allows" in facts["catalog"]["refused"][0][0]
     assert facts["counts"]["bad_images"] == {"document.image": {"no such image": 9}}  # seen all the same
+    _, facts, text = doctor(shop, tmp_path / "absent", f"data.root={broken}")
+    (said,) = [found for found in facts["findings"] if "go on without their image (no such image 9)" in found["text"]]
+    assert said["level"] == "warning" and "data.bad_images=drop" in text and "nowhere.jpg" in text
 
 
 def test_a_catalog_that_cannot_be_read_at_all(shop, tmp_path, capsys):

@@ -248,3 +248,9 @@ def test_the_documentation_lists_every_format():
     page = (Path(__file__).parents[2] / "docs/catalogs.md").read_text(encoding="utf-8")
     (line,) = (line for line in page.splitlines() if line.startswith("- Tables are "))
     assert all(f"({suffix}" in line or f" {suffix}" in line for suffix in SUFFIXES), line
+
+
+def test_a_json_object_around_the_rows_is_told(tmp_path):
+    (tmp_path / "p.json").write_text('{"products": [{"product_id": "p1", "title": "a"}], "count": 1}')
+    with pytest.raises(ValueError, match="whose 'products' holds the rows: save that list by itself"):
+        open_table("p.json", root=tmp_path, setting="data.products").check_columns([("title", "data.document.title")])

@@ -29,8 +29,13 @@ class JsonFile:
     def columns(self) -> list[str]:
         """All keys of all rows."""
         names: dict[str, None] = {}
-        for _, row in self._rows():
+        for number, row in self._rows():
             if isinstance(row, dict):
+                if number == 1 and (holder := _holder(row)):
+                    raise ValueError(
+                        f"{self.file} is one JSON object whose {holder!r} holds the rows: save that list by itself, "
+                        f"for example with jq '.[\"{holder}\"]' {self.file.name}."
+                    )
                 names.update(dict.fromkeys(row))
         if not names:
             raise ValueError(
@@ -110,6 +115,12 @@ class JsonFile:
                 raise ValueError(
                     f"{self.file} is not one JSON array, or is cut off after row {number:,} ({detail})."
                 ) from error
+
+
+def _holder(row: dict[str, Any]) -> str | None:
+    """The key whose list of objects is the table, in an object that is no product itself."""
+    lists = [key for key, value in row.items() if isinstance(value, list) and value and isinstance(value[0], dict)]
+    return lists[0] if len(lists) == 1 and not {"id", "product_id", "title", "name"} & row.keys() else None
 
 
 _NESTED: Any = object()  # of a cell that holds more than a field may
