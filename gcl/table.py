@@ -19,10 +19,14 @@ from typing import Any
 Value = str | int | float | None
 
 # Control characters, line separators and everything that turns the direction of the text around it.
-_INVISIBLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+_HIGH = "\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff"
+_INVISIBLE = re.compile(f"[\x00-\x1f{_HIGH}]")
+_INVISIBLE_IN_JSON = re.compile(f"[{_HIGH}]")  # it escapes the others itself
 # `_` inside a word, `<` before a space and `&` without an entity mean nothing in Markdown and stay readable.
 _MARKUP = re.compile(r"[\\`*\[\]|~]|(?<![^\W_])_|_(?![^\W_])")
 _TAG = re.compile(r"<(?=[A-Za-z/!?])")
+_BLOCK = re.compile(r"(?=#{1,6}(?:\s|$)|>|[+-](?:\s|$)|-{3}|={3})")  # what begins a heading, quote, list or rule
+_NUMBERED = re.compile(r"(\d{1,9})(?=[.)](?:\s|$))")
 _ENTITY = re.compile(r"&(?=#?\w+;)")
 # https://owasp.org/www-community/attacks/CSV_Injection, with the full-width forms
 _FORMULA = re.compile(r"[\t\r\n]|\s*[=+\-@\uff1d\uff0b\uff0d\uff20]")
@@ -124,7 +128,7 @@ class Table:
 
     def json(self) -> str:
         """`records` as JSON. Raises ValueError for NaN and infinity, which JSON does not have."""
-        return json.dumps(self.records(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        return readable_json(self.records(), indent=2, allow_nan=False) + "\n"
 
     def html(self) -> str:
         """A table with the title as its caption, in a box that scrolls sideways; the page's script sorts by
@@ -191,8 +195,31 @@ def plain_markdown(text: str) -> str:
     >>> print(plain_markdown("zero_shot | <b>_x_</b> [a](b)"))
     zero_shot \| &lt;b>\_x\_&lt;/b> \[a\](b)
     """
-    text = _ENTITY.sub("&amp;", _MARKUP.sub(r"\\\g<0>", visible(text)))
-    return _TAG.sub("&lt;", text)
+    text = _ENTITY.sub("&amp;", _MARKUP.sub(r"\\\g<0>", visible(text).strip()))
+    text = _NUMBERED.sub(r"\1\\", text, count=1) if _NUMBERED.match(text) else text
+    return _TAG.sub("&lt;", f"\\{text}" if _BLOCK.match(text) else text)
+
+
+def code_span(text: str) -> str:
+    """Markdown that shows a text as code, whatever marks it holds.
+
+    >>> print(code_span("out"), code_span("a`b"))
+    `out` `` a`b ``
+    """
+    text = visible(text)
+    marks = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
+    space = " " if len(marks) > 1 else ""
+    return f"{marks}{space}{text}{space}{marks}"
+
+
+def readable_json(content: Any, **options: Any) -> str:
+    r"""JSON with letters of every language as they are, and whatever a terminal would obey escaped.
+
+    >>> print(readable_json("Schuh für 鞋\x9b2J\u202e\n"))
+    "Schuh für 鞋\u009b2J\u202e\n"
+    """
+    text = json.dumps(content, ensure_ascii=False, **options)
+    return _INVISIBLE_IN_JSON.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 def plain_csv(value: Value) -> Value:
@@ -204,6 +231,15 @@ def plain_csv(value: Value) -> Value:
     if isinstance(value, str) and _FORMULA.match(value) and not _NUMBER.fullmatch(value):
         return f"'{value}"
     return value
+
+
+def listed_row(cells: Iterable[Value]) -> list[Value]:
+    r"""A line of a CSV that lists for people what was refused: neither a spreadsheet nor a terminal obeys it.
+
+    >>> listed_row(["=1", "a\x1b[2J\nb", 3])
+    ["'=1", 'a\\x1b[2J\\nb', 3]
+    """
+    return [visible(shown) if isinstance(shown := plain_csv(cell), str) else shown for cell in cells]
 
 
 def _sorting(cell: str) -> str:

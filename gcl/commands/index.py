@@ -12,6 +12,7 @@ from gcl.files.atomic import replacing
 from gcl.options import MISSING, number
 from gcl.run.console import say, speak_plainly
 from gcl.schema import Field, Modality, Schema
+from gcl.table import listed_row
 
 
 def _caption() -> dict[str, Field]:
@@ -74,7 +75,8 @@ def run(options: IndexOptions) -> Path:
     with replacing(out / "refused.csv") as partial, open(partial, "w", newline="", encoding="utf-8") as target:
         writer = csv.writer(target)
         writer.writerow(["shard", "sample", "key", "reason", "detail"])
-        writer.writerows([bad.shard, bad.number, bad.key or "", *bad.bad] for bad in index.refused)
+        for bad in index.refused:
+            writer.writerow(listed_row([bad.shard, bad.number, bad.key or "", *bad.bad]))
     say(f"{len(paths):,} shards, {index.samples:,} samples: {len(index.pairs):,} pairs indexed in {out}.")
     for reason, count in index.reasons.most_common():
         say(f"  refused: {count:,}, {reason}")

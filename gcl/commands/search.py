@@ -11,6 +11,7 @@ from gcl.errors import ConfigError, install
 from gcl.options import MISSING, mapping, number, path, typed
 from gcl.run.console import say, speak_plainly
 from gcl.run.folder import RunFolder
+from gcl.table import visible
 
 EXAMPLE = 'gcl search run=outputs/… "red running shoes" k=5'
 
@@ -114,19 +115,10 @@ def table(engine, results: Mapping[str, list], width: int) -> str:
         for hits in results.values():
             text = ""
             if place < len(hits):
-                text = f"{hits[place].score:6.3f}  {_printable(side.title(hits[place].row))}"
+                text = f"{hits[place].score:6.3f}  {visible(side.title(hits[place].row))}"
             cells.append((text if len(text) <= room else text[: room - 1] + "…").ljust(room))
         lines.append(f"{place + 1:>3} " + "  ".join(cells).rstrip())
     return "\n".join(lines)
-
-
-def _printable(text: str) -> str:
-    """A catalog's text without what would steer a terminal.
-
-    >>> _printable("red\\x1b[2Jshoe")
-    'red [2Jshoe'
-    """
-    return "".join(c if c.isprintable() else " " for c in text)
 
 
 def _read(file: str) -> bytes:

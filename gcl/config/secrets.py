@@ -10,9 +10,7 @@ from typing import Any
 
 from gcl.config.schema import RunConfig
 from gcl.data.catalog import Catalog
-from gcl.data.tables.masked import masked
-
-HIDDEN = "***"
+from gcl.data.tables.masked import HIDDEN, masked
 
 
 def without_secrets(run: RunConfig) -> RunConfig:

@@ -24,6 +24,7 @@ from typing import NamedTuple
 import torch.distributed as distributed
 
 from gcl.errors import ProcessLost, sentence_of
+from gcl.table import visible_lines
 
 _BEAT = 1.0  # seconds between heartbeats
 _SILENT = 30.0  # without a heartbeat, a rank is taken for lost
@@ -148,7 +149,7 @@ class _Watch(threading.Thread):
         while not self._left.wait(_BEAT):
             cause = self._look(_SILENT)
             if cause is not None and not self._left.wait(_GRACE):
-                print(f"\ngcl: {cause}", file=sys.stderr, flush=True)
+                print(f"\ngcl: {visible_lines(cause)}", file=sys.stderr, flush=True)
                 os._exit(1)  # the main thread is inside a collective, which never ends
 
     def _look(self, silent: float) -> str | None:

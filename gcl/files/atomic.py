@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from gcl.table import readable_json
+
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _FULL_IN_WORDS = ("No space left on device", "os error 28", "[Errno 28]", "File too large", "os error 27")
 PARTIAL = ".partial"  # the suffix of a file that is being written
@@ -105,7 +107,7 @@ def write_text(path: str | Path, text: str) -> Path:
 
 def write_json(path: str | Path, content: Any, *, ascii: bool = True) -> Path:
     """Writes or replaces a JSON file, indented by two spaces; returns its path. ascii: escape all other characters."""
-    return write_text(path, json.dumps(content, indent=2, ensure_ascii=ascii) + "\n")
+    return write_text(path, (json.dumps(content, indent=2) if ascii else readable_json(content, indent=2)) + "\n")
 
 
 def synchronize(path: Path) -> None:

@@ -21,6 +21,7 @@ from gcl.lit.module import GCLModule
 from gcl.lit.settings import NonFinitePolicy
 from gcl.lit.signals import Interruption
 from gcl.lit.step_log import keep_before, steps_of
+from gcl.table import readable_json
 
 _WARM = 8  # a median of fewer steps says little
 
@@ -145,7 +146,7 @@ class Guard(Callback):
                 line: dict[str, Any] = {"step": steps[0], "what": name, "value": value, "median": usual}
                 line["batches"] = [self.describe(step) for step in steps]
                 with open(self.folder / "spikes.jsonl", "a", encoding="utf-8") as file:
-                    file.write(json.dumps(line, ensure_ascii=False) + "\n")
+                    file.write(readable_json(line) + "\n")
             recent.append(value)
 
     def state_dict(self) -> dict[str, Any]:

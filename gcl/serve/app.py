@@ -25,6 +25,7 @@ from gcl.schema import Modality
 from gcl.serve.engine import LONGEST_TEXT, MOST_RESULTS, BadRequest, Engine, Hit
 from gcl.serve.limits import PICTURE_PIXELS, Limits
 from gcl.serve.listen import LOOPBACK, Names
+from gcl.table import readable_json
 
 PICTURE_BYTES = 10_000_000
 _PICTURE_SIDE = 320
@@ -95,13 +96,25 @@ _ABOUT_WEIGHTS = f"weights of the products' fields as JSON, for example {_EXAMPL
 Weights = Annotated[str | None, Form(description=_ABOUT_WEIGHTS)]
 
 
+class _Json(JSONResponse):
+    """No text of a catalog acts on the terminal of who asks with curl."""
+
+    def render(self, content: Any) -> bytes:
+        return readable_json(content, allow_nan=False, separators=(",", ":")).encode()
+
+
 def build_app(engine: Engine, *, name: str, hosts: Names | None = _LOCAL) -> FastAPI:
     """The application: the HTTP interface, the products' pictures, and the pages that use them.
 
     hosts: the names the server answers to; None: any name.
     """
     app = FastAPI(
-        title="gcl search", description=f"Search the catalog {name}.", version="1", docs_url=None, redoc_url=None
+        title="gcl search",
+        description=f"Search the catalog {name}.",
+        version="1",
+        docs_url=None,
+        redoc_url=None,
+        default_response_class=_Json,
     )
     app.add_middleware(Limits, body_bytes=PICTURE_BYTES + 100_000, names=hosts)
 
@@ -228,7 +241,7 @@ def _parsed(weights: str | None) -> dict[str, float] | None:
     return parsed
 
 
-def _check(data: bytes) -> JSONResponse | None:
+def _check(data: bytes) -> Response | None:
     """The refusal of an upload that cannot be searched with; None if it can."""
     if len(data) > PICTURE_BYTES:
         return _refused(413, f"The picture has {len(data) / 1e6:.1f} MB; the limit is {PICTURE_BYTES / 1e6:.0f} MB.")
@@ -236,7 +249,7 @@ def _check(data: bytes) -> JSONResponse | None:
     return _refused_picture(checked) if isinstance(checked, Bad) else None
 
 
-def _refused_picture(bad: Bad) -> JSONResponse:
+def _refused_picture(bad: Bad) -> Response:
     sentence = f"The picture cannot be used: {bad}."
     if bad.reason == "image has too many pixels":
         return _refused(413, sentence)
@@ -261,5 +274,5 @@ def _text(name: str) -> str:
     return (files("gcl.serve") / "static" / name).read_text(encoding="utf-8")
 
 
-def _refused(status: int, sentence: str) -> JSONResponse:
-    return JSONResponse({"detail": sentence}, status_code=status)
+def _refused(status: int, sentence: str) -> Response:
+    return _Json({"detail": sentence}, status_code=status)

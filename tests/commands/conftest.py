@@ -4,6 +4,7 @@ import pytest
 
 from gcl.cli import main
 from helpers.judged_shop import write_shop
+from helpers.page_shop import encoders, readable  # noqa: F401
 
 
 @pytest.fixture(scope="session")

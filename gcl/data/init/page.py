@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+from gcl.table import readable_json, visible
 
 _WIDE = 118
 _COMMENT_AT = 44
@@ -26,12 +27,13 @@ class Page:
     def remark(self, text: str, indent: int = 0) -> None:
         """A comment on lines of its own."""
         begin = " " * indent + "# "
-        self._lines += textwrap.wrap(text, _WIDE, initial_indent=begin, subsequent_indent=begin, break_on_hyphens=False,
-                                     break_long_words=False)  # fmt: skip
+        self._lines += textwrap.wrap(visible(text), _WIDE, initial_indent=begin, subsequent_indent=begin,
+                                     break_on_hyphens=False, break_long_words=False)  # fmt: skip
 
     def line(self, key: str, value: Any, comment: str = "", *, indent: int = 0) -> None:
         """`key: value`, with a comment behind it, or above it where it is too long."""
-        text = f"{' ' * indent}{scalar(key)}:" + (
+        comment = visible(comment)
+        text = f"{' ' * indent}{_text(key)}:" + (
             "" if value is None else " null" if value is NULL else f" {flow(value)}"
         )
         behind = f"{text:<{_COMMENT_AT}}  # {comment}"
@@ -51,21 +53,28 @@ def flow(value: Any) -> str:
     '{columns: [a b, "c:d"], weight: 0.9, separator: ","}'
     """
     if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{scalar(key)}: {flow(item)}" for key, item in value.items()) + "}"
+        return "{" + ", ".join(f"{_text(key)}: {flow(item)}" for key, item in value.items()) + "}"
     if isinstance(value, Sequence) and not isinstance(value, str):
         return f"[{', '.join(map(flow, value))}]"
     return scalar(value)
 
 
 def scalar(value: Any) -> str:
-    """
+    r"""A plain value; what would be a reference in a config, ${…}, is text.
+
     >>> [scalar(value) for value in ("image", "Body (HTML)", "no", "007", 2.0, None, "a, b")]
     ['image', '"Body (HTML)"', '"no"', '"007"', '2', 'null', '"a, b"']
+    >>> print(scalar("${oc.env:HOME}"))
+    "\\${oc.env:HOME}"
     """
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, int | float):
         return f"{value:g}"
+    return _text(re.sub(r"(\\*)\$\{", r"\1\1\\${", value))
+
+
+def _text(value: str) -> str:
     if _PLAIN.fullmatch(value) and value.lower() not in _WORDS and value == value.strip():
         return value
-    return json.dumps(value, ensure_ascii=False)
+    return readable_json(value)

@@ -17,7 +17,7 @@ from gcl.data.store.store import RecordStore
 from gcl.data.tables.masked import masked
 from gcl.data.tables.quarantine import Bad
 from gcl.schema import Field, Modality
-from gcl.table import plain_csv
+from gcl.table import listed_row
 
 BAD_IMAGES = "bad_images.csv"
 NOTHING_LEFT = "no field but an image that cannot be used"
@@ -101,9 +101,7 @@ class ImageList:
         self.reasons[field][bad.reason] += 1
         detail = masked(bad.detail)
         self._first.setdefault(field, f"{file.name}, row {row}: {bad.reason}{detail and ': '}{detail}")
-        self._writer.writerow(
-            plain_csv(cell) for cell in (file.name, row, identifier or "", field, bad.reason, detail)
-        )  # fmt: skip
+        self._writer.writerow(listed_row((file.name, row, identifier or "", field, bad.reason, detail)))
 
     def leave_out_placeholders(self, folder: Path, fields: Mapping[str, Field], places: Places) -> None:
         """Makes the placeholders of the stored documents absent, as images that cannot be used. places: (file, row) of

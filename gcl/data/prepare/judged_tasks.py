@@ -20,6 +20,7 @@ from gcl.data.prepare.split import PairList, WholeTask, shows_other_fields, whol
 from gcl.data.store.prepared import PARTS, SITUATIONS, Fields, Pairs
 from gcl.data.store.store import RecordStore
 from gcl.data.tables.quarantine import Bad, Quarantine
+from gcl.table import listed_row
 
 
 @dataclass
@@ -139,7 +140,7 @@ def read_judgments(
         with open(folder / f"{name}.dangling.csv", "w", newline="", encoding="utf-8") as target:
             writer = csv.writer(target)
             writer.writerow(["query_id", "document_id", "score", "reason"])
-            writer.writerows(rows)
+            writer.writerows(map(listed_row, rows))
     return TaskJudgments(
         judged={file_name(kind): pairs.pairs() for kind, pairs in judged.items()},
         dangling={name: len(rows) for name, rows in dangling.items()},

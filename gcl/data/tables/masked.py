@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+HIDDEN = "***"
 _LOGIN = re.compile(r"//[^/@\s]+@")
 _KEYS = re.compile(
     r"([?&;](?:[^=&#\s]*(?:signature|token|secret|passw|credential|api[_-]?key|access[_-]?key|session)[^=&#\s]*"
@@ -18,4 +19,4 @@ def masked(text: str) -> str:
     >>> masked("https://ann:pw@shop.example/1.jpg?X-Amz-Signature=5f3c&size=2: HTTP 403")
     'https://***@shop.example/1.jpg?X-Amz-Signature=***&size=2: HTTP 403'
     """
-    return _KEYS.sub(r"\1***", _LOGIN.sub("//***@", text)) if "//" in text else text
+    return _KEYS.sub(rf"\1{HIDDEN}", _LOGIN.sub(f"//{HIDDEN}@", text)) if "//" in text else text

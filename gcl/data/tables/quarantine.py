@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from gcl.data.store.records import MOST_TEXT
 from gcl.data.tables.masked import masked
-from gcl.table import plain_csv
+from gcl.table import listed_row
 
 _MOST_SHOWN = 300  # characters of a detail in a message
 
@@ -89,7 +89,7 @@ class Quarantine:
         named = f", {identifier!r}" if identifier else ""
         self._first.setdefault(table, f"{file.name}, row {row}{named}: {_short(masked(str(bad)))}")
         cells = file.name, row, identifier or "", bad.reason, masked(bad.detail)
-        self._writer.writerow(plain_csv(cell) for cell in cells)
+        self._writer.writerow(listed_row(cells))
 
     def check(self, table: str, advice: str | None = None) -> None:
         """Raises ValueError when more than `max_bad` of a table's rows are bad. advice: what to do, where the rows say

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from gcl.data.tables.block import Block, Reading, check_once, listed
 from gcl.data.tables.formats import SUFFIXES, Format, errors_in_sentences
-from gcl.data.tables.masked import masked
+from gcl.data.tables.masked import HIDDEN, masked
 from gcl.data.tables.remote import copy_table, is_remote
 from gcl.data.tables.signature import check_signature
 from gcl.data.tables.source import suffix_of
@@ -106,6 +106,11 @@ def readable(files: list[Path], setting: str) -> list[Path]:
 
 
 def _copies(url: str, copies: Path, setting: str) -> list[Path]:
+    if HIDDEN in url:  # of a run's config.yaml
+        raise ValueError(
+            f"{setting}: {url} has {HIDDEN} where a password or key was, which no file of a run keeps. Name the "
+            "catalog again, with its own YAML (data=…); there, ${oc.env:NAME} stands for a password."
+        )
     try:
         files = copy_table(url, copies)
     except ImportError as error:

@@ -22,7 +22,7 @@ from gcl.export.card.snippets import Executed
 from gcl.export.formats.registry import FORMATS
 from gcl.model.dual_encoder import DualEncoder
 from gcl.schema import SIDES, Modality, Schema
-from gcl.table import Table, plain_markdown
+from gcl.table import Table, code_span, plain_markdown, visible_lines
 
 _ON_HUB = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 _FEW = 100  # test queries below which a task's interval is called wide
@@ -125,8 +125,8 @@ def write_card(facts: CardFacts) -> str:
         f"width {model.width}; the dot product of two of them says how well they match.", "",
         "## How good it is", "",
         *metric_table(measured), "",
-        *([f"`base` is the model before fine-tuning, `{measured.tuned}` the one in this folder; same held-out tasks, "
-           "same code. Intervals are bootstraps over queries.", ""] if measured.metrics else []),
+        *([f"`base` is the model before fine-tuning, {code_span(measured.tuned)} the one in this folder; same "
+           "held-out tasks, same code. Intervals are bootstraps over queries.", ""] if measured.metrics else []),
         *(["### What it was not to forget", "", retention_table(retention).markdown(), ""] if retention else []),
         "## How to use it", "",
         *_place(facts), "",
@@ -150,7 +150,7 @@ def write_card(facts: CardFacts) -> str:
         "## Sources", "",
         *(f"- {_SOURCES[key]}" for key in dict.fromkeys(["gcl", "siglip", *facts.training.sources, "open_clip"])), "",
     ]  # fmt: skip
-    return f"---\n{metadata(facts).to_yaml()}\n---\n\n" + "\n".join(lines)
+    return f"---\n{visible_lines(metadata(facts).to_yaml())}\n---\n\n" + "\n".join(lines)
 
 
 def metadata(facts: CardFacts) -> ModelCardData:
@@ -305,8 +305,8 @@ def _place(facts: CardFacts) -> list[str]:
     ran = "Each snippet was run, without network, before this card was written; its output is shown below it."
     if facts.repo:
         return [f"`{facts.repo}` is this repository. {ran}"]
-    download = f"`hf download <owner>/<name> --local-dir {facts.name}`"
-    return [f"`{facts.name}` is this folder; from the Hub: {download}. {ran}"]
+    download = code_span(f"hf download <owner>/<name> --local-dir {facts.name}")
+    return [f"{code_span(facts.name)} is this folder; from the Hub: {download}. {ran}"]
 
 
 def _data(catalog: CatalogFacts) -> list[str]:

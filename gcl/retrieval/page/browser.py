@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +11,7 @@ from gcl.data.store.records import shortened
 from gcl.retrieval.page.contest import Entry
 from gcl.retrieval.page.details import Detailer, Shelf, Side
 from gcl.retrieval.page.thumbnails import Album
+from gcl.table import readable_json
 
 _LONGEST_QUERY = 200
 
@@ -71,8 +71,7 @@ def browser_data(
 
 def as_json(data: Any) -> str:
     """JSON that can stand in a script element: no `<`, so neither an end tag nor a comment."""
-    text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+    return readable_json(data, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
 
 
 def _size(value: Any) -> int:
