@@ -12,6 +12,7 @@ of it goes into the run folder's wandb/, for `wandb sync`.
 from __future__ import annotations
 
 import io
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ import lightning.pytorch as pl
 import numpy as np
 from lightning.pytorch.loggers import WandbLogger
 
+from gcl.config.secrets import without_secrets_in
 from gcl.errors import ConfigError
 from gcl.retrieval.evaluate import TaskResult
 from gcl.retrieval.page.details import Side
@@ -46,6 +48,8 @@ def begin(trainer: pl.Trainer, config: Mapping[str, Any], facts: Mapping[str, An
         return None
     import wandb
 
+    given = sys.argv  # which wandb copies into its record
+    sys.argv = without_secrets_in(given)
     try:
         run = logger.experiment
     except wandb.Error as error:
@@ -53,6 +57,8 @@ def begin(trainer: pl.Trainer, config: Mapping[str, Any], facts: Mapping[str, An
         raise ConfigError(
             f"logger=wandb: {sentence} Without a network or an account, add logger.offline=true."
         ) from error
+    finally:
+        sys.argv = given
     run.config.update({**config, **{f"run.{name}": value for name, value in facts.items()}}, allow_val_change=True)
     return run
 
