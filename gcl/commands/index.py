@@ -76,7 +76,7 @@ def run(options: IndexOptions) -> Path:
         writer = csv.writer(target)
         writer.writerow(["shard", "sample", "key", "reason", "detail"])
         for bad in index.refused:
-            writer.writerow(listed_row([bad.shard, bad.number, bad.key or "", *bad.bad]))
+            writer.writerow(listed_row([str(bad.shard), bad.number, bad.key or "", *bad.bad]))
     say(f"{len(paths):,} shards, {index.samples:,} samples: {len(index.pairs):,} pairs indexed in {out}.")
     for reason, count in index.reasons.most_common():
         say(f"  refused: {count:,}, {reason}")
