@@ -84,15 +84,22 @@ def _check_slices(config: RunConfig, catalogs: Sequence[Catalog]) -> None:
     from gcl.data.prepare.sources import check_columns  # which loads pyarrow
 
     for catalog in catalogs:
+        from gcl.data.prepare.sources import check_columns  # loads pyarrow
+
         check_columns(catalog, needed_columns(catalog.schema, config.evaluate.slices))
+
+
+def gpu_files() -> list[Path]:
+    """What a GPU's driver leaves in /dev on Linux: known without loading torch."""
+    devices = [*Path("/dev").glob("nvidia[0-9]*"), *(Path("/dev") / name for name in ("kfd", "dxg"))]
+    return [device for device in devices if device.exists()]
 
 
 def _check_accelerator(accelerator: str) -> None:
     """A GPU leaves files on Linux; elsewhere Lightning finds out."""
     if accelerator not in ("gpu", "cuda") or not sys.platform.startswith("linux"):
         return
-    devices = [*Path("/dev").glob("nvidia[0-9]*"), *(Path("/dev") / name for name in ("kfd", "dxg"))]
-    if not any(device.exists() for device in devices):
+    if not gpu_files():
         raise ConfigError(
             f"trainer.accelerator={accelerator}: this machine has no GPU. trainer=cpu trains on its processor, "
             "trainer=auto on what there is."

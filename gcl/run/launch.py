@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from gcl.errors import ProcessLost
 from gcl.lit.settings import TrainerConfig
+from gcl.run.early import gpu_files
 
 
 @contextmanager
@@ -66,6 +68,8 @@ def _several(trainer: TrainerConfig) -> bool:
     if launched > 1 or trainer.num_nodes > 1 or trainer.devices not in ("auto", 1, "1"):
         return True
     if trainer.accelerator in ("cpu", "mps", "tpu") or trainer.devices != "auto":
+        return False
+    if sys.platform.startswith("linux") and not gpu_files():
         return False
     import torch
 

@@ -93,7 +93,7 @@ def test_embeddings_that_do_not_fit_are_refused(judged, capsys):
         assert sentence in capsys.readouterr().err
     narrow = write_vectors(folder / "narrow.parquet", {query: vector[:4] for query, vector in queries.items()})
     wide = write_vectors(folder / "wide.parquet", products)
-    for word, sentence in ((f"{wide}+{narrow}", "different widths"), (folder / "no.parquet", "no such file")):
+    for word, sentence in ((f"{wide}+{narrow}", "different widths"), (folder / "no.parquet", "there is no file")):
         with pytest.raises(SystemExit):
             evaluate("evaluate.tasks=[table]", f"models=['embeddings:{word}']")
         assert sentence in capsys.readouterr().err

@@ -66,13 +66,15 @@ def group_products(
     asked = first_of_equals([] if group is None else [Shared(group, count)], count)
     if split.copies == Copies.apart:
         return _counted(asked)
-    values = [*_image_numbers(documents), _stored_texts(documents) if texts is None else texts]
     most = most_copies(count)
+    images = [name for name, spec in documents.side.items() if spec.modality is Modality.image]
+    values = [_images(documents, name, most) for name in images]
+    values.append(Shared(_stored_texts(documents) if texts is None else texts, most))
     together = [] if group is None else [Shared(asked.astype(np.uint64) + np.uint64(1), count)]
-    first = first_of_equals([*together, *(Shared(numbers, most) for numbers in values)], count)
+    first = first_of_equals([*together, *values], count)
     too_large = (np.bincount(first, minlength=count) > max(most, count // 10))[first]
     first[too_large] = asked[too_large]
-    repeated = (np.unique(numbers[numbers != 0], return_counts=True)[1] for numbers in values)
+    repeated = (np.unique(one.numbers[one.numbers != 0], return_counts=True)[1] for one in values)
     too_common = sum(int((times > most).sum()) for times in repeated)
     return _counted(first, too_common=too_common, dissolved=int(too_large.sum()))
 
