@@ -84,8 +84,6 @@ def _check_slices(config: RunConfig, catalogs: Sequence[Catalog]) -> None:
     from gcl.data.prepare.sources import check_columns  # which loads pyarrow
 
     for catalog in catalogs:
-        from gcl.data.prepare.sources import check_columns  # loads pyarrow
-
         check_columns(catalog, needed_columns(catalog.schema, config.evaluate.slices))
 
 
