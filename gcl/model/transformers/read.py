@@ -122,7 +122,7 @@ def filled(config: dict[str, Any], tower: Literal["vision", "text"]) -> dict[str
     """A tower's config as its class reads it: with the defaults that files leave out, and with `*_config_dict` of
     older files on top."""
     kind = config["model_type"]
-    whole = {"siglip": SiglipConfig, "clip": CLIPConfig}[kind].from_dict(dict(config))
+    whole = CLIPConfig.from_dict(dict(config)) if kind == "clip" else SiglipConfig.from_dict(dict(config))
     filled = getattr(whole, f"{tower}_config").to_dict()
     if kind == "clip" and "projection_dim" in config:
         filled["projection_dim"] = config["projection_dim"]
