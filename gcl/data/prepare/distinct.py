@@ -195,6 +195,11 @@ class Collector:
         raw = self._raw(cells, file)
         return self._bad.get(raw) or self._by_raw.get(raw)
 
+    def forget_contents(self) -> None:
+        """Frees what rows are recognised by, once no more of them come."""
+        self._by_key = self._by_raw = KeyTable()
+        self._bad.clear()
+
     def collect(self, rows: Iterable[Row], *, namespace: str = "") -> Iterator[tuple[Row, int | Bad]]:
         """Yields each row with its record's number or with why it is bad, in order.
 
@@ -291,7 +296,7 @@ class Collector:
     @property
     def texts(self) -> np.ndarray:
         """All texts of each record as a number, uint64 [len(self)], see `text_number`."""
-        return np.array(self._texts, np.uint64)
+        return np.asarray(self._texts)
 
     def _remember(self, row: Row, raw: bytes, key: bytes) -> None:
         self._key += key

@@ -102,6 +102,7 @@ class TableBuild:
                 tasks = self._collect_tasks(queries)
                 gathered = self._collect_pairs(documents, queries) if self.catalog.training else None
             self._check_images("query")
+            queries.forget_contents()
             holding = [task for task in tasks if task.source.spec.hold_out_queries]
             division = write_division(
                 self.folder,

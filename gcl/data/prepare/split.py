@@ -57,10 +57,8 @@ class PairList:
         self._score.append(score)
 
     def pairs(self) -> Pairs:
-        """What was added, in order."""
-        return Pairs(
-            np.array(self._query, np.int64), np.array(self._document, np.int64), np.array(self._score, np.float32)
-        )
+        """What was added, in order, without a copy: nothing can be added afterwards."""
+        return Pairs(np.asarray(self._query), np.asarray(self._document), np.asarray(self._score))
 
 
 @dataclass
