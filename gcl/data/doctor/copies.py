@@ -44,8 +44,7 @@ def field_keys(store: Stored) -> dict[str, Keys]:
 
 
 def _image_keys(store: Stored, name: str) -> Keys:
-    codes = compute.dictionary_encode(store.hashes(name).values).indices
-    return Keys(compute.fill_null(codes, -1).to_numpy(zero_copy_only=False).astype(np.int64))
+    return Keys(store.hashes(name).codes())
 
 
 def _text_keys(store: Stored, name: str) -> Keys:

@@ -12,22 +12,22 @@ from gcl.data.doctor.languages import languages_of
 from gcl.data.doctor.samples import EXAMPLES, sample_rows
 from gcl.data.prepare.copies import fold
 from gcl.data.store.records import Stored, shortened
+from gcl.data.tables.cells import FILLERS, HTML
 from gcl.schema import Modality, TextForm
 
 MOST_TEXTS = 20_000  # that are examined unless everything is asked for
-# What shops write where they have nothing to say, folded; data.missing has those that are certain.
-LOOKS_MISSING = frozenset((
-    "unknown", "undefined", "unavailable", "not available", "not applicable", "not specified", "none", "null",
-    "nil", "nan", "na", "n.a.", "n/a", "n / a", "tbd", "t.b.d.", "tba", "todo", "to do", "to be defined", "no data",
-    "no title", "no name", "no description", "no image", "no brand", "untitled", "placeholder", "coming soon",
-    "empty", "missing", "default", "test", "xxx", "xx", "x", "?", "??", "???", ".", "..", "...", "…", "--", "---",
-    "–", "—", "_", "/", "#ref!", "#value!", "#name?", "unbekannt", "kein bild", "keine angabe", "keine", "k.a.",
-    "k. a.", "ohne titel", "nicht verfügbar", "leer", "inconnu", "non disponible", "non renseigné", "sans titre",
-    "aucun", "aucune", "desconocido", "no disponible", "sin título", "sin imagen", "sin descripción", "ninguno",
-    "sconosciuto", "nessuno", "nessuna", "onbekend", "geen", "niet beschikbaar", "desconhecido", "sem título",
-    "nenhum", "brak", "nieznany", "okänd", "ukjent", "ukendt", "нет", "неизвестно", "不明", "なし", "无", "未知"
-))  # fmt: skip
-_HTML = re.compile(r"</?[a-z][a-z0-9]*(?:\s[^<>]*)?/?>|&(?:[a-z]{2,8}|#\d{2,5}|#x[0-9a-f]{2,4});", re.IGNORECASE)
+# Folded; of these, a person has to look before a cell counts as missing.
+LOOKS_MISSING = FILLERS | {
+    "unavailable", "not applicable", "not specified", "null", "nil", "nan", "na", "n/a", "n / a", "t.b.d.", "tba",
+    "todo", "to do", "to be defined", "no data", "no title", "no name", "no description", "no image", "no brand",
+    "untitled", "placeholder", "coming soon", "missing", "default", "test", "xxx", "xx", "x", "??", "???", ".",
+    "..", "...", "…", "–", "—", "_", "/", "#ref!", "#value!", "#name?", "kein bild", "keine", "ohne titel",
+    "nicht verfügbar", "inconnu", "non disponible", "non renseigné", "sans titre", "aucun", "aucune",
+    "desconocido", "no disponible", "sin título", "sin imagen", "sin descripción", "ninguno", "sconosciuto",
+    "nessuno", "nessuna", "onbekend", "geen", "niet beschikbaar", "desconhecido", "sem título", "nenhum", "brak",
+    "nieznany", "okänd", "ukjent", "ukendt", "нет", "неизвестно", "不明", "なし", "无", "未知",
+}  # fmt: skip
+_HTML = re.compile(HTML)
 _DECODED_TWICE = re.compile(
     "[\u00c2\u00c3\u00c5\u00c4][\u0080-\u00bf\u2013-\u203a\u20ac\u0152-\u0178]|\u00e2\u20ac|\ufffd"
 )

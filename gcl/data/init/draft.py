@@ -17,10 +17,11 @@ from typing import Any
 from gcl.data.catalog import MISSING_WORDS
 from gcl.data.init.grades import grades_of
 from gcl.data.init.inputs import Input
-from gcl.data.init.look import FILLERS, Column, Looked
+from gcl.data.init.look import Column, Looked
 from gcl.data.init.page import NULL, Page, flow
 from gcl.data.init.roles import Products, Searches, find_products, image_root
 from gcl.data.init.tables import Tables, sort_tables
+from gcl.data.tables.cells import FILLERS
 
 
 @dataclass

@@ -17,7 +17,8 @@ from gcl.data.importers.layouts.feed import root_of
 from gcl.data.importers.layouts.layout import Layout
 from gcl.data.importers.layouts.registry import LAYOUTS, layout_of
 from gcl.data.tables.block import Reading
-from gcl.data.tables.cells import BLANK, Cell, canonical_id, parse_number
+from gcl.data.tables.cells import BLANK, HTML, Cell, canonical_id, parse_number
+from gcl.data.tables.image_paths import IMAGE_NAME
 from gcl.data.tables.signature import check_signature
 from gcl.data.tables.source import guess_encoding, open_text, suffix_of
 from gcl.data.tables.table import Table
@@ -26,12 +27,9 @@ ROWS = 2000  # looked at
 _MOST_COLUMNS = 300
 _MOST_BYTES = 64 << 20  # of images in the cells of the sample
 _LINES = 60  # from which the delimiter is guessed
-_IMAGE = re.compile(r"\.(jpe?g|png|webp|gif|avif|bmp|tiff?|heic|jfif|svg)$", re.I)
 _URL = re.compile(r"(https?:)?//\S+", re.I)
-_TAG = re.compile(r"</?[a-z][^<>]*>|&(#\d+|[a-z]{2,8});", re.I)
+_HTML = re.compile(HTML)
 _SEPARATORS = (",", ";", "|", " ")
-FILLERS = ("unknown", "unbekannt", "k.a.", "k. a.", "n.a.", "keine angabe", "tbd", "none", "not available", "(null)",
-           "undefined", "?", "--", "---", "leer", "empty")  # fmt: skip
 
 
 @dataclass
@@ -64,7 +62,7 @@ class Column:
 
     @cached_property
     def html(self) -> float:
-        return self.share(_TAG.search)
+        return self.share(_HTML.search)
 
     @cached_property
     def decimal(self) -> str | None:
@@ -107,7 +105,7 @@ class Column:
         for sign in _SEPARATORS:
             several = [parts for text in self.texts if len(parts := _split(text, sign)) > 1]
             if several and all(
-                _IMAGE.search(_path(part)) or _URL.fullmatch(part) for parts in several for part in parts
+                IMAGE_NAME.search(_path(part)) or _URL.fullmatch(part) for parts in several for part in parts
             ):
                 return sign
         return None
@@ -126,7 +124,7 @@ def _names_image(cell: Cell) -> bool:
         return bool(cell) and all(map(_names_image, cell))
     if isinstance(cell, bytes):
         return True
-    return cell is not None and bool(_IMAGE.search(_path(cell.strip(BLANK).rstrip('"]').rstrip())))
+    return cell is not None and bool(IMAGE_NAME.search(_path(cell.strip(BLANK).rstrip('"]').rstrip())))
 
 
 def _number(text: str, sign: str) -> float | None:

@@ -9,13 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from gcl.data.importers.webdataset import IMAGE_EXTENSIONS, TEXT_EXTENSIONS, is_litter
 from gcl.data.init.inputs import Input
 from gcl.data.init.names import fit
 from gcl.data.init.page import Page
 
 _MEMBERS = 300  # looked at
-_IMAGES = ("jpg", "jpeg", "png", "webp", "gif")
-_TEXTS = ("txt", "text", "caption", "cls")
+_TEXTS = (*TEXT_EXTENSIONS, "caption", "cls")
 _OF_IMG2DATASET = ("key", "status", "error_message", "width", "height", "original_width", "original_height", "exif",
                    "sha256", "md5", "url")  # fmt: skip
 
@@ -26,7 +26,7 @@ def draft_shards(
     """(the YAML, what was taken for what, what a person should look at). Raises ValueError for tars without an image
     or a text."""
     kinds, keys = _members(given.files[0])
-    image = next((kind for kind in _IMAGES if kinds[kind]), None)
+    image = next((kind for kind in IMAGE_EXTENSIONS if kinds[kind]), None)
     texts = [kind for kind in _TEXTS if kinds[kind]]
     named = {role: max(keys, key=lambda key: fit(key, role), default="") for role in ("query", "title", "id", "score")}
     named = {role: key for role, key in named.items() if key and fit(key, role) >= 0.5}
@@ -34,7 +34,7 @@ def draft_shards(
     if image is None or query is None:
         raise ValueError(
             f"{given.files[0].name} holds {', '.join(f'.{kind}' for kind in kinds) or 'nothing'}: each sample needs an "
-            f"image ({', '.join(_IMAGES)}) and a text (.txt, or a key of its .json such as caption or query)."
+            f"image ({', '.join(IMAGE_EXTENSIONS)}) and a text (.txt, or a key of its .json such as caption or query)."
         )
     page = Page()
     page.remark(begin)
@@ -71,12 +71,11 @@ def _members(file: Path) -> tuple[Counter[str], list[str]]:
     try:
         with tarfile.open(file) as tar:
             for number, member in enumerate(tar):
-                base = Path(member.name).name
                 if number >= _MEMBERS:
                     break
-                if not member.isfile() or base.startswith("._") or "__MACOSX" in member.name:
+                if not member.isfile() or is_litter(member.name):
                     continue
-                kind = base.partition(".")[2].lower()
+                kind = Path(member.name).name.partition(".")[2].lower()
                 kinds[kind] += 1
                 source = tar.extractfile(member) if kind == "json" and member.size < 1 << 20 else None
                 if source is not None:

@@ -17,7 +17,6 @@ from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 import numpy as np
-import pyarrow.compute as compute
 
 from gcl.data.store.store import RecordStore
 from gcl.schema import Modality
@@ -54,8 +53,7 @@ def is_called_so(cell: object) -> bool:
 
 def find_placeholders(store: RecordStore, field: str, called_so: Sequence[int]) -> list[Placeholder]:
     """The placeholders among one image field's pictures. called_so: rows whose image is called so in the table."""
-    codes = compute.dictionary_encode(store.hashes(field).values).indices
-    code = compute.fill_null(codes, -1).to_numpy(zero_copy_only=False).astype(np.int64)
+    code = store.hashes(field).codes()
     count = np.bincount(code[code >= 0]) if (code >= 0).any() else np.zeros(0, np.int64)
     named = np.bincount(code[list(called_so)], minlength=len(count))
     chosen = {int(one): "its name says so" for one in np.flatnonzero(named >= _NAMED)}

@@ -110,6 +110,11 @@ class Column(Sequence):
         for start in range(0, len(self.values), 1 << 14):
             yield from self.values.slice(start, 1 << 14).to_pylist()
 
+    def codes(self) -> np.ndarray:
+        """int64[n]: numbers from 0, equal for equal values; -1 where there is none."""
+        indices = compute.dictionary_encode(self.values).indices
+        return compute.fill_null(indices, -1).to_numpy(zero_copy_only=False).astype(np.int64)
+
 
 class Subset:
     """Some rows of a store, in the given order, behind the same interface; rows count from 0 again."""

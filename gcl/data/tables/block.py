@@ -13,14 +13,13 @@ import pyarrow as pa
 import pyarrow.compute as compute
 
 from gcl.data.catalog import MISSING_WORDS, Catalog
-from gcl.data.tables.cells import Cell, strip_html
+from gcl.data.tables.cells import HTML, Cell, strip_html
 from gcl.schema import TextForm
 
 BLOCK_ROWS = 4096
 BLOCK_BYTES = 8 << 20  # of a CSV; also the longest row it may have
 _LONGEST_WORD = 64  # bytes, of data.missing
 _MOST_NAMES = 20
-_HTML = r"</?[A-Za-z][^<>]*>|&(?:[A-Za-z]{2,8}|#[0-9]{2,5}|#x[0-9A-Fa-f]{2,5});"
 
 
 @dataclass(frozen=True)
@@ -119,7 +118,7 @@ def _html_cells(values: pa.Array) -> int:
     signs = np.frombuffer(data, np.uint8)[starts[0] : starts[-1]]
     places = np.flatnonzero((signs == ord("<")) | (signs == ord("&")))
     rows = np.unique(np.searchsorted(starts, places + starts[0], side="right") - 1)
-    return int(compute.sum(compute.match_substring_regex(values.take(pa.array(rows)), _HTML)).as_py() or 0)
+    return int(compute.sum(compute.match_substring_regex(values.take(pa.array(rows)), HTML)).as_py() or 0)
 
 
 class TableFile(Protocol):

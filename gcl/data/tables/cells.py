@@ -9,6 +9,14 @@ from html.parser import HTMLParser
 Cell = str | bytes | list[str | bytes] | None
 """Of a text column a str or None; of an image column a path or URL, the bytes, a list of these, or None."""
 
+HTML = r"(?i)</?[a-z][^<>]*>|&(?:[a-z]{2,8}|#[0-9]{2,5}|#x[0-9a-f]{2,5});"
+"""What tells that a text was written as HTML: a tag or an entity, in the syntax of re and of Arrow."""
+FILLERS = frozenset((
+    "unknown", "unbekannt", "k.a.", "k. a.", "n.a.", "keine angabe", "tbd", "none", "not available", "(null)",
+    "undefined", "?", "--", "---", "leer", "empty",
+))  # fmt: skip
+"""What shops write, in any case, where they have nothing to say; data.missing has what is never anything else."""
+
 # White space, and marks that are as invisible.
 _BLANK_SIGNS = (*range(9, 14), *range(28, 33), 133, 160, 0x1680, *range(0x2000, 0x2010), 0x2028, 0x2029, 0x202F, 0x205F)
 BLANK = "".join(map(chr, (*_BLANK_SIGNS, 0x3000, 0xFEFF)))

@@ -15,7 +15,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 _WINDOWS = re.compile(r"[A-Za-z]:[\\/]")
-_IMAGE = re.compile(r"\.(jpe?g|png|webp|gif|bmp|tiff?|avif|jp2|heic|svg)$", re.IGNORECASE)
+IMAGE_NAME = re.compile(r"\.(jpe?g|jfif|png|webp|gif|bmp|tiff?|avif|jp2|heic|svg)$", re.IGNORECASE)
 _SEPARATORS = (",", "|", ";", "\n", " ")
 _MOST_LISTED = 50_000  # entries of a folder that are looked at for names that differ in case
 _MOST_FOLDERS, _DEPTH = 500, 3  # below the folder that paths start from, searched for a file's name
@@ -36,7 +36,7 @@ def several_in(cell: str, *, urls: bool) -> str | None:
     """
     for separator in _SEPARATORS:
         parts = [part.strip() for part in cell.split(separator) if part.strip()]
-        if len(parts) > 1 and all("://" in part[:9] or part.startswith("//") if urls else _IMAGE.search(part)
+        if len(parts) > 1 and all("://" in part[:9] or part.startswith("//") if urls else IMAGE_NAME.search(part)
                                   for part in parts):  # fmt: skip
             return separator
     return None
@@ -126,7 +126,7 @@ def _below(folder: Path) -> dict[str, Path]:
     while waiting and searched < _MOST_FOLDERS and len(found) < 4 * _MOST_LISTED:
         (place, depth), searched = waiting.pop(0), searched + 1
         for folded, name in _names_in.__wrapped__(place).items():
-            if _IMAGE.search(name):
+            if IMAGE_NAME.search(name):
                 found.setdefault(folded, place)
         if depth:
             waiting += [(path, depth - 1) for path in _folders_in(place)]

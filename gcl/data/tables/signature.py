@@ -7,7 +7,7 @@ import re
 import zlib
 from pathlib import Path
 
-from gcl.data.tables.source import is_zipped, suffix_of
+from gcl.data.tables.source import is_zipped, suffix_of, unmarked_utf16
 
 _START = 4096
 _EXCEL = "an Excel file: name it .xlsx (pip install 'gcl-trainer[excel]') or save it as CSV (UTF-8)"
@@ -78,16 +78,9 @@ def _what_it_is(start: bytes, suffix: str, encoding: str | None) -> str | None:
         and not start.startswith(_MARKS)
         and not (encoding or "").lower().startswith(("utf-16", "utf_16", "utf16", "utf-32"))
     ):
-        return _with_zeros(start)
+        if name := unmarked_utf16(start):
+            return f"UTF-16 without a mark: set data.encoding={name}"
+        return f"not a text, it has zero bytes; it begins with {start[:12]!r}"
     if suffix in (".csv", ".tsv") and re.match(rb'\s*(?:\[\s*)?\{\s*"', text):
         return "JSON: name it .json"
     return None
-
-
-def _with_zeros(start: bytes) -> str:
-    even, odd = start[0::2].count(0), start[1::2].count(0)
-    half = len(start) // 2
-    for zeros, others, name in ((odd, even, "utf-16-le"), (even, odd, "utf-16-be")):
-        if zeros > 0.3 * half and others < 0.1 * half:
-            return f"UTF-16 without a mark: set data.encoding={name}"
-    return f"not a text, it has zero bytes; it begins with {start[:12]!r}"

@@ -97,6 +97,15 @@ def not_decodable(file: Path, encoding: str | None) -> str:
     )
 
 
+def unmarked_utf16(start: bytes) -> str | None:
+    """Which UTF-16 the beginning of a file without a mark is written in, told by its zero bytes; None: neither."""
+    even, odd, half = start[0::2].count(0), start[1::2].count(0), len(start) // 2
+    for zeros, others, name in ((odd, even, "utf-16-le"), (even, odd, "utf-16-be")):
+        if zeros > 0.3 * half and others < 0.1 * half:
+            return name
+    return None
+
+
 def guess_encoding(file: Path) -> str | None:
     """What data.encoding has to be for the beginning of a text file to be read; None: nothing."""
     decoder, foreign, read = codecs.getincrementaldecoder("utf-8")(), b"", 0
@@ -104,9 +113,8 @@ def guess_encoding(file: Path) -> str | None:
         start = source.read(4096)
         if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
             return None
-        zeros = [start[place::2].count(0) for place in (0, 1)]
-        if max(zeros) > len(start) // 8:
-            return "utf-16-le" if zeros[1] > zeros[0] else "utf-16-be"
+        if name := unmarked_utf16(start):
+            return name
         source.seek(0)
         for line in iter(lambda: source.readline(PIECE), b""):
             try:
