@@ -168,6 +168,9 @@ def google_txt(folder: Path) -> Path:
     return write(folder / "feed.txt", GOOGLE, _google_items(folder), delimiter="\t")
 
 
+_G = 'xmlns:g="http://base.google.com/ns/1.0"'
+
+
 def _elements(item: dict, *, atom: bool) -> str:
     lines = []
     for name, value in item.items():
@@ -182,24 +185,20 @@ def _elements(item: dict, *, atom: bool) -> str:
     return "\n".join(lines)
 
 
-def google_rss(folder: Path) -> Path:
-    items = "\n".join(f"<item>{_elements(item, atom=False)}</item>" for item in _google_items(folder))
-    path = folder / "feed.xml"
-    path.write_text(
-        '<?xml version="1.0"?>\n<rss xmlns:g="http://base.google.com/ns/1.0" version="2.0"><channel>'
-        f"<title>A shop</title><link>https://shop.example</link>{items}</channel></rss>"
-    )
+def _google_xml(path: Path, start: str, end: str, item: str, *, atom: bool) -> Path:
+    items = "".join(f"<{item}>{_elements(one, atom=atom)}</{item}>" for one in _google_items(path.parent))
+    path.write_text(f'<?xml version="1.0" encoding="UTF-8"?>\n{start}<title>A shop</title>{items}{end}')
     return path
+
+
+def google_rss(folder: Path) -> Path:
+    start = f'<rss {_G} version="2.0"><channel><link>https://shop.example</link>'
+    return _google_xml(folder / "feed.xml", start, "</channel></rss>", "item", atom=False)
 
 
 def google_atom(folder: Path) -> Path:
-    items = "\n".join(f"<entry>{_elements(item, atom=True)}</entry>" for item in _google_items(folder))
-    path = folder / "atom.xml"
-    path.write_text(
-        '<?xml version="1.0" encoding="UTF-8"?>\n<feed xmlns="http://www.w3.org/2005/Atom" '
-        f'xmlns:g="http://base.google.com/ns/1.0"><title>A shop</title>{items}</feed>'
-    )
-    return path
+    start = f'<feed xmlns="http://www.w3.org/2005/Atom" {_G}>'
+    return _google_xml(folder / "atom.xml", start, "</feed>", "entry", atom=True)
 
 
 EXPORTS = {

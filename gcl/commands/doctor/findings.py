@@ -42,10 +42,9 @@ COUNTS = (
     "stored image cannot be read."
 )
 
-Level = Literal["problem", "warning"]
-
-
 _DUPLICATES = re.compile(r"data\.duplicates\.\w+")
+
+Level = Literal["problem", "warning"]
 
 
 class Finding(NamedTuple):
@@ -152,7 +151,12 @@ def _turn_round(where: str, scores: Mapping[str, Any]) -> str:
 
 def _leaks(facts: dict[str, Any]) -> Iterator[Finding]:
     for side, leak in facts.get("leakage", {}).items():
-        things = {"query": "held-out queries", "document": "held-out products"}[side]
+        together = facts.get("split", {}).get("copies") == "together"
+        things, do = {
+            "query": ("held-out queries", "write each query in one way (case, spaces)"),
+            "document": ("held-out products", "data.split.group=[<column that variants share>]" if together
+                         else "data.split.copies=together"),
+        }[side]  # fmt: skip
         whole = {"equal one in training in every field": leak["equal_in_every_field"]}
         same, near = "have the same {} as one in training", "have an image that looks like one in training ({})"
         whole |= {same.format(f"{side}.{name}"): leaked for name, leaked in leak["equal_image"].items()}
@@ -166,16 +170,6 @@ def _leaks(facts: dict[str, Any]) -> Iterator[Finding]:
             for how, leaked in kinds.items():
                 if leaked["of"] and leaked["rows"] > limit * leaked["of"]:
                     share = f"{leaked['rows']:,} of {leaked['of']:,} {things} ({leaked['rows'] / leaked['of']:.1%})"
-                    together = facts.get("split", {}).get("copies") == "together"
-                    do = (
-                        "write each query in one way (case, spaces)"
-                        if side == "query"
-                        else (
-                            "data.split.group=[<column that variants share>]"
-                            if together
-                            else "data.split.copies=together"
-                        )
-                    )
                     yield Finding(level, f"{share} {how}.", do, _all_words(leaked["examples"]))
 
 

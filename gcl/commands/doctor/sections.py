@@ -92,13 +92,10 @@ def _catalog(facts: Facts) -> Iterator[Part]:
             ("queries", counts["queries"], counts["queries_of_training"]),
             ("pairs", counts["pairs"], counts["training_pairs"]),
         ]
-        trained = facts.get("training", True)
-        yield (
-            Table(["what", "all", "training half"], rows if trained else rows[:2], "", formats=_COMMAS)
-            if trained
-            else Table(["what", "all"], [row[:2] for row in rows[:2]], formats=_COMMAS)
-        )
-        if not trained:
+        if facts.get("training", True):
+            yield Table(["what", "all", "training half"], rows, formats=_COMMAS)
+        else:
+            yield Table(["what", "all"], [row[:2] for row in rows[:2]], formats=_COMMAS)
             yield "A catalog that is only measured (data.training=false): nothing of it is trained on."
     if fields := facts.get("fields"):
         yield Table(
@@ -113,14 +110,10 @@ _COMMAS = dict.fromkeys(("all", "training half", "records", "have it", "examined
 
 
 def _examples(facts: Facts) -> Iterator[Part]:
-    ends = {"highest": "with the highest score", "lowest": "with the lowest score"}
     examples = facts.get("examples", {})
     for end, pairs in examples.items():
-        several = "lowest" in examples
-        yield Cards(
-            f"Pairs {ends[end]}" if several else f"Pairs (all have the score {pairs[0]['score']:g})",
-            [_pair_card(pair) for pair in pairs],
-        )  # fmt: skip
+        which = f"with the {end} score" if "lowest" in examples else f"(all have the score {pairs[0]['score']:g})"
+        yield Cards(f"Pairs {which}", [_pair_card(pair) for pair in pairs])
 
 
 def _pair_card(pair: Mapping[str, Any]) -> Card:
@@ -190,7 +183,7 @@ def _texts(facts: Facts) -> Iterator[Part]:
         )  # fmt: skip
     for name, about in facts.get("tokens", {}).items():
         if about.get("cut"):
-            yield Cuts(f"Texts of {name} as the model cuts them", [(kept, lost) for kept, lost in about["cut"]])
+            yield Cuts(f"Texts of {name} as the model cuts them", list(map(tuple, about["cut"])))
     words = [
         (table, column, f'"{word}"', count)
         for table, columns in facts.get("counts", {}).get("missing_words", {}).items()

@@ -87,7 +87,7 @@ def _in_folder(folder: Path) -> list[Input]:
         groups.setdefault(re.sub(r"\d+", "*", file.name), []).append(file)
     found = []
     for pattern, members in groups.items():
-        if len(members) > 1 and all(pattern.startswith(("*", "part", "train-", "data-", "shard")) for _ in members):
+        if len(members) > 1 and pattern.startswith(("*", "part", "train-", "data-", "shard")):
             found.append(_input(str(members[0].with_name(re.sub(r"\*+", "*", pattern))), members))
         else:
             found += [_input(str(file), [file]) for file in members]

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import re
 
+from gcl.data.importers.layouts.layout import COLOR
+
 _PREFIX = re.compile(r"(product|produkt|prod|article|artikel|item|variant|main|web|shop|catalog)_+")
 NAMES: dict[str, tuple[str, ...]] = {
     "id": (
@@ -45,7 +47,7 @@ NAMES: dict[str, tuple[str, ...]] = {
         "category", "kategorie", "categories", "kategorien", "type", "class", "product_type", "categorie", "catégorie",
         "categoria", "warengruppe", "department", "category1", "taxonomy",
     ),
-    "color": ("color", "colour", "farbe", "couleur", "kleur", "colore"),
+    "color": COLOR,
     "price": ("price", "preis", "prix", "precio", "prezzo", "prijs", "vk", "sale_price", "regular_price", "msrp"),
     "language": ("language", "lang", "locale", "sprache", "langue", "idioma", "lingua"),
     "query": (

@@ -45,26 +45,11 @@ GOOGLE = Layout(
     name="google",
     description="a feed for Google Merchant Center (TSV, TXT, CSV or XML)",
     known_by=(frozenset({"id", "title", "image_link"}),),
-    reads=frozenset(
-        (
-            "id",
-            "title",
-            "description",
-            "link",
-            "image_link",
-            "additional_image_link",
-            "price",
-            "sale_price",
-            "brand",
-            "mpn",
-            "google_product_category",
-            "product_type",
-            "item_group_id",
-            "color",
-            "size",
-        )
-    ),
+    reads=frozenset((
+        "id", "title", "description", "link", "image_link", "additional_image_link", "price", "sale_price",
+        "brand", "mpn", "google_product_category", "product_type", "item_group_id", "color", "size",
+    )),
     translate=_translate,
     normal=_normal,
     roots=("rss", "feed"),
-)
+)  # fmt: skip

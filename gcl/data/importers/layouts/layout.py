@@ -14,7 +14,7 @@ COLUMNS = (
     "color", "size", "price", "url",
 )  # fmt: skip
 Product = dict[str, "str | list[str] | None"]
-_COLOR = ("color", "colour", "farbe", "couleur", "kleur", "colore")
+COLOR = ("color", "colour", "farbe", "couleur", "kleur", "colore")
 _SIZE = ("size", "größe", "groesse", "taille", "maat", "taglia", "talla")
 
 
@@ -110,6 +110,6 @@ def options_of(pairs: Iterable[tuple[str, str]]) -> Product:
     named = {name.strip().lower(): value for name, value in reversed(pairs)}
     return {
         "option": " / ".join(value for _, value in pairs),
-        "color": next((named[name] for name in _COLOR if name in named), None),
+        "color": next((named[name] for name in COLOR if name in named), None),
         "size": next((named[name] for name in _SIZE if name in named), None),
     }

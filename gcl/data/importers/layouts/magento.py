@@ -136,21 +136,11 @@ MAGENTO = Layout(
         frozenset({"sku", "store_view_code", "name"}),
         frozenset({"sku", "name", "base_image", "product_type"}),
     ),
-    reads=frozenset(
-        (
-            "sku",
-            "store_view_code",
-            "product_type",
-            "additional_attributes",
-            "configurable_variations",
-            "manufacturer",
-            "meta_keywords",
-            "special_price",
-            "price",
-            *_SHARED,
-        )
-    ),
+    reads=frozenset((
+        "sku", "store_view_code", "product_type", "additional_attributes", "configurable_variations",
+        "manufacturer", "meta_keywords", "special_price", "price", *_SHARED,
+    )),
     translate=_translate,
     more=_more,
     images=("pub/media/catalog/product", "media/catalog/product", "catalog/product", "media/import", "product"),
-)
+)  # fmt: skip

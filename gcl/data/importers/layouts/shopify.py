@@ -101,24 +101,11 @@ SHOPIFY = Layout(
         frozenset({"Handle", "Variant SKU"}),
         frozenset({"Handle", "Title", "Image Src"}),
     ),
-    reads=frozenset(
-        (
-            "Handle",
-            "Title",
-            "Body (HTML)",
-            "Vendor",
-            "Product Category",
-            "Type",
-            "Tags",
-            "Variant SKU",
-            "Variant Price",
-            "Image Src",
-            "Image Position",
-            "Variant Image",
-            *(f"{option} Name" for option in _OPTIONS),
-            *(f"{option} Value" for option in _OPTIONS),
-        )
-    ),
+    reads=frozenset((
+        "Handle", "Title", "Body (HTML)", "Vendor", "Product Category", "Type", "Tags", "Variant SKU",
+        "Variant Price", "Image Src", "Image Position", "Variant Image",
+        *(f"{option} Name" for option in _OPTIONS), *(f"{option} Value" for option in _OPTIONS),
+    )),
     translate=_translate,
     aliases={  # the names of the template that Shopify offers today
         "URL handle": "Handle",
@@ -131,4 +118,4 @@ SHOPIFY = Layout(
         "Variant image URL": "Variant Image",
         **{f"{option} {word}": f"{option} {word.title()}" for option in _OPTIONS for word in ("name", "value")},
     },
-)
+)  # fmt: skip

@@ -78,27 +78,12 @@ WOOCOMMERCE = Layout(
     name="woocommerce",
     description="WooCommerce's product export (CSV)",
     known_by=(frozenset({"Type", "SKU", "Name", "Images"}), frozenset({"ID", "Type", "Name", "Parent"})),
-    reads=frozenset(
-        (
-            "ID",
-            "Type",
-            "SKU",
-            "Name",
-            "Description",
-            "Short description",
-            "Sale price",
-            "Regular price",
-            "Categories",
-            "Tags",
-            "Images",
-            "Parent",
-            "External URL",
-            "Brands",
-            *(f"Attribute {n} name" for n in _NUMBERS),
-            *(f"Attribute {n} value(s)" for n in _NUMBERS),
-        )
-    ),
+    reads=frozenset((
+        "ID", "Type", "SKU", "Name", "Description", "Short description", "Sale price", "Regular price",
+        "Categories", "Tags", "Images", "Parent", "External URL", "Brands",
+        *(f"Attribute {n} name" for n in _NUMBERS), *(f"Attribute {n} value(s)" for n in _NUMBERS),
+    )),
     translate=_translate,
     aliases=_GERMAN,
     images=("wp-content/uploads", "uploads"),
-)
+)  # fmt: skip
