@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from gcl.config.compose import Overrides, catalog_of
@@ -103,34 +104,28 @@ def _write(options: InitOptions, inputs: list, name: str, target: Path) -> tuple
 
     names = ", ".join(Path(one.path.rstrip("/")).name for one in inputs)
     begin = f"Written by gcl init from {names}. Every line is a guess with its reason: change what is wrong."
-    kinds = {one.kind for one in inputs}
+    place = partial(relative, folder=target.parent)
+    settings, shards = (
+        next((one for one in inputs if one.kind is kind), None) for kind in (Kind.marqtune, Kind.shards)
+    )
+    if settings is not None:
+        from gcl.data.importers.marqtune import write_catalog
 
-    def place(given: str) -> str:
-        return relative(given, target.parent)
-
-    if options.like == "marqtune" or Kind.marqtune in kinds:
-        settings = next((one for one in inputs if one.kind is Kind.marqtune), None)
-        if settings is not None:
-            from gcl.data.importers.marqtune import write_catalog
-
-            write_catalog(settings.files[0], target, name=name)
-            say(f"{settings.files[0].name}: Marqtune's settings, translated")
-            return True, []
-    shards = [one for one in inputs if one.kind is Kind.shards]
-    if options.like == "img2dataset" and not shards:
-        raise ConfigError(f"like=img2dataset is shards (.tar), and {names} are none.")
-    if shards:
-        text, told, notes = draft_shards(shards[0], name=name, place=place, begin=begin)
+        write_catalog(settings.files[0], target, name=name)
+        say(f"{settings.files[0].name}: Marqtune's settings, translated")
+        return True, []
+    if shards is not None:
+        draft = draft_shards(shards, name=name, place=place, begin=begin)
         if len(inputs) > 1:
-            notes.append("shards are a catalog by themselves: the other files are not used")
-        trainable = True
+            draft.notes.append("shards are a catalog by themselves: the other files are not used")
+    elif options.like == "img2dataset":
+        raise ConfigError(f"like=img2dataset reads shards (.tar), but {names} is not one.")
     else:
         draft = draft_tables(inputs, name=name, like=options.like, place=place, begin=begin)
-        text, told, notes, trainable = draft.text, draft.told, draft.notes, draft.trainable
-    for line in told:
+    for line in draft.told:
         say(line)
-    write_text(target, text)
-    return trainable, notes
+    write_text(target, draft.text)
+    return draft.trainable, draft.notes
 
 
 def _batch_size(catalog: Catalog, cache_dir: str) -> list[str]:

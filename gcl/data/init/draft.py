@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 import re
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,21 +18,10 @@ from gcl.data.catalog import MISSING_WORDS
 from gcl.data.init.grades import grades_of
 from gcl.data.init.inputs import Input
 from gcl.data.init.look import Column, Looked
-from gcl.data.init.page import NULL, Page, flow
-from gcl.data.init.roles import Products, Searches, find_products, image_root
+from gcl.data.init.page import NULL, Draft, Page, flow
+from gcl.data.init.roles import Products, Searches, image_root, products_in
 from gcl.data.init.tables import Tables, sort_tables
 from gcl.data.tables.cells import FILLERS
-
-
-@dataclass
-class Draft:
-    """text: of the YAML. told: what the tables and columns were taken for. notes: what a person should look at."""
-
-    name: str
-    text: str
-    told: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    trainable: bool = True
 
 
 def draft_tables(
@@ -47,7 +36,7 @@ def draft_tables(
         tables = sort_tables(inputs, like, Path(folder))
         drafting.notes += tables.notes
         drafting.write(tables, begin)
-    return Draft(name, drafting.page.text(), drafting.told, drafting.notes, drafting.trainable)
+    return Draft(drafting.page.text(), drafting.told, drafting.notes, drafting.trainable)
 
 
 class _Drafting:
@@ -72,7 +61,7 @@ class _Drafting:
             self._identifier(products, pairs)
             self._place_images(products)
         query = self._query(tables)
-        self._document(products or find_products_of(pairs), alone=pairs is None)
+        self._document(products or products_in(pairs), alone=pairs is None)
         if pairs is not None and pairs.clicks is None and pairs.score:
             page.line("score", pairs.score, _scores(pairs.looked.columns[pairs.score]))
             self._grades(pairs.looked.columns[pairs.score], 0)
@@ -166,8 +155,7 @@ class _Drafting:
         if products.title is None:
             raise ValueError(
                 f"{products.looked.name} has no column of titles, and no table of searches was given: nothing can "
-                "stand "
-                "for what people search. Give one: gcl init products.csv pairs.csv."
+                "stand for what people search. Give one: gcl init products.csv pairs.csv."
             )
         page.remark(
             "Without a table of searches each product's title stands for a search that it answers; the document shown "
@@ -250,9 +238,8 @@ class _Drafting:
             )
 
     def _languages(self, column: Column) -> None:
-        counts = {text: column.texts.count(text) for text in dict.fromkeys(column.texts)}
-        most = sorted(counts.items(), key=lambda item: -item[1])[:5]
-        shares = ", ".join(f"{text} {count / len(column.texts):.0%}" for text, count in most)
+        counts = Counter(column.texts)
+        shares = ", ".join(f"{text} {count / counts.total():.0%}" for text, count in counts.most_common(5))
         if len(counts) > 1:
             self.page.remark(f"{column.name}: {shares}. Several languages want a multilingual model (siglip2-B).")
 
@@ -312,13 +299,16 @@ class _Drafting:
                 self.notes.append(f"{queries.looked.name} is not used: queries without judgments")
             return
         source = queries or judged
+        qrels = given.path if given else judged.looked.path if judged else ""
         if source is None or source.query is None:
-            name = given.path if given else judged.looked.path if judged else ""
-            self.notes.append(f"{Path(name).name} is not used: give the table of its queries as well (query_id, query)")
+            self.notes.append(
+                f"{Path(qrels).name} is not used: give the table of its queries as well (query_id, query)"
+            )
             return
-        task = {"queries": self.place(source.looked.path)}
-        task["qrels"] = self.place(given.path if given else judged.looked.path if judged else "")
-        task["query_id"] = source.query_id or source.query
+        task = {
+            "queries": self.place(source.looked.path), "qrels": self.place(qrels),
+            "query_id": source.query_id or source.query,
+        }  # fmt: skip
         if source.query != query:
             task["query_columns"] = {"query": source.query}
         if judged is not None:
@@ -352,15 +342,6 @@ _WHY = {
     "grades": "only ratios matter",
     "qrels_query_id": "what the judgments call the query's id",
 }
-
-
-def find_products_of(pairs: Searches | None) -> Products:
-    """The products that a table of pairs itself holds."""
-    assert pairs is not None
-    found = find_products(pairs.looked)
-    found.title = None if found.title in (pairs.query, pairs.score) else found.title
-    found.description = None if found.description == pairs.query else found.description
-    return found
 
 
 def _field_name(column: str) -> str:

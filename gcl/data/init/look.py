@@ -184,9 +184,9 @@ def _hashes(cells: Sequence[Cell]) -> np.ndarray:
 def look(path: str, files: Sequence[Path], *, layout: Layout | None = None) -> Looked:
     """Raises ValueError, in a sentence, for files that are no table."""
     first = files[0]
-    if root_of(first) in [root for known in LAYOUTS.values() for root in known.roots]:
-        layout = layout or next(known for known in LAYOUTS.values() if known.roots)
-        return Looked(path, Table(path, files), {}, 0, False, layout)
+    root = root_of(first)
+    if of_root := next((known for known in LAYOUTS.values() if root in known.roots), None):
+        return Looked(path, Table(path, files), {}, 0, False, layout or of_root)
     reading = _reading(first)
     table = Table(path, files, reading)
     names = table.columns

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import textwrap
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from gcl.table import readable_json, visible
@@ -16,6 +17,16 @@ _WORDS = ("null", "true", "false", "yes", "no", "on", "off", "y", "n", "~")
 
 
 NULL = object()  # a value that is written as null
+
+
+@dataclass
+class Draft:
+    """text: of the YAML. told: what the files and columns were taken for. notes: what a person should look at."""
+
+    text: str
+    told: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    trainable: bool = True
 
 
 class Page:

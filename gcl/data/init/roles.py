@@ -124,6 +124,15 @@ def find_products(looked: Looked) -> Products:
     return found
 
 
+def products_in(pairs: Searches | None) -> Products:
+    """The products that a table of pairs itself holds."""
+    assert pairs is not None
+    found = find_products(pairs.looked)
+    found.title = None if found.title in (pairs.query, pairs.score) else found.title
+    found.description = None if found.description == pairs.query else found.description
+    return found
+
+
 def _images(looked: Looked) -> list[str]:
     """Columns of images, the one whose name says it best first."""
     names = [name for name, column in looked.columns.items() if is_image(column)]

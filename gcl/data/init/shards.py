@@ -12,7 +12,7 @@ from typing import Any
 from gcl.data.importers.webdataset import IMAGE_EXTENSIONS, TEXT_EXTENSIONS, is_litter
 from gcl.data.init.inputs import Input
 from gcl.data.init.names import fit
-from gcl.data.init.page import Page
+from gcl.data.init.page import Draft, Page
 
 _MEMBERS = 300  # looked at
 _TEXTS = (*TEXT_EXTENSIONS, "caption", "cls")
@@ -20,11 +20,8 @@ _OF_IMG2DATASET = ("key", "status", "error_message", "width", "height", "origina
                    "sha256", "md5", "url")  # fmt: skip
 
 
-def draft_shards(
-    given: Input, *, name: str, place: Callable[[str], str], begin: str
-) -> tuple[str, list[str], list[str]]:
-    """(the YAML, what was taken for what, what a person should look at). Raises ValueError for tars without an image
-    or a text."""
+def draft_shards(given: Input, *, name: str, place: Callable[[str], str], begin: str) -> Draft:
+    """The YAML of a catalog of shards. Raises ValueError for tars without an image or a text."""
     kinds, keys = _members(given.files[0])
     image = next((kind for kind in IMAGE_EXTENSIONS if kinds[kind]), None)
     texts = [kind for kind in _TEXTS if kinds[kind]]
@@ -60,7 +57,7 @@ def draft_shards(
     told = [f"{Path(given.path).name}: {count} with .{image}, {query} stands for the search"]
     rest = [key for key in keys if key not in (*named.values(), query, *_OF_IMG2DATASET)]
     notes = [f"keys of the samples' JSON that are not used: {', '.join(rest[:12])}"] if rest else []
-    return page.text(), told, notes
+    return Draft(page.text(), told, notes)
 
 
 def _members(file: Path) -> tuple[Counter[str], list[str]]:

@@ -12,7 +12,7 @@ from gcl.data.importers.layouts.registry import LAYOUTS
 from gcl.data.importers.layouts.translate import catalog_of_export
 from gcl.data.init.inputs import Input, Kind
 from gcl.data.init.look import Looked, look
-from gcl.data.init.roles import Products, Searches, choose_id, find_products, find_searches, is_products
+from gcl.data.init.roles import Products, Searches, choose_id, find_products, find_searches, is_products, products_in
 from gcl.errors import nearest
 
 SETS: dict[str, tuple[str, tuple[frozenset[str], ...]]] = {
@@ -83,8 +83,8 @@ def sort_tables(inputs: Sequence[Input], like: str | None, folder: Path) -> Tabl
 
 def _check_alone(pairs: Searches) -> None:
     """Without a table of products, that of the searches has to hold them."""
-    shown = find_products(pairs.looked)
-    if not shown.images and {shown.title, shown.description} <= {None, pairs.query}:
+    shown = products_in(pairs)
+    if not (shown.images or shown.title or shown.description):
         by = f" by {pairs.document}" if pairs.document else ""
         raise ValueError(
             f"{pairs.looked.name} holds searches ({pairs.query}), which name products{by}, and no table of products "
