@@ -78,7 +78,7 @@ def check_split(split: Split) -> None:
 
 def _check_writing(catalog: Catalog) -> None:
     if not 0 <= catalog.max_bad <= 1:
-        raise ValueError(f"data.max_bad is {catalog.max_bad}: it is a share of rows, between 0 and 1.")
+        raise ValueError(f"data.max_bad is {catalog.max_bad}: expected a share of the rows, from 0 to 1.")
     if catalog.store.workers < 1:
         raise ValueError(f"data.store.workers is {catalog.store.workers}: at least one thread checks the images.")
     if catalog.store.image_side is not None and catalog.store.image_side < 1:

@@ -138,7 +138,7 @@ def measure_precisions(
     Also written to the format's quality file, onnx/quality.json.
     """
     if format.precisions is None:
-        raise ValueError(f"{format.name} has one precision only, fp32.")
+        raise ValueError(f"{format.name} has only one precision, fp32.")
     reference = measure(encoder)
     tasks: dict[str, dict[str, Any]] = {
         task: {"torch": {"mean": result.means[metric], "queries": result.queries}} for task, result in reference.items()

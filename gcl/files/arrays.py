@@ -82,8 +82,8 @@ def _reserve(file: BinaryIO, size: int, place: str | Path) -> None:
             os.truncate(file.fileno(), size)
     except OSError as error:
         raise OSError(
-            f"{place} cannot hold an array of {size / 1e9:.1f} GB ({error.strerror}): free space there, or name "
-            "another place with cache_dir (TMPDIR for arrays that are not cached)."
+            f"{place} cannot hold an array of {size / 1e9:.1f} GB ({error.strerror}): free space there, or set "
+            "another folder as cache_dir (TMPDIR for arrays that are not cached)."
         ) from error
 
 

@@ -218,8 +218,8 @@ def _in_a_sentence(name: str, pretrained: str | None) -> Iterator[None]:
         yield
     except pickle.UnpicklingError as error:
         raise ValueError(
-            f"{pretrained or name}: its checkpoint is a pickle that holds more than tensors. It could run code, so it "
-            "is not read: use safetensors."
+            f"{pretrained or name}: its checkpoint is a pickle that holds more than tensors; reading it can run "
+            "code, so it is refused: use safetensors."
         ) from error
     except (RuntimeError, TypeError, KeyError, AssertionError, SafetensorError) as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]

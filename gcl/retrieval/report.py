@@ -135,12 +135,12 @@ def _columns(result: TaskResult, names: Sequence[str]) -> np.ndarray:
 def comparison_rows(base: Mapping[str, TaskResult], tuned: Mapping[str, TaskResult], *, seed: int = 0) -> list[Row]:
     """Every metric of every task for two models. Raises ValueError unless both answered the same tasks and queries."""
     _check_comparable(base, tuned)
-    found = {}
+    compared = {}
     for name in base:
         for metric in base[name].values:
-            found[name, metric] = compare(base[name].values[metric], tuned[name].values[metric], seed=seed)
-    corrected = holm({key: comparison.p for key, comparison in found.items()})
-    return [Row(task, metric, comparison, corrected[task, metric]) for (task, metric), comparison in found.items()]
+            compared[name, metric] = compare(base[name].values[metric], tuned[name].values[metric], seed=seed)
+    corrected = holm({key: comparison.p for key, comparison in compared.items()})
+    return [Row(task, metric, comparison, corrected[task, metric]) for (task, metric), comparison in compared.items()]
 
 
 def _check_comparable(base: Mapping[str, TaskResult], tuned: Mapping[str, TaskResult]) -> None:

@@ -80,9 +80,9 @@ class RetentionConfig:
         sources = [name for name in ("catalog", "folder", "images") if getattr(self, name)]
         if len(sources) != 1:
             given = ", ".join(sources) or "none"
-            raise ValueError(f"{key}: give one of catalog, folder and images; given: {given}.")
+            raise ValueError(f"{key}: expected exactly one of catalog, folder and images; given: {given}.")
         if not self.limit >= 0:
-            raise ValueError(f"{key}.limit={self.limit}: how much may be lost is a number of at least 0.")
+            raise ValueError(f"{key}.limit={self.limit}: expected a number of at least 0, the largest loss allowed.")
         if self.sample is not None and self.sample < 1:
             raise ValueError(f"{key}.sample={self.sample}: a number of at least 1, or null for all.")
         _check_each(f"{key}.metric", parse_metric, [self.metric or "ndcg@10"])
@@ -190,10 +190,10 @@ class EvaluateConfig(Rules):
         for name in (self.monitor, *self.headline):
             if name not in self.metrics:
                 raise ValueError(
-                    f"evaluate.metrics does not hold {name!r}, which evaluate.monitor or headline names: add it."
+                    f"evaluate.metrics lacks {name!r}, which evaluate.monitor or evaluate.headline names: add it."
                 )
         if not self.cache_gb >= 0:
-            raise ValueError(f"evaluate.cache_gb={self.cache_gb}: gigabytes to keep, 0 for none.")
+            raise ValueError(f"evaluate.cache_gb={self.cache_gb}: expected a number of gigabytes, or 0 for no cache.")
         _check_each("evaluate.compress", parse_format, self.compress)
         for name, retention in self.retention.items():
             retention.check(f"evaluate.retention.{name}")

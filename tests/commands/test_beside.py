@@ -193,8 +193,8 @@ def test_slices_by_columns_that_are_no_fields(measured):
 @pytest.mark.parametrize(
     ("word", "says"),
     [
-        ("evaluate.compress=[int4]", "'int4' is not a format of vectors"),
-        ("evaluate.compress=[4096]", "4096 numbers are asked for"),
+        ("evaluate.compress=[int4]", "'int4' is not a vector format"),
+        ("evaluate.compress=[4096]", "width of 4096 is requested"),
         ("evaluate.slices=[brandd]", "no column 'brandd'. Did you mean 'brand'"),
         ("evaluate.retention.x={limit: 0.1}", "give one of catalog, folder and images"),
         ("evaluate.retention.x={folder: nowhere}", "There is no nowhere/corpus.jsonl"),

@@ -136,7 +136,7 @@ def test_ids_that_no_trec_file_can_hold_lose_no_figures(judged):
     out = evaluate("data.tasks.table.queries=spaced_queries.csv", "data.tasks.table.qrels=spaced_qrels.csv",
                    "evaluate.tasks=[table]", "models=[tiny]")  # fmt: skip
     assert means(out, "table")["queries"] == 24 and not (out / "tasks" / "table" / "qrels.trec").exists()
-    assert "table: no TREC files. The id 'the q0' cannot stand" in (out / "results.md").read_text()
+    assert "table: no TREC files. The id 'the q0' cannot be written" in (out / "results.md").read_text()
 
 
 def test_a_task_too_broken_to_trust_prints_no_number(judged, capsys):

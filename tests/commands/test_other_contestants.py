@@ -117,7 +117,7 @@ def test_somebody_else_s_results_are_a_contestant(judged, plain, tmp_path, capsy
     (tmp_path / "foreign.trec").write_text("q0 Q0 p01 1 2.0 x\nq0 Q0 elsewhere 2 1.0 x\n")
     (tmp_path / "others.trec").write_text("someone Q0 p01 1 2.0 x\n")
     capsys.readouterr()
-    for name, sentence in (("foreign", "1 results are documents outside"), ("others", "answers none of the 24"),
+    for name, sentence in (("foreign", "1 results are documents outside"), ("others", "no results for any of the 24"),
                            ("nothing", "there is no file")):  # fmt: skip
         with pytest.raises(SystemExit):
             evaluate("evaluate.tasks=[table]", f"models=['trec:{tmp_path}/{name}.trec']")

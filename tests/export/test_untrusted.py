@@ -66,7 +66,7 @@ def test_pickles(crafted, tmp_path, layout, weights):
     (folder / weights).unlink()
     for name in ("open_clip_pytorch_model.bin", "pytorch_model.bin"):
         torch.save({"state_dict": {"x": Touch(tmp_path / "ran")}}, folder / name)
-        refused(folder, "pickle.* (can|could) run code")
+        refused(folder, "pickle.* can run code")
         (folder / name).unlink()
     (folder / weights).write_bytes(b"\x80\x04no safetensors at all" * 9)
     refused(folder, "safetensors|does not fit")

@@ -63,10 +63,10 @@ def test_a_classification_is_a_retrieval_task(tmp_path):
 @pytest.mark.parametrize(
     ("rows", "options", "kind", "says"),
     [
-        ("a.png,cat\n", {"templates": ["no place"]}, ValueError, "'no place' must hold '{}' once"),
+        ("a.png,cat\n", {"templates": ["no place"]}, ValueError, "'no place' must contain '{}' once"),
         ("a.png,cat\n", {"templates": []}, ValueError, "templates is empty"),
         ("a.png,cat\n", {"classes": ["dog"]}, ValueError, "label 'cat' is not one of"),
-        ("a.png,cat\nb.png,\n", {}, ValueError, r"row 2: no image or no label \(1 of 2 rows\)"),
+        ("a.png,cat\nb.png,\n", {}, ValueError, r"row 2: the image or the label is missing \(1 of 2 rows\)"),
         ("a.png,cat\nz.png,dog\n", {}, FileNotFoundError, r"z.png \(1 of 2 are missing\)"),
         ("a.png,cat\n", {"label": "lable"}, KeyError, "no column 'lable'"),
     ],

@@ -37,7 +37,7 @@ class PlanConfig:
             raise ValueError(f"{prefix}unique needs data.batches=one: {rest}")
         if self.documents_per_query is not None and self.documents_per_query < 1:
             given = f"{prefix}documents_per_query={self.documents_per_query}"
-            raise ValueError(f"{given}: a number of at least 1, or null.")
+            raise ValueError(f"{given}: expected a number of at least 1, or null.")
         for name, value in (("documents_per_query", self.documents_per_query), ("drop_last", self.drop_last)):
             if self.unique is not None and value:
                 raise ValueError(

@@ -83,7 +83,7 @@ def _matrix(column: pa.Array, path: Path, ids: list[str]) -> np.ndarray:
         raise ValueError(f"embeddings:{path}: the vectors are {column.type}, expected lists of numbers.")
     if column.null_count:
         row = column.is_null().to_pylist().index(True)
-        raise ValueError(f"embeddings:{path}: {column.null_count} rows have no vector, the first is {ids[row]!r}.")
+        raise ValueError(f"embeddings:{path}: {column.null_count} rows have no vector; the first is {ids[row]!r}.")
     numbers = column.flatten()
     if not (pa.types.is_floating(numbers.type) or pa.types.is_integer(numbers.type)) or numbers.null_count:
         raise ValueError(f"embeddings:{path}: the vectors hold {numbers.type} or empty cells, expected numbers.")
@@ -101,7 +101,7 @@ def _matrix(column: pa.Array, path: Path, ids: list[str]) -> np.ndarray:
     bad = np.flatnonzero(~np.isfinite(matrix).all(axis=1) | ~matrix.any(axis=1))
     if len(bad):
         raise ValueError(
-            f"embeddings:{path}: {len(bad)} vectors hold NaN or infinity or are zero, the first is that of "
+            f"embeddings:{path}: {len(bad)} vectors hold NaN or infinity or are zero; the first is that of "
             f"{ids[bad[0]]!r}."
         )
     return matrix

@@ -321,6 +321,6 @@ def summary(counts: dict[str, Any], folder: Path, catalog: Catalog) -> list[str]
         dev, test = (task[part]["queries"] for part in PARTS)
         judged = sum(task[part]["judgments"] for part in PARTS)
         line = f"{name:<{width}} {dev:>9,} {test:>9,} {judged:>11,} {task['corpus']:>11,}"
-        left_out = [f"{task[key]:,} {words}" for key, words in _LEFT_OUT.items() if task.get(key)]
+        left_out = [f"{task[key]:,} {what}" for key, what in _LEFT_OUT.items() if task.get(key)]
         lines.append(line + (f"   left out: {', '.join(left_out)}" if left_out else ""))
     return [*lines, f"prepared in {folder}"]

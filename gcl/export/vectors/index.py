@@ -96,7 +96,7 @@ KINDS: dict[str, IndexKind] = {kind.name: kind for kind in _ALL}
 def check_kind(name: str) -> IndexKind:
     """The kind of this name. Raises ConfigError for an unknown one, and where its package is not installed."""
     if name not in KINDS:
-        raise ConfigError(f"index={name}: there is no such kind of index.{nearest(name, KINDS)}")
+        raise ConfigError(f"index={name}: there is no such index type.{nearest(name, KINDS)}")
     kind = KINDS[name]
     if find_spec(kind.package) is None:
         raise ConfigError(f"index={name} needs {kind.package}, which is not installed: {install('index')}.")

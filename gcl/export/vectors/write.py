@@ -129,7 +129,7 @@ def _write_side(
         about_file = {**about, "part": part, "parts": parts, "rows": len(rows)}
         files.append(out / name)
         if about_vectors(out / name) == about_file and vector_rows(out / name) == len(rows):
-            logger.info(f"{name} is there already.")
+            logger.info(f"{name} already exists.")
             continue
         columns = wanted.columns(encoder, side)
         with VectorWriter(
@@ -208,7 +208,7 @@ def embedding_files(folder: Path) -> list[Path]:
 
 
 def about_embeddings(folder: Path) -> dict[str, Any]:
-    """What the files of the documents' vectors say of themselves. Raises ValueError where there are none."""
+    """The metadata of the documents' vector files. Raises ValueError if there are none."""
     for path in embedding_files(folder):
         if (about := about_vectors(path)) is not None:
             return about

@@ -1,4 +1,4 @@
-"""Inputs on which an export must agree with its run: a picture of every mode, a text of every kind."""
+"""Inputs on which an export must agree with its run: an image of every mode, a text of every kind."""
 
 from __future__ import annotations
 

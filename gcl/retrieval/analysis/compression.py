@@ -1,4 +1,4 @@
-"""What smaller vectors cost: truncated, int8 and binary ones against float32 of full width, on the same queries."""
+"""The cost of smaller vectors: truncated, int8 and binary against float32 of full width, on the same queries."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ TITLE = "Smaller vectors: bytes per product, and the change against the full one
 
 @dataclass(frozen=True)
 class Compressed:
-    """One form: bytes per document and, for each metric, the comparison with float32 vectors of full width."""
+    """One vector format: bytes per document and, for each metric, the comparison with float32 of full width."""
 
     form: VectorFormat
     bytes: int
     comparisons: dict[str, Comparison]
 
 
-def forms_of(words: Sequence[Any]) -> list[VectorFormat]:
-    """The forms that a config names, each once.
+def forms_of(spellings: Sequence[Any]) -> list[VectorFormat]:
+    """The vector formats that a config names, each once.
 
     >>> [str(form) for form in forms_of(["int8", 128, "int8"])]
     ['all x int8', '128 x float32']
     """
-    return list(dict.fromkeys(map(parse_format, words)))
+    return list(dict.fromkeys(map(parse_format, spellings)))
 
 
 def of_result(result: TaskResult, metrics: Sequence[str]) -> list[Compressed]:
-    """The forms that `evaluate(forms=…)` measured in addition to the full vectors; empty where it did not."""
+    """The formats that `evaluate(forms=…)` measured in addition to the full vectors; empty if there were none."""
     return [
         Compressed(
             form,
@@ -50,7 +50,7 @@ ByModel = dict[str, dict[str, list[Compressed]]]  # model -> task -> forms
 
 
 def of_models(models: Mapping[str, Mapping[str, TaskResult]], metrics: Sequence[str]) -> ByModel:
-    """{model: {task: forms}} of everything that was measured in smaller forms."""
+    """{model: {task: formats}} of everything that was measured with smaller vectors."""
     by_model = {
         label: {task: of_result(result, metrics) for task, result in results.items() if result.smaller}
         for label, results in models.items()

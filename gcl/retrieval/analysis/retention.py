@@ -1,4 +1,4 @@
-"""What a model must not forget while it learns a catalog: general sets, measured before and after, with a limit."""
+"""Retention: general data sets measured before and after training, with a limit on what a model may forget."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Results = Mapping[str, Mapping[str, TaskResult]]  # set -> task -> result
 
 @dataclass(frozen=True)
 class Kept:
-    """What became of one set: {task: {metric: comparison}}, and how much of its metric was lost, on the mean."""
+    """One set before and after: {task: {metric: comparison}}, and the mean loss of its metric."""
 
     name: str
     metric: str
@@ -36,11 +36,11 @@ class Kept:
 
     @property
     def before(self) -> float:
-        return _mean([found[self.metric].before for found in self.comparisons.values()])
+        return _mean([metrics[self.metric].before for metrics in self.comparisons.values()])
 
     @property
     def after(self) -> float:
-        return _mean([found[self.metric].after for found in self.comparisons.values()])
+        return _mean([metrics[self.metric].after for metrics in self.comparisons.values()])
 
     @property
     def loss(self) -> float:
@@ -52,7 +52,7 @@ class Kept:
 
     @property
     def warning(self) -> str | None:
-        """What has to be said loudly, or None."""
+        """A sentence if the limit is exceeded, else None."""
         if not self.exceeded:
             return None
         return (
@@ -62,7 +62,7 @@ class Kept:
 
 
 def exceeds(loss: float, limit: float) -> bool:
-    """Beyond the limit, not by rounding.
+    """Whether the loss is beyond the limit by more than rounding.
 
     >>> exceeds(0.3 - 0.28, 0.02), exceeds(0.021, 0.02)
     (False, True)
@@ -73,8 +73,8 @@ def exceeds(loss: float, limit: float) -> bool:
 def retained(
     sets: Sequence[General], base: Results, tuned: Results, *, who: str = "The model", seed: int = 0
 ) -> list[Kept]:
-    """Both models on every set. who: what a warning calls the second."""
-    found = []
+    """Compares both models on every set. who: what a warning calls the second."""
+    kept = []
     for one in sets:
         comparisons = {
             task: {
@@ -83,8 +83,8 @@ def retained(
             }
             for task, result in base[one.name].items()
         }
-        found.append(Kept(one.name, one.metric, one.limit, comparisons, who))
-    return found
+        kept.append(Kept(one.name, one.metric, one.limit, comparisons, who))
+    return kept
 
 
 def retention_table(sets: Sequence[Kept]) -> Table:
@@ -101,7 +101,7 @@ def retention_table(sets: Sequence[Kept]) -> Table:
     return Table(header, rows, title=TITLE, align="lll", formats={"change": "+.4f"})
 
 
-def as_dict(found: Sequence[Kept]) -> dict[str, Any]:
+def as_dict(sets: Sequence[Kept]) -> dict[str, Any]:
     """Plain values, for metrics.json."""
     return {
         one.name: {
@@ -109,7 +109,7 @@ def as_dict(found: Sequence[Kept]) -> dict[str, Any]:
             "exceeded": one.exceeded,
             "tasks": {task: {m: asdict(c) for m, c in values.items()} for task, values in one.comparisons.items()},
         }
-        for one in found
+        for one in sets
     }  # fmt: skip
 
 
@@ -118,7 +118,7 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def drawn(count: int, sample: int | None, seed: int = 0) -> np.ndarray:
-    """Positions of the queries that a validation asks, the same every time.
+    """Positions of the queries that a validation uses, the same every time.
 
     >>> drawn(3, None).tolist(), len(drawn(100, 10))
     ([0, 1, 2], 10)

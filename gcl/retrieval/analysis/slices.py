@@ -52,31 +52,31 @@ def slice_columns(
 ) -> dict[str, list[str]]:
     """{column: the value of each query} for the names of a config.
 
-    query_length: words. head_tail: "head" are the searches with most relevant products that have half of all of them.
-    missing: a column for each field, whether a relevant product lacks it. A text field of the queries: its value. Any
-    other name is a column of the products (a text field, or looked up by id in `documents`): the value that most of a
-    query's relevant products have, weighted by relevance, "several" where no value has half of it; or one of the
+    query_length: in words. head_tail: "head" are the queries with the most relevant documents, which have half of all.
+    missing: one column per field, whether a relevant document lacks it. A text field of the queries: its value. Any
+    other name is a column of the documents (a text field, or looked up by id in `documents`): the value that most of a
+    query's relevant documents have, weighted by relevance, "several" if no value has half of it; or one of the
     queries (looked up in `queries`).
     """
-    found: dict[str, list[str]] = {}
+    columns: dict[str, list[str]] = {}
     for name in names:
         if name == "query_length":
-            found[name] = _lengths(task)
+            columns[name] = _lengths(task)
         elif name == "head_tail":
-            found[name] = _head_or_tail(task)
+            columns[name] = _head_or_tail(task)
         elif name == "missing":
-            found |= _missing(task)
+            columns |= _missing(task)
         else:
-            found[name] = _rare_together(_column(task, name, documents or {}, queries or {}))
-    return found
+            columns[name] = _rare_together(_column(task, name, documents or {}, queries or {}))
+    return columns
 
 
 def _column(task: RetrievalTask, name: str, documents: Lookup, queries: Lookup) -> list[str]:
     if name in task.queries.side:
         return [str(value or "none") for value in task.queries.column(name, np.arange(len(task.queries)))]
-    asked = queries.get(name, {})
-    if any(str(key) in asked for key in task.queries.ids):
-        return [asked.get(str(key), "none") for key in task.queries.ids]
+    of_query = queries.get(name, {})
+    if any(str(key) in of_query for key in task.queries.ids):
+        return [of_query.get(str(key), "none") for key in task.queries.ids]
     if name in task.corpus.side:
 
         def value_of(rows: np.ndarray) -> list[str | None]:
@@ -100,11 +100,11 @@ def _majority(task: RetrievalTask, value_of: Callable[[np.ndarray], list[str | N
         judged.query[usable], place.reshape(-1), judged.relevance[usable].tolist(), strict=True
     ):
         weights[query][values[at] or "none"] += relevance
-    found = []
+    majority = []
     for counted in weights:
         value, weight = counted.most_common(1)[0] if counted else ("none", 1.0)
-        found.append(value if weight >= 0.5 * sum(counted.values()) else "several")
-    return found
+        majority.append(value if weight >= 0.5 * sum(counted.values()) else "several")
+    return majority
 
 
 def _rare_together(values: list[str]) -> list[str]:

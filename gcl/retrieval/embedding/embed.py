@@ -99,10 +99,12 @@ def field_weights(side: Mapping[str, Field], weights: Weights | None) -> np.ndar
     if isinstance(weights, Mapping):
         unknown = [name for name in weights if name not in side]
         if unknown:
-            raise ValueError(f"There is no field {unknown[0]!r} to weight; fields: {', '.join(side)}.")
+            raise ValueError(f"There is no field {unknown[0]!r} to give a weight; the fields are {', '.join(side)}.")
         return np.array([weights.get(name, 0.0) for name in side], dtype=np.float32)
     if len(weights) != len(side):
-        raise ValueError(f"{len(weights)} weights for the {len(side)} fields {', '.join(side)}: give one each.")
+        raise ValueError(
+            f"{len(weights)} weights for the {len(side)} fields {', '.join(side)}: give one weight per field."
+        )
     return np.asarray(weights, dtype=np.float32)
 
 

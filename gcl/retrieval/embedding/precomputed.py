@@ -98,7 +98,7 @@ class PrecomputedEmbeddings:
         for row, name in enumerate(vectors.ids):
             given = vectors.sides[row] if vectors.sides is not None else None
             if given is not None and given not in ("query", "document"):
-                raise ValueError(f"embeddings: the side of {name!r} is {given!r}; it is query, document or empty.")
+                raise ValueError(f"embeddings: the side of {name!r} is {given!r}; expected query, document or nothing.")
             if given not in (None, side):
                 continue
             if row_of.setdefault(name, row) != row and not (vectors.vector[row_of[name]] == vectors.vector[row]).all():
@@ -147,7 +147,7 @@ class RunFiles:
             scores = np.array([value for _, value in ranked], dtype=np.float32)
             rows = np.array([position[document] for document, _ in ranked], dtype=np.int64)
             if len(set(rows.tolist())) < len(rows):
-                raise ValueError(f"{self._path(name)}: query {query!r} has a document twice.")
+                raise ValueError(f"{self._path(name)}: query {query!r} lists a document twice.")
             ordered = with_ties(scores[None], rows[None], task.id_ranks)
             most = min(k, len(ranked))
             score[place, :most], row[place, :most] = ordered[0][0, :most], ordered[1][0, :most]
@@ -158,7 +158,7 @@ class RunFiles:
             )
         if empty == len(task.queries):
             raise ValueError(
-                f"{self._path(name)} answers none of the {empty:,} queries of {name!r}; are these its ids?"
+                f"{self._path(name)} has no results for any of the {empty:,} queries of {name!r}: check its query ids."
             )
         if empty:
             of = f"{empty:,} of {len(task.queries):,}"

@@ -12,7 +12,7 @@ from gcl.files.arrays import blank
 from gcl.options import Choice
 
 _ROWS = 4096
-_WORD = re.compile(r"(?:(\d+)|all)?(?: *x)? *(float32|int8|binary both|binary)?")
+_SPELLING = re.compile(r"(?:(\d+)|all)?(?: *x)? *(float32|int8|binary both|binary)?")
 
 
 class Quantization(Choice):
@@ -39,7 +39,7 @@ class VectorFormat:
         object.__setattr__(self, "kind", Quantization(self.kind))
 
     def bytes(self, width: int) -> int:
-        """Of one vector of a model with embeddings of this width."""
+        """Bytes per vector for a model whose embeddings have this width."""
         kept = min(self.width or width, width)
         bits = {Quantization.float32: 32, Quantization.int8: 8}.get(self.kind, 1)
         return -(-kept * bits // 8)
@@ -48,20 +48,20 @@ class VectorFormat:
         return f"{self.width or 'all'} x {self.kind}"
 
 
-def parse_format(word: Any) -> VectorFormat:
-    """A format as one writes it: a width, a type, or both.
+def parse_format(spelling: Any) -> VectorFormat:
+    """Parses a vector format: a width, a type, or both.
 
-    >>> [str(parse_format(word)) for word in (256, "int8", "128 binary", "all x binary both")]
+    >>> [str(parse_format(spelling)) for spelling in (256, "int8", "128 binary", "all x binary both")]
     ['256 x float32', 'all x int8', '128 x binary', 'all x binary both']
     >>> parse_format("int4")
     Traceback (most recent call last):
     ...
-    ValueError: 'int4' is not a format of vectors: a width (256), int8, binary, binary both, or both ('256 int8').
+    ValueError: 'int4' is not a vector format: give a width (256), int8, binary, binary both, or both ('256 int8').
     """
-    match = _WORD.fullmatch(str(word).strip())
+    match = _SPELLING.fullmatch(str(spelling).strip())
     if match is None or not any(match.groups()) or match[1] == "0":
         raise ValueError(
-            f"{word!r} is not a format of vectors: a width (256), int8, binary, binary both, or both ('256 int8')."
+            f"{spelling!r} is not a vector format: give a width (256), int8, binary, binary both, or both ('256 int8')."
         )
     return VectorFormat(None if match[1] is None else int(match[1]), Quantization(match[2] or "float32"))
 
@@ -76,7 +76,9 @@ def compress(query: np.ndarray, corpus: np.ndarray, form: VectorFormat) -> tuple
     Raises ValueError for a width that the vectors do not have.
     """
     if form.width is not None and form.width > corpus.shape[1]:
-        raise ValueError(f"Vectors of {form.width} numbers are asked for, but the model's have {corpus.shape[1]}.")
+        raise ValueError(
+            f"A width of {form.width} is requested, but the model's vectors have {corpus.shape[1]} numbers."
+        )
     query = unit(query[:, : form.width])
     small = blank((len(corpus), form.width or corpus.shape[1]))
     largest = 1e-30

@@ -106,8 +106,8 @@ def embed_images(
             unreadable += bad
             if len(unreadable) > _MOST_UNREADABLE:
                 raise ValueError(
-                    f"More than {_MOST_UNREADABLE:,} images cannot be read, the last is row {unreadable[-1]} of "
-                    f"{source.files[0]} …: is {column!r} the column of the images, and are the files whole?"
+                    f"More than {_MOST_UNREADABLE:,} images cannot be read; the last is row {unreadable[-1]} of "
+                    f"{source.files[0]} …: check that {column!r} is the image column and that the files are complete."
                 )
             if batch is not None:
                 fields = encoder.embed_fields(to_device(batch, device), "document").float().cpu()

@@ -43,7 +43,7 @@ class Hits:
         gains, judged = np.atleast_2d(np.asarray(gains)), np.atleast_2d(np.asarray(judged))
         if len(gains) != len(judged):
             raise ValueError(
-                f"Gains of {len(gains)} queries and judgments of {len(judged)}: one row per query in both."
+                f"Gains of {len(gains)} queries, but judgments of {len(judged)}: both need one row per query."
             )
         relevant = gains > threshold
         query, rank = np.nonzero(relevant)
@@ -172,7 +172,7 @@ def expected_reciprocal_rank(hits: Hits, k: int | None = None, *, grades: bool =
     """ERR (Chapelle et al. 2009): sum over ranks of 1/rank * p(rank) * product of (1 - p) above it.
 
     As published with GCL, p = (2^relevance - 1) / 2^highest, with the highest relevance of this query. With relevances
-    up to 100 that is 1, 1/2, 1/4 … for 100, 99, 98 …: only the few best products count at all. With `grades` the
+    up to 100 that is 1, 1/2, 1/4 … for 100, 99, 98 …: only the few best documents count at all. With `grades` the
     relevance is first scaled to 0…4, the grades the paper was written for: p = (2^(4 relevance / highest) - 1) / 2^4.
 
     >>> expected_reciprocal_rank(Hits.of([[2, 0, 1]], [[2, 1]])).round(4)
@@ -204,7 +204,7 @@ def rank_biased_precision(hits: Hits, k: int | None = None, *, persistence: floa
     array([0.264])
     """
     if not 0.0 < persistence < 1.0:
-        raise ValueError(f"The persistence of rank-biased precision lies between 0 and 1, not at {persistence}.")
+        raise ValueError(f"The persistence of rank-biased precision must be between 0 and 1; given: {persistence}.")
 
     def value() -> np.ndarray:
         top = np.maximum(hits.highest, np.finfo(np.float64).tiny)[:, None]

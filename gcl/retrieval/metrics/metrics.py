@@ -183,7 +183,7 @@ of 0.8.
         example = f"{family}.8@{cutoff or 100}"
         raise ValueError(f"{name!r}: {metric.spelled} needs its {metric.parameter}, for example {example!r}.")
     if cutoff == 0:
-        raise ValueError(f"{name!r}: a cutoff is at least 1.")
+        raise ValueError(f"{name!r}: a cutoff must be at least 1.")
     if cutoff is not None and metric.cutoff is Cutoff.none:
         raise ValueError(f"{name!r}: {metric.spelled} takes no cutoff; write {family!r}.")
     if cutoff is None and metric.cutoff is Cutoff.required:
@@ -266,6 +266,6 @@ def measure(
     values = {}
     for name, metric in parsed.items():
         if (source := sources[metric.metric.reads]) is None:
-            raise ValueError(f"{name} says what is known of each result: give measure() the `status` of the results.")
+            raise ValueError(f"{name} needs to know which results are judged: give measure() their `status`.")
         values[name] = metric.value(source)
     return values

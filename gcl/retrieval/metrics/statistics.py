@@ -51,7 +51,7 @@ def bootstrap(values: np.ndarray, *, level: float = 0.95, samples: int = 2000, s
     """
     values = _clean(values)
     if not 0 < level < 1:
-        raise ValueError(f"The level of an interval lies between 0 and 1, not at {level}.")
+        raise ValueError(f"The level of an interval must be between 0 and 1; given: {level}.")
     generator = np.random.default_rng(seed)
     means = np.empty(samples)
     step = max(1, _VALUES // len(values))
@@ -128,7 +128,7 @@ def compare(
 ) -> Comparison:
     """Two models' values of one metric on the same queries, in the same order."""
     if len(before) != len(after):
-        raise ValueError(f"{len(before)} and {len(after)} queries: a paired comparison needs the same ones.")
+        raise ValueError(f"{len(before)} and {len(after)} queries: a paired comparison needs the same queries in both.")
     difference = _clean(after) - _clean(before)
     interval = bootstrap(difference, level=level, samples=min(samples, 2000), seed=seed)
     # fmt: off
@@ -143,7 +143,7 @@ def compare(
 def _clean(values: np.ndarray) -> np.ndarray:
     values = np.asarray(values, dtype=np.float64)
     if not len(values):
-        raise ValueError("There is no query to compare on.")
+        raise ValueError("There is no query to compare.")
     if not np.isfinite(values).all():
         raise ValueError(f"{int((~np.isfinite(values)).sum())} of {len(values)} values are not finite numbers.")
     return values

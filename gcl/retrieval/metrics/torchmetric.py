@@ -54,7 +54,7 @@ class RetrievalMetrics(Metric):
         Or `values`: {name: [Q]}, measured already (`TaskResult.values`)."""
         if values is None:
             if gains is None or judged is None:
-                raise ValueError("update takes gains and judged, or values that were measured already.")
+                raise ValueError("update takes gains and judged, or values that are already measured.")
             values = measure(
                 self.names,
                 gains=gains.detach().cpu().numpy(),

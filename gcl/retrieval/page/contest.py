@@ -75,10 +75,10 @@ def entries_of(tasks: Sequence[RetrievalTask], models: Mapping[str, Mapping[str,
     """
     if not models:
         raise ValueError("A page needs the results of at least one model.")
-    found = {label: {result.task: result for result in results.values()} for label, results in models.items()}
+    results_of = {label: {result.task: result for result in results.values()} for label, results in models.items()}
     entries = []
     for task in tasks:
-        for label, results in found.items():
+        for label, results in results_of.items():
             if task.name not in results:
                 raise ValueError(
                     f"Task {task.name!r} was not measured for {label!r}; measured: {', '.join(results) or 'none'}."
@@ -86,7 +86,7 @@ def entries_of(tasks: Sequence[RetrievalTask], models: Mapping[str, Mapping[str,
             if list(results[task.name].query_ids) != list(task.queries.ids):
                 raise ValueError(f"Task {task.name!r}: the results of {label!r} are of other queries than the task's.")
         if len(task.queries):
-            entries.append(Entry(task, {label: results[task.name] for label, results in found.items()}))
+            entries.append(Entry(task, {label: results[task.name] for label, results in results_of.items()}))
     if not entries:
         raise ValueError("No task has a query: there is nothing to show.")
     order = list(DESCRIPTIONS)

@@ -138,9 +138,9 @@ class Detailer:
         """For each result the place of an earlier one that is the same (0: none), and in what: content or title."""
         content: dict[tuple, int] = {}
         title: dict[str, int] = {}
-        found = []
+        twins = []
         for place, row in enumerate(rows, 1):
             same = content.setdefault(self.documents.content(row), place)
             like = title.setdefault(self.documents.title(row).casefold(), place)
-            found.append((same, "content") if same != place else (like, "title") if like != place else (0, ""))
-        return found
+            twins.append((same, "content") if same != place else (like, "title") if like != place else (0, ""))
+        return twins

@@ -65,14 +65,14 @@ def facts_list(facts: Mapping[str, Any]) -> Markup:
 
 
 def _facts(facts: Mapping[str, Any], prefix: str = "") -> list[Markup]:
-    found = []
+    entries = []
     for name, value in facts.items():
         if isinstance(value, Mapping):
-            found += _facts(value, f"{prefix}{name}: ")
+            entries += _facts(value, f"{prefix}{name}: ")
             continue
         text = ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else "–" if value is None else str(value)
-        found.append(tag("div", untrusted(f"{prefix}{name}".replace("_", " "), "dt"), untrusted(text, "dd")))
-    return found
+        entries.append(tag("div", untrusted(f"{prefix}{name}".replace("_", " "), "dt"), untrusted(text, "dd")))
+    return entries
 
 
 def results_table(entries: Sequence[Entry], rows: Sequence[Row], metric: str, label: str, base: str) -> Markup:
@@ -200,22 +200,22 @@ Columns = dict[str, list[str]]
 
 def query_slices(task: RetrievalTask) -> Columns:
     """What can be told of any catalog's queries: length, kind, number of relevant products, their missing fields."""
-    found: Columns = {}
+    columns: Columns = {}
     side, rows = task.queries.side, np.arange(len(task.queries))
     texts = [name for name, field in side.items() if field.modality is Modality.text]
     if texts:
-        found["Words in the search"] = [_band(n, (1, 2, 3, 4), "none") for n in word_counts(task)]
+        columns["Words in the search"] = [_band(n, (1, 2, 3, 4), "none") for n in word_counts(task)]
     if len(side) > 1:
         present = task.queries.present(rows)
-        found["Search given as"] = [" and ".join(np.array(list(side))[row]) or "nothing" for row in present]
+        columns["Search given as"] = [" and ".join(np.array(list(side))[row]) or "nothing" for row in present]
     judged = task.judgments
     relevant = judged.relevance > 0
     count = np.bincount(judged.query[relevant], minlength=len(rows))
-    found["Relevant products"] = [_band(int(n), (1, 5, 20), "none") for n in count]
+    columns["Relevant products"] = [_band(int(n), (1, 5, 20), "none") for n in count]
     if (relevant & (judged.document >= 0)).any():
         for name, lacks in lacking(task).items():
-            found[f"Relevant products’ {name}"] = ["missing for some" if value else "always there" for value in lacks]
-    return {name: values for name, values in found.items() if len(set(values)) > 1}
+            columns[f"Relevant products’ {name}"] = ["missing for some" if value else "always there" for value in lacks]
+    return {name: values for name, values in columns.items() if len(set(values)) > 1}
 
 
 def all_slices(task: RetrievalTask, given: Mapping[str, Sequence[Any]]) -> dict[str, Sequence[Any]]:

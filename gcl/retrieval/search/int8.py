@@ -40,7 +40,7 @@ def usable() -> bool:
     once."""
     exact_and_fast = _exact_and_fast()
     kind = "8-bit integers" if exact_and_fast else "float32"
-    logger.info("Nearest documents are looked for in %s on this machine.", kind)
+    logger.info("Nearest documents are searched in %s on this machine.", kind)
     return exact_and_fast
 
 

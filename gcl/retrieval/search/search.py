@@ -186,7 +186,7 @@ class _Share:
             if not longest * self.query_norm.max() < 1e37:  # also when it is NaN
                 worst = int(np.nan_to_num(squared, nan=np.inf).argmax())
                 raise NotFinite(
-                    f"Document row {rows[worst]} is not finite or too long: its squared length is {squared[worst]}."
+                    f"Document row {rows[worst]} is not finite, or too long (its squared length is {squared[worst]})."
                 )
             self.norm = max(self.norm, longest)
             yield rows, documents
@@ -242,8 +242,8 @@ class _Share:
         count = np.diff(start)
         if (np.abs(score - rough) > np.repeat(self._margin(), count)).any():
             raise RuntimeError(
-                "numpy's matrix product is less precise here than float32 promises, so the search cannot be exact: its "
-                "library must not compute in fewer bits."
+                "numpy's matrix product is less precise here than float32 promises, so the search cannot be exact: use "
+                "a BLAS library that does not compute in lower precision."
             )
         keys = np.full((len(self.query), int(count.max())), np.iinfo(np.int64).max)
         keys[np.arange(keys.shape[1]) < count[:, None]] = pack(score, self.rank[row])
@@ -360,12 +360,12 @@ class Candidates:
         score, least = self.score[part], self.least[part]
         if self.floor is None:
             kth = np.partition(score[:, :used], used - self.k, axis=1)[:, used - self.k]
-            found = kth - self.margin[part]
+            bound = kth - self.margin[part]
         else:
             best = np.argpartition(score[:, :used], used - self.k, axis=1)[:, used - self.k :]
             full = self.filled[part] >= self.k
-            found = np.where(full, self.floor(part.start, np.take_along_axis(self.row[part, :used], best, 1)), -np.inf)
-        np.maximum(least, found, out=least)
+            bound = np.where(full, self.floor(part.start, np.take_along_axis(self.row[part, :used], best, 1)), -np.inf)
+        np.maximum(least, bound, out=least)
 
     def finish(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """start[Q + 1], score[n], row[n]: what may be among the k best, query after query."""

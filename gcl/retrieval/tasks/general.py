@@ -82,7 +82,7 @@ def classification(
     """
     table, setting = Path(table), f"evaluate.retention.{name}"
     if bad := [template for template in templates if template.count("{}") != 1]:
-        raise ValueError(f"{setting}.templates: {bad[0]!r} must hold '{{}}' once, for the class.")
+        raise ValueError(f"{setting}.templates: {bad[0]!r} must contain '{{}}' once, where the class goes.")
     if not templates:
         raise ValueError(f"{setting}.templates is empty: give at least one sentence with '{{}}'.")
     images, labels = _labelled_images(table, image, label, setting)
@@ -120,7 +120,7 @@ def _labelled_images(table: Path, image: str, label: str, setting: str) -> tuple
                 labels.append(str(text).strip())
     if empty:
         rows = len(images) + len(empty)
-        raise ValueError(f"{table}, row {empty[0]}: no image or no label ({len(empty)} of {rows} rows).")
+        raise ValueError(f"{table}, row {empty[0]}: the image or the label is missing ({len(empty)} of {rows} rows).")
     return images, labels
 
 

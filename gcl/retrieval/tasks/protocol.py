@@ -1,7 +1,7 @@
 """What an evaluation asks of a task: which of its queries, which of their judgments, graded how, ties broken how.
 
-The values of other people's evaluations stand in conf/evaluate/ (gcl, marqtune, fashionclip, marqo_ecommerce); here is
-what the words there do. The published evaluator they all come from is evals/eval_gs_v1.py (and eval_hf_datasets_v1.py)
+The settings of other evaluations are in conf/evaluate/ (gcl, marqtune, fashionclip, marqo_ecommerce); here is
+what these settings do. The published evaluator they all come from is evals/eval_gs_v1.py (and eval_hf_datasets_v1.py)
 of https://github.com/marqo-ai/GCL.
 """
 
@@ -17,7 +17,7 @@ from gcl.retrieval.settings import Rules, Sampling
 from gcl.retrieval.tasks.task import JudgedPairs, RetrievalTask
 from gcl.schema import Modality
 
-BETWEEN = "_{!@#~}_"  # stands behind every query field in the published evaluator; it decides the sorted order
+BETWEEN = "_{!@#~}_"  # follows every query field in the published evaluator; it decides the sorted order
 
 
 def under(task: RetrievalTask, rules: Rules) -> RetrievalTask:
@@ -55,7 +55,7 @@ def rescale(score: np.ndarray) -> np.ndarray:
 
 def sorting_keys(queries: Records) -> list[str]:
     """What the published evaluator sorts queries by before it draws: the text of their fields, each followed by
-    "_{!@#~}_". Queries with a picture go by their id."""
+    "_{!@#~}_". Queries with an image are sorted by their id."""
     if any(field.modality is not Modality.text for field in queries.side.values()):
         return [str(name) for name in queries.ids]
     rows = np.arange(len(queries))
@@ -80,7 +80,7 @@ def sample(
 
 
 def draw(weight: np.ndarray, rules: Rules) -> np.ndarray:
-    """Positions of the queries that are asked, of queries in sorted order with these weights."""
+    """Positions of the drawn queries, among queries in sorted order with these weights."""
     if rules.queries is None or rules.queries >= len(weight):
         return np.arange(len(weight))
     if rules.sample is Sampling.largest:

@@ -97,9 +97,9 @@ class JudgedPairs:
         object.__setattr__(self, "document", np.ascontiguousarray(self.document, dtype=np.int64))
         object.__setattr__(self, "relevance", np.ascontiguousarray(self.relevance, dtype=np.float32))
         if not len(self.query) == len(self.document) == len(self.relevance):
-            raise ValueError("Judgments need one query, one document and one relevance per pair.")
+            raise ValueError("Judgments need one query, one document and one relevance for each pair.")
         if not np.isfinite(self.relevance).all():
-            raise ValueError("A relevance is a finite number; some judgments have NaN or infinity.")
+            raise ValueError("A relevance must be a finite number; some judgments have NaN or infinity.")
 
     def __len__(self) -> int:
         return len(self.query)
@@ -120,7 +120,7 @@ class JudgedPairs:
         return self._looked_up(row, table, lambda which: self.relevance[which])
 
     def status(self, row: np.ndarray, documents: int) -> np.ndarray:
-        """What is known of each result, row[Q, K] -> int8[Q, K]: NOTHING, JUDGED, JUDGED_ELSEWHERE or UNKNOWN."""
+        """What is known about each result, row[Q, K] -> int8[Q, K]: NOTHING, JUDGED, JUDGED_ELSEWHERE or UNKNOWN."""
         table = np.full(documents + 1, UNKNOWN, dtype=np.int8)
         table[self.document[self.document >= 0]] = JUDGED_ELSEWHERE
         table[documents] = NOTHING
@@ -135,15 +135,15 @@ class JudgedPairs:
         document, value = self.document[order], judged(order)
         before = table[document]
         end = np.cumsum(np.bincount(self.query[inside], minlength=len(row)))
-        found = np.empty(row.shape, dtype=table.dtype)
+        values = np.empty(row.shape, dtype=table.dtype)
         start = 0
         for position in range(len(row)):
             own = document[start : end[position]]
             table[own] = value[start : end[position]]
-            table.take(row[position], out=found[position], mode="wrap")
+            table.take(row[position], out=values[position], mode="wrap")
             table[own] = before[start : end[position]]
             start = end[position]
-        return found
+        return values
 
 
 @dataclass(frozen=True)
@@ -168,9 +168,9 @@ class Audit:
     duplicates: int  # documents whose whole content another document has as well
     unfair: int  # queries for which such a twin of a positive is not judged positive itself
     same_ids: int  # query ids that are document ids, too
-    absent: int = 0  # judgments of products that the catalog lacks, left out when it was prepared,
+    absent: int = 0  # judgments of documents that the catalog lacks, left out when it was prepared,
     absent_of: int = 0  # out of this many
-    unanswered: int = 0  # queries without any relevant product, left out when it was prepared,
+    unanswered: int = 0  # queries without any relevant document, left out when it was prepared,
     unanswered_of: int = 0  # out of this many
     hidden: tuple[str, ...] = ()  # document fields that are not shown
     word_for_word: Mapping[str, Sequence[int]] = field(default_factory=dict)  # as RetrievalTask has it
@@ -201,7 +201,7 @@ class Audit:
         if (reason := self.broken) is not None:
             raise ValueError(
                 f"Task {self.task!r} cannot be measured: {reason}. "
-                "Check that queries, judgments and products belong together, or leave the task out (evaluate.tasks)."
+                "Check that queries, judgments and documents belong together, or leave the task out (evaluate.tasks)."
             )
         return self
 
@@ -259,7 +259,7 @@ class RetrievalTask:
     document_weights: Mapping[str, float] | None = None  # of this task alone; None: the schema's
     hidden: tuple[str, ...] = ()  # fields its documents do not show: its queries were made from them
     word_for_word: Mapping[str, Sequence[int]] = field(default_factory=dict)  # {field: (pairs whose query it has, of)}
-    dangling: int = 0  # judgments of products that do not exist, which were left out before
+    dangling: int = 0  # judgments of documents that do not exist, which were left out before
     unanswered: int = 0  # queries without a relevant document, which were left out before
     asked_before: int = 0  # queries and judgments that were not left out, over all parts: what these two compare with
     judged_before: int = 0
@@ -327,13 +327,13 @@ def from_prepared(prepared, name: str, part: str, *, prefix: str = "") -> Retrie
     order = np.argsort(corpus_rows, kind="stable")
     slot = np.searchsorted(corpus_rows, wanted, sorter=order).clip(max=max(len(corpus_rows) - 1, 0))
     document = order[slot] if len(corpus_rows) else np.full(len(wanted), -1)
-    found = corpus_rows[document] == wanted if len(corpus_rows) else np.zeros(len(wanted), dtype=bool)
-    outside = tuple(str(prepared.documents.ids[row]) for row in wanted[~found])
+    inside = corpus_rows[document] == wanted if len(corpus_rows) else np.zeros(len(wanted), dtype=bool)
+    outside = tuple(str(prepared.documents.ids[row]) for row in wanted[~inside])
     return RetrievalTask(
         prefix + (name if part == "all" else f"{name}.{part}"),
         prepared.queries.subset(query_rows),
         prepared.documents.subset(corpus_rows),
-        JudgedPairs(query.reshape(-1), np.where(found, document, -1), relevance, outside),
+        JudgedPairs(query.reshape(-1), np.where(inside, document, -1), relevance, outside),
         dangling=counts.get("dangling_judgments", 0),
         unanswered=counts.get("queries_without_relevant", 0) if "dangling_judgments" in counts else 0,
         asked_before=sum(counts[half]["queries"] for half in ("dev", "test")),

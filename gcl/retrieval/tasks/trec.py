@@ -77,7 +77,9 @@ def read_qrels(path: str | Path) -> Qrels:
 def _identifier(name: object) -> str:
     text = str(name)
     if not text or any(character.isspace() for character in text):
-        raise ValueError(f"The id {text!r} cannot stand in a TREC file: columns are separated by white space.")
+        raise ValueError(
+            f"The id {text!r} cannot be written to a TREC file, because it contains white space or is empty."
+        )
     return text
 
 
