@@ -14,7 +14,8 @@ import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from html import escape
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
 Value = str | int | float | None
 
@@ -240,6 +241,29 @@ def listed_row(cells: Iterable[Value]) -> list[Value]:
     ["'=1", 'a\\x1b[2J\\nb', 3]
     """
     return [visible(shown) if isinstance(shown := plain_csv(cell), str) else shown for cell in cells]
+
+
+_List = TypeVar("_List", bound="ListFile")
+
+
+class ListFile:
+    """A CSV file of such lines, below a header; a context manager."""
+
+    def __init__(self, path: Path, columns: Sequence[str]) -> None:
+        self.path, self._columns = path, columns
+
+    def __enter__(self: _List) -> _List:
+        self._file = open(self.path, "w", newline="", encoding="utf-8")
+        self._writer = csv.writer(self._file)
+        self._writer.writerow(self._columns)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def write(self, *cells: Value) -> None:
+        """One line."""
+        self._writer.writerow(listed_row(cells))
 
 
 def _sorting(cell: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +11,7 @@ from gcl.files.atomic import replacing
 from gcl.options import MISSING, number
 from gcl.run.console import say, speak_plainly
 from gcl.schema import Field, Modality, Schema
-from gcl.table import listed_row
+from gcl.table import ListFile
 
 
 def _caption() -> dict[str, Field]:
@@ -72,11 +71,10 @@ def run(options: IndexOptions) -> Path:
             map_shards=lambda read, shards: counted(pool.map(read, shards), "shards", shown=True),
         )
     write_pairs(index.pairs, out / "pairs.parquet")
-    with replacing(out / "refused.csv") as partial, open(partial, "w", newline="", encoding="utf-8") as target:
-        writer = csv.writer(target)
-        writer.writerow(["shard", "sample", "key", "reason", "detail"])
+    columns = ("shard", "sample", "key", "reason", "detail")
+    with replacing(out / "refused.csv") as partial, ListFile(partial, columns) as target:
         for bad in index.refused:
-            writer.writerow(listed_row([str(bad.shard), bad.number, bad.key or "", *bad.bad]))
+            target.write(str(bad.shard), bad.number, bad.key or "", *bad.bad)
     say(f"{len(paths):,} shards, {index.samples:,} samples: {len(index.pairs):,} pairs indexed in {out}.")
     for reason, count in index.reasons.most_common():
         say(f"  refused: {count:,}, {reason}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,9 +14,9 @@ from gcl.data.store.records import Record
 from gcl.data.store.shard_writer import make_absent
 from gcl.data.store.store import RecordStore
 from gcl.data.tables.masked import masked
-from gcl.data.tables.quarantine import Bad
+from gcl.data.tables.quarantine import Bad, Quarantine, most_frequent
 from gcl.schema import Field, Modality
-from gcl.table import listed_row
+from gcl.table import ListFile
 
 BAD_IMAGES = "bad_images.csv"
 NOTHING_LEFT = "no field but an image that cannot be used"
@@ -41,35 +40,25 @@ class Checked(NamedTuple):
 Places = Callable[[int], tuple[Path, int]]
 
 
-class ImageList:
+class ImageList(ListFile):
     """bad_images.csv, a context manager: table, 1-based data row, id, field, reason, detail. One line per image that
-    cannot be used, of each different record."""
+    cannot be used, of each different record. It lies beside the quarantine."""
 
-    columns = ("table", "row", "id", "field", "reason", "detail")
-
-    def __init__(self, path: Path, rule: BadImages):
-        self.path, self.rule = path, rule
+    def __init__(self, quarantine: Quarantine, rule: BadImages):
+        super().__init__(quarantine.path.with_name(BAD_IMAGES), ("table", "row", "id", "field", "reason", "detail"))
+        name = quarantine.report_at.name.replace(quarantine.path.name, BAD_IMAGES)
+        self.rule, self._report_at = rule, quarantine.report_at.with_name(name)
         self.reasons: dict[str, Counter[str]] = defaultdict(Counter)
         self.records: dict[str, Counter[str]] = defaultdict(Counter)  # by field: given, absent, several, most
         self.called_so: dict[str, list[int]] = defaultdict(list)  # by field: rows of images called like placeholders
         self._first: dict[str, str] = {}
-
-    def __enter__(self) -> ImageList:
-        self._file = open(self.path, "w", newline="", encoding="utf-8")
-        self._writer = csv.writer(self._file)
-        self._writer.writerow(self.columns)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
 
     def judge(self, row: Row, checked: Checked) -> Bad | None:
         """Why a row whose images were looked at is left out; None where it stays. Raises ValueError under "refuse"."""
         if not checked.lost:
             return None
         field, bad = checked.lost[0]
-        if self.rule == BadImages.refuse:
-            raise ValueError(_refused(_place(row), field, bad))
+        self.check_rule(field, row.file, row.number, row.identifier, bad)
         absent = [(name, why) for name, why in checked.lost if checked.record[name] is None]
         if absent and self.rule == BadImages.drop:
             (name, bad), *_ = absent
@@ -101,7 +90,7 @@ class ImageList:
         self.reasons[field][bad.reason] += 1
         detail = masked(bad.detail)
         self._first.setdefault(field, f"{file.name}, row {row}: {bad.reason}{detail and ': '}{detail}")
-        self._writer.writerow(listed_row((file.name, row, identifier or "", field, bad.reason, detail)))
+        self.write(file.name, row, identifier or "", field, bad.reason, detail)
 
     def leave_out_placeholders(self, folder: Path, fields: Mapping[str, Field], places: Places) -> None:
         """Makes the placeholders of the stored documents absent, as images that cannot be used. places: (file, row) of
@@ -113,25 +102,31 @@ class ImageList:
                 bad = Bad("placeholder", found.why)
                 for row in found.rows.tolist():
                     file, number = places(row)
-                    if self.rule == BadImages.refuse:
-                        raise ValueError(_refused(f"{file.name}, row {number}", name, bad))
+                    self.check_rule(name, file, number, None, bad)
                     self.add(f"document.{name}", file, number, store.ids[row], bad)
                 self.records[f"document.{name}"]["absent"] += len(found.rows)
                 absent[name] += found.rows.tolist()
         if absent:
             make_absent(folder / "documents.parquet", absent)
 
-    def check(self, side: str, *, report_at: Path) -> None:
+    def check_rule(self, field: str, file: Path, row: int, identifier: str | None, bad: Bad) -> None:
+        """Raises ValueError under "refuse", for an image that cannot be used."""
+        if self.rule == BadImages.refuse:
+            named = f", {identifier!r}" if identifier else ""
+            raise ValueError(
+                f"{file.name}, row {row}{named}: {masked(str(bad))} ({field}). data.bad_images is refuse, so this stops"
+                " everything: fix the image, or set data.bad_images=absent to go on without it."
+            )
+
+    def check(self, side: str) -> None:
         """Raises ValueError where a field has images and none of them can be used: that is a mistake of the catalog,
-        not of a few products. `report_at`: where the list will be."""
+        not of a few products."""
         for field, records in self.records.items():
             if field.startswith(f"{side}.") and records["absent"] == records["given"]:
-                self._file.flush()
-                worst = "; ".join(f"{reason}: {count:,}" for reason, count in self.reasons[field].most_common(5))
                 raise ValueError(
                     f"None of the {records['given']:,} images of data.{field} can be used. Most frequent reasons: "
-                    f"{worst}. The first: {self._first[field]}. All are listed in {report_at}. Fix them, or leave the "
-                    f"field out: '~data.{field}'."
+                    f"{most_frequent(self.reasons[field])}. The first: {self._first[field]}. All are listed in "
+                    f"{self._report_at}. Fix them, or leave the field out: '~data.{field}'."
                 )
 
     def counts(self) -> dict[str, Any]:
@@ -164,14 +159,3 @@ def summary(counts: Mapping[str, Any], fields: Mapping[str, Field], place: Path)
 
 def _is_image(spec: Field) -> bool:
     return spec.modality is Modality.image
-
-
-def _refused(place: str, field: str, bad: Bad) -> str:
-    return (
-        f"{place}: {masked(str(bad))} ({field}). data.bad_images is refuse, so this stops everything: fix the image, "
-        "or set data.bad_images=absent to go on without it."
-    )
-
-
-def _place(row: Row) -> str:
-    return f"{row.file.name}, row {row.number}{f', {row.identifier!r}' if row.identifier else ''}"

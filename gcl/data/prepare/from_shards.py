@@ -28,18 +28,17 @@ from gcl.data.importers.webdataset import (
     find_layout,
     has_key,
 )
-from gcl.data.prepare.bad_images import BAD_IMAGES, Checked, ImageList, Lost
-from gcl.data.prepare.rows import Row, Scores
+from gcl.data.prepare.bad_images import ImageList
+from gcl.data.prepare.rows import Scores
 from gcl.data.prepare.split import NO_PAIRS, Built, PairList, gather, write_division
 from gcl.data.store.key_table import Keys, KeyTable, text_key
-from gcl.data.store.prepared import Pairs
+from gcl.data.store.prepared import PREFIX, Pairs
 from gcl.data.store.shard_writer import IndexWriter
 from gcl.data.store.store import RecordStore
-from gcl.data.tables.quarantine import Bad, Quarantine
+from gcl.data.tables.quarantine import Bad, Quarantine, most_frequent
 from gcl.files.progress import counted
 from gcl.schema import SIDES, Field, Modality, Schema, SideName, TextForm
 
-PREFIX = {"query": "queries", "document": "documents"}
 REPEATED = "document id repeated with other content"
 TABLE = "data.shards"  # what the quarantine counts their samples under
 
@@ -65,7 +64,7 @@ def build_shards(catalog: Catalog, shards: list[Path], folder: Path, *, report_a
     scores = Scores("data.grades", catalog.grades)
     threads, label = catalog.store.workers, f"{catalog.name}: shards"
     quarantine = Quarantine(folder / "quarantine.csv", max_bad=catalog.max_bad, report_at=report_at)
-    images = ImageList(folder / BAD_IMAGES, catalog.bad_images)
+    images = ImageList(quarantine, catalog.bad_images)
     with quarantine, images, ThreadPoolExecutor(threads) as pool:
         index = index_shards(
             shards,
@@ -92,7 +91,7 @@ def build_shards(catalog: Catalog, shards: list[Path], folder: Path, *, report_a
         quarantine.check(TABLE, scores.advice(TABLE, catalog.score) if catalog.score else None)
         _list_images(index, images, catalog.schema)
         for side in SIDES:
-            images.check(side, report_at=report_at.with_name(report_at.name.replace("quarantine.csv", BAD_IMAGES)))
+            images.check(side)
         documents = RecordStore(folder, "documents", catalog.document)
         hides = catalog.hidden_fields(catalog.own_columns.values())
         division = write_division(
@@ -119,7 +118,7 @@ def _list_images(index: ShardIndex, images: ImageList, schema: Schema) -> None:
             if spec.modality is Modality.image and index.given[f"{side}.{name}"]:
                 images.records[f"{side}.{name}"].update(given=index.given[f"{side}.{name}"], several=0, most=1)
     for shard, sample, name, bad in index.lost:
-        images.judge(Row(shard, sample.number, sample.key, {}), Checked({name: None}, b"", (Lost(name, bad),)))
+        images.check_rule(name, shard, sample.number, sample.key, bad)
         images.add(name, shard, sample.number, sample.key, bad)
         images.records[name].update(given=1, absent=1)
 
@@ -273,8 +272,7 @@ def _listing(content: ShardContent, folder: Path) -> dict[str, Any]:
 
 
 def _no_sample(paths: list[Path], refused: list[Refused], others: Counter[str]) -> str:
-    reasons = Counter(sample.bad.reason for sample in refused).most_common(3)
-    why = "; ".join(f"{reason}: {count:,}" for reason, count in reasons) or "there are none"
+    why = most_frequent(Counter(sample.bad.reason for sample in refused), 3) or "there are none"
     unknown = ", ".join(f"{count:,} .{extension}" for extension, count in others.most_common(5)) or "none"
     return (
         f"No sample of the {len(paths):,} shards (first: {paths[0] if paths else 'none'}) can be used ({why}; "

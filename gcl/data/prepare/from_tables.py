@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from gcl.data.catalog import Catalog, Split
-from gcl.data.prepare.bad_images import BAD_IMAGES, NOTHING_LEFT, ImageList
+from gcl.data.prepare.bad_images import NOTHING_LEFT, ImageList
 from gcl.data.prepare.distinct import EMPTY, Collector, Earlier, RecordCheck, Workers
 from gcl.data.prepare.judged_tasks import (
     TaskQueries,
@@ -53,6 +53,7 @@ from gcl.data.prepare.split import (
 )
 from gcl.data.prepare.word_for_word import WordForWord
 from gcl.data.store.key_table import text_key
+from gcl.data.store.prepared import PREFIX
 from gcl.data.store.shard_writer import ShardWriter
 from gcl.data.store.store import RecordStore
 from gcl.data.tables.download import Downloads
@@ -90,18 +91,18 @@ class TableBuild:
             report_at=self.report_at,
             besides=(NOTHING_LEFT,),
         )
-        self._images = ImageList(self.folder / BAD_IMAGES, self.catalog.bad_images)
+        self._images = ImageList(self._quarantine, self.catalog.bad_images)
         self._download()
         with self._pool, self._quarantine, self._images:
             with self._collector("document", by_content=self.sources.document_id is None) as documents:
                 self._collect_documents(documents)
             self._images.leave_out_placeholders(self.folder, self.catalog.document, documents.seen_at)
-            self._check_images("document")
+            self._images.check("document")
             self._near = NearIds(documents.row_of, lambda: RecordStore(self.folder, "documents", {}).ids)
             with self._collector("query", by_content=self.catalog.query_id is None) as queries:
                 tasks = self._collect_tasks(queries)
                 gathered = self._collect_pairs(documents, queries) if self.catalog.training else None
-            self._check_images("query")
+            self._images.check("query")
             queries.forget_contents()
             holding = [task for task in tasks if task.source.spec.hold_out_queries]
             division = write_division(
@@ -139,7 +140,7 @@ class TableBuild:
     @contextmanager
     def _collector(self, side: SideName, *, by_content: bool) -> Iterator[Collector]:
         fields, store, parts = self.catalog.schema.side(side), self.catalog.store, self.parts
-        prefix = {"document": "documents", "query": "queries"}[side]
+        prefix = PREFIX[side]
         check = RecordCheck(
             fields, self.catalog.max_image_pixels, store.image_side, self._downloads.read, f"data.{side}"
         )
@@ -187,7 +188,7 @@ class TableBuild:
                 self._quarantine.add(table.name, row.file, row.number, row.identifier, result)
             elif group and result == len(self._group):
                 self._group.append(number)
-        self._check_images("document")
+        self._images.check("document")
         self._check_bad(table)
         documents.check_conflicts(
             f"data.document_id={id_column}",
@@ -322,10 +323,6 @@ class TableBuild:
     def _check_bad(self, table: Table, scores: Scores | None = None, name: str | None = None) -> None:
         """scores: those of the table's column `name`."""
         self._quarantine.check(table.name, scores.advice(table.name, name) if scores and name else None)
-
-    def _check_images(self, side: SideName) -> None:
-        name = self.report_at.name.replace("quarantine.csv", BAD_IMAGES)
-        self._images.check(side, report_at=self.report_at.with_name(name))
 
     def _shown(self, rows: Iterator[Row], what: str) -> Iterator[Row]:
         return counted(rows, f"{self.catalog.name}: {what}", shown=self.progress)

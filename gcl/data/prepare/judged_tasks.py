@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import re
 from collections import defaultdict
 from dataclasses import dataclass, field, replace
@@ -20,7 +19,7 @@ from gcl.data.prepare.split import PairList, WholeTask, shows_other_fields, whol
 from gcl.data.store.prepared import PARTS, SITUATIONS, Fields, Pairs
 from gcl.data.store.store import RecordStore
 from gcl.data.tables.quarantine import Bad, Quarantine
-from gcl.table import listed_row
+from gcl.table import ListFile
 
 
 @dataclass
@@ -137,10 +136,9 @@ def read_judgments(
         else:
             judged[kind].add(task.row_of[query], documents.row_of[document], score)
     for name, rows in dangling.items():
-        with open(folder / f"{name}.dangling.csv", "w", newline="", encoding="utf-8") as target:
-            writer = csv.writer(target)
-            writer.writerow(["query_id", "document_id", "score", "reason"])
-            writer.writerows(map(listed_row, rows))
+        with ListFile(folder / f"{name}.dangling.csv", ("query_id", "document_id", "score", "reason")) as target:
+            for row in rows:
+                target.write(*row)
     return TaskJudgments(
         judged={file_name(kind): pairs.pairs() for kind, pairs in judged.items()},
         dangling={name: len(rows) for name, rows in dangling.items()},

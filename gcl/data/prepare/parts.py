@@ -29,19 +29,19 @@ from typing import NamedTuple
 from gcl.data.catalog import Catalog
 from gcl.data.prepare.bad_images import Checked, Lost
 from gcl.data.prepare.distinct import RecordCheck, raw_key
-from gcl.data.prepare.rows import Line, column, image_columns
+from gcl.data.prepare.rows import image_columns, plain_lines
 from gcl.data.prepare.sources import Sources
 from gcl.data.store.key_table import KEY_BYTES, KeyTable
+from gcl.data.store.prepared import PREFIX
 from gcl.data.store.shard_writer import ShardWriter
 from gcl.data.store.store import RecordStore
 from gcl.data.tables.download import NOT_DOWNLOADED, Downloads
 from gcl.data.tables.images import Cells, is_one_url, taken
 from gcl.data.tables.quarantine import Bad
-from gcl.data.tables.table import Table
 from gcl.files.atomic import write_text
 from gcl.files.lock import locked
 from gcl.files.progress import counted
-from gcl.schema import Field, Modality
+from gcl.schema import Field, Modality, SideName
 
 _DONE = "lost.json"  # written last
 _KEEP_SECONDS = 30.0  # of work that a kill may cost ...
@@ -90,12 +90,13 @@ def write_part(
         lost = {}
         with ThreadPoolExecutor(catalog.store.workers) as pool:
             for name, side in _sides(catalog).items():
-                where = "data.document" if name == "documents" else "data.query"
-                check = RecordCheck(side, catalog.max_image_pixels, catalog.store.image_side, cache.read, where)
-                with ShardWriter(target, name, side=side, shard_bytes=catalog.store.shard_bytes) as writer:
+                check = RecordCheck(
+                    side, catalog.max_image_pixels, catalog.store.image_side, cache.read, f"data.{name}"
+                )
+                with ShardWriter(target, PREFIX[name], side=side, shard_bytes=catalog.store.shard_bytes) as writer:
                     rows = counted(
                         (row for row in _rows(catalog, sources, part) if row.side == name),
-                        f"{catalog.name}: {name}, part {part.number}",
+                        f"{catalog.name}: {PREFIX[name]}, part {part.number}",
                         shown=progress,
                     )
                     while block := list(islice(rows, 16 * catalog.store.workers)):
@@ -117,14 +118,14 @@ def finish_piece(folder: Path, lost: Mapping[str, list[tuple[str, str, str]]]) -
     write_text(folder / _DONE, json.dumps(lost))
 
 
-def _sides(catalog: Catalog) -> dict[str, dict[str, Field]]:
-    """Sides that have images, by the prefix of their stores."""
-    sides = {"documents": catalog.document, "queries": catalog.query}
+def _sides(catalog: Catalog) -> dict[SideName, dict[str, Field]]:
+    """Sides that have images."""
+    sides: dict[SideName, dict[str, Field]] = {"document": catalog.document, "query": catalog.query}
     return {name: side for name, side in sides.items() if image_columns(side)}
 
 
 class _PieceRow(NamedTuple):
-    side: str  # prefix of its store
+    side: SideName
     raw: bytes
     folder: Path  # what relative paths of its images start from
     cells: Cells
@@ -132,28 +133,19 @@ class _PieceRow(NamedTuple):
 
 def _rows(catalog: Catalog, sources: Sources, part: Part) -> Iterator[_PieceRow]:
     """Each different row of the piece."""
-    (documents, *queries), sides = sources.sides(catalog), _sides(catalog)
-    for name, tables in (("documents", [documents]), ("queries", queries)):
-        if name not in sides:
-            continue
+    (documents, *queries) = sources.sides(catalog)
+    for name in _sides(catalog):
         seen = KeyTable()
-        for table, side in tables:
-            for folder, cells in _cells(table, side, sources.image_root):
+        for table, side in [documents] if name == "document" else queries:
+            for line in plain_lines(table, side):
+                folder, cells = sources.image_root or line.file.parent, line.record(side)
                 raw = raw_key(cells, folder)
                 if part.holds(raw) and seen.get(raw) is None and any(cells.values()):
                     seen.add(raw, 0)
                     yield _PieceRow(name, raw, folder, cells)
 
 
-def _cells(table: Table, side: Mapping[str, Field], image_root: Path | None) -> Iterator[tuple[Path, Cells]]:
-    texts = [column(name, spec) for name, spec in side.items() if spec.modality is Modality.text]
-    for block in table.blocks(texts, image_columns(side)):
-        folder = image_root or block.file.parent
-        for values in zip(*block.columns.values(), strict=True):
-            yield folder, Line(block, 0, dict(zip(block.columns, values, strict=True))).record(side)
-
-
-def _urls(rows: Iterable[_PieceRow], sides: Mapping[str, Mapping[str, Field]]) -> Iterator[str]:
+def _urls(rows: Iterable[_PieceRow], sides: Mapping[SideName, Mapping[str, Field]]) -> Iterator[str]:
     for row in rows:
         for name, spec in sides[row.side].items():
             if spec.modality is Modality.image and isinstance(images := row.cells[name], tuple):

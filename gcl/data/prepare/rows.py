@@ -54,13 +54,19 @@ class Line:
 
     @property
     def file(self) -> Path:
-        """Where it stands."""
+        """Where the row is."""
         return self.block.file
 
     @property
     def number(self) -> int:
         """1-based, in its file."""
         return self.block.number[self.place]
+
+    @classmethod
+    def of(cls, block: Block) -> Iterator[Line]:
+        """The rows of a block, in order."""
+        for place, _, *cells in zip(count(), block.number, *block.columns.values(), strict=False):
+            yield cls(block, place, dict(zip(block.columns, cells, strict=True)))
 
     def record(self, side: Mapping[str, Field]) -> Cells:
         """The row's cells by field: a text or None, the images of an image field."""
@@ -93,8 +99,7 @@ def plain_lines(table: Table, side: Mapping[str, Field], others: Iterable[str] =
     """The readable rows with the columns of a side and `others`, for a look before or after they are really read."""
     text = [column(name, spec) for name, spec in side.items() if spec.modality is Modality.text]
     for block in table.blocks([*others, *text], image_columns(side)):
-        for place, _, *cells in zip(count(), block.number, *block.columns.values(), strict=False):
-            yield Line(block, place, dict(zip(block.columns, cells, strict=True)))
+        yield from Line.of(block)
 
 
 class Pair(NamedTuple):
@@ -154,8 +159,7 @@ def read_rows(
                 missing.setdefault(name, Counter())[word] += 1
         for names in [names for names in empty if any(any(block.columns[name]) for name in names)]:
             del empty[names]
-        for place, _, *cells in zip(count(), block.number, *block.columns.values(), strict=False):
-            yield Line(block, place, dict(zip(block.columns, cells, strict=True)))
+        yield from Line.of(block)
     quarantine.html[table.name] |= html  # a table may be read several times, for other columns
     quarantine.missing[table.name] |= missing
     if not rows:

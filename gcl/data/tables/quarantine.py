@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import NamedTuple
 
 from gcl.data.store.records import MOST_TEXT
 from gcl.data.tables.masked import masked
-from gcl.table import listed_row
+from gcl.table import ListFile
 
 _MOST_SHOWN = 300  # characters of a detail in a message
 
@@ -30,7 +29,12 @@ def too_long(length: int, name: str) -> Bad:
     return Bad("text is too long", f"{name}: {length:,} characters, at most {MOST_TEXT:,} are kept")
 
 
-class Quarantine:
+def most_frequent(reasons: Counter[str], most: int = 5) -> str:
+    """The reasons that occur most often, with how often, for a message."""
+    return "; ".join(f"{reason}: {count:,}" for reason, count in reasons.most_common(most))
+
+
+class Quarantine(ListFile):
     """quarantine.csv, a context manager: table, 1-based data row, id, reason, detail. One line per bad row; an id
     that a spreadsheet would take for a formula begins with an apostrophe. max_bad: share of a table's rows that may be
     bad. report_at: where the file will be. besides: reasons that may be as frequent as they like.
@@ -39,25 +43,15 @@ class Quarantine:
     look like HTML and are read as plain text.
     """
 
-    columns = ("table", "row", "id", "reason", "detail")
-
     def __init__(self, path: Path, *, max_bad: float, report_at: Path, besides: Collection[str] = ()):
-        self.path, self.max_bad, self._report_at, self._besides = path, max_bad, report_at, besides
+        super().__init__(path, ("table", "row", "id", "reason", "detail"))
+        self.max_bad, self.report_at, self._besides = max_bad, report_at, besides
         self.rows: Counter[str] = Counter()
         self.reasons: dict[str, Counter[str]] = defaultdict(Counter)
         self.missing: dict[str, dict[str, Counter[str]]] = defaultdict(dict)
         self.html: dict[str, Counter[str]] = defaultdict(Counter)
         self._seen: set[tuple[str, Path, int]] = set()
         self._first: dict[str, str] = {}
-
-    def __enter__(self) -> Quarantine:
-        self._file = open(self.path, "w", newline="", encoding="utf-8")
-        self._writer = csv.writer(self._file)
-        self._writer.writerow(self.columns)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
 
     def bad(self, table: str) -> int:
         """Number of bad rows of a table."""
@@ -88,8 +82,7 @@ class Quarantine:
         self.reasons[table][bad.reason] += 1
         named = f", {identifier!r}" if identifier else ""
         self._first.setdefault(table, f"{file.name}, row {row}{named}: {_short(masked(str(bad)))}")
-        cells = file.name, row, identifier or "", bad.reason, masked(bad.detail)
-        self._writer.writerow(listed_row(cells))
+        self.write(file.name, row, identifier or "", bad.reason, masked(bad.detail))
 
     def check(self, table: str, advice: str | None = None) -> None:
         """Raises ValueError when more than `max_bad` of a table's rows are bad. advice: what to do, where the rows say
@@ -99,12 +92,10 @@ class Quarantine:
         if bad <= self.max_bad * rows:
             return
         either = "" if bad > 0.5 * rows else ", or set data.max_bad higher to continue without these rows"
-        self._file.flush()
-        worst = "; ".join(f"{reason}: {count:,}" for reason, count in self.reasons[table].most_common(5))
         raise ValueError(
             f"{bad:,} of {rows:,} rows of {table} cannot be used ({bad / rows:.1%}, data.max_bad allows "
-            f"{self.max_bad:.1%}). Most frequent reasons: {worst}. The first: {self._first[table]}. Every such row "
-            f"is listed in {self._report_at}. {advice or f'Fix {table}'}{either}."
+            f"{self.max_bad:.1%}). Most frequent reasons: {most_frequent(self.reasons[table])}. The first: "
+            f"{self._first[table]}. Every such row is listed in {self.report_at}. {advice or f'Fix {table}'}{either}."
         )
 
 
