@@ -88,6 +88,11 @@ class Schema:
         return self
 
 
+def fields_of(side: Mapping[str, Field], modality: Modality) -> list[str]:
+    """The names of a side's texts, or of its images, in order."""
+    return [name for name, spec in side.items() if spec.modality is modality]
+
+
 def check_side(name: str, side: Mapping[str, Field]) -> None:
     if not side:
         raise ValueError(

@@ -4,8 +4,8 @@
 1. `check_image`: reads the header, refuses what is too large or too elongated, decodes to the end, shrinks if asked
 2. `decode`: the upright image in its own mode, as a model's preprocessing and a page's thumbnails start from it
 
-Only the first frame counts. What stands beside the pixels and is broken (EXIF data, comments, a colour profile) is
-passed over: browsers show such images too.
+Only the first frame counts. What is broken beside the pixels (EXIF data, comments, a colour profile) is passed over:
+browsers show such images too.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from gcl.data.doctor.samples import CONTENT_HASH, EXAMPLES, all_named
 from gcl.data.prepare.copies import fold
 from gcl.data.store.prepared import PARTS, Prepared
 from gcl.data.store.records import Stored
-from gcl.schema import SIDES, Modality, SideName
+from gcl.schema import SIDES, Modality, SideName, fields_of
 
 _BLOCK = 1 << 14
 _NAMING = 0.5  # a text field names its document where at least this share of its values is distinct
@@ -38,13 +38,9 @@ class Keys(NamedTuple):
 def field_keys(store: Stored) -> dict[str, Keys]:
     """The keys of every field: images by their bytes, texts without case and white space (`fold`)."""
     return {
-        name: _image_keys(store, name) if spec.modality is Modality.image else _text_keys(store, name)
+        name: Keys(store.hashes(name).codes()) if spec.modality is Modality.image else _text_keys(store, name)
         for name, spec in store.side.items()
     }
-
-
-def _image_keys(store: Stored, name: str) -> Keys:
-    return Keys(store.hashes(name).codes())
 
 
 def _text_keys(store: Stored, name: str) -> Keys:
@@ -67,11 +63,7 @@ def whole_keys(keys: dict[str, Keys]) -> Keys:
 
 def naming_fields(store: Stored, keys: dict[str, Keys]) -> list[str]:
     """Text fields that tell documents apart (a title, not a brand), so that equal values are worth reporting."""
-    return [name for name in _fields(store, Modality.text) if keys[name].distinct_share() >= _NAMING]
-
-
-def _fields(store: Stored, modality: Modality) -> list[str]:
-    return [name for name, spec in store.side.items() if spec.modality is modality]
+    return [name for name in fields_of(store.side, Modality.text) if keys[name].distinct_share() >= _NAMING]
 
 
 Near = dict[tuple[SideName, str], tuple[np.ndarray, np.ndarray]]
@@ -85,11 +77,11 @@ def duplicates(prepared: Prepared, keys: dict[str, Keys], near: Near) -> dict[st
         "products": len(store),
         "rows_that_repeat_an_id": prepared.counts.get("merged_product_rows", 0),
         "equal_in_every_field": repeated(whole_keys(keys), store),
-        "equal_image": {name: repeated(keys[name], store) for name in _fields(store, Modality.image)},
+        "equal_image": {name: repeated(keys[name], store) for name in fields_of(store.side, Modality.image)},
         "equal_text": {name: repeated(keys[name], store) for name in naming_fields(store, keys)},
         "near_image": {},
     }
-    for name in _fields(store, Modality.image):
+    for name in fields_of(store.side, Modality.image):
         rows, pairs = near["document", name]
         pairs = pairs[keys[name].code[rows[pairs[:, 0]]] != keys[name].code[rows[pairs[:, 1]]]]
         facts["near_image"][name] = {
@@ -157,8 +149,8 @@ def leakage(
     facts: dict[str, Any] = {}
     for side in SIDES:
         store = stores[side]
-        images = _fields(store, Modality.image)
-        texts = naming_fields(store, keys[side]) if side == "document" else _fields(store, Modality.text)
+        images = fields_of(store.side, Modality.image)
+        texts = naming_fields(store, keys[side]) if side == "document" else fields_of(store.side, Modality.text)
         facts[side] = {
             "held_out": int(parts[side].held_out.sum()),
             "trained": int(parts[side].trained.sum()),

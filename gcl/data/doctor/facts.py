@@ -15,10 +15,10 @@ from gcl.data.doctor.copies import Near, duplicates, field_keys, leakage, same_q
 from gcl.data.doctor.images import look_at_images, near_pairs
 from gcl.data.doctor.samples import EXAMPLES, all_named, distribution, sample_rows
 from gcl.data.doctor.scores import all_pairs, direction, example_pairs, judged_pairs
-from gcl.data.doctor.texts import examine_texts, text_fields
+from gcl.data.doctor.texts import examine_texts
 from gcl.data.store.prepared import Pairs, Prepared
 from gcl.data.store.records import Stored
-from gcl.schema import SIDES, Modality, SideName
+from gcl.schema import SIDES, Modality, SideName, fields_of
 
 MOST_IMAGES, MOST_BATCHES = 2_000, 400  # that are examined unless everything is asked for
 MOST_BAD_IMAGES = 20  # that are listed
@@ -50,7 +50,7 @@ def examine(
                 near[side, name] = rows, near_pairs(seen)
     begin("reading texts")
     texts = {f"{side}.{name}": examine_texts(store, name, everything=everything)
-             for side, store in stores.items() for name in text_fields(store)}  # fmt: skip
+             for side, store in stores.items() for name in fields_of(store.side, Modality.text)}  # fmt: skip
     begin("comparing scores with texts")
     return {
         "counts": {name: value for name, value in prepared.counts.items() if name != "tasks"},

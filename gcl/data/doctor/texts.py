@@ -13,7 +13,7 @@ from gcl.data.doctor.samples import EXAMPLES, sample_rows
 from gcl.data.prepare.copies import fold
 from gcl.data.store.records import Stored, shortened
 from gcl.data.tables.cells import FILLERS, HTML
-from gcl.schema import Modality, TextForm
+from gcl.schema import TextForm
 
 MOST_TEXTS = 20_000  # that are examined unless everything is asked for
 # Folded; of these, a person has to look before a cell counts as missing.
@@ -54,7 +54,3 @@ def examine_texts(store: Stored, name: str, *, everything: bool = False) -> dict
 
 def _present(store: Stored, name: str) -> np.ndarray:
     return store.present(np.arange(len(store)))[:, list(store.side).index(name)]
-
-
-def text_fields(store: Stored) -> list[str]:
-    return [name for name, spec in store.side.items() if spec.modality is Modality.text]

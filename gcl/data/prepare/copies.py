@@ -23,7 +23,7 @@ import pyarrow as pa
 
 from gcl.data.catalog import Copies, Split
 from gcl.data.store.records import Column, EachImage, Stored
-from gcl.schema import Modality
+from gcl.schema import Modality, fields_of
 
 _LARGEST = (1 << 64) - 1
 _COMPARED = 1000  # characters of a text
@@ -67,9 +67,8 @@ def group_products(
     if split.copies == Copies.apart:
         return _counted(asked)
     most = most_copies(count)
-    images = [name for name, spec in documents.side.items() if spec.modality is Modality.image]
-    values = [_images(documents, name, most) for name in images]
-    values.append(Shared(_stored_texts(documents) if texts is None else texts, most))
+    values = [_images(documents, name, most) for name in fields_of(documents.side, Modality.image)]
+    values.append(Shared(_stored(documents, Modality.text) if texts is None else texts, most))
     together = [] if group is None else [Shared(asked.astype(np.uint64) + np.uint64(1), count)]
     first = first_of_equals([*together, *values], count)
     too_large = (np.bincount(first, minlength=count) > max(most, count // 10))[first]
@@ -82,9 +81,8 @@ def group_products(
 def group_queries(queries: Stored, *, texts: np.ndarray | None = None) -> Groups:
     """Queries whose texts differ in case and white space only (and whose images are equal) are together. texts: as of
     `group_products`."""
-    numbers = _stored_texts(queries) if texts is None else texts
-    for own in _image_numbers(queries):
-        numbers = numbers * _MIXED + own
+    numbers = _stored(queries, Modality.text) if texts is None else texts
+    numbers = _stored(queries, Modality.image, numbers)
     return _counted(first_of_equals([Shared(numbers, len(queries))], len(queries)))
 
 
@@ -160,17 +158,12 @@ def _images(documents: Stored, name: str, most: int) -> Shared:
     return Shared(_hash_numbers(each.hashes(name)), most, each.row)
 
 
-def _image_numbers(store: Stored) -> list[np.ndarray]:
-    images = [name for name, spec in store.side.items() if spec.modality is Modality.image]
-    return [_hash_numbers(store.hashes(name)) for name in images]
-
-
-def _stored_texts(store: Stored) -> np.ndarray:
-    """uint64[n] of all of a record's texts, byte for byte, 0 for a record without any."""
-    numbers = np.zeros(len(store), np.uint64)
-    for name, spec in store.side.items():
-        if spec.modality is Modality.text:
-            numbers = numbers * _MIXED + _hash_numbers(store.hashes(name))
+def _stored(store: Stored, modality: Modality, numbers: np.ndarray | None = None) -> np.ndarray:
+    """uint64[n] of all of a record's texts, or of its images, byte for byte, 0 for a record without any; numbers: what
+    they are joined to."""
+    numbers = np.zeros(len(store), np.uint64) if numbers is None else numbers
+    for name in fields_of(store.side, modality):
+        numbers = numbers * _MIXED + _hash_numbers(store.hashes(name))
     return numbers
 
 

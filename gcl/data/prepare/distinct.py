@@ -22,7 +22,7 @@ from gcl.data.store.records import MOST_IMAGES, MOST_TEXT, Record
 from gcl.data.store.shard_writer import ShardWriter
 from gcl.data.tables.images import Cells, image_cells, read_image, taken
 from gcl.data.tables.quarantine import Bad, too_long
-from gcl.schema import Field, Modality, SideName
+from gcl.schema import Field, Modality, SideName, fields_of
 
 EMPTY = Bad("empty record")
 _AHEAD = 16  # rows a thread may be ahead of the writer: bounds the image bytes in memory
@@ -72,7 +72,7 @@ class RecordCheck:
     @property
     def has_image(self) -> bool:
         """Whether records of the side may have images."""
-        return any(spec.modality is Modality.image for spec in self.side.values())
+        return bool(fields_of(self.side, Modality.image))
 
     def __call__(self, cells: Cells, folder: Path) -> Checked:
         """The record to store with its key (of the images as they were before shrinking). `folder`: what relative
@@ -170,7 +170,7 @@ class Collector:
         self.row_of = RowOf()  # of identifiers that rows brought
         self.merged = 0
         self.failed: set[str] = set()  # identifiers of which a row was bad
-        self._text_fields = [name for name, spec in check.side.items() if spec.modality is Modality.text]
+        self._text_fields = fields_of(check.side, Modality.text)
         self._texts = array("Q")
         self._key = bytearray()  # of row i: [16 i, 16 (i + 1))
         self._raw_key = bytearray() if self._has_image else self._key

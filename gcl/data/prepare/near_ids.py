@@ -1,7 +1,7 @@
 """An id that no product has -> the product that is probably meant, and what happened to its id on the way.
 
 A spreadsheet takes "00001" for the number 1, writes 4006381333931 as 4,00638E+12, another tool changes upper and lower
-case or the Unicode form. Ids that no product has are few, or all: at most so many are looked into.
+case or the Unicode form. Ids that no product has are few, or all: the first thousand are looked into.
 """
 
 from __future__ import annotations

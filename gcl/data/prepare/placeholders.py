@@ -1,4 +1,4 @@
-"""Pictures that stand for a missing one ("no image available"), recognised once all products are stored.
+"""Pictures shown in the place of a missing one ("no image available"), recognised once all products are stored.
 
 A picture is a placeholder if
 
@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 
 from gcl.data.store.store import RecordStore
-from gcl.schema import Modality
+from gcl.schema import Modality, fields_of
 
 LEAST, MOST = 5, 3
 _NAMED = 2
@@ -43,7 +43,7 @@ class Placeholder(NamedTuple):
 
 
 def is_called_so(cell: object) -> bool:
-    """Whether an image's path or URL says that it stands for a missing one.
+    """Whether an image's path or URL says that it is shown in the place of a missing one.
 
     >>> is_called_so("media/woocommerce-placeholder-300x300.png"), is_called_so("images/casino_pictures.jpg")
     (True, False)
@@ -93,11 +93,10 @@ def _of_unlike_products(store: RecordStore, code: np.ndarray, shared: Collection
 def _words(store: RecordStore, rows: np.ndarray) -> list[set[str]]:
     """The words of each row's texts, of those that have any."""
     words: list[set[str]] = [set() for _ in rows]
-    for name, spec in store.side.items():
-        if spec.modality is Modality.text:
-            for one, text in zip(words, store.column(name, rows), strict=True):
-                if isinstance(text, str):
-                    one.update(_WORD.findall(text[:_MOST_TEXT].casefold()))
+    for name in fields_of(store.side, Modality.text):
+        for one, text in zip(words, store.column(name, rows), strict=True):
+            if isinstance(text, str):
+                one.update(_WORD.findall(text[:_MOST_TEXT].casefold()))
     return [one for one in words if one]
 
 

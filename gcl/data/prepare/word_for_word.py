@@ -1,4 +1,4 @@
-"""In how many pairs does the query stand word for word in a field of its document? These test no model."""
+"""In how many pairs does a field of the document hold the query word for word? These test no model."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from gcl.data.store.prepared import Pairs
 from gcl.data.store.records import Value
 from gcl.data.store.store import RecordStore
-from gcl.schema import Modality
+from gcl.schema import Modality, fields_of
 
 MOST_PAIRS = 10_000  # that are looked at, evenly spread: the share is right to a hundredth
 _AT_ONCE = 500  # texts; with each the system maps 64 KiB around it
@@ -29,7 +29,7 @@ class WordForWord:
 
     def __call__(self, pairs: Pairs, hides: Sequence[str] = ()) -> dict[str, tuple[int, int]]:
         """hides: fields that no document shows, besides those of `pairs`."""
-        asked = [name for name, spec in self.queries.side.items() if spec.modality is Modality.text]
+        asked = fields_of(self.queries.side, Modality.text)
         rows = np.flatnonzero(pairs.score > 0)
         if len(rows) > self.most:
             rows = rows[np.linspace(0, len(rows) - 1, self.most).astype(np.int64)]
@@ -41,8 +41,8 @@ class WordForWord:
         queries = [[words(str(text)) for text in texts if text] for texts in zip(*columns, strict=True)]
         documents, row = np.unique(pairs.document, return_inverse=True)
         held: dict[str, tuple[int, int]] = {}
-        for name, spec in self.documents.side.items():
-            if spec.modality is not Modality.text or name in hides:
+        for name in fields_of(self.documents.side, Modality.text):
+            if name in hides:
                 continue
             texts = [words(str(text)) if text else "" for text in _column(self.documents, name, documents)]
             shown = pairs.shows([name])[:, 0][np.zeros(len(pairs), int) if pairs.hidden is None else pairs.hidden]
@@ -65,7 +65,7 @@ def _column(store: RecordStore, name: str, rows: np.ndarray) -> list[Value]:
 
 
 def words(text: str) -> str:
-    """A text as its words in lower case, a space before and after each: a text that stands word for word in another is
+    """A text as its words in lower case, a space before and after each: a text that another holds word for word is
     a part of it.
 
     >>> words("Red shoes") in words("The red, shoes!"), words("red shoe") in words("Red shoes")

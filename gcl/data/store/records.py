@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as compute
 
-from gcl.schema import Field, Images, Modality
+from gcl.schema import Field, Images, Modality, fields_of
 
 Value = str | bytes | tuple[bytes, ...] | None
 """A text, an image's file, the files of a set of images in their order (at least one), or None for an absent value."""
@@ -260,7 +260,7 @@ class Identifiers:
 
 def title_fields(side: Mapping[str, Field]) -> list[str]:
     """The text fields, those first that are called a title or a name."""
-    texts = [name for name, field in side.items() if field.modality is Modality.text]
+    texts = fields_of(side, Modality.text)
     return [name for name in _TITLES if name in texts] + [name for name in texts if name not in _TITLES]
 
 

@@ -58,9 +58,7 @@ def open_webdataset(
         "empty_check": False,  # there may be more workers than shards
     }
     dataset = webdataset.WebDataset(urls, **{**defaults, **options})
-    present = store.present(
-        np.arange(len(store))
-    )  # a placeholder's bytes are in the shard, and not its product's image
+    present = store.present(store.rows)  # a placeholder's bytes are in the shard, and not its product's image
     dataset = dataset.map(partial(_record, fields=prepared.schema.side(side), present=present))
     return dataset.shuffle(shuffle, seed=seed) if shuffle else dataset
 

@@ -1,7 +1,7 @@
 """Where an image's path leads, and where it leads to nothing, what was probably meant.
 
-A catalog may name a million files that are not there, so a hint costs a few look-ups: folders are listed once, and only
-so much of them.
+A catalog may name a million files that are not there, so a hint costs a few look-ups: folders are listed once, and
+huge ones in part.
 """
 
 from __future__ import annotations
