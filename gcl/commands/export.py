@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING, Any
 
 from gcl.config.schema import RunConfig
 from gcl.errors import ConfigError
-from gcl.export.folder import EMBEDDINGS, check_free, whole, write_json
-from gcl.export.formats.registry import FORMATS, check_formats
-from gcl.export.settings import Content, Precision, VectorType
-from gcl.export.vectors.index import KINDS
+from gcl.exports.folder import EMBEDDINGS, check_free, whole, write_json
+from gcl.exports.formats.registry import FORMATS, check_formats
+from gcl.exports.settings import Content, Precision, VectorType
+from gcl.exports.vectors.index import KINDS
 from gcl.loss.settings import Form
 from gcl.options import MISSING, free, number, path
 from gcl.run.console import quiet_libraries, say, speak_plainly
@@ -31,10 +31,10 @@ from gcl.run.folder import RunFolder
 
 if TYPE_CHECKING:
     from gcl.data.store.prepared import Prepared
-    from gcl.export.card.card import Training
-    from gcl.export.formats.registry import Format
-    from gcl.export.push import Target
-    from gcl.export.vectors.write import VectorOptions
+    from gcl.exports.card.card import Training
+    from gcl.exports.formats.registry import Format
+    from gcl.exports.push import Target
+    from gcl.exports.vectors.write import VectorOptions
     from gcl.model.dual_encoder import DualEncoder
     from gcl.run.interpolation import Between
 
@@ -87,7 +87,7 @@ class ExportOptions:
 
     def vectors(self) -> VectorOptions | None:
         """What is written of the catalog's vectors; None: nothing."""
-        from gcl.export.vectors.write import VectorOptions
+        from gcl.exports.vectors.write import VectorOptions
 
         content = self.embeddings or (Content.fused if EMBEDDINGS in (self.formats or ()) else None)
         if content is not None:
@@ -120,7 +120,7 @@ def run(options: ExportOptions) -> Path:
     target = _target(options)
     export = Export(options, run, run.read_config(), out.name)
 
-    from gcl.export.formats.open_clip import settle
+    from gcl.exports.formats.open_clip import settle
 
     quiet_libraries()
     encoder, formats = export.load()
@@ -140,7 +140,7 @@ def _target(options: ExportOptions) -> Target | None:
         if options.private is not None or options.revision is not None or options.pull_request:
             raise ConfigError("private, revision and pull_request concern a push: add push=owner/name.")
         return None
-    from gcl.export.push import Target
+    from gcl.exports.push import Target
 
     target = Target(options.push, options.private, options.revision, options.pull_request)
     target.reach()
@@ -148,7 +148,7 @@ def _target(options: ExportOptions) -> Target | None:
 
 
 def _push(target: Target, out: Path) -> None:
-    from gcl.export.push import PushError
+    from gcl.exports.push import PushError
 
     try:
         say(f"Pushed to {target.upload(out, report=say)}")
@@ -180,7 +180,7 @@ class Export:
 
     def load(self) -> tuple[DualEncoder, list[Format]]:
         """The model and the formats to write."""
-        from gcl.export.formats.registry import choose, left_out
+        from gcl.exports.formats.registry import choose, left_out
         from gcl.run.contestants import tuned_encoder
         from gcl.run.interpolation import between
 
@@ -213,7 +213,7 @@ class Export:
         return notes
 
     def _add_precisions(self, format: Format, encoder: DualEncoder, folder: Path) -> list[str]:
-        from gcl.export.measure import measure_precisions, quality_table
+        from gcl.exports.measure import measure_precisions, quality_table
         from gcl.run.measurement import measurement_of
 
         assert format.precisions is not None
@@ -246,7 +246,7 @@ class Export:
         return images[:: max(1, len(images) // _IMAGES)][:_IMAGES]
 
     def _embed(self, encoder: DualEncoder, folder: Path, vectors: VectorOptions) -> list[str]:
-        from gcl.export.vectors.write import write_embeddings
+        from gcl.exports.vectors.write import write_embeddings
         from gcl.retrieval.embedding.embed import EmbedOptions
         from gcl.run.measurement import frozen_features
 
@@ -260,7 +260,7 @@ class Export:
 
     def _time(self, encoder: DualEncoder, folder: Path, formats: Sequence[Format]) -> None:
         """latency.json and the card's table: each format as a user loads it, on this machine."""
-        from gcl.export.measure import latency_record, latency_table, measure_latency
+        from gcl.exports.measure import latency_record, latency_table, measure_latency
         from gcl.schema import Modality
 
         images, timings = encoder.tower(Modality.image) is not None, []
@@ -279,10 +279,10 @@ class Export:
         self, encoder: DualEncoder, folder: Path, formats: Sequence[Format], notes: Mapping[str, list[str]]
     ) -> None:
         """Round trip and card. Raises RoundTripError where a format is not the run's model, or a snippet fails."""
-        from gcl.export.card.card import Exported
-        from gcl.export.card.snippets import execute, fuse_snippet
-        from gcl.export.vectors.write import EmbeddingsSnippet, embedding_files
-        from gcl.export.verify.round_trip import round_trip_table
+        from gcl.exports.card.card import Exported
+        from gcl.exports.card.snippets import execute, fuse_snippet
+        from gcl.exports.vectors.write import EmbeddingsSnippet, embedding_files
+        from gcl.exports.verify.round_trip import round_trip_table
 
         prepared, stored = self._prepared_or_none(), bool(embedding_files(folder))
         checked, snippets, fusing = [], [], None
@@ -307,8 +307,8 @@ class Export:
     def _round_trip(
         self, encoder: DualEncoder, folder: Path, formats: Sequence[Format], prepared: Prepared | None, stored: bool
     ) -> dict[str, Any]:
-        from gcl.export.verify.case import make_case
-        from gcl.export.verify.round_trip import round_trip
+        from gcl.exports.verify.case import make_case
+        from gcl.exports.verify.round_trip import round_trip
         from gcl.model.settings import Decode
         from gcl.run.measurement import measurement_of
 
@@ -334,8 +334,8 @@ class Export:
         return verdicts
 
     def _snippets(self, encoder: DualEncoder, folder: Path, formats: Sequence[Any]) -> list[Any]:
-        from gcl.export.card.snippets import run_snippets
-        from gcl.export.formats.open_clip import CONFIG, settle
+        from gcl.exports.card.snippets import run_snippets
+        from gcl.exports.formats.open_clip import CONFIG, settle
 
         repo, config = self.options.push, folder / CONFIG
         if repo is None or not config.is_file():
@@ -348,7 +348,7 @@ class Export:
             config.write_bytes(before)
 
     def _card(self, encoder: DualEncoder, prepared: Prepared | None, exported: Any) -> str:
-        from gcl.export.card.card import CardFacts, CatalogFacts, ModelFacts, check_card, license_of, write_card
+        from gcl.exports.card.card import CardFacts, CatalogFacts, ModelFacts, check_card, license_of, write_card
 
         config = self.config
         text = write_card(
@@ -368,7 +368,7 @@ class Export:
 
     def _measured(self) -> Any:
         """The run's figures for its best checkpoint, or those of an interpolation; none for another checkpoint."""
-        from gcl.export.card.card import Measured
+        from gcl.exports.card.card import Measured
 
         headline, checkpoint = self.config.evaluate.headline, self.options.checkpoint
         best = checkpoint is None or Path(checkpoint).resolve() == self.run.best.resolve()
@@ -385,7 +385,7 @@ class Export:
 
 def training_facts(config: RunConfig, run: RunFolder, *, interpolated: bool) -> Training:
     """The training configuration that the card shows, in its order."""
-    from gcl.export.card.card import Training
+    from gcl.exports.card.card import Training
 
     environment = _json(run.environment)
     weight, optimizer = config.loss.score_to_weight, config.optim.optimizer

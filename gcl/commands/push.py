@@ -27,7 +27,7 @@ class PushOptions:
 
 def run(options: PushOptions) -> str:
     speak_plainly()
-    from gcl.export.push import Target
+    from gcl.exports.push import Target
 
     target = Target(options.push, options.private, options.revision, options.pull_request)
     address = target.upload(Path(options.out), report=say)

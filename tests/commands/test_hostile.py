@@ -14,7 +14,7 @@ from gcl.cli import main
 from gcl.config.compose import catalog_of
 from gcl.data.init.page import Page, flow
 from gcl.errors import ConfigError
-from gcl.export.card.card import (
+from gcl.exports.card.card import (
     CardFacts,
     CatalogFacts,
     Exported,
@@ -24,7 +24,7 @@ from gcl.export.card.card import (
     check_card,
     write_card,
 )
-from gcl.export.card.snippets import Executed
+from gcl.exports.card.snippets import Executed
 from gcl.retrieval.evaluate import result_of
 from gcl.retrieval.page.page import write_page
 from gcl.retrieval.settings import EvaluateConfig

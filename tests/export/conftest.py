@@ -47,7 +47,7 @@ def small(tmp_path_factory, small_towers):
 @pytest.fixture(scope="session")
 def exported(small, tmp_path_factory):
     """exported(family): the folder of its open_clip, transformers and sentence_transformers export, and the notes."""
-    from gcl.export.formats.registry import FORMATS
+    from gcl.exports.formats.registry import FORMATS
 
     @lru_cache
     def one(family):

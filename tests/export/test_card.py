@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 import gcl
 from gcl.cli import main
 from gcl.errors import ConfigError
-from gcl.export.card.card import (
+from gcl.exports.card.card import (
     CardFacts,
     CatalogFacts,
     Exported,
@@ -29,9 +29,9 @@ from gcl.export.card.card import (
     metric_table,
     write_card,
 )
-from gcl.export.card.snippets import execute, fuse_snippet
-from gcl.export.formats.registry import FORMATS
-from gcl.export.verify.round_trip import RoundTripError
+from gcl.exports.card.snippets import execute, fuse_snippet
+from gcl.exports.formats.registry import FORMATS
+from gcl.exports.verify.round_trip import RoundTripError
 from gcl.model.fusion import fuse
 from gcl.schema import Field, Modality, Schema
 

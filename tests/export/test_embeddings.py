@@ -11,11 +11,11 @@ import torch
 from gcl.data.importers.vectors import read_vectors
 from gcl.data.store.vector_files import VectorWriter, about_vectors, vector_batches
 from gcl.errors import ConfigError
-from gcl.export.vectors import write as module
-from gcl.export.vectors.index import IDS, KINDS
-from gcl.export.vectors.write import EmbeddingsSnippet, VectorOptions, embedding_files, write_embeddings
-from gcl.export.verify.case import make_case
-from gcl.export.verify.worker import compare_embeddings
+from gcl.exports.vectors import write as module
+from gcl.exports.vectors.index import IDS, KINDS
+from gcl.exports.vectors.write import EmbeddingsSnippet, VectorOptions, embedding_files, write_embeddings
+from gcl.exports.verify.case import make_case
+from gcl.exports.verify.worker import compare_embeddings
 from gcl.model.load import load_model
 from gcl.retrieval.embedding.embed import embed
 from gcl.retrieval.tasks.task import ListRecords, task_from_qrels

@@ -14,9 +14,9 @@ import pytest
 import torch
 
 from gcl.cli import main
-from gcl.export.folder import whole
-from gcl.export.formats.open_clip import settle
-from gcl.export.formats.registry import FORMATS
+from gcl.exports.folder import whole
+from gcl.exports.formats.open_clip import settle
+from gcl.exports.formats.registry import FORMATS
 from gcl.model.load import load_model
 from gcl.run.contestants import tuned_encoder
 from gcl.schema import Field, Schema
@@ -62,7 +62,7 @@ def test_words_that_are_refused(finished, tmp_path, capsys, words, told):
 
 
 def test_the_default_is_all_that_the_architecture_has(finished):
-    from gcl.export.formats.registry import choose, left_out
+    from gcl.exports.formats.registry import choose, left_out
 
     encoder = tuned_encoder(finished)
     names = [format.name for format in choose(encoder, None)]
@@ -85,7 +85,7 @@ def test_a_folder_that_is_not_empty_is_left_alone(finished, tmp_path):
 @pytest.mark.slow
 def test_an_error_leaves_nothing_and_a_second_attempt_works(finished, tmp_path, monkeypatch):
     out = tmp_path / "out"
-    monkeypatch.setitem(sys.modules["gcl.export.formats.open_clip"].__dict__, "save_file", lambda *given: 1 / 0)
+    monkeypatch.setitem(sys.modules["gcl.exports.formats.open_clip"].__dict__, "save_file", lambda *given: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         main(["export", f"run={finished.path}", f"out={out}", "formats=[open_clip]"])
     assert not any(tmp_path.iterdir())

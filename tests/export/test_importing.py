@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from gcl.cli import main
 from gcl.config.compose import load_config
 from gcl.errors import ConfigError
-from gcl.export.formats.registry import FORMATS
+from gcl.exports.formats.registry import FORMATS
 from gcl.lit.checkpoint import read_checkpoint
 from gcl.model.load import load_model
 from gcl.model.settings import ModelConfig

@@ -9,7 +9,7 @@ from torch import nn
 from gcl.cli import main
 from gcl.config.compose import compose
 from gcl.errors import ConfigError
-from gcl.export.formats.open_clip import export_open_clip
+from gcl.exports.formats.open_clip import export_open_clip
 from gcl.lit.checkpoint import read_checkpoint
 from gcl.model.load import load_model
 from gcl.model.lora import OpenAttention, add_adapters, describe, merge_adapters

@@ -5,7 +5,7 @@ import time
 import numpy as np
 import pytest
 
-from gcl.export.measure import latency_record, latency_table, machine, measure_latency
+from gcl.exports.measure import latency_record, latency_table, machine, measure_latency
 
 
 class Slow:

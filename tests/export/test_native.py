@@ -12,7 +12,7 @@ import torch
 from transformers import AutoConfig, AutoModel, AutoProcessor
 
 from gcl.errors import ConfigError
-from gcl.export.formats.registry import FORMATS, choose, left_out, supported
+from gcl.exports.formats.registry import FORMATS, choose, left_out, supported
 from gcl.model.load import load_model
 from gcl.model.settings import LoadOptions
 from gcl.model.transformers.describe import NotNative, describe

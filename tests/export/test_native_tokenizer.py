@@ -10,7 +10,7 @@ from open_clip.tokenizer import HFTokenizer, get_clean_fn
 from tokenizers import normalizers
 from transformers import AutoTokenizer
 
-from gcl.export.formats.tokenizer import BEYOND, cleaning, native_tokenizer
+from gcl.exports.formats.tokenizer import BEYOND, cleaning, native_tokenizer
 from gcl.model.tokens import Tokens
 
 WORDS = [

@@ -16,10 +16,10 @@ from PIL import Image
 from transformers import BertConfig, BertModel
 
 from gcl.errors import ConfigError
-from gcl.export.formats.onnx import OPSET, OnnxEncoder, OnnxTower, add_precisions, export_onnx, export_tower
-from gcl.export.formats.onnx_session import LoadedOnnx, open_graph
-from gcl.export.formats.registry import FORMATS
-from gcl.export.measure import measure_precisions, quality_table
+from gcl.exports.formats.onnx import OPSET, OnnxEncoder, OnnxTower, add_precisions, export_onnx, export_tower
+from gcl.exports.formats.onnx_session import LoadedOnnx, open_graph
+from gcl.exports.formats.registry import FORMATS
+from gcl.exports.measure import measure_precisions, quality_table
 from gcl.model.load import load_model
 from gcl.model.settings import LoadOptions
 from gcl.retrieval.embedding.embed import embed

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from gcl.export.formats.registry import FORMATS
-from gcl.export.vectors.index import KINDS
+from gcl.exports.formats.registry import FORMATS
+from gcl.exports.vectors.index import KINDS
 
 ROOT = Path(__file__).parents[2]
 NEEDED = [(name, package, format.extra) for name, format in FORMATS.items() for package in format.requires]

@@ -10,12 +10,12 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from gcl.export.formats.registry import FORMATS
-from gcl.export.verify.case import make_case, read_case
-from gcl.export.verify.diagnose import first_difference
-from gcl.export.verify.golden import damaged_texts, golden_images, golden_texts
-from gcl.export.verify.round_trip import LEAST_COSINE, NEAR, RoundTripError, round_trip, round_trip_table
-from gcl.export.verify.worker import compare
+from gcl.exports.formats.registry import FORMATS
+from gcl.exports.verify.case import make_case, read_case
+from gcl.exports.verify.diagnose import first_difference
+from gcl.exports.verify.golden import damaged_texts, golden_images, golden_texts
+from gcl.exports.verify.round_trip import LEAST_COSINE, NEAR, RoundTripError, round_trip, round_trip_table
+from gcl.exports.verify.worker import compare
 from gcl.model.load import load_model
 from gcl.retrieval.embedding.embed import embed
 from gcl.retrieval.tasks.task import ListRecords, task_from_qrels

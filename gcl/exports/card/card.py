@@ -18,8 +18,8 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from gcl.data.store.prepared import Prepared
 from gcl.data.store.records import MOST_IMAGES
 from gcl.errors import ConfigError
-from gcl.export.card.snippets import Executed
-from gcl.export.formats.registry import FORMATS
+from gcl.exports.card.snippets import Executed
+from gcl.exports.formats.registry import FORMATS
 from gcl.model.dual_encoder import DualEncoder
 from gcl.schema import SIDES, Modality, Schema
 from gcl.table import Table, code_span, plain_markdown, visible_lines

@@ -18,9 +18,9 @@ import numpy as np
 from gcl.data.store.records import Records
 from gcl.data.store.vector_files import VectorWriter, about_vectors, vector_rows
 from gcl.errors import ConfigError
-from gcl.export.folder import EMBEDDINGS, reached
-from gcl.export.settings import Content, VectorType
-from gcl.export.vectors.index import build_index, check_kind
+from gcl.exports.folder import EMBEDDINGS, reached
+from gcl.exports.settings import Content, VectorType
+from gcl.exports.vectors.index import build_index, check_kind
 from gcl.files.progress import counted
 from gcl.model.dual_encoder import DualEncoder
 from gcl.model.fingerprint import fingerprint, model_hash

@@ -32,8 +32,8 @@ from torch import Tensor, nn
 
 from gcl.data.batches.batch import Features, SideBatch
 from gcl.errors import ConfigError
-from gcl.export.folder import reached
-from gcl.export.formats.onnx_session import (
+from gcl.exports.folder import reached
+from gcl.exports.formats.onnx_session import (
     FOLDER,
     INPUTS,
     OUTPUTS,
@@ -44,9 +44,9 @@ from gcl.export.formats.onnx_session import (
     read_config,
     write_config,
 )
-from gcl.export.formats.tokenizer import write_tokenizer
-from gcl.export.formats.weights import origin_of
-from gcl.export.settings import Precision
+from gcl.exports.formats.tokenizer import write_tokenizer
+from gcl.exports.formats.weights import origin_of
+from gcl.exports.settings import Precision
 from gcl.model.dual_encoder import DualEncoder, present_values
 from gcl.model.fusion import fuse_images
 from gcl.model.preprocess import Preprocess
@@ -322,7 +322,7 @@ def snippet(encoder: DualEncoder, place: str) -> str:
         "",
         *([*imports, ""] if imports else []),
         *(["from PIL import Image", ""] if image else []),
-        "from gcl.export.formats.onnx_session import LoadedOnnx  # needs onnxruntime; no torch model is built",
+        "from gcl.exports.formats.onnx_session import LoadedOnnx  # needs onnxruntime; no torch model is built",
         "",
         f"model = LoadedOnnx(Path({folder}))",
         'text = model.texts(["red running shoes", "blue mug"])',

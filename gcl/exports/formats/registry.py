@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from gcl.errors import ConfigError, install, nearest
-from gcl.export.folder import EMBEDDINGS
-from gcl.export.settings import Precision
+from gcl.exports.folder import EMBEDDINGS
+from gcl.exports.settings import Precision
 
 if TYPE_CHECKING:
     from gcl.model.dual_encoder import DualEncoder
@@ -128,7 +128,7 @@ def _later(name: str) -> Callable[..., Any]:
     module, _, function = name.partition(":")
 
     def call(*args: Any, **options: Any) -> Any:
-        return getattr(import_module(f"gcl.export.formats.{module}"), function)(*args, **options)
+        return getattr(import_module(f"gcl.exports.formats.{module}"), function)(*args, **options)
 
     return call
 
@@ -196,7 +196,7 @@ _ALL = (
     ),
 )
 # In the order in which they are written: later ones may rely on the files of earlier ones. `embeddings`, the vectors of
-# a catalog, is not among them: gcl/export/vectors/write.py writes it.
+# a catalog, is not among them: gcl/exports/vectors/write.py writes it.
 FORMATS: dict[str, Format] = {format.name: format for format in _ALL}
 
 

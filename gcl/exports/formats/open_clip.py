@@ -13,10 +13,10 @@ import torch
 from safetensors.torch import save_file
 
 from gcl.data.images import decode
-from gcl.export.folder import settled, write_json
-from gcl.export.formats.registry import unit
-from gcl.export.formats.tokenizer import save_tokenizer
-from gcl.export.formats.weights import exported_config, exported_state, origin_of, resized_tower
+from gcl.exports.folder import settled, write_json
+from gcl.exports.formats.registry import unit
+from gcl.exports.formats.tokenizer import save_tokenizer
+from gcl.exports.formats.weights import exported_config, exported_state, origin_of, resized_tower
 from gcl.model.dual_encoder import DualEncoder
 
 CONFIG = "open_clip_config.json"

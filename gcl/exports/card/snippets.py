@@ -12,8 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from gcl.export.formats.registry import Format
-from gcl.export.verify.round_trip import RoundTripError, last_line, offline
+from gcl.exports.formats.registry import Format
+from gcl.exports.verify.round_trip import RoundTripError, last_line, offline
 from gcl.model.dual_encoder import DualEncoder
 from gcl.schema import Schema
 from gcl.table import visible

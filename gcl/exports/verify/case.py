@@ -17,8 +17,8 @@ import torch
 from open_clip.tokenizer import basic_clean
 
 from gcl.data.store.records import Record, Records, images_of
-from gcl.export.formats.registry import unit
-from gcl.export.verify.golden import damaged_texts, golden_images, golden_texts
+from gcl.exports.formats.registry import unit
+from gcl.exports.verify.golden import damaged_texts, golden_images, golden_texts
 from gcl.model.dual_encoder import DualEncoder
 from gcl.model.fusion import fuse, fuse_images
 from gcl.model.settings import Decode

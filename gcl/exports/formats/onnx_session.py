@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from gcl.export.formats.registry import unit
-from gcl.export.formats.tokenizer import read_tokenizer
-from gcl.export.settings import Precision
+from gcl.exports.formats.registry import unit
+from gcl.exports.formats.tokenizer import read_tokenizer
+from gcl.exports.settings import Precision
 from gcl.model.preprocess import Preprocess
 from gcl.schema import Modality
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from gcl.export.folder import write_json
-from gcl.export.formats.registry import Format, Loaded
+from gcl.exports.folder import write_json
+from gcl.exports.formats.registry import Format, Loaded
 from gcl.model.dual_encoder import DualEncoder
 from gcl.retrieval.evaluate import TaskResult
 from gcl.retrieval.metrics.statistics import compare

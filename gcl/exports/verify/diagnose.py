@@ -21,10 +21,10 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from gcl.export.formats.registry import Loaded, unit
-from gcl.export.formats.weights import exported_state
-from gcl.export.verify.case import run_images, run_texts
-from gcl.export.verify.golden import golden_images, golden_texts
+from gcl.exports.formats.registry import Loaded, unit
+from gcl.exports.formats.weights import exported_state
+from gcl.exports.verify.case import run_images, run_texts
+from gcl.exports.verify.golden import golden_images, golden_texts
 from gcl.model.dual_encoder import DualEncoder
 from gcl.model.preprocess import Preprocess
 from gcl.model.settings import Decode

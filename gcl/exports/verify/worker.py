@@ -1,4 +1,4 @@
-"""The fresh process of a round trip: `python -m gcl.export.verify.worker <folder of the case> <exported folder>`.
+"""The fresh process of a round trip: `python -m gcl.exports.verify.worker <folder of the case> <exported folder>`.
 
 1. The case is read: inputs, tasks, and the run's own vectors of them.
 2. Every format is loaded by its own library, in every precision that the folder holds, and embeds the inputs.
@@ -22,10 +22,10 @@ import numpy as np
 import torch
 
 from gcl.data.store.vector_files import vector_batches
-from gcl.export.folder import EMBEDDINGS
-from gcl.export.formats.registry import FORMATS, Loaded
-from gcl.export.vectors.write import FUSED, about_embeddings, embedding_files
-from gcl.export.verify.case import Case, TaskSample, in_blocks, read_case
+from gcl.exports.folder import EMBEDDINGS
+from gcl.exports.formats.registry import FORMATS, Loaded
+from gcl.exports.vectors.write import FUSED, about_embeddings, embedding_files
+from gcl.exports.verify.case import Case, TaskSample, in_blocks, read_case
 from gcl.model.fusion import fuse
 from gcl.retrieval.search.search import search
 from gcl.retrieval.search.ties import id_ranks

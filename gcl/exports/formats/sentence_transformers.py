@@ -11,12 +11,12 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from gcl.export.folder import write_json
-from gcl.export.formats import transformers as native
-from gcl.export.formats.images import for_processor
-from gcl.export.formats.registry import unit
-from gcl.export.formats.tokenizer import BEYOND, native_tokenizer, save_tokenizer
-from gcl.export.formats.weights import exported_state, origin_of
+from gcl.exports.folder import write_json
+from gcl.exports.formats import transformers as native
+from gcl.exports.formats.images import for_processor
+from gcl.exports.formats.registry import unit
+from gcl.exports.formats.tokenizer import BEYOND, native_tokenizer, save_tokenizer
+from gcl.exports.formats.weights import exported_state, origin_of
 from gcl.model.dual_encoder import DualEncoder
 from gcl.model.text_only import TextOnly
 from gcl.schema import SIDES, Modality, Schema

@@ -25,12 +25,12 @@ from typing import Any
 import torch
 
 import gcl
-from gcl.export.folder import EMBEDDINGS
-from gcl.export.formats.registry import FORMATS, Format
-from gcl.export.settings import Precision
-from gcl.export.verify.case import Case
-from gcl.export.verify.diagnose import first_difference
-from gcl.export.verify.worker import VERDICT, K
+from gcl.exports.folder import EMBEDDINGS
+from gcl.exports.formats.registry import FORMATS, Format
+from gcl.exports.settings import Precision
+from gcl.exports.verify.case import Case
+from gcl.exports.verify.diagnose import first_difference
+from gcl.exports.verify.worker import VERDICT, K
 from gcl.model.dual_encoder import DualEncoder
 from gcl.schema import Modality
 from gcl.table import Table
@@ -62,7 +62,7 @@ def round_trip(
             "embeddings": [*encoder.schema.document] if embeddings else [],
         }
         (Path(scratch) / "orders.json").write_text(json.dumps(orders), encoding="utf-8")
-        command = [sys.executable, "-m", "gcl.export.verify.worker", scratch, str(folder.resolve())]
+        command = [sys.executable, "-m", "gcl.exports.verify.worker", scratch, str(folder.resolve())]
         done = subprocess.run(command, cwd=scratch, env=offline(), capture_output=True, text=True)
         verdict = Path(scratch) / VERDICT
         if done.returncode or not verdict.is_file():

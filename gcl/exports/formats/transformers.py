@@ -15,11 +15,11 @@ from safetensors.torch import save_file
 from transformers import AutoModel, AutoProcessor, CLIPConfig, CLIPModel, SiglipConfig, SiglipModel
 from transformers.utils import logging
 
-from gcl.export.folder import write_json
-from gcl.export.formats.images import for_processor
-from gcl.export.formats.registry import unit
-from gcl.export.formats.tokenizer import BEYOND, native_tokenizer, save_tokenizer
-from gcl.export.formats.weights import exported_state, origin_of
+from gcl.exports.folder import write_json
+from gcl.exports.formats.images import for_processor
+from gcl.exports.formats.registry import unit
+from gcl.exports.formats.tokenizer import BEYOND, native_tokenizer, save_tokenizer
+from gcl.exports.formats.weights import exported_state, origin_of
 from gcl.model.dual_encoder import DualEncoder
 from gcl.model.transformers.describe import Native, NotNative, describe
 from gcl.model.transformers.tensors import to_native

@@ -26,8 +26,8 @@ from huggingface_hub.errors import (
 from huggingface_hub.utils import disable_progress_bars
 
 from gcl.errors import ConfigError
-from gcl.export.folder import EMBEDDINGS, settled
-from gcl.export.formats.registry import FORMATS
+from gcl.exports.folder import EMBEDDINGS, settled
+from gcl.exports.formats.registry import FORMATS
 
 _OPEN_CLIP = FORMATS["open_clip"].marker
 _NAME = re.compile(r"[\w.-]+/[\w.-]+")
