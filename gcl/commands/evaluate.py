@@ -65,6 +65,7 @@ def run(_: NoOptions, overrides: Overrides) -> Path:
         facts={"catalog": ", ".join(outcome.sources), **outcome.provenance()["packages"]},
         metrics=settings.headline,
         slices=outcome.extras.columns,
+        verdicts=outcome.verdicts,
         warnings=outcome.extras.warnings,
         extra=outcome.extras.page_tables,
     )

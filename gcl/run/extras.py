@@ -38,6 +38,11 @@ class Extras:
         return [one.warning for found in self.kept.values() for one in found if one.warning is not None]
 
     @property
+    def forgotten(self) -> dict[str, list[str]]:
+        """By model, the general sets that lost more than their limit, for its verdict."""
+        return {label: [text for one in kept if (text := one.forgotten)] for label, kept in self.kept.items()}
+
+    @property
     def tables(self) -> list[Table]:
         """What there is, for files."""
         return self._tables(short=False)

@@ -14,6 +14,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import Enum
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ import numpy as np
 
 from gcl.data.importers.vectors import write_columns
 from gcl.files.atomic import write_json, write_text
+from gcl.retrieval.analysis.verdict import Verdict, verdicts_of
+from gcl.retrieval.page.contest import title_within
 from gcl.retrieval.report import contest_rows, results_records, results_table
 from gcl.retrieval.settings import EvaluateConfig
 from gcl.retrieval.tasks.task import RetrievalTask
@@ -60,6 +63,12 @@ class Outcome:
         first = next(iter(self.models.values()))
         return {task: result.audit.as_dict() for task, result in first.items() if result.audit is not None}
 
+    @cached_property
+    def verdicts(self) -> dict[str, Verdict]:
+        """What to do with each model but the first, by the rule of gcl/retrieval/analysis/verdict.py."""
+        titles = {task: title_within(task) for task in next(iter(self.models.values()))}
+        return verdicts_of(self.models, self.settings.headline[0], titles, self.extras.forgotten)
+
     def provenance(self) -> dict[str, Any]:
         return {
             **describe_environment(),
@@ -90,6 +99,7 @@ class Outcome:
                 "provenance": self.provenance(),
                 "notes": [*reading_notes(self.models), *self.notes],
                 "audits": self.audits,
+                "verdicts": {label: verdict.as_dict() for label, verdict in self.verdicts.items()},
                 "averages": averages,
                 **self.extras.as_dict(),
                 "results": records.records(),

@@ -21,6 +21,7 @@ from gcl.model.dual_encoder import DualEncoder
 from gcl.model.lora import describe as describe_adapters
 from gcl.model.lora import merge_adapters
 from gcl.retrieval.analysis.compression import forms_of
+from gcl.retrieval.analysis.verdict import Verdict
 from gcl.retrieval.settings import Forgetting
 from gcl.run import build as assembly
 from gcl.run import wandb_report
@@ -174,7 +175,8 @@ class Fitting:
 
         outcome = self._outcome(base, tuned)
         outcome.write(self.run.path)
-        self._write_page(base, tuned, seconds, outcome.extras)
+        verdicts = outcome.verdicts
+        self._write_page(base, tuned, seconds, outcome.extras, verdicts)
         if self.wandb is not None:
             say(f"Weights & Biases: {wandb_report.place_of(self.wandb)}")
             wandb_report.finish(self.wandb, outcome, self.run.path)
@@ -203,7 +205,9 @@ class Fitting:
             contestants={"base": {"model": config.model.name}, "tuned": known}, seed=config.seed,
         )  # fmt: skip
 
-    def _write_page(self, base: Results, tuned: Results, seconds: float, extras: Extras) -> None:
+    def _write_page(
+        self, base: Results, tuned: Results, seconds: float, extras: Extras, verdicts: dict[str, Verdict]
+    ) -> None:
         from gcl.retrieval.page.page import write_page
 
         config, metrics = self.config, page_metrics(self.config.evaluate)
@@ -223,6 +227,7 @@ class Fitting:
             },
             metrics=config.evaluate.headline,
             slices=extras.columns,
+            verdicts=verdicts,
             warnings=extras.warnings,
             extra=extras.page_tables,
             seed=config.seed,

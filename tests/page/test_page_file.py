@@ -1,19 +1,22 @@
 """What is in the file, before any browser opens it."""
 
+import html
 import json
 import re
 
 import numpy as np
 import pytest
 
-from gcl.retrieval.metrics.statistics import Comparison, compare
+from gcl.retrieval.analysis.verdict import Decision, Verdict, verdicts_of
+from gcl.retrieval.metrics.statistics import Comparison
 from gcl.retrieval.page.browser import chosen
+from gcl.retrieval.page.contest import title_within
 from gcl.retrieval.page.curve import read_curves, thinned
 from gcl.retrieval.page.markup import round_ticks
 from gcl.retrieval.page.page import write_page
 from gcl.retrieval.page.sections import all_slices, query_slices
 from gcl.retrieval.page.thumbnails import Album, thumbnail
-from gcl.retrieval.page.words import of_hundred, outcome, verdict
+from gcl.retrieval.page.words import of_hundred, outcome
 from helpers.page_shop import ATTACK, answers, picture, shop, shop_task
 
 
@@ -140,17 +143,19 @@ def test_slices_of_the_caller_come_first_and_must_fit(written, tasks):
     assert set(found) == {"Season", *own} and found["Words in the search"] == asked["query_length"]
 
 
-def test_few_searches_are_marked_and_not_claimed(written):
+def test_few_searches_are_marked(written):
     assert "too few" in written().read_text()
-    few = compare(np.zeros(19), np.ones(19))
-    assert verdict(few, "tuned").startswith("Too few")
 
 
-def test_words_claim_no_more_than_the_interval():
-    counts = {"p": 0.01, "n": 200, "wins": 126, "ties": 40, "losses": 34}
-    assert verdict(Comparison(0.4, 0.5, 0.05, 0.15, **counts), "tuned") == "Tuned is better"
-    assert verdict(Comparison(0.4, 0.41, -0.01, 0.03, **counts), "tuned").startswith("No clear difference")
-    assert verdict(Comparison(0.5, 0.4, -0.15, -0.05, **counts), "tuned") == "Tuned is worse"
+def test_the_page_says_the_verdict_of_the_rule(written, models):
+    titles = {task: title_within(task) for task in models["base"]}
+    verdict = verdicts_of(models, "ndcg@10", titles)["tuned"]
+    assert f"{verdict.sentence}." in html.unescape(written().read_text())
+    given = Verdict(Decision.worse, "Forgot photos")
+    assert "Forgot photos: do not ship." in written(verdicts={"tuned": given}).read_text()
+
+
+def test_counts_in_words():
     assert outcome(Comparison(0, 0, 0, 0, 1, 1, 1, 0, 0)).startswith("Of 1 search, 1 got better")
     assert all(sum(of_hundred(c)) == 100 for c in ([1, 1, 1], [997, 2, 1], [0, 0, 7]))
 

@@ -51,6 +51,12 @@ class Kept:
         return exceeds(self.loss, self.limit)
 
     @property
+    def forgotten(self) -> str | None:
+        """What a verdict says of it if the limit is exceeded, else None."""
+        lost = f"{self.name} ({self.loss:.4f} of {self.metric} lost, the limit is {self.limit:g})"
+        return lost if self.exceeded else None
+
+    @property
     def warning(self) -> str | None:
         """A sentence if the limit is exceeded, else None."""
         if not self.exceeded:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from gcl.retrieval.metrics.statistics import Comparison, compare
+from gcl.retrieval.metrics.statistics import FEWEST, Comparison, compare
 from gcl.retrieval.report import interval_text
 from gcl.retrieval.tasks.task import RetrievalTask
 from gcl.schema import Modality
@@ -17,7 +17,6 @@ from gcl.table import Table, Value
 
 TITLE = "{metric} by group of searches (many groups: some look good or bad by chance)"
 
-FEWEST = 20  # queries; with fewer, an interval says more about the queries than about the models
 MOST_VALUES = 40  # of a column; the rarer ones are one group
 
 Lookup = Mapping[str, Mapping[str, str]]  # column -> id -> value

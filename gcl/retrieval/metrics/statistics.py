@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+FEWEST = 20  # queries; with fewer, an interval says more about the queries than about the models
 _EXACT = 14  # up to 2^14 sign patterns are all looked at
 _VALUES = 1 << 22  # numbers held at once by a resampling
 

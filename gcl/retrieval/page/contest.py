@@ -68,6 +68,16 @@ def title_of(task: str) -> str:
     return f"{catalog}: {title}" if catalog else title
 
 
+def title_within(task: str) -> str:
+    """The title as it stands within a sentence.
+
+    >>> title_within("zero_shot.test"), title_within("Amazon")
+    ('new searches, new products', 'Amazon')
+    """
+    title = title_of(short_name(task))
+    return title[:1].lower() + title[1:] if title != short_name(task) and "/" not in task else title
+
+
 def entries_of(tasks: Sequence[RetrievalTask], models: Mapping[str, Mapping[str, TaskResult]]) -> list[Entry]:
     """The tasks with their results, what matters most first: held-out tasks before what training has seen.
 

@@ -7,15 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from gcl.files.atomic import write_text
+from gcl.retrieval.analysis.verdict import Verdict, verdicts_of
 from gcl.retrieval.evaluate import TaskResult
+from gcl.retrieval.metrics.statistics import FEWEST as FEW
 from gcl.retrieval.page import sections
 from gcl.retrieval.page.browser import as_json, browser_data
-from gcl.retrieval.page.contest import Entry, common_metrics, entries_of
+from gcl.retrieval.page.contest import Entry, common_metrics, entries_of, title_within
 from gcl.retrieval.page.curve import curves_section
 from gcl.retrieval.page.document import document, page_body
-from gcl.retrieval.page.markup import Markup, hatch, join, tag
+from gcl.retrieval.page.markup import Markup, hatch, join, tag, untrusted
 from gcl.retrieval.page.sections import all_slices
-from gcl.retrieval.page.words import FEW, outcome, verdict
+from gcl.retrieval.page.words import outcome
 from gcl.retrieval.report import audit_lines, comparison_rows, single_rows
 from gcl.retrieval.tasks.task import RetrievalTask
 from gcl.table import Table
@@ -44,6 +46,7 @@ def write_page(
     top: int = 10,
     thumbnails: int = 96,
     limit_bytes: int = 25_000_000,
+    verdicts: Mapping[str, Verdict] | None = None,
     warnings: Sequence[str] = (),
     extra: Sequence[Table] = (),
     seed: int = 0,
@@ -57,13 +60,14 @@ def write_page(
     metrics: the ones a search is listed with, the first of them the page's own; by default nDCG@10.
     details: searches shown in full, with `top` results of each model and pictures of `thumbnails` pixels; fewer, if the
         file would have more than `limit_bytes` bytes.
+    verdicts: of each model but the first; by default of its tasks alone, without retention sets.
     warnings: sentences shown above everything else. extra: further tables.
     """
     entries = entries_of(tasks, models)
     names = common_metrics(entries, metrics)
     listed = list(metrics or names[:1])[:_MOST_METRICS]
-    plain = _body(title, entries, names, curve=curve, facts=facts or {}, slices=slices or {}, warnings=warnings,
-                  extra=extra, seed=seed)  # fmt: skip
+    plain = _body(title, entries, names, curve=curve, facts=facts or {}, slices=slices or {},
+                  verdicts=verdicts, warnings=warnings, extra=extra, seed=seed)  # fmt: skip
     whole = document(title, plain, styles=_STYLES, scripts=_SCRIPTS, data="")
     room = limit_bytes - len(whole.encode(errors="replace"))
     data = browser_data(
@@ -74,15 +78,17 @@ def write_page(
 
 def _body(
     title: str, entries: Sequence[Entry], metrics: Sequence[str], *, curve: str | Path | None, facts: Mapping[str, Any],
-    slices: Slices, warnings: Sequence[str], extra: Sequence[Table], seed: int,
+    slices: Slices, verdicts: Mapping[str, Verdict] | None, warnings: Sequence[str], extra: Sequence[Table], seed: int,
 ) -> Markup:  # fmt: skip
     labels, metric = list(entries[0].results), metrics[0]
     results = {label: {entry.key: entry.results[label] for entry in entries} for label in labels}
     base, *others = labels
     compared = {label: comparison_rows(results[base], results[label], seed=seed) for label in others}
+    titles = {entry.key: title_within(entry.name) for entry in entries}
+    verdicts = verdicts_of(results, metric, titles) if verdicts is None else verdicts
     notes = audit_lines(results[base].values())
     parts = [
-        ("results", "Results", "Results", _results(entries, metrics, compared, results[base], base, seed)),
+        ("results", "Results", "Results", _results(entries, metrics, compared, verdicts, results[base], base, seed)),
         ("groups", "Groups", "Where it helps and where it hurts", _groups(entries, slices, metric, labels)),
         ("beside", "Cost and memory", "What it costs and what it keeps", sections.extra_tables(extra)),
         ("searches", "Searches", "Searches", tag("div", tag("p", _NO_SCRIPT), id="browser")),
@@ -99,8 +105,9 @@ def _body(
 
 
 def _results(
-    entries: Sequence[Entry], metrics: Sequence[str], compared: Mapping, base_results: Mapping, base: str, seed: int
-) -> Markup:
+    entries: Sequence[Entry], metrics: Sequence[str], compared: Mapping, verdicts: Mapping[str, Verdict],
+    base_results: Mapping, base: str, seed: int,
+) -> Markup:  # fmt: skip
     metric = metrics[0]
     if not compared:
         return sections.single_table(entries, single_rows(base_results, seed=seed), base)
@@ -109,11 +116,11 @@ def _results(
     for label, rows in compared.items():
         comparison = next(row.comparison for row in rows if row.metric == metric and row.task == first.key)
         if len(compared) == 1:
-            parts.append(sections.head(first, comparison, metric, label, base))
+            parts.append(sections.head(first, comparison, metric, label, base, verdict=verdicts[label]))
             parts.append(sections.metric_notes([metric]))
         else:
             parts.append(tag("h3", f"{label} against {base}"))
-            parts.append(tag("p", verdict(comparison, label), ". ", outcome(comparison)))
+            parts.append(tag("p", untrusted(f"{verdicts[label].sentence}."), " ", outcome(comparison)))
         parts.append(sections.results_table(entries, rows, metric, label, base))
         if len(metrics) > 1:
             whole = sections.all_metrics_table(entries, rows, label, base)

@@ -12,25 +12,29 @@ from typing import Any
 import numpy as np
 
 from gcl.retrieval.analysis.slices import lacking, slices, word_counts
+from gcl.retrieval.analysis.verdict import Verdict
 from gcl.retrieval.metrics.metrics import explained, spelled
+from gcl.retrieval.metrics.statistics import FEWEST as FEW
 from gcl.retrieval.metrics.statistics import Comparison
 from gcl.retrieval.page.contest import Entry
 from gcl.retrieval.page.markup import Markup, join, share_bar, tag, untrusted, whisker
-from gcl.retrieval.page.words import FEW, interval, outcome, signed, verdict
+from gcl.retrieval.page.words import interval, outcome, signed
 from gcl.retrieval.report import Row, SingleRow, p_text
 from gcl.retrieval.tasks.task import RetrievalTask
 from gcl.schema import Modality
 from gcl.table import Table
 
 
-def head(entry: Entry, comparison: Comparison, metric: str, label: str, base: str) -> Markup:
-    """The finding of the first task, in words, a bar and three figures."""
+def head(
+    entry: Entry, comparison: Comparison, metric: str, label: str, base: str, *, verdict: Verdict
+) -> Markup:  # fmt: skip
+    """The verdict, and the finding of the first task: in words, a bar and three figures."""
     c = comparison
     firm = "too few for a firm answer" if c.n < FEW else "measured with both models"
     return tag(
         "div",
+        tag("p", untrusted(f"{verdict.sentence}."), class_="verdict"),
         tag("p", untrusted(entry.title, "b"), f": {entry.description}" if entry.description else None, class_="kicker"),
-        tag("p", verdict(c, label), ".", class_="verdict"),
         tag("p", outcome(c), class_="outcome"),
         share_bar(c.wins, c.ties, c.losses),
         tag(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gcl.retrieval.analysis.slices import FEWEST as FEW
 from gcl.retrieval.metrics.statistics import Comparison
 
 
@@ -21,17 +20,6 @@ def of_hundred(counts: Sequence[int]) -> list[int]:
     for i in by_remainder[: 100 - sum(whole)]:
         whole[i] += 1
     return whole
-
-
-def verdict(comparison: Comparison, label: str) -> str:
-    """What may be claimed: no more than the interval allows."""
-    if comparison.n < FEW:
-        return f"Too few searches to tell whether {label} is better"
-    if comparison.low > 0:
-        return f"{_capital(label)} is better"
-    if comparison.high < 0:
-        return f"{_capital(label)} is worse"
-    return f"No clear difference between {label} and the base"
 
 
 def outcome(comparison: Comparison) -> str:
@@ -60,7 +48,3 @@ def signed(value: float, digits: int = 3) -> str:
 
 def interval(low: float, high: float, digits: int = 3) -> str:
     return f"{signed(low, digits)} to {signed(high, digits)}"
-
-
-def _capital(label: str) -> str:
-    return label[:1].upper() + label[1:]
