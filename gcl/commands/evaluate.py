@@ -2,27 +2,38 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from gcl.commands.registry import NoOptions
 from gcl.config.compose import Overrides
 from gcl.config.schema import RunConfig
 from gcl.data.catalog import Catalog
 from gcl.errors import ConfigError
+from gcl.options import path
 from gcl.retrieval.settings import Forgetting
 from gcl.run.console import say, speak_plainly
 from gcl.run.early import check_measuring
 from gcl.run.folder import config_of, new_folder
 
 if TYPE_CHECKING:
+    from gcl.retrieval.tasks.judgments import Judgments
     from gcl.run.outcome import Outcome
     from gcl.run.retention import Retention
 
 _DEV = "evaluate.part={part}: the dev half chose the run's checkpoint, so its figures are slightly optimistic."
 
 
-def run(_: NoOptions, overrides: Overrides) -> Path:
+@dataclass
+class EvaluateOptions:
+    """Options of `gcl evaluate`."""
+
+    judgments: str | None = path()
+    """Judgments to add to the tasks for this measurement, as gcl judge and the report page write them: query_id,
+    product_id, grade (0 to 4), perhaps task. A judgment of a pair that a task has already judged replaces it."""
+
+
+def run(options: EvaluateOptions, overrides: Overrides) -> Path:
     """Measures what the command line names, prints one table, returns the folder with the figures.
 
     run=<folder>: its base and its best checkpoint, on its own catalog or on data=<other>;
@@ -31,6 +42,7 @@ def run(_: NoOptions, overrides: Overrides) -> Path:
     """
     speak_plainly()
     config, config_dir = config_of(overrides), overrides.config_dir
+    given = _judgments(options, config)
     if config.evaluate.benchmark is not None:
         from gcl.commands.benchmark import run_benchmark
 
@@ -51,7 +63,7 @@ def run(_: NoOptions, overrides: Overrides) -> Path:
     for catalog in catalogs:
         prefix = f"{catalog.name}/" if len(catalogs) > 1 else ""
         columns[prefix] = columns_for(settings, catalog, config.cache_dir)
-        _measure(config, catalog, outcome, config_dir, prefix=prefix, retention=retention)
+        _measure(config, catalog, outcome, config_dir, prefix=prefix, retention=retention, judgments=given)
     outcome.title = f"{' and '.join(outcome.models)} on {' and '.join(catalog.name for catalog in catalogs)}"
     outcome.extras = extras_of(settings, outcome.models, outcome.tasks, columns, retention.kept(config.seed))
     folder = _folder(config)
@@ -80,6 +92,17 @@ def run(_: NoOptions, overrides: Overrides) -> Path:
     return folder
 
 
+def _judgments(options: EvaluateOptions, config: RunConfig) -> Judgments | None:
+    """What judgments= names, read before anything is measured."""
+    if options.judgments is None:
+        return None
+    if config.evaluate.benchmark is not None or config.evaluate.sets:
+        raise ConfigError("judgments= belongs to one catalog: measure that one alone, with data=… or run=….")
+    from gcl.retrieval.tasks.judgments import read_judgments
+
+    return read_judgments(options.judgments)
+
+
 def _catalogs(config: RunConfig, overrides: Overrides) -> list[Catalog]:
     """data=…, or the several that evaluate.sets names."""
     if not config.evaluate.sets:
@@ -94,10 +117,11 @@ def _catalogs(config: RunConfig, overrides: Overrides) -> list[Catalog]:
 
 def _measure(
     config: RunConfig, catalog: Catalog, outcome: Outcome, config_dir: str | None, *, prefix: str,
-    retention: Retention,
+    retention: Retention, judgments: Judgments | None,
 ) -> None:  # fmt: skip
     """Every contestant on one catalog, into `outcome`, and on the general sets, into `retention`."""
     from gcl.data.prepare.mixed import open_catalog
+    from gcl.files.digest import file_sha256
     from gcl.retrieval.analysis.compression import forms_of
     from gcl.run.contestants import contestants
     from gcl.run.measurement import embedding_cache, frozen_features, measurement_of
@@ -105,10 +129,16 @@ def _measure(
     settings = config.evaluate
     prepared = open_catalog(catalog, config.cache_dir)
     measurement = measurement_of(
-        settings, catalog, prepared, prefix=prefix, cache=embedding_cache(config), forms=forms_of(settings.compress)
-    )
+        settings, catalog, prepared, prefix=prefix, cache=embedding_cache(config), forms=forms_of(settings.compress),
+        judgments=judgments,
+    )  # fmt: skip
     outcome.tasks += measurement.opened(settings.part)
-    outcome.sources[catalog.name] = {"fingerprint": prepared.fingerprint, "counts": prepared.counts["tasks"]}
+    source: dict[str, Any] = {"fingerprint": prepared.fingerprint, "counts": prepared.counts["tasks"]}
+    outcome.sources[catalog.name] = source
+    if judgments is not None:
+        names = [outcome.name_of(task) for task in outcome.tasks]
+        outcome.notes += judgments.notes(queries=prepared.queries.ids, products=prepared.documents.ids, tasks=names)
+        source["judgments"] = {"file": str(judgments.path), "sha256": file_sha256(judgments.path)}
     trained = config.run is not None or any(name.startswith("run:") for name in config.models)
     if trained and settings.part != "test" and (note := _DEV.format(part=settings.part)) not in outcome.notes:
         outcome.notes.append(note)

@@ -82,6 +82,7 @@ _LIST = (
         help="evaluate runs and models on a catalog's held-out tasks",
         example="gcl evaluate run=outputs/…   or   gcl evaluate data=my_catalog model=siglip-B",
         run="gcl.commands.evaluate:run",
+        options="gcl.commands.evaluate:EvaluateOptions",
         composed=True,
         groups=_MEASURING,
         settings=("run", "models", "out", "trust", "cache_dir", "seed"),

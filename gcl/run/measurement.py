@@ -25,6 +25,7 @@ from gcl.retrieval.embedding.quantize import VectorFormat
 from gcl.retrieval.evaluate import TaskResult, embed_corpora, embed_shared, evaluate, result_of
 from gcl.retrieval.metrics.metrics import depth
 from gcl.retrieval.settings import EvaluateConfig, Rules
+from gcl.retrieval.tasks.judgments import Judgments
 from gcl.retrieval.tasks.protocol import under
 from gcl.retrieval.tasks.task import RetrievalTask, from_prepared
 from gcl.schema import SideName
@@ -47,6 +48,7 @@ class Measurement:
     features: Features = field(default_factory=dict)
     cache: ArrayCache | None = None
     forms: Sequence[VectorFormat] = ()  # smaller vectors to measure in addition to the full ones
+    judgments: Judgments | None = None  # to add to those of the tasks
     _opened: dict[str, list[RetrievalTask]] = field(default_factory=dict, repr=False)
 
     def opened(self, part: str) -> list[RetrievalTask]:
@@ -65,6 +67,8 @@ class Measurement:
 
     def _open(self, name: str, part: str) -> RetrievalTask:
         task = from_prepared(self.prepared, name, part, prefix=self.prefix)
+        if self.judgments is not None:
+            task = self.judgments.added_to(task, name)
         return under(replace(task, document_weights=self.weights.get(name)), self.rules)
 
     def __call__(
