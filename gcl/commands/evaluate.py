@@ -11,10 +11,10 @@ from gcl.config.schema import RunConfig
 from gcl.data.catalog import Catalog
 from gcl.errors import ConfigError
 from gcl.options import path
-from gcl.retrieval.settings import Forgetting
+from gcl.run.closing import check_gate, close_gate, say_verdicts
 from gcl.run.console import say, speak_plainly
 from gcl.run.early import check_measuring
-from gcl.run.folder import config_of, new_folder
+from gcl.run.folder import config_of, new_folder, run_of
 
 if TYPE_CHECKING:
     from gcl.retrieval.tasks.judgments import Judgments
@@ -48,6 +48,7 @@ def run(options: EvaluateOptions, overrides: Overrides) -> Path:
 
         return run_benchmark(config, config_dir)
     catalogs = _catalogs(config, overrides)
+    check_gate(config)
     check_measuring(config, catalogs, config_dir)
 
     from gcl.retrieval.page.page import write_page
@@ -86,9 +87,8 @@ def run(options: EvaluateOptions, overrides: Overrides) -> Path:
         f"\n{folder}\n  report.html   results.csv and results.md (the table)   results.json (with provenance)\n"
         "  metrics.json   queries.parquet (every query)   tasks/ (TREC runs and qrels)"
     )
-    if (forgotten := outcome.extras.warnings) and settings.forgetting is Forgetting.fail:
-        say("\n".join(["", *forgotten, "The exit status is 3 (evaluate.forgetting=fail)."]))
-        raise SystemExit(3)
+    say_verdicts(outcome.verdicts, config, run_of(config) if config.run is not None else None)
+    close_gate(settings.gate, outcome.verdicts)
     return folder
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gcl.commands.registry import NoOptions
@@ -12,7 +13,8 @@ from gcl.config.schema import RunConfig
 from gcl.data.batches.settings import check_batch_size
 from gcl.errors import ConfigError
 from gcl.files.atomic import names_full_disk, write_json
-from gcl.retrieval.settings import Forgetting
+from gcl.retrieval.analysis.verdict import Verdict
+from gcl.run.closing import close_gate, say_verdicts
 from gcl.run.console import say, speak_plainly
 from gcl.run.early import check_training
 from gcl.run.folder import RunFolder, new_run_folder
@@ -25,20 +27,30 @@ if TYPE_CHECKING:
 
 
 def run(_: NoOptions, overrides: Overrides) -> None:
-    train(overrides.config())
+    config = overrides.config()
+    close_gate(config.evaluate.gate, _train(config).verdicts)
 
 
 def train(config: RunConfig) -> RunFolder:
     """A whole run, printed and written into the run folder, which is returned."""
-    return _train(config)[0]
+    return _train(config).run
 
 
 def train_for_sweep(config: RunConfig) -> float:
     """A whole run. Returns what chose its best checkpoint: the number that a sweep maximises."""
-    return _train(config)[1]
+    return _train(config).value
 
 
-def _train(config: RunConfig) -> tuple[RunFolder, float]:
+@dataclass(frozen=True)
+class _Trained:
+    """value: what chose the best checkpoint. verdicts: on the first process alone."""
+
+    run: RunFolder
+    value: float
+    verdicts: dict[str, Verdict]
+
+
+def _train(config: RunConfig) -> _Trained:
     speak_plainly()
     for key in ("benchmark", "sets"):
         if getattr(config.evaluate, key):
@@ -52,15 +64,15 @@ def _train(config: RunConfig) -> tuple[RunFolder, float]:
         return _train_together(config)
 
 
-def _train_together(config: RunConfig) -> tuple[RunFolder, float]:
+def _train_together(config: RunConfig) -> _Trained:
     begun = time.monotonic()
     run = new_run_folder(config.run_dir, data=config.data.name, model=config.model.label)
     with run.taken():
-        return run, _fit(config, run, begun)
+        return _fit(config, run, begun)
 
 
-def _fit(config: RunConfig, run: RunFolder, begun: float) -> float:
-    """Prepares, measures, trains, measures and reports; returns the value that chose the best checkpoint."""
+def _fit(config: RunConfig, run: RunFolder, begun: float) -> _Trained:
+    """Prepares, measures, trains, measures and reports."""
     resume = resume_path(config, run)
     config.run_dir = str(run.path)
 
@@ -80,12 +92,9 @@ def _fit(config: RunConfig, run: RunFolder, begun: float) -> float:
         base = fitting.measure_base()
         fit_or_stop(fitting, resume)
         tuned = fitting.measure_best()
-    if fitting.is_first:
-        forgotten = fitting.report(base, tuned, seconds=time.monotonic() - begun)
-        if forgotten and config.evaluate.forgetting is Forgetting.fail:
-            say("\n".join(["", *forgotten, "The exit status is 3 (evaluate.forgetting=fail)."]))
-            raise SystemExit(3)
-    return fitting.checkpoints.best
+    verdicts = fitting.report(base, tuned, seconds=time.monotonic() - begun) if fitting.is_first else {}
+    say_verdicts(verdicts, config, run)
+    return _Trained(run, fitting.checkpoints.best, verdicts)
 
 
 def _check_pairs(config: RunConfig, prepared: Prepared) -> None:

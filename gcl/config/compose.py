@@ -204,6 +204,7 @@ def load_config(path: str | Path, *, trust: Sequence[str] | None = ()) -> RunCon
     content = read_untrusted(path)
     if trust is not None:
         check_untrusted(content, path, trust)
+    _modernise(content)
     try:
         merged = OmegaConf.merge(structure, content)
         assert isinstance(merged, DictConfig)
@@ -212,6 +213,13 @@ def load_config(path: str | Path, *, trust: Sequence[str] | None = ()) -> RunCon
     run = typed(merged)
     run.data, run.trust = without_access(run.data), []
     return run
+
+
+def _modernise(content: dict[str, Any]) -> None:
+    """Values of earlier versions, in place, as they are called today."""
+    evaluate = content.get("evaluate")
+    if isinstance(evaluate, dict) and evaluate.get("forgetting") == "fail":
+        evaluate.update(forgetting="warn", gate="worse")
 
 
 def with_settings(run: RunConfig, settings: Sequence[str]) -> RunConfig:

@@ -41,12 +41,19 @@ class TieRule(Choice):
 
 
 class Forgetting(Choice):
-    """What follows when a retention set lost more than its limit: a warning; exit status 3 at the end as well; or a
-    best checkpoint chosen only among those within the limits."""
+    """What a retention set that loses more than its limit changes: a warning and the verdict; or also which checkpoint
+    is the best, chosen only among those within the limits."""
 
     warn = "warn"
-    fail = "fail"
     choose = "choose"
+
+
+class Gate(Choice):
+    """The verdicts with which a command ends with exit status 3: none, "do not ship", or all but "ship"."""
+
+    off = "off"
+    worse = "worse"
+    better = "better"
 
 
 @dataclass
@@ -176,8 +183,11 @@ class EvaluateConfig(Rules):
     retention: dict[str, RetentionConfig] = mapping()
     """General sets by name, measured before and after training: what the model must not forget."""
     forgetting: Forgetting = Forgetting.warn
-    """What follows when a retention set loses more than its limit: warn, fail (exit status 3) or choose (the best
-    checkpoint is one of those within the limits)."""
+    """What follows when a retention set loses more than its limit: warn, or choose (the best checkpoint is one of those
+    within the limits)."""
+    gate: Gate = Gate.off
+    """When training and evaluating end with exit status 3: off (never), worse (the verdict is "do not ship") or better
+    (it is not "ship")."""
     sets: list[str] = field(default_factory=list)
     """Catalogs of conf/data to measure one after another, in place of `data`."""
     benchmark: BenchmarkConfig | None = None

@@ -16,8 +16,9 @@ from gcl.run.console import say
 from gcl.run.folder import RunFolder
 
 # Settings of where and how a run is computed, stored and logged, but not of what it computes.
-_FREE = ("trainer", "logger", "callbacks", "run_dir", "cache_dir", "run", "models", "out", "evaluate.batch_size",
-         "trust", "data.download", "data.root")  # the plan knows the data by their content  # fmt: skip
+_FREE = ("trainer", "logger", "callbacks", "name", "run_dir", "cache_dir", "run", "models", "out", "trust",
+         "evaluate.batch_size", "evaluate.gate",
+         "data.download", "data.root")  # the plan knows the data by their content  # fmt: skip
 _FREE_OF_TRAIN = ("workers", "resume", "allow_change", "checkpoint_every", "loader_patience", "nonfinite", "max_skips",
                   "spike_factor", "micro_batch", "compile")  # fmt: skip
 FREE = (*_FREE, *(f"train.{name}" for name in _FREE_OF_TRAIN))

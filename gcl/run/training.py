@@ -170,9 +170,8 @@ class Fitting:
         self.trainer.test(self.module, self.data, verbose=False)
         return self.module.measured
 
-    def report(self, base: Results, tuned: Results, *, seconds: float) -> list[str]:
-        """Writes and prints everything; returns one sentence for each retention set that lost more than its limit."""
-
+    def report(self, base: Results, tuned: Results, *, seconds: float) -> dict[str, Verdict]:
+        """Writes and prints everything but the verdict on the tuned model, which is returned."""
         outcome = self._outcome(base, tuned)
         outcome.write(self.run.path)
         verdicts = outcome.verdicts
@@ -186,10 +185,9 @@ class Fitting:
             f"  report.html        open it in a browser: what got better and worse, with pictures\n"
             f"  results.md, .csv   the table            results.json with provenance\n"
             f"  metrics.json       all metrics          tasks/       TREC run and qrels files\n"
-            f"  checkpoints/       best and last        metrics.csv  the training curve\n"
-            f"Next: gcl export run={self.run.path} out=my_model"
+            f"  checkpoints/       best and last        metrics.csv  the training curve"
         )
-        return outcome.extras.warnings
+        return verdicts
 
     def _outcome(self, base: Results, tuned: Results) -> Outcome:
         config = self.config

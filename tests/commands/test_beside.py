@@ -4,6 +4,7 @@ import contextlib
 import csv
 import io
 import json
+import re
 
 import numpy as np
 import pytest
@@ -59,12 +60,16 @@ def words(general, limit):
 
 def test_a_run_that_forgets_is_caught(train, general, forgetful, tmp_path, capsys):
     with pytest.raises(SystemExit) as stopped:
-        train(*words(general, 0.02), "evaluate.forgetting=fail", "train.validate_every=3 steps", run_dir=tmp_path / "r")
+        train(*words(general, 0.02), "evaluate.gate=worse", "train.validate_every=3 steps", run_dir=tmp_path / "r")
     assert stopped.value.code == 3
     said = capsys.readouterr().out
     assert "!!!!!!!! The model has forgotten: numbers lost" in said and "the limit is 0.02" in said
     assert said.index("!!!!!!!!") < said.index("better/same/worse")  # above the table
     assert "colours lost" not in said
+    assert re.search(r"\nVerdict: .*[fF]orgot numbers \(.*the limit is 0.02\): do not ship\.\nNext:\n", said)
+    assert said.index("Verdict") < said.index("evaluate.forgetting=choose ") < said.index("The exit status is 3")
+    page_says = json.loads((tmp_path / "r" / "results.json").read_text())["verdicts"]["tuned"]
+    assert page_says["decision"] == "do not ship" and page_says["sentence"] in said
     metrics = json.loads((tmp_path / "r" / "metrics.json").read_text())
     kept = metrics["retention"]["tuned"]
     assert kept["numbers"]["exceeded"] and not kept["colours"]["exceeded"]
@@ -79,7 +84,7 @@ def test_a_run_that_forgets_is_caught(train, general, forgetful, tmp_path, capsy
     assert len([value for value in curve if value]) == 2
     with pytest.raises(SystemExit) as stopped:  # evaluate.py has the run's sets and its word on them
         main(["evaluate", f"run={tmp_path / 'r'}", f"out={tmp_path / 'out'}"])
-    assert stopped.value.code == 3 and "evaluate.forgetting=fail" in capsys.readouterr().out
+    assert stopped.value.code == 3 and "evaluate.gate=worse" in capsys.readouterr().out
     assert (tmp_path / "out" / "report.html").is_file()
 
 
@@ -196,12 +201,13 @@ def test_slices_by_columns_that_are_no_fields(measured):
         ("evaluate.compress=[int4]", "'int4' is not a vector format"),
         ("evaluate.compress=[4096]", "width of 4096 is requested"),
         ("evaluate.slices=[brandd]", "no column 'brandd'. Did you mean 'brand'"),
-        ("evaluate.retention.x={limit: 0.1}", "give one of catalog, folder and images"),
+        ("evaluate.retention.x={limit: 0.1}", "expected exactly one of catalog, folder and images"),
         ("evaluate.retention.x={folder: nowhere}", "There is no nowhere/corpus.jsonl"),
         ("evaluate.retention.x={catalog: shoop}", "shoop"),
         ("evaluate.retention.x={folder: y, limit: -1}", "at least 0"),
         ("evaluate.retention.x={folder: y, metric: nddcg@10}", "Did you mean 'ndcg@10'"),
         ("evaluate.forgetting=shout", "shout"),
+        ("evaluate.gate=shut", "off, worse, better"),
     ],
 )
 def test_mistakes_are_named_before_anything_is_measured(finished, monkeypatch, tmp_path, capsys, word, says):

@@ -68,13 +68,14 @@ class Judged:
 @dataclass(frozen=True)
 class Verdict:
     """decision, and why: `reason` is the sentence without it. better, worse: titles of the tasks that got so;
-    lower: of those whose mean fell, perhaps by chance."""
+    lower: of those whose mean fell, perhaps by chance; forgotten: the retention sets beyond their limits, in words."""
 
     decision: Decision
     reason: str
     better: tuple[str, ...] = ()
     worse: tuple[str, ...] = ()
     lower: tuple[str, ...] = ()
+    forgotten: tuple[str, ...] = ()
 
     @property
     def sentence(self) -> str:
@@ -86,7 +87,7 @@ class Verdict:
     def as_dict(self) -> dict[str, Any]:
         return {
             "decision": self.decision.value, "sentence": self.sentence, "better": list(self.better),
-            "worse": list(self.worse), "lower": list(self.lower),
+            "worse": list(self.worse), "lower": list(self.lower), "forgotten": list(self.forgotten),
         }  # fmt: skip
 
 
@@ -112,7 +113,7 @@ def judge(tasks: Sequence[Judged], forgotten: Sequence[str] = ()) -> Verdict:
             _worse(lower, chance=True) if better else "",
             "forgot " + " and ".join(forgotten) if forgotten else "",
         )
-    return Verdict(decision, _capital(reason), *(tuple(one.title for one in group) for group in (better, worse, lower)))
+    return Verdict(decision, _capital(reason), _titles(better), _titles(worse), _titles(lower), tuple(forgotten))
 
 
 def verdicts_of(
@@ -179,6 +180,10 @@ def _worse(tasks: Sequence[Judged], *, chance: bool = False) -> str:
 
 def _losses(c: Comparison) -> str:
     return f"{c.losses:,} of {_searches(c.n)}"
+
+
+def _titles(tasks: Sequence[Judged]) -> tuple[str, ...]:
+    return tuple(one.title for one in tasks)
 
 
 def _unclear(tasks: Sequence[Judged]) -> str:
