@@ -1,14 +1,42 @@
-"""Fine-tunes product-search models on a catalog with generalized contrastive learning. Importing it loads nothing."""
+"""Fine-tunes product-search models on a catalog with generalized contrastive learning.
+
+    model = gcl.load("outputs/…")              a run, an exported folder, or a pretrained model
+    model.embed_documents([{"title": "…"}])    unit vectors; model.index(products).search("red boots")
+    gcl.evaluate({"ours": model}, products=…, queries=…, qrels=…)
+    run = gcl.train(products=…, pairs=…, model="lite"); gcl.export(run, out="my_model")
+
+Importing it loads nothing; a name is imported when it is first used. docs/python.md has the rest.
+"""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
 
-def __getattr__(name: str) -> str:
-    if name != "__version__":
-        raise AttributeError(f"module 'gcl' has no attribute {name!r}")
-    from importlib.metadata import PackageNotFoundError, version
+_WHERE = {
+    "load": "gcl.api.model", "Model": "gcl.api.model", "Index": "gcl.api.index", "Hits": "gcl.api.index",
+}  # fmt: skip
+__all__ = ["Hits", "Index", "Model", "__version__", "load"]
 
-    try:
-        return version("gcl-trainer")
-    except PackageNotFoundError:  # a checkout on the path, not installed
-        return "unknown"
+if TYPE_CHECKING:
+    from gcl.api.index import Hits, Index
+    from gcl.api.model import Model, load
+
+    __version__: str
+else:
+
+    def __getattr__(name: str) -> Any:
+        from importlib import import_module, metadata
+
+        if name == "__version__":
+            try:
+                return metadata.version("gcl-trainer")
+            except metadata.PackageNotFoundError:  # a checkout on the path, not installed
+                return "unknown"
+        if name not in _WHERE:
+            raise AttributeError(f"module 'gcl' has no attribute {name!r}")
+        value = globals()[name] = getattr(import_module(_WHERE[name]), name)
+        return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -178,12 +178,19 @@ def catalog_of(name: str) -> Catalog:
     if not Path(name).is_file():
         raise ConfigError(f"There is no file {name}: give a name from conf/data or the path of a catalog's YAML.")
     try:
-        content = OmegaConf.merge(OmegaConf.structured(Catalog), shaped(read(name), settings=Catalog))
-        assert isinstance(content, DictConfig)
-        locate(content, Path(name).resolve().parent, name=Path(name).stem)
-        return _catalog(content)
+        return catalog_from(read(name), folder=Path(name).resolve().parent, name=Path(name).stem)
     except yaml.YAMLError as error:
         raise bad_yaml(error, None) from error
+
+
+def catalog_from(settings: Mapping[str, Any], *, folder: Path | None = None, name: str = "") -> Catalog:
+    """The catalog of what a YAML says. folder: where its relative paths start; None: the working folder. name: of the
+    YAML. Raises ConfigError."""
+    try:
+        content = OmegaConf.merge(OmegaConf.structured(Catalog), shaped(settings, settings=Catalog))
+        assert isinstance(content, DictConfig)
+        locate(content, folder, name=name)
+        return _catalog(content)
     except OmegaConfBaseException as error:
         raise explain(error, _keys(OmegaConf.structured(Catalog))) from error
 

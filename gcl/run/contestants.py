@@ -91,12 +91,16 @@ def base_and_tuned(run: RunFolder, schema: Schema | None = None) -> list[Contest
 
 def both_encoders(run: RunFolder, schema: Schema | None = None) -> tuple[DualEncoder, DualEncoder]:
     """The model that a run began with, and its best checkpoint."""
+    return base_encoder(run, schema), tuned_encoder(run, schema)
+
+
+def base_encoder(run: RunFolder, schema: Schema | None = None) -> DualEncoder:
+    """The model that a run began with; read through `schema`, or the run's own."""
     config = run.read_config()
-    schema = schema or config.data.schema
     seed_everything(config)  # a model from scratch begins where its run began
-    base = assemble_encoder(config.model, schema).eval()
+    base = assemble_encoder(config.model, schema or config.data.schema).eval()
     freeze_parts(base, config.optim)
-    return merge_adapters(base), tuned_encoder(run, schema)
+    return merge_adapters(base)
 
 
 def contestant(name: str, schema: Schema, *, config_dir: str | None = None, trust: Sequence[str] = ()) -> Contestant:

@@ -93,9 +93,13 @@ class Engine:
 
         Raises BadRequest for an empty or overlong query, or a k or weights out of range.
         """
-        record = self._record(text, image)
+        record = self.record(text, image)
         if not 1 <= k <= MOST_RESULTS:
             raise BadRequest(f"k is the number of results, from 1 to {MOST_RESULTS}; given {k}.")
+        return self.answer(record, k=k, weights=weights)
+
+    def answer(self, record: Record, *, k: int, weights: Mapping[str, float] | None = None) -> dict[str, list[Hit]]:
+        """The same for a query with all of `query_fields`; absent ones are None."""
         chosen = self._weights(weights)
         results = {label: searcher(record, chosen, k) for label, searcher in self._searchers.items()}
         places = {label: {row: place for place, (row, _) in enumerate(hits, 1)} for label, hits in results.items()}
@@ -104,7 +108,8 @@ class Engine:
             for label, hits in results.items()
         }
 
-    def _record(self, text: str | None, image: bytes | None) -> Record:
+    def record(self, text: str | None, image: bytes | None) -> Record:
+        """A query of a text, an image or both. Raises BadRequest for an empty or overlong one."""
         text = " ".join((text or "").split())
         if any("\ud800" <= char <= "\udfff" for char in text):
             raise BadRequest("The text holds half a surrogate pair, which is no character: send it as UTF-8.")

@@ -1,0 +1,144 @@
+"""Rows that a program holds in memory -> a table: a DataFrame of pandas or polars, an Arrow table, a list of dicts.
+
+1. `arrow_table`: through Arrow where the object offers it (`__arrow_c_stream__`), else value by value: images of PIL
+   become PNG files, paths texts
+2. `FrameRows`: its rows in blocks, read by the rules of Parquet, so that a cell in memory means what it means in a file
+3. `write_frame`: the table as a Parquet file that is called by its content, so that a run can be measured again later
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as parquet
+
+from gcl.data.tables.block import Reading
+from gcl.data.tables.parquet_file import ParquetFile
+from gcl.files.atomic import Replacement
+from gcl.files.digest import file_sha256
+
+_PNG_MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "I", "I;16")
+_OF_PANDAS = "__index_level_"  # an index without a name, which pandas hands over as a column
+
+
+def is_frame(rows: Any) -> bool:
+    """Whether it is a table with columns: anything that speaks Arrow, or an older DataFrame."""
+    return hasattr(rows, "__arrow_c_stream__") or (hasattr(rows, "columns") and hasattr(rows, "__getitem__"))
+
+
+def arrow_table(rows: Any) -> pa.Table:
+    """Rows as an Arrow table. Raises ValueError, in a sentence, for what is none, and for a value that no cell holds.
+
+    >>> arrow_table([{"id": 1, "title": "shoe"}, {"id": 2}]).to_pylist()
+    [{'id': 1, 'title': 'shoe'}, {'id': 2, 'title': None}]
+    """
+    if isinstance(rows, pa.Table):
+        return rows
+    if is_frame(rows):
+        try:
+            table = pa.table(rows)
+        except (pa.ArrowException, TypeError, ValueError, AttributeError):  # cells of PIL, of several types …
+            table = pa.table({str(name): _array(str(name), list(rows[name])) for name in rows.columns})
+        return table.select([name for name in table.column_names if not name.startswith(_OF_PANDAS)])
+    if isinstance(rows, Sequence) and not isinstance(rows, str | bytes) and all(isinstance(r, Mapping) for r in rows):
+        names = list(dict.fromkeys(name for row in rows for name in row))
+        return pa.table({str(name): _array(str(name), [row.get(name) for row in rows]) for name in names})
+    raise ValueError(
+        f"A table is a DataFrame (pandas, polars), an Arrow table or a list of dicts, or the path of a file; given "
+        f"{_what(rows)}."
+    )
+
+
+def _array(name: str, values: list[Any]) -> pa.Array:
+    cells = [cell_of(value, name) for value in values]
+    if any(isinstance(cell, bytes) for cell in cells) and any(isinstance(cell, str) for cell in cells):
+        # images and paths of images: both forms of Hugging Face's struct
+        cells = [{"bytes": c if isinstance(c, bytes) else None, "path": c if isinstance(c, str) else None}
+                 if isinstance(c, bytes | str) else None for c in cells]  # fmt: skip
+    try:
+        return pa.array(cells)
+    except (pa.ArrowException, TypeError):
+        if any(isinstance(cell, list | dict) for cell in cells):
+            kinds = ", ".join(sorted({type(cell).__name__ for cell in cells if cell is not None}))
+            raise ValueError(f"The column {name!r} holds {kinds}: give all its values one kind.") from None
+        return pa.array([None if cell is None else str(cell) for cell in cells], pa.string())
+
+
+def cell_of(value: Any, name: str) -> Any:
+    """A value as a cell: None for what is missing, the PNG of an image of PIL, the text of a path.
+
+    >>> cell_of(float("nan"), "price"), cell_of(Path("a.jpg"), "image"), cell_of((1, 2), "sizes")
+    (None, 'a.jpg', [1, 2])
+    """
+    if value is None or isinstance(value, str | bytes | bool | int):
+        return value
+    if isinstance(value, float):
+        return None if math.isnan(value) else value
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, bytearray | memoryview):
+        return bytes(value)
+    if isinstance(value, list | tuple):
+        return [cell_of(one, name) for one in value]
+    if isinstance(value, Mapping):
+        return {key: cell_of(one, name) for key, one in value.items()}
+    if type(value).__name__ in ("NAType", "NaTType"):  # of pandas
+        return None
+    if hasattr(value, "getexif") and hasattr(value, "save"):
+        return _png(value)
+    if hasattr(value, "item") and getattr(value, "ndim", 1) == 0:  # a number of numpy
+        return cell_of(value.item(), name)
+    if hasattr(value, "isoformat") or hasattr(value, "as_tuple"):  # dates and decimals, which Arrow knows
+        return value
+    raise ValueError(
+        f"{name!r} holds {_what(value)}: a text, a number, or for an image a PIL image, the bytes of its file, a path "
+        "or a URL."
+    )
+
+
+def _png(image: Any) -> bytes:
+    """The pixels of a PIL image without loss, with the orientation that its file gave them."""
+    out = io.BytesIO()
+    (image if image.mode in _PNG_MODES else image.convert("RGB")).save(out, "PNG", exif=image.getexif())
+    return out.getvalue()
+
+
+def _what(value: Any) -> str:
+    kind = type(value)
+    name = kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__name__}"
+    return f"a value of the type {name}"
+
+
+class FrameRows(ParquetFile):
+    """An Arrow table in the place of a Parquet file. name: what messages call it."""
+
+    def __init__(self, table: pa.Table, name: str, reading: Reading) -> None:
+        super().__init__(Path(name), reading)
+        self.schema_arrow = table.schema
+        self._table = table
+
+    @contextmanager
+    def _open(self) -> Iterator[Any]:
+        yield self
+
+    def iter_batches(self, size: int, columns: list[str]) -> Iterator[pa.RecordBatch]:
+        """As of a Parquet file."""
+        yield from self._table.select(columns).to_batches(max_chunksize=size)
+
+
+def write_frame(rows: Any, folder: Path, name: str) -> Path:
+    """`<folder>/<name>-<digest of its content>.parquet`, written unless it is there; returns its path."""
+    writing = Replacement(folder / f"{name}.parquet")
+    try:
+        parquet.write_table(arrow_table(rows), writing.temporary)
+        writing.path = folder / f"{name}-{file_sha256(writing.temporary)[:12]}.parquet"
+        writing.commit()
+    finally:
+        writing.discard()
+    return writing.path.absolute()
