@@ -223,6 +223,15 @@ def readable_json(content: Any, **options: Any) -> str:
     return _INVISIBLE_IN_JSON.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
+def cut(text: str, most: int) -> str:
+    """A text for a message: its first `most` characters.
+
+    >>> cut("red shoes", 3), cut("red", 3)
+    ('red…', 'red')
+    """
+    return text if len(text) <= most else f"{text[:most]}…"
+
+
 def plain_csv(value: Value) -> Value:
     """A CSV cell that no spreadsheet takes for a formula; numbers, negative ones too, stay numbers.
 

@@ -237,10 +237,10 @@ class Export:
         import numpy as np
 
         from gcl.data.store.records import images_of
-        from gcl.schema import Modality
+        from gcl.schema import Modality, fields_of
 
         documents = self.prepared.documents
-        names = [name for name, spec in encoder.schema.document.items() if spec.modality is Modality.image]
+        names = fields_of(encoder.schema.document, Modality.image)
         rows = np.unique(np.linspace(0, max(len(documents) - 1, 0), 4 * _IMAGES).astype(np.int64))
         images = [image for name in names for value in documents.column(name, rows) for image in images_of(value)]
         return images[:: max(1, len(images) // _IMAGES)][:_IMAGES]

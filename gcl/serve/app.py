@@ -21,7 +21,7 @@ from gcl.data.tables.quarantine import Bad
 from gcl.retrieval.page.details import Side
 from gcl.retrieval.page.document import asset as page_asset
 from gcl.retrieval.page.thumbnails import small_picture
-from gcl.schema import Modality
+from gcl.schema import Modality, fields_of
 from gcl.serve.engine import LONGEST_TEXT, MOST_RESULTS, BadRequest, Engine, Hit
 from gcl.serve.limits import PICTURE_PIXELS, Limits
 from gcl.serve.listen import LOOPBACK, Names
@@ -211,7 +211,7 @@ def _answer(engine: Engine, text: str | None, picture: bytes | None, k: int, wei
 def _products(engine: Engine, hits: list[Hit]) -> list[Product]:
     if not hits:
         return []
-    images = [name for name, field in engine.fields.items() if field.modality is Modality.image]
+    images = fields_of(engine.fields, Modality.image)
     columns = [list(engine.fields).index(name) for name in images]
     rows = [hit.row for hit in hits]
     side = Side(engine.documents)

@@ -15,7 +15,7 @@ from gcl.data.store.shard_writer import make_absent
 from gcl.data.store.store import RecordStore
 from gcl.data.tables.masked import masked
 from gcl.data.tables.quarantine import Bad, Quarantine, most_frequent
-from gcl.schema import Field, Modality
+from gcl.schema import Field, Modality, fields_of
 from gcl.table import ListFile
 
 BAD_IMAGES = "bad_images.csv"
@@ -70,9 +70,8 @@ class ImageList(ListFile):
     def note(self, side: str, fields: Mapping[str, Field], row: Row, checked: Checked, number: int | None) -> None:
         """Counts the images of a record that was not seen before, and lists those that cannot be used. number: its row
         in the store, if it is stored."""
-        for name, spec in fields.items():
-            images = row.cells.get(name)
-            if _is_image(spec) and images:
+        for name in fields_of(fields, Modality.image):
+            if images := row.cells.get(name):
                 records = self.records[f"{side}.{name}"]
                 images = images if isinstance(images, tuple) else (images,)
                 several = len(images)
@@ -97,8 +96,8 @@ class ImageList(ListFile):
         each record. Raises ValueError under "refuse"."""
         absent: dict[str, list[int]] = defaultdict(list)
         store = RecordStore(folder, "documents", fields)
-        for name, spec in fields.items():
-            for found in find_placeholders(store, name, self.called_so[f"document.{name}"]) if _is_image(spec) else ():
+        for name in fields_of(fields, Modality.image):
+            for found in find_placeholders(store, name, self.called_so[f"document.{name}"]):
                 bad = Bad("placeholder", found.why)
                 for row in found.rows.tolist():
                     file, number = places(row)
@@ -155,7 +154,3 @@ def summary(counts: Mapping[str, Any], fields: Mapping[str, Field], place: Path)
                 f"{records['most']:,}: the first is taken (data.{field}.images=all takes all)"
             )
     return lines
-
-
-def _is_image(spec: Field) -> bool:
-    return spec.modality is Modality.image

@@ -37,7 +37,7 @@ from gcl.data.store.shard_writer import IndexWriter
 from gcl.data.store.store import RecordStore
 from gcl.data.tables.quarantine import Bad, Quarantine, most_frequent
 from gcl.files.progress import counted
-from gcl.schema import SIDES, Field, Modality, Schema, SideName, TextForm
+from gcl.schema import SIDES, Field, Modality, Schema, SideName, TextForm, fields_of
 
 REPEATED = "document id repeated with other content"
 TABLE = "data.shards"  # what the quarantine counts their samples under
@@ -114,8 +114,8 @@ def _list_images(index: ShardIndex, images: ImageList, schema: Schema) -> None:
     """What is known of the samples' images, as of tables. Raises ValueError for one that cannot be used where that is
     refused."""
     for side in SIDES:
-        for name, spec in schema.side(side).items():
-            if spec.modality is Modality.image and index.given[f"{side}.{name}"]:
+        for name in fields_of(schema.side(side), Modality.image):
+            if index.given[f"{side}.{name}"]:
                 images.records[f"{side}.{name}"].update(given=index.given[f"{side}.{name}"], several=0, most=1)
     for shard, sample, name, bad in index.lost:
         images.check_rule(name, shard, sample.number, sample.key, bad)

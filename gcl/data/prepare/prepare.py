@@ -47,6 +47,7 @@ from gcl.schema import SIDES, Field
 
 logger = logging.getLogger(__name__)
 _RULES = 3  # raised when the same inputs would be prepared into something else
+_LISTS = ("quarantine.csv", BAD_IMAGES)  # beside the folder where preparing fails
 _MISSING = "missing"
 _LEFT_OUT = {
     "queries_without_relevant": "queries without a relevant product",
@@ -208,12 +209,12 @@ def _write(
             built = build(unfinished, report_at=report_at, progress=progress)
             _commit(catalog, built, digest, unfinished)
     except BaseException:
-        for name in ("quarantine.csv", BAD_IMAGES):
+        for name in _LISTS:
             if (unfinished / name).exists():
                 os.replace(unfinished / name, target.parent / f"{target.name}.{name}")
         shutil.rmtree(unfinished, ignore_errors=True)
         raise
-    for name in ("quarantine.csv", BAD_IMAGES):
+    for name in _LISTS:
         (target.parent / f"{target.name}.{name}").unlink(missing_ok=True)
     if not is_prepared(target, digest):
         _replace(unfinished, target)

@@ -152,13 +152,11 @@ def open_prepared(folder: str | Path, schema: Schema | None = None, *, verify: V
         schema = stored
     for name in SIDES:
         _check_same_fields(folder, name, schema.side(name), stored.side(name))
-    tables = {name: about["sha256"] for name, about in index["tables"].items()}
-    for name, digest in tables.items():
-        check_table(folder / name, digest)
+    for name, table in index["tables"].items():
+        check_table(folder / name, table["sha256"])
     stores = {side: RecordStore(folder, PREFIX[side], schema.side(side)) for side in SIDES}
-    shards = [(store, shard) for store in stores.values() for shard in store.shards]
     if verify is not Verify.never:
-        checks = {shard["name"]: partial(store.verify, [shard]) for store, shard in shards}
+        checks = {shard["name"]: partial(store.verify, [shard]) for store in stores.values() for shard in store.shards}
         verify_shards(folder, checks, every=verify is Verify.always)
     return Prepared(
         folder=folder,

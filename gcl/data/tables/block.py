@@ -15,6 +15,7 @@ import pyarrow.compute as compute
 from gcl.data.catalog import MISSING_WORDS, Catalog
 from gcl.data.tables.cells import HTML, Cell, strip_html
 from gcl.schema import TextForm
+from gcl.table import cut
 
 BLOCK_ROWS = 4096
 BLOCK_BYTES = 8 << 20  # of a CSV; also the longest row it may have
@@ -134,9 +135,7 @@ class TableFile(Protocol):
 def listed(names: Sequence[str]) -> str:
     """Names of columns for a message, the first of many."""
     more = len(names) - _MOST_NAMES
-    return ", ".join([name if len(name) <= 60 else f"{name[:60]}…" for name in names[:_MOST_NAMES]]) + (
-        f", … and {more:,} more" if more > 0 else ""
-    )
+    return ", ".join([cut(name, 60) for name in names[:_MOST_NAMES]]) + (f", … and {more:,} more" if more > 0 else "")
 
 
 def check_once(file: Path | str, names: Sequence[str], wanted: Sequence[str]) -> None:

@@ -92,7 +92,7 @@ class Downloads:
                     return bad
                 self._turn.sleep(max(failure.after, min(0.5 * 2**attempt, LONGEST_WAIT)))
             else:
-                self._keep(url, data)
+                write_bytes(self.place(url), data)
                 return None
         return bad
 
@@ -113,9 +113,6 @@ class Downloads:
                 f"data.download.headers is set, and no host to send them to. The first rows name {named}. Say which of "
                 f"them are yours: data.download.hosts=[{','.join(host for host, _ in hosts.most_common(10))}]"
             )
-
-    def _keep(self, url: str, data: bytes) -> None:
-        write_bytes(self.place(url), data)
 
 
 def _open_stored(url: str, most: int) -> bytes:

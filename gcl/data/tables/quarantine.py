@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from gcl.data.store.records import MOST_TEXT
 from gcl.data.tables.masked import masked
-from gcl.table import ListFile
+from gcl.table import ListFile, cut
 
 _MOST_SHOWN = 300  # characters of a detail in a message
 
@@ -81,7 +81,7 @@ class Quarantine(ListFile):
         self._seen.add(key)
         self.reasons[table][bad.reason] += 1
         named = f", {identifier!r}" if identifier else ""
-        self._first.setdefault(table, f"{file.name}, row {row}{named}: {_short(masked(str(bad)))}")
+        self._first.setdefault(table, f"{file.name}, row {row}{named}: {cut(masked(str(bad)), _MOST_SHOWN)}")
         self.write(file.name, row, identifier or "", bad.reason, masked(bad.detail))
 
     def check(self, table: str, advice: str | None = None) -> None:
@@ -97,7 +97,3 @@ class Quarantine(ListFile):
             f"{self.max_bad:.1%}). Most frequent reasons: {most_frequent(self.reasons[table])}. The first: "
             f"{self._first[table]}. Every such row is listed in {self.report_at}. {advice or f'Fix {table}'}{either}."
         )
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}…"

@@ -23,6 +23,8 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
+from gcl.table import cut
+
 _ODD_LINES = 0.1  # share of a cell's lines that may not look like rows, if all of it shall be a run of rows
 _ODD_CELLS = 1 / 3  # share of a line's cells, in columns of ids and numbers, that may be of an unusual kind
 _USUAL = 0.01  # share of a column's cells from which a kind is usual
@@ -200,5 +202,4 @@ def _after_last_line(whole: bytes, start: int, stop: int) -> int:
 
 def _start(cell: bytes) -> str:
     """The beginning of a cell, as messages show it."""
-    line = cell.decode(errors="replace").splitlines()[0]
-    return line if len(line) <= 40 else line[:40] + "…"
+    return cut(cell.decode(errors="replace").splitlines()[0], 40)

@@ -11,6 +11,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, cast
 
+from gcl.table import cut
+
 PIECE = 1 << 20  # bytes read at a time
 _MOST_GUESSED = 64 << 20  # bytes from which an encoding is guessed
 _MARKS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
@@ -86,11 +88,11 @@ class _Recoded(io.RawIOBase):
 def not_decodable(file: Path, encoding: str | None) -> str:
     """The sentence about a file whose bytes are not of its encoding: the first such line, and which encoding fits."""
     line, place = _first_bad_line(file, encoding)
-    shown = f" (line {place:,}: {_cut(repr(line)[1:])})" if line is not None else ""
+    shown = f" (line {place:,}: {cut(repr(line)[1:], 80)})" if line is not None else ""
     if encoding is not None:
         return f"{file} is not {encoding}{shown}, as data.encoding says."
     fitting = _fitting(line or b"")
-    reads = _cut(repr((line or b"").decode(fitting, "replace")))
+    reads = cut(repr((line or b"").decode(fitting, "replace")), 80)
     return (
         f"{file} is not UTF-8{shown}: set data.encoding={fitting} if that is {reads}, or write the file again as "
         f"UTF-8, for example with iconv -f {fitting} -t utf-8."
@@ -126,10 +128,6 @@ def guess_encoding(file: Path) -> str | None:
             if read > _MOST_GUESSED or len(foreign) > PIECE // 16:
                 break
     return _fitting(foreign) if foreign else None
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= 80 else f"{text[:80]}…"
 
 
 def _first_bad_line(file: Path, encoding: str | None) -> tuple[bytes | None, int]:

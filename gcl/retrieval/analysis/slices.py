@@ -12,7 +12,7 @@ import numpy as np
 from gcl.retrieval.metrics.statistics import FEWEST, Comparison, compare
 from gcl.retrieval.report import interval_text
 from gcl.retrieval.tasks.task import RetrievalTask
-from gcl.schema import Modality
+from gcl.schema import Modality, fields_of
 from gcl.table import Table, Value
 
 TITLE = "{metric} by group of searches (many groups: some look good or bad by chance)"
@@ -125,7 +125,7 @@ def _lengths(task: RetrievalTask) -> list[str]:
 def word_counts(task: RetrievalTask) -> list[int]:
     """Words in the text fields of each query."""
     rows = np.arange(len(task.queries))
-    texts = [name for name, field in task.queries.side.items() if field.modality is Modality.text]
+    texts = fields_of(task.queries.side, Modality.text)
     columns = [task.queries.column(name, rows) for name in texts]
     return [sum(len(str(column[row] or "").split()) for column in columns) for row in rows]
 

@@ -22,7 +22,7 @@ from gcl.retrieval.embedding.embed import FieldEmbeddings, Weights
 from gcl.retrieval.search.ties import with_ties
 from gcl.retrieval.tasks.task import RetrievalTask, Run
 from gcl.retrieval.tasks.trec import read_run
-from gcl.schema import SIDES, Field, Modality, SideName
+from gcl.schema import SIDES, Field, Modality, SideName, fields_of
 
 _FIELD = {"embedding": Field(Modality.text)}
 _UNIT = 1e-3  # how far from 1 a length may be and still count as normalised
@@ -184,7 +184,7 @@ Embedder = DualEncoder | PrecomputedEmbeddings | RunFiles
 def texts_of(records: Records) -> list[str]:
     """Each record's text fields, joined by a space."""
     rows = np.arange(len(records))
-    names = [name for name, field in records.side.items() if field.modality is Modality.text]
+    names = fields_of(records.side, Modality.text)
     columns = [records.column(name, rows) for name in names]
     return [" ".join(str(text) for text in texts if text) for texts in zip(*columns, strict=True)] or [""] * len(rows)
 

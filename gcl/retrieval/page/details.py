@@ -10,7 +10,7 @@ import numpy as np
 from gcl.data.store.records import Records, images_of, title_fields, title_of
 from gcl.retrieval.page.contest import Entry
 from gcl.retrieval.page.thumbnails import Album
-from gcl.schema import Modality
+from gcl.schema import Modality, fields_of
 
 MOST_MISSED = 4
 
@@ -21,7 +21,7 @@ class Side:
     def __init__(self, records: Records) -> None:
         self.records = records
         self.titles = title_fields(records.side)
-        self.pictures = [name for name, field in records.side.items() if field.modality is Modality.image]
+        self.pictures = fields_of(records.side, Modality.image)
 
     def title(self, row: int) -> str:
         """The first text that is there, or the id."""

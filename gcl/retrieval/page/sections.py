@@ -21,7 +21,7 @@ from gcl.retrieval.page.markup import Markup, join, share_bar, tag, untrusted, w
 from gcl.retrieval.page.words import interval, outcome, signed
 from gcl.retrieval.report import Row, SingleRow, p_text
 from gcl.retrieval.tasks.task import RetrievalTask
-from gcl.schema import Modality
+from gcl.schema import Modality, fields_of
 from gcl.table import Table
 
 
@@ -206,7 +206,7 @@ def query_slices(task: RetrievalTask) -> Columns:
     """What can be told of any catalog's queries: length, kind, number of relevant products, their missing fields."""
     columns: Columns = {}
     side, rows = task.queries.side, np.arange(len(task.queries))
-    texts = [name for name, field in side.items() if field.modality is Modality.text]
+    texts = fields_of(side, Modality.text)
     if texts:
         columns["Words in the search"] = [_band(n, (1, 2, 3, 4), "none") for n in word_counts(task)]
     if len(side) > 1:
