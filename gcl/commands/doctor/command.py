@@ -49,26 +49,23 @@ def doctor(config: RunConfig, *, everything: bool = False) -> int:
     out = Path(config.out) if config.out else Path(config.cache_dir) / f"{config.data.name}-doctor"
     problems = 0
     for name, catalog in config.data.catalogs.items() if config.data.mix else ():
-        with tempfile.TemporaryDirectory(prefix="gcl-doctor-") as place:
-            own = replace(config, data=catalog)
-            problems += _tell(
-                catalog.name, out / name, partial(_examine, own, Path(place), out / name, everything, alone=False)
-            )
+        own = partial(_examine, replace(config, data=catalog), out / name, everything, alone=False)
+        problems += _tell(catalog.name, out / name, own)
     if problems:
         catalogs = ", ".join(config.data.mix)
         say(f"\n{config.data.name} itself is examined once the problems of its catalogs ({catalogs}) are fixed.")
         return problems
     if config.data.mix:
         return _tell(config.data.name, out, partial(_examine_mix, config, everything))
-    with tempfile.TemporaryDirectory(prefix="gcl-doctor-") as place:
-        return _tell(config.data.name, out, partial(_examine, config, Path(place), out, everything))
+    return _tell(config.data.name, out, partial(_examine, config, out, everything))
 
 
-def _tell(name: str, out: Path, look: Callable[[dict[str, Any], Stages], Any]) -> int:
+def _tell(name: str, out: Path, look: Callable[[Path, dict[str, Any], Stages], Any]) -> int:
+    """look: fills in facts, and may prepare in a folder that is soon removed."""
     begun = time.monotonic()
     facts: dict[str, Any] = {"name": name}
-    with Stages(f"gcl doctor: {name}") as stages:
-        prepared = look(facts, stages)
+    with tempfile.TemporaryDirectory(prefix="gcl-doctor-") as place, Stages(f"gcl doctor: {name}") as stages:
+        prepared = look(Path(place), facts, stages)
         stages.begin("writing the page")
         from gcl.commands.doctor.findings import judge
         from gcl.commands.doctor.page import html_page, text_page
@@ -95,7 +92,7 @@ def _picture(prepared: Any, side: SideName, row: int) -> str | None:
     return thumbnail(data, _PICTURE) if data else None
 
 
-def _examine_mix(config: RunConfig, everything: bool, facts: dict[str, Any], stages: Stages) -> Any:
+def _examine_mix(config: RunConfig, everything: bool, _: Path, facts: dict[str, Any], stages: Stages) -> Any:
     from gcl.data.prepare.mixed import open_catalog
 
     stages.begin("preparing")
@@ -107,15 +104,9 @@ def _examine_mix(config: RunConfig, everything: bool, facts: dict[str, Any], sta
 
 
 def _examine(
-    config: RunConfig,
-    place: Path,
-    out: Path,
-    everything: bool,
-    facts: dict[str, Any],
-    stages: Stages,
-    *,
+    config: RunConfig, out: Path, everything: bool, place: Path, facts: dict[str, Any], stages: Stages, *,
     alone: bool = True,
-) -> Any:
+) -> Any:  # fmt: skip
     """`alone`: the catalog is trained on by itself, so its own batches are examined too."""
     stages.begin("preparing")
     from gcl.commands.doctor.preparing import prepare_what_can_be

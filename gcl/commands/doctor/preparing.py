@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from gcl.data.catalog import BadImages, Catalog, SamePair, SameProduct
 from gcl.data.prepare.prepare import prepare
+from gcl.errors import sentence_of
 from gcl.schema import Field, Modality
 
 MOST_SHARDS = 4  # of a catalog of ready shards, read unless everything is asked for
@@ -61,14 +62,13 @@ def prepare_what_can_be(catalog: Catalog, cache: Path, place: Path, out: Path, *
         try:
             folder = prepare(gentler, cache if first else place, progress=first, report=_PLAIN)
         except _REFUSALS as error:
-            sentence = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+            sentence = sentence_of(error)
         else:
             return Outcome(folder, gentler, refusals, whole)
         do, next_one = _gentler(gentler, sentence)
         sentence = _with_lists_in(out, place, sentence)
-        if whole and all(
-            sentence != one.sentence for one in refusals
-        ):  # what is refused of less than the whole may be a consequence of that
+        # What is refused of less than the whole may be a consequence of that.
+        if whole and all(sentence != one.sentence for one in refusals):
             refusals.append(Refusal(sentence, do))
         if next_one is None:
             break
@@ -118,8 +118,7 @@ def _gentler(catalog: Catalog, sentence: str) -> tuple[str, Catalog | None]:
             without: dict[str, Any] = {name: {} if isinstance(value, dict) else None}
             return f"fix data.{name}", replace(catalog, **without)
     if "data.split." in sentence and (catalog.split.queries < 1 or catalog.split.documents < 1):
-        split = replace(catalog.split, queries=1.0, documents=1.0, dev=0.0)
-        return "data.split.queries=1 data.split.documents=1, or more data", replace(catalog, split=split)
+        return "data.split.queries=1 data.split.documents=1, or more data", _unsplit(catalog)
     return "", _products_alone(catalog)
 
 
@@ -129,8 +128,11 @@ def _products_alone(catalog: Catalog) -> Catalog | None:
     texts = [(name, spec) for name, spec in catalog.document.items() if spec.modality is Modality.text]
     name, spec = (texts or list(catalog.document.items()))[0]
     query: dict[str, Field] = {name: replace(spec, column=spec.column or name)}
-    split = replace(catalog.split, queries=1.0, documents=1.0, dev=0.0)
     return replace(
-        catalog, pairs=None, pairs_document_id=None, query=query, query_id=None, score=None, own_queries={},
-        clicks=None, tasks={}, split=split,
+        _unsplit(catalog), pairs=None, pairs_document_id=None, query=query, query_id=None, score=None, own_queries={},
+        clicks=None, tasks={},
     )  # fmt: skip
+
+
+def _unsplit(catalog: Catalog) -> Catalog:
+    return replace(catalog, split=replace(catalog.split, queries=1.0, documents=1.0, dev=0.0))

@@ -29,7 +29,7 @@ from typing import Any
 
 from gcl.data.catalog import Catalog, Download, Split, Task
 from gcl.data.tables.table import open_table
-from gcl.errors import nearest
+from gcl.errors import nearest, sentence_of
 from gcl.files.atomic import write_text
 from gcl.schema import Field, Modality
 
@@ -302,7 +302,7 @@ def main(arguments: Sequence[str]) -> None:
     try:
         write_catalog(given.settings, given.yaml)
     except (ValueError, KeyError, OSError) as error:
-        parser.exit(2, f"{error.args[0] if isinstance(error, KeyError) else error}\n")
+        parser.exit(2, f"{sentence_of(error)}\n")
     where = given.yaml.parent.parent if given.yaml.parent.name == "data" else given.yaml.parent
     print(f"Written: {given.yaml}. Next: gcl doctor --config-dir {where} data={given.yaml.stem}")
 

@@ -35,6 +35,11 @@ class Products:
     repeated: bool = False
     """An id has several rows with other content."""
 
+    @property
+    def shown(self) -> int:
+        """How many of title, images and description there are."""
+        return bool(self.title) + bool(self.images) + bool(self.description)
+
     def column(self, name: str | None) -> Column | None:
         return self.looked.columns.get(name) if name else None
 
@@ -191,8 +196,8 @@ def find_searches(looked: Looked, products: Products | None) -> Searches:
     """Which columns hold searches, and which the ids of products."""
     found = Searches(looked)
     found.query_id = best(looked, "query_id", is_identifier, least=0.5)
-    for role, least in (("position", 0.5), ("clicks", 0.5), ("impressions", 0.5), ("purchases", 0.5)):
-        setattr(found, role, best(looked, role, lambda column: column.decimal is not None, least=least))
+    for role in ("position", "clicks", "impressions", "purchases"):
+        setattr(found, role, best(looked, role, lambda column: column.decimal is not None, least=0.5))
     found.document = _document(looked, products, but=[found.query_id])
     found.query = best(
         looked, "query", lambda column: column.urls < 0.5 and column.distinct > 0, but=[found.query_id, found.document]
@@ -236,13 +241,10 @@ def is_products(looked: Looked) -> bool:
         return True
     names = list(looked.columns)
     asked = [name for name in names if fit(name, "query") >= 0.5 and (plain(name) not in _LOOSE)]
-    by_id = any(fit(name, "query_id") >= 0.5 for name in names)
-    shown = find_products(looked)
-    has = bool(shown.title) + bool(shown.images) + bool(shown.description)
-    if asked or by_id:
+    if asked or any(fit(name, "query_id") >= 0.5 for name in names):
         return False
     loose = any(fit(name, "query") >= 0.5 for name in names)
-    return has >= (2 if loose else 1)
+    return find_products(looked).shown >= (2 if loose else 1)
 
 
 def image_root(products: Products, folder: Path, kept: Sequence[str]) -> tuple[Path | None, float]:

@@ -83,8 +83,7 @@ def sort_tables(inputs: Sequence[Input], like: str | None, folder: Path) -> Tabl
 
 def _check_alone(pairs: Searches) -> None:
     """Without a table of products, that of the searches has to hold them."""
-    shown = products_in(pairs)
-    if not (shown.images or shown.title or shown.description):
+    if not products_in(pairs).shown:
         by = f" by {pairs.document}" if pairs.document else ""
         raise ValueError(
             f"{pairs.looked.name} holds searches ({pairs.query}), which name products{by}, and no table of products "
@@ -125,8 +124,7 @@ def _sort_searches(tables: Tables, found: Searches) -> None:
 
 
 def _richness(products: Products) -> tuple:
-    shown = sum(map(bool, (products.title, products.images, products.description)))
-    return products.looked.layout is not None, shown, products.looked.rows
+    return products.looked.layout is not None, products.shown, products.looked.rows
 
 
 def _check_set(like: str, looked: Sequence[Looked]) -> None:
