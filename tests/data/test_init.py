@@ -1,6 +1,7 @@
 """`gcl init` takes tables for what they are: its guess is right on exports of every layout and of many handwritings."""
 
 import csv
+import gzip
 import io
 import json
 import re
@@ -443,6 +444,10 @@ def test_shards(tmp_path, monkeypatch, capsys):
     catalog = catalog_of("conf/data/web.yaml")
     assert (catalog.shards, catalog.document_id) == ("../../00000.tar", "product_id")
     assert catalog.query["query"].column == "txt" and catalog.document["image"].column == "jpg"
+    (tmp_path / "00000.tar.gz").write_bytes(gzip.compress((tmp_path / "00000.tar").read_bytes()))
+    with pytest.raises(SystemExit):
+        main(["init", "00000.tar.gz", "doctor=false"])
+    assert "shard is compressed" in capsys.readouterr().err and len(list((tmp_path / "conf/data").iterdir())) == 1
 
 
 def test_marqtunes_settings(tmp_path, monkeypatch):

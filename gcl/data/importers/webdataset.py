@@ -138,7 +138,7 @@ def _suffixes_in(path: Path, known: set[str]) -> set[str]:
     """Known suffixes of a shard's members, up to where it is readable; of members without any {""}; empty for none."""
     suffixes: set[str] = set()
     try:
-        for member in members(_map_file(path)):
+        for member in members(map_file(path)):
             suffix = split_name(member.name, {*known, _JSON})[1]
             if suffix is not None and not is_litter(member.name):
                 suffixes.add(suffix)
@@ -151,7 +151,7 @@ def has_key(paths: Sequence[Path], key: str) -> bool:
     """Whether the JSON of the first samples of the first readable shard has this key."""
     for path in paths:
         try:
-            data = _map_file(path)
+            data = map_file(path)
             jsons = (one for one in members(data) if one.name.endswith(f".{_JSON}") and not is_litter(one.name))
             about = [_read_json(data, member) for member in islice(jsons, _LOOKED_AT)]
         except (TarDamage, OSError, _Unusable):
@@ -186,7 +186,8 @@ def split_name(name: str, known: set[str]) -> tuple[str, str | None]:
     return name, None
 
 
-def _map_file(path: Path) -> bytes | mmap.mmap:
+def map_file(path: Path) -> bytes | mmap.mmap:
+    """The bytes of a file, read where they are looked at."""
     with path.open("rb") as file:
         try:
             return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
@@ -217,7 +218,7 @@ class ShardReader:
     def __call__(self, path: Path) -> ShardContent:
         content = ShardContent(path)
         try:
-            data = _map_file(path)
+            data = map_file(path)
         except OSError as error:
             content.refused.append(Refused(path, 0, None, Bad("shard cannot be opened", str(error))))
             return content

@@ -155,16 +155,16 @@ class _Drafting:
         if products.title is None:
             raise ValueError(
                 f"{products.looked.name} has no column of titles, and no table of searches was given: nothing can "
-                "stand for what people search. Give one: gcl init products.csv pairs.csv."
+                "serve as a search. Give one: gcl init products.csv pairs.csv."
             )
         page.remark(
-            "Without a table of searches each product's title stands for a search that it answers; the document shown "
+            "Without a table of searches each product's title serves as a search that it answers; the document shown "
             "for it goes without its title (own_field: hidden). What is measured then is whether the rest of it "
             "(image, description) is found by its title: a start, not how well people's searches are answered."
         )
         page.line("query", None)
         page.line("query", {"modality": "text", "column": products.title}, indent=2)
-        self.told.append(f"  {products.title} stands for the search: there are no pairs")
+        self.told.append(f"  {products.title} serves as the search: there are no pairs")
         return products.title
 
     def _document(self, products: Products, *, alone: bool) -> None:

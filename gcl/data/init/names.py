@@ -91,7 +91,7 @@ def fit(name: str, role: str) -> float:
         if candidate in names:
             return whole - 0.5 * names.index(candidate) / len(names)
     parts = given.split("_")
-    if role == "id":  # what a name ends with counts: product_category is none
+    if role == "id":  # what a name ends with counts: product_category is not one
         return 0.4 if parts[-1] in ("id", *names[:20]) else 0.0
     inside = [number for number, known in enumerate(names) if len(known) > 3 and known in parts]
     return 0.4 - 0.2 * inside[0] / len(names) if inside else 0.0

@@ -21,7 +21,7 @@ _JUDGED = ("test", "qrel", "judg", "eval", "ground", "valid", "dev")
 
 @dataclass
 class Products:
-    """A table with one row for each product, and which columns are what; None: there is none."""
+    """A table with one row for each product, and which columns are what; None: it has no such column."""
 
     looked: Looked
     id: str | None = None

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-import tarfile
 from collections import Counter
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from gcl.data.importers.webdataset import IMAGE_EXTENSIONS, TEXT_EXTENSIONS, is_litter
+from gcl.data.importers.webdataset import IMAGE_EXTENSIONS, TEXT_EXTENSIONS, is_litter, map_file
 from gcl.data.init.inputs import Input
 from gcl.data.init.names import fit
 from gcl.data.init.page import Draft, Page
+from gcl.data.store.tar import members
 
 _MEMBERS = 300  # looked at
 _TEXTS = (*TEXT_EXTENSIONS, "caption", "cls")
@@ -42,7 +43,7 @@ def draft_shards(given: Input, *, name: str, place: Callable[[str], str], begin:
         page.line("document_id", named["id"], "a key of each sample's JSON")
     page.line("query", None)
     page.line(
-        "query", {"modality": "text", "column": query}, "a text for the image: what stands for the search", indent=2
+        "query", {"modality": "text", "column": query}, "a text of the image, which serves as the search", indent=2
     )
     title = named.get("title") if named.get("title") != query else None
     page.line("document", None)
@@ -54,7 +55,7 @@ def draft_shards(given: Input, *, name: str, place: Callable[[str], str], begin:
         )
     if "score" in named:
         page.line("score", named["score"], "more is better")
-    told = [f"{Path(given.path).name}: {count} with .{image}, {query} stands for the search"]
+    told = [f"{Path(given.path).name}: {count} with .{image}, {query} serves as the search"]
     rest = [key for key in keys if key not in (*named.values(), query, *_OF_IMG2DATASET)]
     notes = [f"keys of the samples' JSON that are not used: {', '.join(rest[:12])}"] if rest else []
     return Draft(page.text(), told, notes)
@@ -66,19 +67,17 @@ def _members(file: Path) -> tuple[Counter[str], list[str]]:
     kinds: Counter[str] = Counter()
     keys: dict[str, None] = {}
     try:
-        with tarfile.open(file) as tar:
-            for number, member in enumerate(tar):
-                if number >= _MEMBERS:
-                    break
-                if not member.isfile() or is_litter(member.name):
-                    continue
-                kind = Path(member.name).name.partition(".")[2].lower()
-                kinds[kind] += 1
-                source = tar.extractfile(member) if kind == "json" and member.size < 1 << 20 else None
-                if source is not None:
-                    content = json.loads(source.read())
-                    if isinstance(content, dict):
-                        keys |= {key: None for key, value in content.items() if isinstance(value, str | int | float)}
-    except (tarfile.TarError, ValueError, EOFError, OSError) as error:
-        raise ValueError(f"{file} cannot be read as shards: {error}.") from error
+        data = map_file(file)
+        for member in islice(members(data), _MEMBERS):
+            if member.refused or is_litter(member.name):
+                continue
+            kind = Path(member.name).name.partition(".")[2].lower()
+            kinds[kind] += 1
+            if kind == "json" and member.size < 1 << 20:
+                content = json.loads(data[member.start : member.start + member.size])
+                if isinstance(content, dict):
+                    keys |= {key: None for key, value in content.items() if isinstance(value, str | int | float)}
+    except (ValueError, OSError) as error:
+        if not kinds:  # what follows the first members is judged by who reads all of them
+            raise ValueError(f"{file} cannot be read as shards: {error}.") from error
     return kinds, list(keys)
