@@ -29,7 +29,11 @@ class _Refusal:
 
 
 def _no_setting(match: re.Match[str], _: _Refusal) -> ConfigError:
-    return ConfigError(f"{match[1]!r} is not a setting: write key=value, for example train.epochs=3.")
+    return not_a_setting(match[1])
+
+
+def not_a_setting(argument: str) -> ConfigError:
+    return ConfigError(f"{argument!r} is not a setting: write key=value, for example train.epochs=3.")
 
 
 def _no_choice(match: re.Match[str], refusal: _Refusal) -> ConfigError:
@@ -176,22 +180,14 @@ def why_no_target(path: str) -> str | None:
     >>> why_no_target("gcl.loss.weight.linar")
     "gcl.loss.weight has no 'linar'. Did you mean linear?"
     """
-    parts, depth = path.split("."), 0
-    places: list[str] | None = sys.path
-    file = None
-    while depth < len(parts):
-        spec = PathFinder.find_spec(parts[depth], places)
-        if spec is None:
-            break
-        depth, file, places = depth + 1, spec.origin, spec.submodule_search_locations
-        if places is None:
-            break
+    parts = path.split(".")
+    depth, file = _module_of(parts)
     if not depth:
         return None if parts[0] in sys.builtin_module_names else f"there is no package {parts[0]!r}."
     if depth == len(parts):
         return f"{path} is a module: name a class or function of it."
     module = ".".join(parts[:depth])
-    names = _names_of(Path(file)) if file and file.endswith(".py") else None
+    names = _names_of(file) if file else None
     if names is None or parts[depth] in names:
         return None  # compiled, or made when it is imported: only an import could tell
     near = difflib.get_close_matches(parts[depth], names, n=1)
@@ -201,17 +197,23 @@ def why_no_target(path: str) -> str | None:
 @cache
 def functions_of(module: str) -> set[str]:
     """The functions that a module defines at its top, without importing it; those it imports are not its own."""
-    places: list[str] | None = sys.path
-    spec = None
-    for part in module.split("."):
-        spec = PathFinder.find_spec(part, places)
-        if spec is None:
-            return set()
-        places = spec.submodule_search_locations
-    if spec is None or not (spec.origin or "").endswith(".py"):
+    parts = module.split(".")
+    depth, file = _module_of(parts)
+    if depth < len(parts) or file is None:
         return set()
-    body = ast.parse(Path(str(spec.origin)).read_bytes()).body
-    return {node.name for node in body if isinstance(node, ast.FunctionDef)}
+    return {node.name for node in ast.parse(file.read_bytes()).body if isinstance(node, ast.FunctionDef)}
+
+
+def _module_of(parts: list[str]) -> tuple[int, Path | None]:
+    """How many of the names, from the first, are packages and the module in them, and the file of its text."""
+    places: list[str] | None = sys.path
+    file, depth = None, 0
+    while depth < len(parts) and places is not None:
+        spec = PathFinder.find_spec(parts[depth], places)
+        if spec is None:
+            break
+        depth, file, places = depth + 1, spec.origin, spec.submodule_search_locations
+    return depth, Path(file) if file and file.endswith(".py") else None
 
 
 def _names_of(file: Path) -> set[str] | None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from gcl.config.explain import not_a_setting
 from gcl.config.schema import RunConfig
 from gcl.config.shape import known_options, option_at, shaped
 from gcl.config.yaml import parse
@@ -39,7 +40,7 @@ def for_hydra(argument: str, *, sweep: bool = False) -> str:
     if not equals or key.startswith("~"):
         return argument
     if not key:
-        raise ConfigError(f"{argument!r} is not a setting: write key=value, for example train.epochs=3.")
+        raise not_a_setting(argument)
     name = key.lstrip("+")
     if value[:1] == "{":
         value = _shaped_whole(name, value)

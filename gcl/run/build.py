@@ -86,15 +86,10 @@ def earlier_run(pretrained: str | None) -> RunFolder | None:
     """The run that `model.pretrained` names, if it names one. Raises ConfigError if nothing was trained there."""
     if not pretrained or not pretrained.startswith(RUN_PREFIX):
         return None
-    run = RunFolder(Path(pretrained.removeprefix(RUN_PREFIX)))
     try:
-        run.check()
+        return RunFolder(Path(pretrained.removeprefix(RUN_PREFIX))).check_trained()
     except FileNotFoundError as error:
         raise ConfigError(f"model.pretrained={pretrained}: {str(error).partition(': ')[2]}") from error
-    if not run.best.is_file():
-        ended = "it ended before its first validation"
-        raise ConfigError(f"model.pretrained={pretrained}: the run has no checkpoints/best.ckpt, because {ended}.")
-    return run
 
 
 def begin_from(encoder: DualEncoder, run: RunFolder) -> None:

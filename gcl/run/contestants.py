@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 
-from gcl.config.compose import Overrides
 from gcl.config.schema import RunConfig
 from gcl.errors import ConfigError
 from gcl.lit.checkpoint import read_checkpoint
@@ -19,7 +18,7 @@ from gcl.model.fingerprint import model_hash
 from gcl.model.lora import merge_adapters
 from gcl.retrieval.embedding.precomputed import Embedder, PrecomputedEmbeddings, RunFiles
 from gcl.run.build import assemble_encoder, assemble_loss, freeze_parts, seed_everything, write_scale_back
-from gcl.run.early import check_contestant
+from gcl.run.early import model_of
 from gcl.run.folder import RunFolder, run_of
 from gcl.schema import Schema
 
@@ -125,9 +124,7 @@ def contestant(name: str, schema: Schema, *, config_dir: str | None = None, trus
         architecture, _, weights = rest.partition("/")
         encoder = load_model(architecture, schema=schema, options=LoadOptions(pretrained=weights or None))
         return Contestant(f"{architecture} {weights}".strip(), encoder.eval())
-    check_contestant(name, config_dir=config_dir)
-    model = Overrides([f"model={name}"], config_dir).config().model
-    return Contestant(name, assemble_encoder(model, schema).eval())
+    return Contestant(name, assemble_encoder(model_of(name, config_dir), schema).eval())
 
 
 def contestants(config: RunConfig, schema: Schema, *, config_dir: str | None = None) -> Iterator[Contestant]:

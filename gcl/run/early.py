@@ -14,6 +14,7 @@ from gcl.config.schema import RunConfig
 from gcl.data.catalog import Catalog
 from gcl.errors import ConfigError
 from gcl.model.reach import check_architecture, check_name
+from gcl.model.settings import ModelConfig
 from gcl.retrieval.settings import needed_columns
 from gcl.run.folder import RunFolder, run_of
 
@@ -40,13 +41,7 @@ def check_contestant(name: str, *, config_dir: str | None = None, trust: Sequenc
     """Raises ConfigError or FileNotFoundError for a contestant that is not there."""
     kind, colon, rest = name.partition(":")
     if not colon:
-        try:
-            _check_model(Overrides([f"model={name}"], config_dir).config().model.name)
-        except ConfigError as error:
-            raise ConfigError(
-                f"models: {error} Write a run as run:<folder>, an exported folder as local-dir:<folder>, an open_clip "
-                "model as open_clip:<architecture>/<weights>, precomputed embeddings as embeddings:<file>.parquet."
-            ) from error
+        model_of(name, config_dir)
     elif kind == "run":
         _check_run(RunFolder(Path(rest), tuple(trust)))
     elif kind in ("embeddings", "trec"):
@@ -59,12 +54,25 @@ def check_contestant(name: str, *, config_dir: str | None = None, trust: Sequenc
         _in_a_setting("models", check_name, name)
 
 
+def model_of(name: str, config_dir: str | None = None) -> ModelConfig:
+    """The settings of a name in conf/model, among contestants. Raises ConfigError."""
+    try:
+        model = Overrides([f"model={name}"], config_dir).config().model
+        _check_model(model.name)
+        return model
+    except ConfigError as error:
+        raise ConfigError(
+            f"models: {error} Write a run as run:<folder>, an exported folder as local-dir:<folder>, an open_clip "
+            "model as open_clip:<architecture>/<weights>, precomputed embeddings as embeddings:<file>.parquet."
+        ) from error
+
+
 def _check_run(run: RunFolder) -> None:
     run.read_config()
-    if not run.best.is_file():
-        raise ConfigError(
-            f"run={run.path}: there is no checkpoints/best.ckpt: the run ended before its first validation."
-        )
+    try:
+        run.check_trained()
+    except FileNotFoundError as error:
+        raise ConfigError(str(error)) from error
 
 
 def _check_model(name: str) -> None:

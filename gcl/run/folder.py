@@ -91,6 +91,14 @@ class RunFolder:
             raise FileNotFoundError(f"run={self.path}: there is no config.yaml, so this is not a run folder.{hint}")
         return self
 
+    def check_trained(self) -> RunFolder:
+        """Itself, if it has a best checkpoint; FileNotFoundError with a sentence otherwise."""
+        if not self.check().best.is_file():
+            raise FileNotFoundError(
+                f"run={self.path}: there is no checkpoints/best.ckpt: the run ended before its first validation."
+            )
+        return self
+
 
 def new_run_folder(run_dir: str | None, *, data: str, model: str) -> RunFolder:
     """The folder of a new run: run_dir, or outputs/<data>/<model>/<time>, the same on every rank."""

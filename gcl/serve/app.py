@@ -164,9 +164,7 @@ def _add_interface(app: FastAPI, engine: Engine, name: str) -> None:
         text: Text = None,
         k: Results = 10,
         weights: Weights = None,
-        picture: Annotated[
-            UploadFile | None, File(description="JPEG, PNG, WebP, GIF, BMP or TIFF, up to 10 MB")
-        ] = None,
+        picture: Annotated[UploadFile | None, File(description=f"{READ}; up to 10 MB")] = None,
     ) -> Answer:
         data = await picture.read() if picture is not None else None
         if data is not None and (refused := await asyncio.to_thread(_check, data)) is not None:
