@@ -142,6 +142,16 @@ _LIST = (
         bare="text",
     ),
     Command(
+        name="judge",
+        help="grade in a web page what the compared models show and nobody judged",
+        example="gcl judge run=outputs/…   or   gcl judge data=my_catalog 'models=[siglip-B,ecommerce-B]'",
+        run="gcl.commands.judge:run",
+        options="gcl.commands.judge:JudgeOptions",
+        composed=True,
+        groups=_MEASURING,
+        settings=("run", "models", "out", "trust", "cache_dir", "seed"),
+    ),
+    Command(
         name="export",
         help="export a run's model to formats that other libraries load",
         example="gcl export run=outputs/… out=my_model",

@@ -83,7 +83,7 @@ def open_engine(run: RunFolder, cache_dir: str | None = None):
 
 def serve(folder: RunFolder, options: SearchOptions) -> None:
     """Serves the page until interrupted. The port is taken first: what is wrong with it is said before models load."""
-    _need_serve()
+    need_serve()
     from gcl.serve.listen import LOOPBACK, close, listen, names_of
 
     host, port = options.host, options.port
@@ -136,7 +136,7 @@ def _read(file: str) -> bytes:
     return data
 
 
-def _need_serve() -> None:
+def need_serve() -> None:
     """Raises ConfigError, before the models are loaded, if the page's packages are not installed."""
     from importlib.util import find_spec
 

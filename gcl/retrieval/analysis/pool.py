@@ -52,3 +52,14 @@ def pooled(rows: Sequence[np.ndarray], judgments: JudgedPairs, *, documents: int
     total = np.bincount(query, weights=moves, minlength=len(rows[0]))
     order = np.lexsort((document, -high, -moves, query, -total[query]))
     return Pool(query[order], document[order], moves[order])
+
+
+def in_order(pools: Sequence[Pool]) -> list[tuple[int, int, int]]:
+    """(number of the pool, query, document) of the pools of several tasks, their queries merged in the same order."""
+    which = np.repeat(np.arange(len(pools)), [len(pool.query) for pool in pools])
+    query, document, moves = (np.concatenate(column) for column in zip(*pools, strict=True))
+    first = np.r_[True, (np.diff(which) != 0) | (np.diff(query) != 0)][: len(query)]  # of each query's pairs
+    search = np.cumsum(first) - 1
+    total = np.bincount(search, weights=moves)
+    order = np.lexsort((search, -total[search]))
+    return list(zip(which[order].tolist(), query[order].tolist(), document[order].tolist(), strict=True))

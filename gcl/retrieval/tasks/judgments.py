@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -23,7 +23,7 @@ from gcl.retrieval.tasks.task import JudgedPairs, RetrievalTask
 from gcl.retrieval.tasks.trec import read_qrels
 from gcl.table import Table, plain_csv
 
-GRADES = ("not relevant", "hardly relevant", "partly relevant", "relevant", "exactly what was meant")
+GRADES = ("not relevant", "hardly relevant", "partly relevant", "relevant", "exactly right")
 """What the grades 0 to 4 say, on every page that asks for one."""
 HIGHEST = len(GRADES) - 1
 COLUMNS = ("task", "query_id", "product_id", "grade")
@@ -184,6 +184,6 @@ def _only(path: Path, columns: list[str], names: tuple[str, ...]) -> str:
     return given[0]
 
 
-def write_judgments(path: Path, grades: Mapping[tuple[str, str, str], float]) -> Path:
+def write_judgments(path: Path, grades: Mapping[Any, float]) -> Path:
     """{(task, query id, product id): grade} as a table that `read_judgments` reads."""
     return write_text(path, Table(COLUMNS, [[*pair, f"{grade:g}"] for pair, grade in grades.items()]).csv())
