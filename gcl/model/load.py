@@ -30,7 +30,7 @@ from gcl.model.reach import (
     check_architecture,
     reaching,
 )
-from gcl.model.settings import DEFAULTS, LoadOptions
+from gcl.model.settings import DEFAULTS, OWN_RESIZE, LoadOptions
 from gcl.model.text_only import TextOnly
 from gcl.model.tokens import Tokens
 from gcl.model.towers import OpenClipModel, tower
@@ -60,7 +60,8 @@ def load_model(name: str, *, schema: Schema, options: LoadOptions = DEFAULTS) ->
             model, origin = _open_clip(name, options.pretrained, options.image_size)
     tokens = Tokens(origin.tokenizer, _context_length(model, origin, options.context_length))
     preprocess = _preprocess(origin.preprocess_cfg, tokens, options)
-    origin = replace(origin, preprocess_cfg={**origin.preprocess_cfg, "resize_mode": preprocess.resize.value})
+    resize = {"resize_mode": preprocess.resize.in_open_clip.value}
+    origin = replace(origin, preprocess_cfg=origin.preprocess_cfg | resize)
     return DualEncoder(model, schema, preprocess, origin=origin, channels_last=options.channels_last)
 
 
@@ -72,7 +73,10 @@ def _open_clip(name: str, pretrained: str | None, image_size: int | None) -> tup
         check_links(folder)
         if not (folder / CONFIG).is_file() and (folder / "config.json").is_file():
             return _native(name, folder, image_size)
-        model_cfg = _read_folder(folder)
+        config = _read_folder(folder)
+        model_cfg = check_model_cfg(str(folder), config.get("model_cfg"))
+        if model_cfg["text_cfg"].get("hf_tokenizer_name"):
+            check_tokenizer(folder)
     elif name.startswith(HF_HUB_PREFIX):
         repository = name.removeprefix(HF_HUB_PREFIX)
         with reaching(name, repository, CONFIG):
@@ -81,7 +85,7 @@ def _open_clip(name: str, pretrained: str | None, image_size: int | None) -> tup
             download_pretrained_from_hf(repository)
         model_cfg = check_model_cfg(name, config.get("model_cfg"))
     else:
-        model_cfg = _known_architecture(name)
+        config, model_cfg = {}, _known_architecture(name)
         _fetch_tag(name, pretrained)
     text_cfg = model_cfg["text_cfg"]
     overrides = _text_tower_of(name, text_cfg)
@@ -98,7 +102,8 @@ def _open_clip(name: str, pretrained: str | None, image_size: int | None) -> tup
         tokenizer = open_clip.get_tokenizer(name, **no_code)
     if image_size:
         model_cfg["vision_cfg"]["image_size"] = image_size
-    return model, Origin(name, pretrained, model_cfg, dict(model.visual.preprocess_cfg), tokenizer)
+    preprocess_cfg = {**model.visual.preprocess_cfg, OWN_RESIZE: (config.get("preprocess_cfg") or {}).get(OWN_RESIZE)}
+    return model, Origin(name, pretrained, model_cfg, preprocess_cfg, tokenizer)
 
 
 def _native(name: str, folder: Path, image_size: int | None) -> tuple[nn.Module, Origin]:
@@ -149,10 +154,7 @@ def _read_folder(folder: Path) -> dict[str, Any]:
         raise ValueError(f"{folder} is not an open_clip folder: there is no {CONFIG} in it.")
     if not any(path.suffix in (".safetensors", ".bin", ".pth") for path in folder.iterdir()):
         raise ValueError(f"{folder} holds no weights; open_clip_model.safetensors belongs next to its {CONFIG}.")
-    model_cfg = check_model_cfg(str(folder), read_json(folder / CONFIG).get("model_cfg"))
-    if model_cfg["text_cfg"].get("hf_tokenizer_name"):
-        check_tokenizer(folder)
-    return model_cfg
+    return read_json(folder / CONFIG)
 
 
 def _known_architecture(name: str) -> dict[str, Any]:
@@ -187,7 +189,7 @@ def _preprocess(preprocess_cfg: dict[str, Any], tokens: Tokens, options: LoadOpt
         mean=tuple(cfg["mean"]),
         std=tuple(cfg["std"]),
         tokens=tokens,
-        resize=options.resize or cfg["resize_mode"],
+        resize=options.resize or cfg.get(OWN_RESIZE) or cfg["resize_mode"],
         interpolation="bilinear" if cfg["interpolation"] == "bilinear" else "bicubic",
         fill=cfg["fill_color"],
         decode=options.decode,

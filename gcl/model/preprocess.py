@@ -140,7 +140,7 @@ class Preprocess:
         _, height, width = TF.get_dimensions(image)
         if (height, width) == self.size:
             return image
-        if self.resize == Resize.shortest and max(height, width) > MOST_ELONGATED * min(height, width):
+        if self.resize.crops and max(height, width) > MOST_ELONGATED * min(height, width):
             most = MOST_ELONGATED * min(height, width)  # only the middle is kept: the rest is not resized first
             height, width = min(height, most), min(width, most)
             image = TF.center_crop(image, [height, width])
@@ -148,7 +148,13 @@ class Preprocess:
         if resized != (height, width):
             image = self._scale(image, resized)
         image = _pad(image, self.size, self.fill)
-        return image if resized == self.size else TF.center_crop(image, list(self.size))
+        return image if resized == self.size else self._middle(image)
+
+    def _middle(self, image: Tensor | Image.Image) -> Tensor | Image.Image:
+        if self.resize != Resize.shortest_transformers:
+            return TF.center_crop(image, list(self.size))  # an odd rest is halved to the even one of its neighbours
+        _, height, width = TF.get_dimensions(image)
+        return TF.crop(image, (height - self.size[0]) // 2, (width - self.size[1]) // 2, *self.size)
 
     def _scale(self, image: Tensor | Image.Image, size: tuple[int, int]) -> Tensor | Image.Image:
         if isinstance(image, Image.Image):
@@ -170,7 +176,7 @@ class Preprocess:
         target_height, target_width = self.size
         if self.resize == Resize.squash:
             return self.size
-        if self.resize == Resize.shortest and target_height == target_width:  # torchvision rounds this one down
+        if self.resize.crops and target_height == target_width:  # torchvision rounds this one down
             if height <= width:
                 return target_height, int(target_width * width / height)
             return int(target_height * height / width), target_width

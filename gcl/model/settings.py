@@ -14,6 +14,23 @@ class Resize(Choice):
     squash = "squash"  # both sides to the size
     shortest = "shortest"  # the shorter side to the size, centre cropped
     longest = "longest"  # the longer side to the size, padded
+    # shortest as the processors of transformers crop: where an odd number of pixels is cut off, one less at the top or
+    # on the left
+    shortest_transformers = "shortest_transformers"
+
+    @property
+    def crops(self) -> bool:
+        """Whether the middle is kept and the rest cut off."""
+        return self in (Resize.shortest, Resize.shortest_transformers)
+
+    @property
+    def in_open_clip(self) -> Resize:
+        """The one of open_clip's ways that is nearest."""
+        return Resize.shortest if self.crops else self
+
+
+OWN_RESIZE = "gcl_resize"
+"""Where an exported folder says how the run cropped, if its library crops in another way."""
 
 
 class Decode(Choice):
@@ -70,8 +87,9 @@ class LoadOptions:
     """Weights of an architecture: a tag of open_clip, or a file; null: random ones. With any model,
     run:<run folder>: the best weights, temperature and bias of an earlier run of the same architecture."""
     resize: Resize | None = None
-    """How images of other proportions get the model's size: squash, shortest (side, centre cropped) or longest (side,
-    padded); null: the model's own way."""
+    """How images of other proportions get the model's size: squash, shortest (side, centre cropped), longest (side,
+    padded) or shortest_transformers (cropped to the pixel where the processors of transformers crop); null: the model's
+    own way."""
     image_size: int | None = number(None, least=1, most=100_000)
     """Side of the images in pixels; null: the model's own. Another one interpolates the position table."""
     context_length: int | None = number(None, least=1)

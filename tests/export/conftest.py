@@ -6,7 +6,6 @@ from types import SimpleNamespace
 import pytest
 
 from gcl.model.load import load_model
-from gcl.model.transformers import read as native_import
 from helpers import transformers_models
 from helpers.bert_folder import write_bert
 from helpers.transformers_inputs import SCHEMA, embed, pictures
@@ -14,19 +13,8 @@ from helpers.transformers_inputs import SCHEMA, embed, pictures
 
 @pytest.fixture(scope="session", autouse=True)
 def small_towers():
-    """timm and the import find the shrunk SigLIP towers by their sizes, as they find the published ones."""
-    transformers_models.register_towers()
-    sizes = transformers_models
-    added = {
-        (sizes.WIDTH, sizes.LAYERS, sizes.HEADS, sizes.MLP, sizes.PATCH): ("small_siglip_b", (32, 48)),
-        (sizes.WIDTH, 3, 2, sizes.MLP, sizes.PATCH): ("small_siglip_l", (32,)),
-        (sizes.WIDTH, sizes.LAYERS, sizes.HEADS, 119, sizes.PATCH): ("small_siglip_so400m", (32,)),
-        (48, sizes.LAYERS, sizes.HEADS, 192, sizes.PATCH): ("small_siglip_gopt", (32,)),
-    }
-    native_import.SIGLIP_TOWERS.update(added)
-    yield
-    for size in added:
-        del native_import.SIGLIP_TOWERS[size]
+    with transformers_models.known_towers():
+        yield
 
 
 @pytest.fixture(scope="session")

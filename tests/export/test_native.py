@@ -4,11 +4,13 @@ import json
 import shutil
 from copy import deepcopy
 from importlib.metadata import version
+from io import BytesIO
 
 import numpy as np
 import open_clip
 import pytest
 import torch
+from PIL import Image
 from transformers import AutoConfig, AutoModel, AutoProcessor
 
 from gcl.errors import ConfigError
@@ -57,6 +59,38 @@ def test_a_transformers_folder_is_read_back_exactly(small, exported, family, tmp
         assert (tmp_path / "second" / name).read_bytes() == (alone / name).read_bytes(), name
 
 
+@pytest.mark.parametrize("first", ["open_clip", "transformers"])
+def test_exports_keep_the_crop_of_the_model_s_first_library(small, exported, tmp_path, first):
+    """Where an odd number of pixels is cut off, the two libraries crop at different ones."""
+    source = small("clip").folder
+    if first == "transformers":
+        source = tmp_path / "theirs"
+        shutil.copytree(exported("clip")[0], source, ignore=shutil.ignore_patterns("open_clip*", "modules.json"))
+        path = source / "preprocessor_config.json"
+        path.write_text(json.dumps({k: v for k, v in json.loads(path.read_text()).items() if k != "gcl_resize"}))
+    encoder = load_model(f"local-dir:{source}", schema=SCHEMA).eval()
+    images, random = [], np.random.default_rng(0)
+    for size in [(32, 33), (35, 32), (37, 64), (63, 47), (90, 31), (64, 32)]:
+        data = BytesIO()
+        Image.fromarray(random.integers(0, 256, (*size, 3), dtype=np.uint8)).save(data, "PNG")
+        images.append(data.getvalue())
+    wanted, notes = embed(encoder, images=images)[1], {}
+    for name in ("open_clip", "transformers", "sentence_transformers"):
+        (tmp_path / name).mkdir()
+        notes[name] = " ".join(FORMATS[name].write(encoder, tmp_path / name))
+        assert closest(FORMATS[name].load(tmp_path / name).images(images), wanted) < 1e-4, name
+        again = load_model(f"local-dir:{tmp_path / name}", schema=SCHEMA).eval()
+        assert again.preprocess.resize == encoder.preprocess.resize
+        assert closest(embed(again, images=images)[1], wanted) < 1e-6, name
+    told = {name for name, text in notes.items() if "one pixel" in text}
+    assert told == ({"open_clip"} if first == "transformers" else {"transformers", "sentence_transformers"})
+    plain = AutoProcessor.from_pretrained(tmp_path / "transformers").image_processor
+    pixels = plain([Image.open(BytesIO(data)) for data in images], return_tensors="pt").pixel_values
+    as_plain = [((encoder._pixels(encoder.preprocess.image(d)[None])[0] - p).abs() < 0.1).all() for d, p in zip(
+        images, pixels, strict=True)]  # fmt: skip
+    assert all(as_plain) == (first == "transformers")
+
+
 @pytest.mark.parametrize("family", ["siglip-SO400M", "clip"])
 def test_logits_are_open_clip_s(small, exported, family):
     folder, _ = exported(family)
@@ -89,8 +123,6 @@ def test_a_siglip_processor_pads_lowercases_and_squashes_by_itself(exported, fam
     ids = processor(text=["RED Running, Shoes", "red running shoes"], return_tensors="pt")
     assert ids.input_ids.shape == (2, 64) and torch.equal(*ids.input_ids) and "attention_mask" not in ids
     assert ids.input_ids[0, -1] == processor.tokenizer.pad_token_id  # padded on the right
-    from PIL import Image
-
     pixels = processor(images=Image.new("RGB", (80, 20), (255, 0, 0)), return_tensors="pt").pixel_values
     assert pixels.shape == (1, 3, 32, 32)
     assert pixels[0, :, 0, 0].tolist() == pytest.approx([1.0, -0.4 / 0.6, -0.3 / 0.7], abs=1e-5)

@@ -1,6 +1,7 @@
 """Shrunk models of every family that has a native class, and tokenizers of SigLIP's two kinds, in folders."""
 
 import json
+from contextlib import contextmanager
 from pathlib import Path
 
 import open_clip
@@ -9,6 +10,8 @@ import torch
 from safetensors.torch import save_file
 from timm.models.vision_transformer import VisionTransformer
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+
+from gcl.model.transformers.read import SIGLIP_TOWERS
 
 WIDTH, LAYERS, HEADS, MLP, PATCH = 32, 2, 4, 72, 8  # of the shrunk towers
 TEXTS = (
@@ -45,6 +48,23 @@ def register_towers() -> None:
         function.__name__, function.__module__ = name, "timm.models.vision_transformer"
         if not timm.is_model(name):
             timm.models.register_model(function)
+
+
+@contextmanager
+def known_towers():
+    """timm and the import find the shrunk SigLIP towers by their sizes, as they find the published ones."""
+    register_towers()
+    added = {
+        (WIDTH, LAYERS, HEADS, MLP, PATCH): ("small_siglip_b", (32, 48)),
+        (WIDTH, 3, 2, MLP, PATCH): ("small_siglip_l", (32,)),
+        (WIDTH, LAYERS, HEADS, 119, PATCH): ("small_siglip_so400m", (32,)),
+        (48, LAYERS, HEADS, 192, PATCH): ("small_siglip_gopt", (32,)),
+    }
+    new = added.keys() - SIGLIP_TOWERS.keys()
+    SIGLIP_TOWERS.update(added)
+    yield
+    for size in new:
+        del SIGLIP_TOWERS[size]
 
 
 def siglip(tower: str, *, vocab: int, embed: int = WIDTH, text: dict | None = None, length: int = 64) -> dict:

@@ -12,15 +12,20 @@ import open_clip
 import torch
 from safetensors.torch import save_file
 
-from gcl.data.images import decode
 from gcl.exports.folder import settled, write_json
+from gcl.exports.formats.images import for_open_clip
 from gcl.exports.formats.registry import unit
 from gcl.exports.formats.tokenizer import save_tokenizer
 from gcl.exports.formats.weights import exported_config, exported_state, origin_of, resized_tower
 from gcl.model.dual_encoder import DualEncoder
+from gcl.model.settings import OWN_RESIZE, Resize
 
 CONFIG = "open_clip_config.json"
 WEIGHTS = "open_clip_model.safetensors"
+CROP = (
+    "The run crops as transformers does; where an odd number of pixels is cut off, open_clip may begin one pixel "
+    "further right or down. Crop those yourself for the very same vectors, as was done for the comparison."
+)
 
 
 def refuses(encoder: DualEncoder) -> str | None:
@@ -54,7 +59,7 @@ def export_open_clip(encoder: DualEncoder, folder: Path) -> list[str]:
     write_json(folder / CONFIG, {"model_cfg": model_cfg, "preprocess_cfg": _preprocess(encoder)})
     save_file(exported_state(encoder), folder / WEIGHTS)
     settle(folder, str(folder.resolve()))
-    return _notes(text_config is not None, bool(tokenizer))
+    return _notes(encoder, text_config is not None, bool(tokenizer))
 
 
 def settle(folder: Path, place: str) -> None:
@@ -77,6 +82,7 @@ class LoadedOpenClip:
         self.model, _, self.transform = open_clip.create_model_and_transforms(name, **_tower_here(folder))
         self.model.eval()
         self.tokenizer = open_clip.get_tokenizer(name)
+        self.preprocess_cfg = json.loads((folder / CONFIG).read_text("utf-8"))["preprocess_cfg"]
 
     @torch.inference_mode()
     def texts(self, texts: Sequence[str]) -> np.ndarray:
@@ -84,7 +90,7 @@ class LoadedOpenClip:
 
     @torch.inference_mode()
     def images(self, images: Sequence[bytes]) -> np.ndarray:
-        pixels = torch.stack([self.transform(decode(data)) for data in images])
+        pixels = torch.stack([self.transform(for_open_clip(self.preprocess_cfg, data)) for data in images])
         return unit(self.model.encode_image(pixels).numpy())
 
 
@@ -113,13 +119,17 @@ print(images @ texts.T)
 """
 
 
-def _notes(foreign_text: bool, tokenizer: bool) -> list[str]:
+def _notes(encoder: DualEncoder, foreign_text: bool, tokenizer: bool) -> list[str]:
+    crop = encoder.preprocess.resize == Resize.shortest_transformers
+    notes = [CROP] if crop else []
     if foreign_text:
         return [
             "open_clip looks for the text tower's config where `hf_model_name` of open_clip_config.json says: after "
-            "moving the folder, set it to its new path (and `hf_tokenizer_name` with it)."
+            "moving the folder, set it to its new path (and `hf_tokenizer_name` with it).",
+            *notes,
         ]
-    return ["The tokenizer's files are in this folder." if tokenizer else "open_clip brings this model's tokenizer."]
+    whose = "The tokenizer's files are in this folder." if tokenizer else "open_clip brings this model's tokenizer."
+    return [whose, *notes]
 
 
 def _temperature(encoder: DualEncoder) -> dict[str, float]:
@@ -130,8 +140,7 @@ def _temperature(encoder: DualEncoder) -> dict[str, float]:
 
 def _preprocess(encoder: DualEncoder) -> dict[str, Any]:
     cfg = origin_of(encoder).preprocess_cfg
-    return {
-        key: cfg[key]
-        for key in ("size", "mode", "mean", "std", "interpolation", "resize_mode", "fill_color")
-        if key in cfg
-    }
+    keys = ("size", "mode", "mean", "std", "interpolation", "resize_mode", "fill_color")
+    resize = encoder.preprocess.resize
+    own = {} if resize == resize.in_open_clip else {OWN_RESIZE: resize.value}
+    return {key: cfg[key] for key in keys if key in cfg} | own

@@ -21,16 +21,20 @@ from gcl.exports.formats.registry import unit
 from gcl.exports.formats.tokenizer import BEYOND, native_tokenizer, save_tokenizer
 from gcl.exports.formats.weights import exported_state, origin_of
 from gcl.model.dual_encoder import DualEncoder
+from gcl.model.settings import OWN_RESIZE, Resize
 from gcl.model.transformers.describe import Native, NotNative, describe
 from gcl.model.transformers.tensors import to_native
 
 CLASSES = {"siglip": (SiglipConfig, SiglipModel), "clip": (CLIPConfig, CLIPModel)}
 _RESAMPLE = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 IMAGES = (
-    "transformers reads two kinds of images a little differently from the training: those that are neither RGB nor "
-    "grey become RGB before they are resized (in training afterwards, which shows in palettes and transparency), and "
-    "where an odd number of pixels is cropped, it crops one pixel further left or up. Resize and crop those yourself "
-    "for the very same vectors."
+    "transformers reads some images a little differently from the training: those that are neither RGB nor grey become "
+    "RGB before they are resized (in training afterwards, which shows in palettes and transparency). Resize those "
+    "yourself for the very same vectors."
+)
+CROP = (
+    "The run crops as open_clip does; where an odd number of pixels is cut off, transformers may begin one pixel "
+    "further left or up. Crop those yourself for the very same vectors."
 )
 
 
@@ -57,7 +61,7 @@ def export_transformers(encoder: DualEncoder, folder: Path) -> list[str]:
     config = native_config(native, tokenizer)
     with torch.device("meta"):
         model = CLASSES[native.kind][1](config)
-    notes = [BEYOND, IMAGES]
+    notes = [BEYOND, IMAGES, *([CROP] if encoder.preprocess.resize == Resize.shortest else [])]
     if native.kind == "siglip":
         state.setdefault("logit_bias", torch.zeros(1))
         notes.append("A SigLIP text tower reads its padding: the processor pads to the context length by itself; a "
@@ -90,6 +94,8 @@ def image_processor(encoder: DualEncoder, native: Native) -> dict[str, Any]:
     height, width = own.size
     squash = own.resize == "squash"
     crop = {} if squash else {"do_center_crop": True, "crop_size": {"height": height, "width": width}}
+    if own.resize == Resize.shortest:
+        crop[OWN_RESIZE] = own.resize.value  # transformers passes it over; gcl reads the folder as the run did
     return {
         "image_processor_type": "SiglipImageProcessor" if native.kind == "siglip" and squash else "CLIPImageProcessor",
         "processor_class": {"siglip": "SiglipProcessor", "clip": "CLIPProcessor"}[native.kind],

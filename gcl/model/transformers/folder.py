@@ -46,7 +46,7 @@ def read_native(folder: Path) -> tuple[nn.Module, dict[str, Any], dict[str, Any]
     else:
         check_no_code(folder / "config.json", config)
         model, model_cfg = _converted(folder, config, state)
-    preprocess_cfg = _preprocess(folder, model)
+    preprocess_cfg = _preprocess(folder, model, str(config.get("model_type")))
     set_model_preprocess_cfg(model, preprocess_cfg)
     return model, model_cfg, preprocess_cfg, _tokenizer(folder, model_cfg)
 
@@ -101,17 +101,17 @@ def _wrapped(folder: Path, name: str, state: dict[str, Tensor]) -> tuple[nn.Modu
     return model, model_cfg
 
 
-def _preprocess(folder: Path, model: nn.Module) -> dict[str, Any]:
-    """open_clip's preprocess_cfg from preprocessor_config.json (or processor_config.json of newer versions)."""
+def _preprocess(folder: Path, model: nn.Module, model_type: str) -> dict[str, Any]:
+    """open_clip's preprocess_cfg from processor_config.json, which comes first, or preprocessor_config.json."""
     config: dict[str, Any] = {}
-    if (folder / "preprocessor_config.json").is_file():
-        config = read_json(folder / "preprocessor_config.json")
-    elif (folder / "processor_config.json").is_file():
+    if (folder / "processor_config.json").is_file():
         config = read_json(folder / "processor_config.json").get("image_processor") or {}
+    if not config and (folder / "preprocessor_config.json").is_file():
+        config = read_json(folder / "preprocessor_config.json")
     if not config:
         raise ValueError(f"{folder} has no preprocessor_config.json with size, image_mean and image_std.")
     try:
-        return preprocess_cfg_of(config, image_size(model))
+        return preprocess_cfg_of(config, image_size(model), model_type)
     except ValueError as error:
         raise ValueError(f"{folder}: its preprocessor_config.json {error}") from error
 

@@ -124,8 +124,8 @@ def filled(config: dict[str, Any], tower: Literal["vision", "text"]) -> dict[str
     kind = config["model_type"]
     whole = CLIPConfig.from_dict(dict(config)) if kind == "clip" else SiglipConfig.from_dict(dict(config))
     filled = getattr(whole, f"{tower}_config").to_dict()
-    if kind == "clip" and "projection_dim" in config:
-        filled["projection_dim"] = config["projection_dim"]
+    if isinstance(whole, CLIPConfig):
+        filled["projection_dim"] = whole.projection_dim  # the one that CLIPModel takes, whatever its towers say
     return filled
 
 
