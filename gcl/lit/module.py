@@ -24,7 +24,7 @@ from gcl.model.dual_encoder import DualEncoder
 from gcl.optim.groups import parameter_groups
 from gcl.optim.settings import Rule
 from gcl.retrieval.metrics.torchmetric import RetrievalMetrics
-from gcl.retrieval.search.search import NotFinite
+from gcl.retrieval.search.exact import NotFinite
 from gcl.schema import Modality, SideName
 
 PerQuery = Mapping[str, Mapping[str, np.ndarray]]  # {task: {metric: [Q]}}

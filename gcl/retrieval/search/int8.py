@@ -26,6 +26,7 @@ _ROWS = 256  # documents made small at once: they stay in a core's cache
 _ROOM = 1.05  # the first documents' grid is coarser by this factor, so that it fits the next ones as well
 _WORSE = 1.1  # a rest longer than the first documents' by this factor makes documents have a grid of their own
 _SLACK = 1e-4  # for the rounding of the bound's own arithmetic, which is in float32
+_LOST = 1e-18  # the length of what has no squares in float32
 _PROBED = 16  # rows of the first product of a shape that are computed once more, in float64
 _SOUND: set[tuple[int, int, int]] = set()  # the shapes whose products were exact: queries, documents, width
 
@@ -104,7 +105,7 @@ class Int8Scan:
             out[start : start + _ROWS] = grid
             longest = max(longest, _most_square(part))
             rest = max(rest, _most_square(grid.mul_(step).sub_(part)))
-        return out, step, rest**0.5 * self._slack, longest**0.5 * self._slack
+        return out, step, rest**0.5 * self._slack + _LOST, longest**0.5 * self._slack + _LOST
 
     def scores(self, some: slice, small: torch.Tensor, out: torch.Tensor) -> np.ndarray:
         """int32 [q, B]: times scale[q] and the step, the approximate scores. Raises Inexact."""

@@ -1,11 +1,12 @@
 """Exact nearest documents in the total order: score descending, document id ascending (see `ties`).
 
 1. Documents are the outer loop: each block of the corpus is read once, from memory or from a memory-mapped file. Where
-   many documents are equal (see `copies`), only those that can be among the k best.
+   many documents are equal (see `copies`), only those that can be among the k best; where many are nearly equal (see
+   `near`), those are searched by themselves.
 2. A matrix product of the queries with the block gives rough scores and a bound on their error: in 8-bit integers
    where that is faster (see `int8`), else in float32.
 3. `Candidates` keeps, for each query, every document that the bound does not rule out of the k best.
-4. `exact_scores` computes the candidates' scores exactly, and the k best are sorted by (score, document id).
+4. `exact.exact_scores` computes the candidates' scores exactly, and the k best are sorted by (score, document id).
 5. Under torch.distributed each rank searches its share of the documents, and the shares' results are merged.
 
 So neither the block size, the number of ranks or threads, the integers nor the matrix library changes a bit of the
@@ -26,20 +27,16 @@ import torch
 
 from gcl.distributed.ranks import agree, gather_objects, own_rows
 from gcl.retrieval.search.copies import few_of_each
+from gcl.retrieval.search.exact import ROWS, UNIT32, NotFinite, exact_scores, raise_imprecise
 from gcl.retrieval.search.int8 import Inexact, Int8Scan, usable
+from gcl.retrieval.search.near import groups, nearest_of
 from gcl.retrieval.search.ties import pack, unpack
 
 _BLOCK = 2048  # documents per matrix product
 _TOGETHER = 1024  # queries per matrix product, which bounds the memory it takes
 _SPARE = 1024  # room for new candidates between two raisings of the threshold, at least
-_ROWS = 128  # vectors gathered at once for one query: they stay in a core's cache
-UNIT32, UNIT64 = 2.0**-24, 2.0**-53  # relative rounding errors
 # The integers pay where their grid serves many queries and few documents are in doubt; measured, see tests/bench.
 _FEWEST_QUERIES, _FEWEST_DOCUMENTS, _MOST_RESULTS, _LEAST_WIDTH = 256, 16 * _BLOCK, 200, 64
-
-
-class NotFinite(ValueError):
-    """A vector that holds NaN or infinity has no nearest documents."""
 
 
 def search(
@@ -108,12 +105,22 @@ def _search_share(
     keys = np.empty((len(query), k), dtype=np.int64)
     some = query.any(axis=1)
     if some.any():
-        keys[some] = _nearest(query if some.all() else query[some], corpus, rows, k, rank, block, int8)
+        keys[some] = _best(query if some.all() else query[some], corpus, rows, k, rank, block, int8)
     else:
         _Share(query, corpus, rows, k, rank, block).check()
     if not some.all():  # every score of a query of zeros is 0, and the ids alone decide
         keys[~some] = pack(np.zeros(k, np.float32), np.sort(np.partition(rank[mine.start : mine.stop], k - 1)[:k]))
     return keys
+
+
+def _best(
+    query: np.ndarray, corpus: np.ndarray, rows: np.ndarray, k: int, rank: np.ndarray, block: int, int8: bool
+) -> np.ndarray:
+    near, rest = groups(corpus, rows)
+    found = [nearest_of(query, corpus, group, min(k, len(group)), rank) for group in near]
+    if len(rest):
+        found.append(_nearest(query, corpus, rest, min(k, len(rest)), rank, block, int8))
+    return found[0] if len(found) == 1 else np.sort(np.concatenate(found, axis=1), axis=1)[:, :k]
 
 
 def _nearest(
@@ -137,7 +144,7 @@ class _Share:
         # more keep documents apart that tie only after rounding.
         self.unit_margin = (1.01 * query.shape[1] + 4) * UNIT32 * self.query_norm
         self.norm = 0.0
-        self._taken = np.empty((_ROWS, query.shape[1]), dtype=np.float32)
+        self._taken = np.empty((ROWS, query.shape[1]), dtype=np.float32)
 
     def by_float32(self) -> np.ndarray:
         query = self.query
@@ -241,10 +248,7 @@ class _Share:
         score = exact_scores(self.query, self.corpus, start, row, self.norm)
         count = np.diff(start)
         if (np.abs(score - rough) > np.repeat(self._margin(), count)).any():
-            raise RuntimeError(
-                "numpy's matrix product is less precise here than float32 promises, so the search cannot be exact: use "
-                "a BLAS library that does not compute in lower precision."
-            )
+            raise_imprecise()
         keys = np.full((len(self.query), int(count.max())), np.iinfo(np.int64).max)
         keys[np.arange(keys.shape[1]) < count[:, None]] = pack(score, self.rank[row])
         return np.sort(keys, axis=1)[:, : self.k]
@@ -379,56 +383,6 @@ class Candidates:
 def _below(limit: np.ndarray) -> np.ndarray:
     """float32 that are certainly below."""
     return np.nextafter(limit.astype(np.float32), np.float32(-np.inf))
-
-
-def exact_scores(query: np.ndarray, corpus: np.ndarray, start: np.ndarray, row: np.ndarray, norm: float) -> np.ndarray:
-    """Scores of query[q] with corpus[row[start[q] : start[q + 1]]] for every q, flat like row[n], float32.
-
-    Products of float32 numbers are exact in float64. Only their sum is rounded, in any order of addition by at most
-    D * 2^-53 * sum |q_i d_i| (Higham 2002, Accuracy and Stability of Numerical Algorithms, section 4.2). Where that
-    much could change the float32, about once in a million pairs, the sum is formed exactly (Shewchuk 1997,
-    `math.fsum`).
-
-    query[Q, D] float32, corpus[M, D], start[Q + 1]; norm: at least the length of the longest document vector.
-
-    >>> exact_scores(np.float32([[1, 2]]), np.float32([[3, 4], [0, 1]]), np.array([0, 2]), np.array([1, 0]), 5.0)
-    array([ 2., 11.], dtype=float32)
-    """
-    width = query.shape[1]
-    total, slack = np.empty(len(row)), np.empty(len(row))
-    narrow, wide = np.empty((_ROWS, width), np.float32), np.empty((_ROWS, width))
-    for q, vector in enumerate(query.astype(np.float64)):
-        slack[start[q] : start[q + 1]] = 1.01 * width * UNIT64 * math.sqrt(vector @ vector) * norm
-        for first in range(start[q], start[q + 1], _ROWS):
-            last = min(first + _ROWS, start[q + 1])
-            count = last - first
-            if corpus.dtype == np.float32:
-                np.take(corpus, row[first:last], axis=0, out=narrow[:count], mode="clip")
-            else:
-                narrow[:count] = corpus[row[first:last]]
-            wide[:count] = narrow[:count]
-            np.dot(wide[:count], vector, out=total[first:last])
-    unsure = _unsure(total, slack, np.arange(len(row)))
-    owner = np.searchsorted(start, unsure, side="right") - 1
-    for first in range(0, len(unsure), _ROWS):  # the lengths' product says little where the vectors are orthogonal
-        pairs, queries = unsure[first : first + _ROWS], owner[first : first + _ROWS]
-        documents = np.asarray(corpus[row[pairs]], dtype=np.float64)
-        slack[pairs] = 1.01 * width * UNIT64 * np.abs(documents * query[queries].astype(np.float64)).sum(axis=1)
-    unsure = _unsure(total, slack, unsure)
-    known: dict[tuple[int, bytes], float] = {}  # equal documents are unsure together
-    for pair, q in zip(unsure.tolist(), (np.searchsorted(start, unsure, side="right") - 1).tolist(), strict=True):
-        document = np.asarray(corpus[row[pair]], dtype=np.float32)
-        key = (q, document.tobytes())
-        if key not in known:
-            known[key] = math.fsum(document.astype(np.float64) * query[q].astype(np.float64))
-        total[pair] = known[key]
-    return total.astype(np.float32)
-
-
-def _unsure(total: np.ndarray, slack: np.ndarray, pairs: np.ndarray) -> np.ndarray:
-    """Those pairs whose float32 could be another one."""
-    low, high = total[pairs] - slack[pairs], total[pairs] + slack[pairs]
-    return pairs[low.astype(np.float32) != high.astype(np.float32)]
 
 
 def _check(query: np.ndarray, corpus: np.ndarray, k: int, rank: np.ndarray, block: int) -> None:
