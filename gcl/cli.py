@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import sys
-import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import fields
 from typing import Any
@@ -127,6 +126,7 @@ _MEANT = {
     "run": "To begin from a run's model: model.pretrained=run:{value}; to go on with that run: run_dir={value} "
     "train.resume=auto; to measure it: gcl evaluate run={value}.",
     "models": "Models are compared by gcl evaluate data=… models={value}; one is chosen with model=.",
+    "name": "A run gets its name when it is trained.",
     "out": "A run is written to run_dir={value}.",
     "run_dir": "A run that is measured is named by run={value}; out= says where the figures go.",
 }
@@ -154,39 +154,43 @@ def _run_in_hydra(command: Command, arguments: list[str]) -> None:
     from gcl.config.checks import check_choices
     from gcl.config.compose import complete, for_hydra_all, register, typed
     from gcl.config.folder import conf_folder
+    from gcl.config.sweep import begin_sweep, run_folder
 
     check_choices(arguments)
     register()
     settings = [argument for argument in arguments if SETTING.match(argument.lstrip("+"))]
     _refuse_others(command, settings)
     others, config_dir = _without_config_dir([one for one in arguments if one not in settings], strict=False)
-    sweep = any(one in ("-m", "--multirun") for one in others)
-    sys.argv = [sys.argv[0], *others, *for_hydra_all(settings, config_dir, sweep=sweep)]
+    several = any(one in ("-m", "--multirun") for one in others)
+    sweep = begin_sweep(settings, config_dir) if several else None
+    sys.argv = [sys.argv[0], *others, *(sweep.words if sweep else for_hydra_all(settings, config_dir))]
 
     @hydra.main(config_path=str(conf_folder().resolve()), config_name="config", version_base="1.3")
     def task(config: Any) -> Any:
-        _name_run()
-        complete(config, HydraConfig.get())
-        return _swept(command)(typed(config))
+        job = HydraConfig.get()
+        complete(config, job)
+        run = typed(config)
+        if sweep is None:
+            return _swept(command)(run)
+        run.run_dir = run.run_dir or str(run_folder(sweep, job))
+        try:
+            return _swept(command)(run)
+        except (ValueError, KeyError, OSError) as error:  # which Hydra would show as a traceback
+            if os.environ.get("GCL_TRACEBACK"):
+                raise
+            _stop(f"{run.run_dir}: {sentence_of(error)}")
 
-    task()
+    try:
+        task()
+    finally:
+        if sweep is not None and command.after_sweep is not None:
+            load(command.after_sweep)(sweep.folder)
 
 
 def _swept(command: Command) -> Callable[..., Any]:
     if command.sweep is None:
         raise ConfigError(f"gcl {command.name} cannot be swept with --multirun.")
     return load(command.sweep)
-
-
-def _name_run() -> None:
-    """The runs of one sweep share a process: each gets a folder of its own."""
-    from hydra.core.hydra_config import HydraConfig
-    from hydra.types import RunMode
-
-    job = HydraConfig.get()
-    if job.mode is RunMode.MULTIRUN:
-        begun = os.environ.setdefault("GCL_SWEEP_TIME", time.strftime("%Y-%m-%d_%H-%M-%S"))
-        os.environ["GCL_RUN_TIME"] = f"{begun}-{job.job.num}"
 
 
 def _without_config_dir(arguments: list[str], *, strict: bool = True) -> tuple[list[str], str | None]:

@@ -26,6 +26,7 @@ class Command:
     groups: the config groups that matter to it. settings: the keys of a run that are options of this command.
     bare: the option that arguments without `key=` belong to.
     sweep: `module:function` for a config of each combination that --multirun makes, where the command can be swept.
+    after_sweep: `module:function`, called with the folder of the sweep at its end.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Command:
     settings: tuple[str, ...] = ()
     bare: str | None = None
     sweep: str | None = None
+    after_sweep: str | None = None
 
     def load_options(self) -> type:
         return load(self.options)
@@ -74,8 +76,9 @@ _LIST = (
         run="gcl.commands.train:run",
         composed=True,
         groups=GROUPS,
-        settings=("run_dir", "cache_dir", "seed"),
+        settings=("name", "run_dir", "cache_dir", "seed"),
         sweep="gcl.commands.train:train_for_sweep",
+        after_sweep="gcl.commands.runs:end_sweep",
     ),
     Command(
         name="evaluate",
@@ -86,6 +89,14 @@ _LIST = (
         composed=True,
         groups=_MEASURING,
         settings=("run", "models", "out", "trust", "cache_dir", "seed"),
+    ),
+    Command(
+        name="runs",
+        help="list runs in one table: settings, results, verdicts",
+        example="gcl runs   or   gcl runs outputs/my_catalog format=csv",
+        run="gcl.commands.runs:run",
+        options="gcl.commands.runs:RunsOptions",
+        bare="folder",
     ),
     Command(
         name="init",

@@ -17,7 +17,7 @@ from gcl.retrieval.analysis.verdict import Verdict
 from gcl.run.closing import close_gate, say_verdicts
 from gcl.run.console import say, speak_plainly
 from gcl.run.early import check_training
-from gcl.run.folder import RunFolder, new_run_folder
+from gcl.run.folder import RunFolder, fact, new_run_folder
 from gcl.run.launch import all_ranks
 from gcl.run.resume import fit_or_stop, resume_path
 
@@ -66,7 +66,7 @@ def _train(config: RunConfig) -> _Trained:
 
 def _train_together(config: RunConfig) -> _Trained:
     begun = time.monotonic()
-    run = new_run_folder(config.run_dir, data=config.data.name, model=config.model.label)
+    run = new_run_folder(config.run_dir, data=config.data.name, model=config.model.label, name=config.name)
     with run.taken():
         return _fit(config, run, begun)
 
@@ -118,4 +118,5 @@ def _write_beginnings(config: RunConfig, run: RunFolder, fitting: Fitting) -> No
     run.path.mkdir(parents=True, exist_ok=True)
     save_config(config, run.config)
     write_json(run.path / "data.json", fitting.prepared.counts)
-    write_json(run.environment, {**describe_environment(), **fitting.describe()})
+    begun = {"begun": fact(run.environment, "begun", str) or time.strftime("%Y-%m-%d %H:%M:%S")}
+    write_json(run.environment, {**begun, **describe_environment(), **fitting.describe()})

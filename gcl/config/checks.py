@@ -8,6 +8,7 @@ from pathlib import Path
 
 from gcl.config.explain import why_no_target
 from gcl.config.schema import RunConfig
+from gcl.config.trust import NAME
 from gcl.data.catalog import Batches
 from gcl.data.check import check_split
 from gcl.errors import ConfigError, install
@@ -43,6 +44,8 @@ def _check(run: RunConfig) -> None:
     check_numbers(run)
     check_optim(run.optim, run.train.max_steps)
     _check_targets(run)
+    if run.name is not None and not NAME.fullmatch(run.name):
+        raise ConfigError(f"name={run.name}: expected the name of one folder: no / or \\, and no dot at its beginning.")
     folder = run.model.name.removeprefix("local-dir:")
     if folder != run.model.name and not Path(folder).is_dir():
         raise ConfigError(f"model.name={run.model.name}: there is no such folder.")

@@ -62,12 +62,16 @@ def compose(overrides: Sequence[str] = (), *, config_dir: str | os.PathLike | No
 
     config_dir: a folder of your own (with data/my_catalog.yaml, say) searched after conf/.
     """
+    return compose_words(for_hydra_all(overrides, config_dir), config_dir)
+
+
+def compose_words(arguments: list[str], config_dir: str | os.PathLike | None) -> DictConfig:
+    """The same of arguments in Hydra's grammar, the folder of one's own YAMLs among them."""
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
 
     register()
-    arguments = for_hydra_all(overrides, config_dir)
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(conf_folder().resolve()), version_base="1.3"):
         try:

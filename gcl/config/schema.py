@@ -41,8 +41,10 @@ class RunConfig:
     """Additional Lightning callbacks by name, each a `_target_` with its arguments."""
     seed: int = number(0, least=0, most=2**32 - 1)
     """Seed of the weights of models from scratch, of the order of pairs and of augmentation."""
+    name: str | None = None
+    """What the run is called: its folder is outputs/<data>/<model>/<name>; null: the time."""
     run_dir: str | None = path()
-    """The run folder; null: outputs/<data>/<model>/<time>."""
+    """The run folder, wherever it is; null: outputs/<data>/<model>/<name>."""
     cache_dir: str = path("prepared")
     """The folder of prepared catalogs, cached features and embeddings, shared by all runs."""
     run: str | None = path()

@@ -39,7 +39,7 @@ _CLASSES = {
 }
 _GENERATOR = re.compile(r"(gcl\.data\.(?:demo|importers)(?:\.\w+)+):([a-z]\w*)")
 _HYDRA = {"_target_", "_args_", "_partial_", "_recursive_", "_convert_", "_mode_"}
-_NAME = re.compile(r"(?!\.)[^/\\\0]{1,200}")
+NAME = re.compile(r"(?!\.)[^/\\\0]{1,200}")
 
 
 class _Plain(Loader):
@@ -92,7 +92,7 @@ def check_untrusted(content: Mapping[str, Any], path: Path, trust: Sequence[str]
         elif Path(file).is_file():
             _check_catalog(f"evaluate.retention.{name}: {file}: data", read_untrusted(Path(file)), path, trust)
     for name in names:
-        if not _NAME.fullmatch(str(name)) or re.search(r"[\s,=\[\]{}()'\"$]", str(name)):
+        if not NAME.fullmatch(str(name)) or re.search(r"[\s,=\[\]{}()'\"$]", str(name)):
             raise ConfigError(f"{path}: evaluate names the catalog {name!r}, which is not a name of conf/data.")
 
 
@@ -106,7 +106,7 @@ def without_access(catalog: Catalog) -> Catalog:
 
 def _check_catalog(key: str, catalog: Mapping[str, Any], path: Path, trust: Sequence[str]) -> None:
     for name in (catalog.get("name"), *_of(catalog, "tasks", dict)):
-        if name is not None and not _NAME.fullmatch(str(name)):
+        if name is not None and not NAME.fullmatch(str(name)):
             raise ConfigError(f"{path}: {key} has {name!r} for a name, which would be a path elsewhere.")
     generator = catalog.get("generator")
     match = _GENERATOR.fullmatch(str(generator))

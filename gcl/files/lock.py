@@ -142,6 +142,14 @@ def owned(path: Path, *, what: str) -> Iterator[None]:
             path.unlink()
 
 
+def shows_life(path: Path) -> bool:
+    """Whether the owner that the file `path` names has given a sign of life lately; nothing is waited for."""
+    try:
+        return time.time() - path.stat().st_mtime < _SILENCE
+    except OSError:
+        return False
+
+
 def _host() -> str:
     """This machine, and on Linux the space in which its process numbers count: a container has one of its own."""
     try:

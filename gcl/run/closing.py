@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 from gcl.config.schema import RunConfig
 from gcl.errors import ConfigError
+from gcl.lit.whole import done_file
 from gcl.retrieval.analysis.verdict import Decision, Verdict
 from gcl.retrieval.settings import Gate
 from gcl.run.console import say
-from gcl.run.folder import RunFolder
+from gcl.run.folder import RunFolder, fact
 
 CLOSED = 3  # the exit status
 _FEW_PAIRS = 5000  # below which more pairs help more than any setting
+_EARLY = 1 / 3  # of a run: where its best checkpoint lies before, its steps were too large
 _ADAPTERS = "model.lora.rank=8"
 
 
@@ -69,29 +68,18 @@ class _Facts:
     best_step: int | None
 
     @property
-    def began_to_fall_early(self) -> bool:
-        return None not in (self.steps, self.best_step) and self.best_step <= self.steps / 3  # type: ignore[operator]
-
-    @property
-    def still_rising(self) -> bool:
-        return None not in (self.steps, self.best_step) and self.best_step >= self.steps  # type: ignore[operator]
+    def share(self) -> float | None:
+        """How far the run was when it was best, from 0 to 1."""
+        return None if not self.steps or self.best_step is None else self.best_step / self.steps
 
 
 def _facts(run: RunFolder, config: RunConfig) -> _Facts:
-    batches = _number(run.environment, "steps")
+    batches = fact(run.environment, "steps", int)
     return _Facts(
-        _number(run.path / "data.json", "training_pairs"),
+        fact(run.path / "data.json", "training_pairs", int),
         None if batches is None else max(1, batches // config.train.accumulate),
-        _number(run.best.with_name(f"{run.best.name}.DONE"), "step"),
+        fact(done_file(run.best), "step", int),
     )
-
-
-def _number(path: Path, key: str) -> int | None:
-    try:
-        value: Any = json.loads(path.read_text(encoding="utf-8"))[key]
-    except (OSError, ValueError, LookupError, TypeError):
-        return None
-    return value if isinstance(value, int) else None
 
 
 def next_steps(verdict: Verdict, config: RunConfig, run: RunFolder) -> dict[str, str]:
@@ -113,12 +101,12 @@ def next_steps(verdict: Verdict, config: RunConfig, run: RunFolder) -> dict[str,
         rate = config.optim.learning_rate
         steps[f"optim.learning_rate={rate / 3:.2g}"] = f"a third of {rate:g}" + (
             f": its best was step {facts.best_step} of {facts.steps}, downhill from there"
-            if facts.began_to_fall_early
+            if facts.share is not None and facts.share <= _EARLY
             else ", smaller steps"
         )
         if config.model.lora.rank is None and _was_pretrained(config):
             steps[_ADAPTERS] = "adapters alone, which change less of the model"
-    if facts.still_rising and verdict.decision is not Decision.mixed:
+    if facts.share is not None and facts.share >= 1 and verdict.decision is not Decision.mixed:
         steps |= _longer(config, facts)
     if len(config.data.document) > 1 and verdict.decision is not Decision.unclear:
         steps[f"gcl sweep-weights {here}"] = "other field weights, without training again"

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from gcl.config.compose import Overrides, load_config, with_settings
 from gcl.config.schema import RunConfig
 from gcl.distributed.launched import launched_rank
 from gcl.errors import ConfigError
 from gcl.files.lock import owned
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,11 @@ class RunFolder:
         return self.path / "tasks"
 
     @property
+    def owner(self) -> Path:
+        """Names the process that trains here, while it does."""
+        return self.path / ".owner"
+
+    @property
     def report(self) -> Path:
         return self.path / "report.html"
 
@@ -69,7 +78,7 @@ class RunFolder:
         try:
             with ExitStack() as stack:
                 try:
-                    stack.enter_context(owned(self.path / ".owner", what=f"The run folder {self.path}"))
+                    stack.enter_context(owned(self.owner, what=f"The run folder {self.path}"))
                 except ValueError as error:
                     raise ConfigError(str(error)) from error
                 yield
@@ -100,11 +109,20 @@ class RunFolder:
         return self
 
 
-def new_run_folder(run_dir: str | None, *, data: str, model: str) -> RunFolder:
-    """The folder of a new run: run_dir, or outputs/<data>/<model>/<time>, the same on every rank."""
+def fact(path: Path, key: str, kind: type[T]) -> T | None:
+    """What a JSON file that a run left says under a key; None where it does not say so, or not in this type."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))[key]
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        return None
+    return value if isinstance(value, kind) else None
+
+
+def new_run_folder(run_dir: str | None, *, data: str, model: str, name: str | None = None) -> RunFolder:
+    """The folder of a new run: run_dir, or outputs/<data>/<model>/<name, or the time>, the same on every rank."""
     if run_dir is not None:
         return RunFolder(Path(run_dir))
-    return RunFolder(Path("outputs") / data / model / _common_time())
+    return RunFolder(Path("outputs") / data / model / (name or _common_time()))
 
 
 def _common_time() -> str:

@@ -53,6 +53,7 @@ class Outcome:
     contestants: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     seed: int = 0
+    seconds: float | None = None  # that a run took
     extras: Extras = field(default_factory=Extras)
 
     def name_of(self, task: RetrievalTask) -> str:
@@ -96,6 +97,7 @@ class Outcome:
             folder / "results.json",
             {
                 "title": self.title,
+                "seconds": self.seconds,
                 "provenance": self.provenance(),
                 "notes": [*reading_notes(self.models), *self.notes],
                 "audits": self.audits,

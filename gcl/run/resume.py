@@ -29,12 +29,12 @@ _ORDER = ("data", "plan", "seed", "train.batch_size")  # what the sequence of ba
 
 def may_reorder(train: TrainConfig) -> bool:
     """Whether train.allow_change permits continuing with a different sequence of batches."""
-    return any(_under(key, (name,)) or _under(name, (key,)) for key in train.allow_change for name in _ORDER)
+    return any(under(key, (name,)) or under(name, (key,)) for key in train.allow_change for name in _ORDER)
 
 
 def comparable(config: RunConfig) -> dict[str, Any]:
     """{dotted key: value} of every setting that determines what is computed."""
-    return {key: value for key, value in flatten(config).items() if not _under(key, FREE)}
+    return {key: value for key, value in flatten(config).items() if not under(key, FREE)}
 
 
 def resume_path(config: RunConfig, run: RunFolder) -> Path | None:
@@ -87,7 +87,7 @@ def check_unchanged(begun: RunConfig, now: RunConfig) -> None:
     """Raises ConfigError listing every setting that has changed since the start, unless train.allow_change names it."""
     old, new = comparable(begun), comparable(now)
     changed = [key for key in dict.fromkeys([*old, *new]) if old.get(key) != new.get(key)]
-    refused = [key for key in changed if not _under(key, tuple(now.train.allow_change))]
+    refused = [key for key in changed if not under(key, tuple(now.train.allow_change))]
     if refused:
         listed = "; ".join(f"{key} was {old.get(key)!r}, is now {new.get(key)!r}" for key in refused)
         raise ConfigError(
@@ -96,7 +96,7 @@ def check_unchanged(begun: RunConfig, now: RunConfig) -> None:
         )
 
 
-def _under(key: str, names: tuple[str, ...]) -> bool:
+def under(key: str, names: tuple[str, ...]) -> bool:
     return any(key == name or key.startswith(f"{name}.") for name in names)
 
 

@@ -173,6 +173,7 @@ class Fitting:
     def report(self, base: Results, tuned: Results, *, seconds: float) -> dict[str, Verdict]:
         """Writes and prints everything but the verdict on the tuned model, which is returned."""
         outcome = self._outcome(base, tuned)
+        outcome.seconds = seconds
         outcome.write(self.run.path)
         verdicts = outcome.verdicts
         self._write_page(base, tuned, seconds, outcome.extras, verdicts)

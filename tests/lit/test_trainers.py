@@ -1,6 +1,7 @@
 """conf/trainer and the SLURM and Optuna plugins: what composes where the plugin is installed."""
 
 import os
+import re
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -49,13 +50,29 @@ def swept(shop, cache, folder, *words):
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
     command = [sys.executable, str(ROOT / "train.py"), *common, *words]
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return sorted((folder / "outputs" / "shop" / "tiny").iterdir())
+    assert "Traceback" not in done.stderr, done.stderr[-3000:]
+    assert not (folder / "multirun.yaml").exists()
+    return done, folder / "outputs" / "shop"
 
 
 @pytest.mark.slow
 def test_a_multirun_has_a_folder_for_each_run(shop, tmp_path):
-    assert len(swept(shop, tmp_path / "cache", tmp_path, "seed=0,1")) == 2
+    done, outputs = swept(shop, tmp_path / "cache", tmp_path, "seed=0,1", "name=seeds")
+    assert done.returncode == 0, done.stderr[-3000:]
+    sweep = outputs / "seeds"
+    assert sorted(path.name for path in sweep.iterdir()) == ["multirun.yaml", "seed=0", "seed=1"]
+    assert all((sweep / f"seed={n}" / "report.html").is_file() for n in (0, 1))
+    table = done.stdout.partition("Runs of the sweep outputs/shop/seeds:\n")[2]
+    assert re.search(r"seeds/seed=1 +shop +tiny +seed=1 +ndcg@10", table) and "2 runs:" in table
+
+
+@pytest.mark.slow
+def test_a_run_of_a_sweep_that_is_refused_is_told_in_a_sentence(shop, tmp_path):
+    words = ["train.max_steps=1", "train.batch_size=16,5000", "name=sizes"]  # the shop has fewer pairs
+    done, outputs = swept(shop, tmp_path / "cache", tmp_path, *words)
+    assert done.returncode == 2
+    assert "gcl: outputs/shop/sizes/batch_size=5000: " in done.stderr and "training pairs" in done.stderr
+    assert "sizes/batch_size=16" in done.stdout.partition("Runs of the sweep outputs/shop/sizes:\n")[2]
 
 
 @pytest.mark.slow
@@ -63,7 +80,10 @@ def test_a_multirun_has_a_folder_for_each_run(shop, tmp_path):
 def test_optuna_tries_learning_rates(shop, tmp_path):
     words = ["hydra/sweeper=search", "hydra.sweeper.n_trials=2", "train.batch_size=16",
              "hydra.sweeper.params={optim.learning_rate: 'tag(log, interval(1e-5, 1e-3))'}"]  # fmt: skip
-    assert len(swept(shop, tmp_path / "cache", tmp_path, *words)) == 2
+    done, outputs = swept(shop, tmp_path / "cache", tmp_path, *words)
+    assert done.returncode == 0, done.stderr[-3000:]
+    runs = list(outputs.glob("sweep_*/learning_rate=*/report.html"))
+    assert len(runs) == 2
 
 
 @pytest.mark.slow

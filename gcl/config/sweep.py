@@ -1,0 +1,107 @@
+"""`--multirun`: where the runs of a sweep lie, what each is called, and whether every one of them can be."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gcl.config.compose import compose_words, for_hydra_all
+from gcl.errors import ConfigError
+
+_CHECKED = 100  # combinations that are composed before the first run begins
+_FOLDER = "hydra.sweep.dir"
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """words: the command line as Hydra takes it. folder: gets multirun.yaml and a folder for each run. keys: what
+    differs between the runs, as far as the command line says."""
+
+    words: list[str]
+    folder: Path
+    keys: frozenset[str]
+
+
+def begin_sweep(settings: Sequence[str], config_dir: str | None) -> Sweep:
+    """A sweep below outputs/<data>/<name, or sweep_time>, unless hydra.sweep.dir names another folder.
+
+    Raises ConfigError, before anything has run, for a combination of settings that is refused, and for a folder that
+    has a sweep already.
+    """
+    given = dict(setting.lstrip("+").partition("=")[::2] for setting in settings)
+    if given.get("run_dir", "null") != "null":
+        raise ConfigError(
+            f"run_dir={given['run_dir']} would be one folder for every run of the sweep. name=… names the sweep: its "
+            "runs get folders below it, called by what differs."
+        )
+    words = for_hydra_all(settings, config_dir, sweep=True)
+    keys, combinations = _varied(words)
+    configs = [compose_words(one, config_dir) for one in combinations]
+    folder = Path(given.get(_FOLDER, ""))
+    if _FOLDER not in given:
+        data = "+".join(dict.fromkeys(str(config.data.name) for config in configs))
+        folder = Path("outputs") / _plain(data) / _plain(given.get("name", time.strftime("sweep_%Y-%m-%d_%H-%M-%S")))
+        words = [*words, f"{_FOLDER}='{folder}'"]
+    if (folder / "multirun.yaml").exists() and "train.resume" not in given:
+        raise ConfigError(
+            f"{folder} has a sweep already: choose another name=, or go on with its runs by train.resume=auto."
+        )
+    return Sweep(words, folder, keys)
+
+
+def _varied(words: Sequence[str]) -> tuple[frozenset[str], list[list[str]]]:
+    """The keys with several values, and the settings of the first runs; without what a sweeper draws itself."""
+    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    own = [one for one in words if not one.startswith("hydra") or one.startswith("hydra.searchpath=")]
+    try:
+        parsed = OverridesParser.create().parse_overrides(own)
+    except HydraException:
+        return frozenset(), [own]  # composing them tells what is wrong
+    listed = [one for one in parsed if not one.is_sweep_override() or one.is_discrete_sweep()]
+    runs = BasicSweeper.split_arguments(listed, max_batch_size=None)[0][:_CHECKED]
+    return frozenset(one.key_or_group for one in parsed if one.is_sweep_override()), runs
+
+
+def run_folder(sweep: Sweep, job: Any) -> Path:
+    """The folder of one run, called by the settings in which it differs from the others. job: HydraConfig's."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    keys = sweep.keys | set(job.sweeper.get("params") or ())
+    asked = OverridesParser.create().parse_overrides(list(job.overrides.task))
+    values = {one.key_or_group: str(one.get_value_element_as_str()) for one in asked}
+    folder = sweep.folder / (name_of({key: text for key, text in values.items() if key in keys}) or str(job.job.num))
+    if (folder / "config.yaml").exists() and "train.resume" not in values:
+        return folder.with_name(f"{folder.name}+{job.job.num}")  # a sweeper may draw the same values again
+    return folder
+
+
+def name_of(values: Mapping[str, str]) -> str:
+    """
+    >>> name_of({"optim.learning_rate": "1e-05", "model": "siglip-B", "data.tasks.a.split": "'x/y'"})
+    'learning_rate=1e-05+model=siglip-B+split=x-y'
+    >>> name_of({"data.query.title.weight": "1", "data.document.title.weight": "0.5"})
+    'query.title.weight=1+document.title.weight=0.5'
+    """
+    return "+".join(f"{short}={_plain(text)}" for short, text in zip(shortest(values), values.values(), strict=True))
+
+
+def shortest(keys: Collection[str]) -> list[str]:
+    """Each key by as many of its last parts as tell it from the others.
+
+    >>> shortest(["optim.learning_rate", "seed"]), shortest(["query.a.weight", "document.a.weight"])
+    (['learning_rate', 'seed'], ['query.a.weight', 'document.a.weight'])
+    """
+    ends = [["." + ".".join(key.split(".")[-n:]) for n in range(1, key.count(".") + 2)] for key in keys]
+    return [next((e for e in own if sum(f".{key}".endswith(e) for key in keys) == 1), own[-1])[1:] for own in ends]
+
+
+def _plain(text: str) -> str:
+    """A value as part of a folder's name."""
+    return re.sub(r"[^\w.+-]+", "-", text).strip("-.")[:60] or "-"
