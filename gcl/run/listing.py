@@ -31,6 +31,7 @@ from gcl.table import Table, Value
 _DEEPEST = 6  # folders below the one that is named
 _LARGEST = 100_000_000  # bytes of a file of results
 _SHOWN = 4  # settings of a run in the table for people; the others are counted
+_WIDEST = 40  # characters of a setting's value in it
 _TIME = re.compile(r"(\d{4}-\d\d-\d\d)_(\d\d)-(\d\d)-\d\d")
 
 
@@ -195,10 +196,14 @@ def _record(run: ListedRun, keys: Iterable[str]) -> dict[str, Value]:
 
 
 def _differences(run: ListedRun, keys: Sequence[str]) -> str:
-    mine = [f"{name}={_text(run.settings[key])}" for key, name in zip(keys, shortest(keys), strict=True)
+    mine = [f"{name}={_short(_text(run.settings[key]))}" for key, name in zip(keys, shortest(keys), strict=True)
             if key in run.settings]  # fmt: skip
     more = len(mine) - _SHOWN
     return " ".join(mine[:_SHOWN] + ([f"and {more} more"] if more > 0 else []))
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _WIDEST else f"{text[: _WIDEST - 1]}…"
 
 
 def _headline(run: ListedRun) -> str:

@@ -69,7 +69,7 @@ def test_a_multirun_has_a_folder_for_each_run(shop, tmp_path):
 @pytest.mark.slow
 def test_a_run_of_a_sweep_that_is_refused_is_told_in_a_sentence(shop, tmp_path):
     words = ["train.max_steps=1", "train.batch_size=16,5000", "name=sizes"]  # the shop has fewer pairs
-    done, outputs = swept(shop, tmp_path / "cache", tmp_path, *words)
+    done, _ = swept(shop, tmp_path / "cache", tmp_path, *words)
     assert done.returncode == 2
     assert "gcl: outputs/shop/sizes/batch_size=5000: " in done.stderr and "training pairs" in done.stderr
     assert "sizes/batch_size=16" in done.stdout.partition("Runs of the sweep outputs/shop/sizes:\n")[2]
