@@ -26,7 +26,7 @@ from gcl.retrieval.analysis.verdict import Decision, is_seen, verdicts
 from gcl.retrieval.metrics.statistics import Comparison
 from gcl.run.folder import RunFolder, fact
 from gcl.run.resume import FREE, under
-from gcl.table import Table, Value
+from gcl.table import Table, Value, cut
 
 _DEEPEST = 6  # folders below the one that is named
 _LARGEST = 100_000_000  # bytes of a file of results
@@ -196,14 +196,10 @@ def _record(run: ListedRun, keys: Iterable[str]) -> dict[str, Value]:
 
 
 def _differences(run: ListedRun, keys: Sequence[str]) -> str:
-    mine = [f"{name}={_short(_text(run.settings[key]))}" for key, name in zip(keys, shortest(keys), strict=True)
+    mine = [f"{name}={cut(_text(run.settings[key]), _WIDEST)}" for key, name in zip(keys, shortest(keys), strict=True)
             if key in run.settings]  # fmt: skip
     more = len(mine) - _SHOWN
     return " ".join(mine[:_SHOWN] + ([f"and {more} more"] if more > 0 else []))
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= _WIDEST else f"{text[: _WIDEST - 1]}…"
 
 
 def _headline(run: ListedRun) -> str:
