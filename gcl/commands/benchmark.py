@@ -19,6 +19,7 @@ from gcl.data.importers.benchmark_set import PublishedSet, files_of, grouped
 from gcl.data.store.records import Identifiers
 from gcl.errors import ConfigError, nearest
 from gcl.files.atomic import write_text
+from gcl.files.progress import duration
 from gcl.model.dual_encoder import DualEncoder
 from gcl.retrieval.embedding.embed import EmbedOptions, embed
 from gcl.retrieval.embedding.precomputed import PrecomputedEmbeddings, RunFiles
@@ -175,12 +176,12 @@ def _say_plan(config: RunConfig, sets: list[_Set], config_dir: str | None) -> No
         total += each * rows
         weights = sum(p.numel() * p.element_size() for p in encoder.parameters()) / 1e9
         lines.append(
-            f"  {entry.label}: {each * 1e3:.1f} ms per image here, {_duration(each * rows)}"
-            + (f" ({_duration(each * whole)} for the full size)" if rows < whole else "")
+            f"  {entry.label}: {each * 1e3:.1f} ms per image here, {duration(each * rows)}"
+            + (f" ({duration(each * whole)} for the full size)" if rows < whole else "")
             + f"; {weights:.1f} GB of weights, {vectors:.2f} GB of vectors at a time in {config.cache_dir}{at_full} "
             "(a mapped file above 1 GB), plus at most 1 GB of memory"
         )
-    say("\n".join([*lines, f"About {_duration(total)} in all, not counting the search."]))
+    say("\n".join([*lines, f"About {duration(total)} in all, not counting the search."]))
 
 
 def _embedding(entry: Contestant) -> DualEncoder | PrecomputedEmbeddings:
@@ -202,16 +203,6 @@ def _seconds(config: RunConfig, encoder: DualEncoder, one: _Set) -> float:
             scratch=Path(config.cache_dir) / "embeddings",
         )  # fmt: skip
     return (time.perf_counter() - begun) / min(few, one.source.groups[0].count)
-
-
-def _duration(seconds: float) -> str:
-    """
-    >>> _duration(42), _duration(600), _duration(36000)
-    ('42 seconds', '10 minutes', '10.0 hours')
-    """
-    if seconds < 100:
-        return f"{seconds:.0f} seconds"
-    return f"{seconds / 60:.0f} minutes" if seconds < 6000 else f"{seconds / 3600:.1f} hours"
 
 
 def published_tables(benchmark: BenchmarkConfig, models: dict[str, dict[str, Any]], metrics: list[str]) -> list[Table]:

@@ -10,6 +10,7 @@ from gcl.config.compose import Overrides
 from gcl.config.schema import RunConfig
 from gcl.data.catalog import Catalog
 from gcl.errors import ConfigError
+from gcl.files.progress import doing
 from gcl.options import path
 from gcl.run.closing import check_gate, close_gate, say_verdicts
 from gcl.run.console import say, speak_plainly
@@ -51,12 +52,13 @@ def run(options: EvaluateOptions, overrides: Overrides) -> Path:
     check_gate(config)
     check_measuring(config, catalogs, config_dir)
 
-    from gcl.retrieval.page.page import write_page
-    from gcl.run.extras import columns_for, extras_of
-    from gcl.run.measurement import embedding_cache
-    from gcl.run.outcome import Outcome, page_metrics
-    from gcl.run.retention import Retention
-    from gcl.run.tables import only, summary
+    with doing("Loading torch"):
+        from gcl.retrieval.page.page import write_page
+        from gcl.run.extras import columns_for, extras_of
+        from gcl.run.measurement import embedding_cache
+        from gcl.run.outcome import Outcome, page_metrics
+        from gcl.run.retention import Retention
+        from gcl.run.tables import only, summary
 
     settings = config.evaluate
     outcome = Outcome(settings, settings.part, title="", seed=config.seed)
@@ -66,22 +68,23 @@ def run(options: EvaluateOptions, overrides: Overrides) -> Path:
         columns[prefix] = columns_for(settings, catalog, config.cache_dir)
         _measure(config, catalog, outcome, config_dir, prefix=prefix, retention=retention, judgments=given)
     outcome.title = f"{' and '.join(outcome.models)} on {' and '.join(catalog.name for catalog in catalogs)}"
-    outcome.extras = extras_of(settings, outcome.models, outcome.tasks, columns, retention.kept(config.seed))
-    folder = _folder(config)
-    outcome.write(folder)
-    metrics = page_metrics(settings)
-    write_page(
-        folder / "report.html",
-        title=outcome.title,
-        tasks=outcome.tasks,
-        models={label: only(results, metrics) for label, results in outcome.models.items()},
-        facts={"catalog": ", ".join(outcome.sources), **outcome.provenance()["packages"]},
-        metrics=settings.headline,
-        slices=outcome.extras.columns,
-        verdicts=outcome.verdicts,
-        warnings=outcome.extras.warnings,
-        extra=outcome.extras.page_tables,
-    )
+    with doing("Computing intervals and writing the report"):
+        outcome.extras = extras_of(settings, outcome.models, outcome.tasks, columns, retention.kept(config.seed))
+        folder = _folder(config)
+        outcome.write(folder)
+        metrics = page_metrics(settings)
+        write_page(
+            folder / "report.html",
+            title=outcome.title,
+            tasks=outcome.tasks,
+            models={label: only(results, metrics) for label, results in outcome.models.items()},
+            facts={"catalog": ", ".join(outcome.sources), **outcome.provenance()["packages"]},
+            metrics=settings.headline,
+            slices=outcome.extras.columns,
+            verdicts=outcome.verdicts,
+            warnings=outcome.extras.warnings,
+            extra=outcome.extras.page_tables,
+        )
     say("\n" + outcome.extras.around(summary(outcome.models, settings.headline, outcome.notes)))
     say(
         f"\n{folder}\n  report.html   results.csv and results.md (the table)   results.json (with provenance)\n"

@@ -24,6 +24,7 @@ from gcl.exports.folder import EMBEDDINGS, check_free, whole, write_json
 from gcl.exports.formats.registry import FORMATS, check_formats
 from gcl.exports.settings import Content, Precision, VectorType
 from gcl.exports.vectors.index import KINDS
+from gcl.files.progress import doing
 from gcl.loss.settings import Form
 from gcl.options import MISSING, free, number, path
 from gcl.run.console import quiet_libraries, say, speak_plainly
@@ -120,9 +121,10 @@ def run(options: ExportOptions) -> Path:
     target = _target(options)
     export = Export(options, run, run.read_config(), out.name)
 
-    from gcl.exports.formats.open_clip import settle
+    with doing("Loading torch"):
+        from gcl.exports.formats.open_clip import settle
 
-    quiet_libraries()
+        quiet_libraries()
     encoder, formats = export.load()
     with whole(out) as folder:
         notes = export.write(encoder, folder, formats)
@@ -197,7 +199,10 @@ class Export:
 
     def write(self, encoder: DualEncoder, folder: Path, formats: Sequence[Format]) -> dict[str, list[str]]:
         """Formats, alpha.json, further precisions, embeddings, latency.json; {format: notes}."""
-        notes = {format.name: format.write(encoder, folder) for format in formats}
+        notes = {}
+        for format in formats:
+            with doing(f"Writing {format.name}"):
+                notes[format.name] = format.write(encoder, folder)
         if self.between is not None:
             from gcl.run.interpolation import alpha_lines
 
@@ -255,7 +260,7 @@ class Export:
         return write_embeddings(
             encoder, {"document": prepared.documents, "query": prepared.queries}, folder, vectors,
             data=prepared.fingerprint,
-            options=EmbedOptions(config.evaluate.batch_size, config.train.workers, progress=True, features=features),
+            options=EmbedOptions(config.evaluate.batch_size, config.train.workers, features=features),
         )  # fmt: skip
 
     def _time(self, encoder: DualEncoder, folder: Path, formats: Sequence[Format]) -> None:
@@ -266,10 +271,10 @@ class Export:
         images, timings = encoder.tower(Modality.image) is not None, []
         for format in formats:
             for precision in format.written(folder):
-                loaded = format.load_as(folder, precision)
-                timings += measure_latency(
-                    format.label(precision), loaded, images=images, seconds=self.options.latency
-                )  # fmt: skip
+                label = format.label(precision)
+                with doing(f"Timing {label}"):
+                    loaded = format.load_as(folder, precision)
+                    timings += measure_latency(label, loaded, images=images, seconds=self.options.latency)
         record = latency_record(timings)
         write_json(folder / "latency.json", record)
         about = f"On {record['machine']}, {record['measured']}."
@@ -288,9 +293,12 @@ class Export:
         checked, snippets, fusing = [], [], None
         if formats or stored:
             checked = round_trip_table(self._round_trip(encoder, folder, formats, prepared, stored))
-            snippets = self._snippets(encoder, folder, [*formats, *([EmbeddingsSnippet(folder)] if stored else [])])
-        if formats:
-            fusing = execute("fusing", fuse_snippet(encoder.schema, encoder.width), self.run.path)
+        with doing("Running the code that README.md shows"):
+            if formats or stored:
+                given = [*formats, *([EmbeddingsSnippet(folder)] if stored else [])]
+                snippets = self._snippets(encoder, folder, given)
+            if formats:
+                fusing = execute("fusing", fuse_snippet(encoder.schema, encoder.width), self.run.path)
         sentences = [note for of_format in notes.values() for note in of_format]
         names = [format.name for format in formats]
         exported = Exported(names, sentences, snippets, fusing, checked, self.sections)
@@ -324,7 +332,8 @@ class Export:
         if stored and encoder.preprocess.decode is not Decode.exact:  # the case has exact pixels, the files have not
             self.missing.append("Its embeddings were made with decode=scaled and not compared with exact decoding.")
             stored = False
-        verdicts = round_trip(encoder, folder, formats, case, embeddings=stored)
+        with doing("Reloading every format in a fresh process and comparing it with the run"):
+            verdicts = round_trip(encoder, folder, formats, case, embeddings=stored)
         for label, about in verdicts.items():
             lowest = min((about[kind]["lowest"] for kind in ("text", "image") if kind in about), default=float("nan"))
             tops = about.get("tasks", {}).values()

@@ -68,7 +68,9 @@ def run(options: IndexOptions) -> Path:
             score=options.score,
             document_id=options.document_id,
             max_pixels=options.max_image_pixels,
-            map_shards=lambda read, shards: counted(pool.map(read, shards), "shards", shown=True),
+            map_shards=lambda read, shards: counted(
+                pool.map(read, shards), "Reading shards", total=len(paths), unit="shard"
+            ),
         )
     write_pairs(index.pairs, out / "pairs.parquet")
     columns = ("shard", "sample", "key", "reason", "detail")

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from gcl.errors import ConfigError, install
+from gcl.files.progress import doing
 from gcl.options import MISSING, mapping, number, path, typed
 from gcl.run.console import say, speak_plainly
 from gcl.run.folder import RunFolder
@@ -64,11 +65,12 @@ def run(options: SearchOptions) -> None:
 
 def open_engine(run: RunFolder, cache_dir: str | None = None):
     """The catalog's name, and base and tuned over all its products, embedded or out of the cache."""
-    from gcl.data.prepare.mixed import open_catalog
-    from gcl.retrieval.embedding.embed import EmbedOptions
-    from gcl.run.contestants import both_encoders
-    from gcl.run.measurement import embedding_cache, frozen_features
-    from gcl.serve.engine import Engine
+    with doing("Loading torch"):
+        from gcl.data.prepare.mixed import open_catalog
+        from gcl.retrieval.embedding.embed import EmbedOptions
+        from gcl.run.contestants import both_encoders
+        from gcl.run.measurement import embedding_cache, frozen_features
+        from gcl.serve.engine import Engine
 
     config = run.read_config()
     cache = Path(cache_dir or config.cache_dir)
@@ -76,7 +78,7 @@ def open_engine(run: RunFolder, cache_dir: str | None = None):
     config.cache_dir = str(cache)
     encoders = dict(zip(("base", "tuned"), both_encoders(run, config.data.schema), strict=True))
     features = {label: frozen_features(one, prepared, config) for label, one in encoders.items()}
-    options = EmbedOptions(config.evaluate.batch_size, cache=embedding_cache(config), progress=True)
+    options = EmbedOptions(config.evaluate.batch_size, cache=embedding_cache(config))
     engine = Engine(encoders, prepared.documents, options, features=features)
     return config.data.name, engine
 

@@ -11,6 +11,7 @@ from gcl.config.compose import Overrides
 from gcl.config.schema import RunConfig
 from gcl.errors import ConfigError
 from gcl.files.atomic import write_json, write_text
+from gcl.files.progress import doing
 from gcl.options import number
 from gcl.retrieval.metrics.metrics import depth, parse_metric
 from gcl.run.console import say, speak_plainly
@@ -94,7 +95,8 @@ def _swept(
     from gcl.data.prepare.mixed import open_catalog
 
     prepared = open_catalog(config.data, config.cache_dir)
-    from gcl.run.measurement import Measurement, embedding_cache, frozen_features
+    with doing("Loading torch"):
+        from gcl.run.measurement import Measurement, embedding_cache, frozen_features
 
     label, encoder = _encoder(config, options.checkpoint)
     measurement = Measurement(

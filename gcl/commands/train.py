@@ -13,6 +13,7 @@ from gcl.config.schema import RunConfig
 from gcl.data.batches.settings import check_batch_size
 from gcl.errors import ConfigError
 from gcl.files.atomic import names_full_disk, write_json
+from gcl.files.progress import doing
 from gcl.retrieval.analysis.verdict import Verdict
 from gcl.run.closing import close_gate, say_verdicts
 from gcl.run.console import say, speak_plainly
@@ -82,10 +83,11 @@ def _fit(config: RunConfig, run: RunFolder, begun: float) -> _Trained:
 
     _check_pairs(config, prepared)
 
-    from gcl.data.batches.loader import lost_workers_in_sentences
-    from gcl.run.training import Fitting  # torch, Lightning and open_clip load here
+    with doing("Loading torch"):
+        from gcl.data.batches.loader import lost_workers_in_sentences
+        from gcl.run.training import Fitting  # torch, Lightning and open_clip load here
 
-    fitting = Fitting(config, run, prepared)
+        fitting = Fitting(config, run, prepared)
     if fitting.is_first:
         _write_beginnings(config, run, fitting)
     with lost_workers_in_sentences(), names_full_disk(run.path):

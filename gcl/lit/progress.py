@@ -11,42 +11,58 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.callbacks import Callback, TQDMProgressBar
-from tqdm import tqdm
+from lightning.pytorch.callbacks import Callback, ProgressBar
 
 from gcl.data.batches.batch import PairBatch
 from gcl.data.batches.loader import PATIENCE, Watch, WatchedLoader
-from gcl.lit.lightning_internals import is_logged
+from gcl.files.progress import Count
+from gcl.lit.lightning_internals import is_logged, progress
 
 logger = logging.getLogger(__name__)
 _MUCH = 0.2  # of a run's time, waited for data
 
 
-class RunProgress(TQDMProgressBar):
-    """Lightning counts a run as one epoch; the bar says "Training" and shows the loss and the watched metric."""
+class RunProgress(ProgressBar):
+    """The steps of a run, with the loss and the watched metric; Lightning's own bar would count a run as one epoch."""
 
-    def on_train_start(self, trainer: pl.Trainer, *_: Any) -> None:
-        super().on_train_start(trainer)
-        self.train_progress_bar.total = self.total_train_batches  # a resumed run starts no epoch
-        self.train_progress_bar.set_description("Training")
+    def __init__(self) -> None:
+        super().__init__()
+        self._shown = True
+        self._count: Count | None = None
 
-    def on_train_epoch_start(self, trainer: pl.Trainer, *_: Any) -> None:
-        super().on_train_epoch_start(trainer)
-        self.train_progress_bar.set_description("Training")
+    def disable(self) -> None:
+        self._shown = False
 
-    def on_exception(self, trainer: pl.Trainer, *_: Any) -> None:
-        if trainer.training:
-            self.train_progress_bar.close()  # what is said next begins its own line
+    def enable(self) -> None:
+        self._shown = True
 
-    def init_validation_tqdm(self) -> tqdm:
-        return tqdm(disable=True)
+    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        done = progress(trainer).processed  # of a resumed run
+        total = int(self.total_train_batches)
+        self._count = Count("Training", total=total, unit="step", done=done, shown=self._shown)
 
-    def init_test_tqdm(self) -> tqdm:
-        return tqdm(disable=True)
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: PairBatch, idx: int
+    ) -> None:
+        if self._count is not None:
+            self._count.add(note=lambda: self._values(trainer, module))
 
-    def get_metrics(self, trainer: pl.Trainer, module: pl.LightningModule) -> dict[str, Any]:
-        shown = super().get_metrics(trainer, module)
-        return {name.removeprefix("train/"): value for name, value in shown.items() if name != "v_num"}
+    def on_train_end(self, *_: Any) -> None:
+        self._close()
+
+    def on_exception(self, *_: Any) -> None:
+        self._close()  # what is said next begins its own line
+
+    def _close(self) -> None:
+        if self._count is not None:
+            self._count.__exit__()
+            self._count = None
+
+    def _values(self, trainer: pl.Trainer, module: pl.LightningModule) -> str:
+        values = self.get_metrics(trainer, module)
+        return ", ".join(
+            f"{name.removeprefix('train/')} {value:.3f}" for name, value in values.items() if isinstance(value, float)
+        )
 
 
 class Meter(Callback):

@@ -81,7 +81,9 @@ def _compute(
     out = allocate((len(source), width))
     blocks = [distinct[start : start + batch_size] for start in range(0, len(distinct), batch_size)]
     loader = DataLoader(RowsDataset(reader, blocks), batch_size=None, num_workers=workers)
-    shown = counted(blocks, f"features of {name}", shown=progress, unit="batch")
+    shown = counted(
+        blocks, f"Features of {name}", shown=progress, total=len(distinct), unit=field.modality.value, size=len
+    )
     for rows, batch in zip(shown, loader, strict=True):
         value = batch.fields[name]
         assert isinstance(value, Tensor), "read from the records, an image or text per row"

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from gcl.data.store.records import Records
+from gcl.files.progress import doing
 from gcl.model.dual_encoder import DualEncoder
 from gcl.retrieval.embedding.embed import DEFAULTS, EmbedOptions, EmbedsRecords, FieldEmbeddings, embed
 from gcl.retrieval.embedding.quantize import VectorFormat, compress
@@ -98,16 +99,19 @@ def evaluate(
     queries = embed_shared(encoder, [task.queries for task in tasks], "query", embedding)
     documents = embed_corpora(encoder, tasks, embedding)
     results, corpus = {}, _LastFused()
-    for task, query, document in zip(tasks, queries, documents, strict=True):
-        asked = query.fused(query_weights)
-        vectors = corpus.fused(document, document_weights if task.document_weights is None else task.document_weights)
-        score, row = search(asked, vectors, k, rank=task.id_ranks)
-        result = result_of(task, score, row, metrics, threshold=threshold, ties=ties, audited=audits.get(task.name))
-        smaller = {}
-        for form in forms:
-            score, row = search(*compress(asked, vectors, form), k, rank=task.id_ranks)
-            smaller[form] = result_of(task, score, row, metrics, threshold=threshold, ties=ties).values
-        results[task.name] = replace(result, width=vectors.shape[1], smaller=smaller)
+    with doing("Searching and measuring"):
+        for task, query, document in zip(tasks, queries, documents, strict=True):
+            asked = query.fused(query_weights)
+            vectors = corpus.fused(
+                document, document_weights if task.document_weights is None else task.document_weights
+            )
+            score, row = search(asked, vectors, k, rank=task.id_ranks)
+            result = result_of(task, score, row, metrics, threshold=threshold, ties=ties, audited=audits.get(task.name))
+            smaller = {}
+            for form in forms:
+                score, row = search(*compress(asked, vectors, form), k, rank=task.id_ranks)
+                smaller[form] = result_of(task, score, row, metrics, threshold=threshold, ties=ties).values
+            results[task.name] = replace(result, width=vectors.shape[1], smaller=smaller)
     return results
 
 

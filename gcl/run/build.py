@@ -27,6 +27,7 @@ from gcl.data.prepare.mixed import Joined
 from gcl.data.store.prepared import Prepared
 from gcl.data.store.records import Records
 from gcl.errors import ConfigError
+from gcl.files.progress import doing
 from gcl.lit.auto_micro_batch import FitMicroBatch
 from gcl.lit.checkpoint import BestAndLast, WholeCheckpointIO, read_checkpoint
 from gcl.lit.curve import CurveLogger
@@ -74,7 +75,8 @@ _PROFILERS = {"simple": SimpleProfiler, "advanced": AdvancedProfiler}
 def assemble_encoder(model: ModelConfig, schema: Schema, *, begun: bool = True) -> DualEncoder:
     """begun: with the weights of an earlier run that model.pretrained names; not needed where a checkpoint follows."""
     names_run = (model.pretrained or "").startswith(RUN_PREFIX)
-    encoder = load_model(model.name, schema=schema, options=replace(model, pretrained=None) if names_run else model)
+    with doing(f"Loading {model.label}"):
+        encoder = load_model(model.name, schema=schema, options=replace(model, pretrained=None) if names_run else model)
     if begun and (earlier := earlier_run(model.pretrained)) is not None:
         begin_from(encoder, earlier)
     if model.lora.rank is not None:

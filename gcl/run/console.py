@@ -8,6 +8,7 @@ import sys
 import warnings
 
 from gcl.distributed.launched import launched_rank
+from gcl.files import progress
 from gcl.table import visible_lines
 
 logger = logging.getLogger("gcl")
@@ -24,12 +25,21 @@ class _Shown(logging.Formatter):
         return visible_lines(super().format(record))
 
 
+class _Above(logging.StreamHandler):
+    """A message stands above the lines that show progress."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        with progress.above_progress():
+            super().emit(record)
+
+
 def speak_plainly() -> None:
-    """Messages go to stdout bare; only rank 0 speaks."""
-    handler = logging.StreamHandler(sys.stdout)
-    handler.setFormatter(_Shown("%(message)s"))
-    logger.handlers = [handler]
-    logger.propagate = False
+    """Messages go to stdout bare, and lines about progress to stderr; only rank 0 speaks."""
+    for speaker, stream in ((logger, sys.stdout), (progress.logger, sys.stderr)):
+        handler = _Above(stream)
+        handler.setFormatter(_Shown("%(message)s"))
+        speaker.handlers = [handler]
+        speaker.propagate = False
     logger.setLevel(logging.INFO if launched_rank() == 0 else logging.ERROR)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 

@@ -12,6 +12,7 @@ import numpy as np
 from gcl.config.compose import build, flatten
 from gcl.config.schema import RunConfig
 from gcl.data.store.prepared import Prepared
+from gcl.files.progress import doing, duration
 from gcl.lit.checkpoint import read_checkpoint
 from gcl.lit.guards import RollBack
 from gcl.lit.module import Measuring, compile_towers
@@ -172,17 +173,18 @@ class Fitting:
 
     def report(self, base: Results, tuned: Results, *, seconds: float) -> dict[str, Verdict]:
         """Writes and prints everything but the verdict on the tuned model, which is returned."""
-        outcome = self._outcome(base, tuned)
-        outcome.seconds = seconds
-        outcome.write(self.run.path)
-        verdicts = outcome.verdicts
-        self._write_page(base, tuned, seconds, outcome.extras, verdicts)
+        with doing("Computing intervals and writing the report"):
+            outcome = self._outcome(base, tuned)
+            outcome.seconds = seconds
+            outcome.write(self.run.path)
+            verdicts = outcome.verdicts
+            self._write_page(base, tuned, seconds, outcome.extras, verdicts)
         if self.wandb is not None:
             say(f"Weights & Biases: {wandb_report.place_of(self.wandb)}")
             wandb_report.finish(self.wandb, outcome, self.run.path)
         say("\n" + outcome.extras.around(summary(outcome.models, self.config.evaluate.headline, outcome.notes)))
         say(
-            f"\nDone in {seconds / 60:.1f} minutes. Everything is in {self.run.path}\n"
+            f"\nDone in {duration(seconds)}. Everything is in {self.run.path}\n"
             f"  report.html        open it in a browser: what got better and worse, with pictures\n"
             f"  results.md, .csv   the table            results.json with provenance\n"
             f"  metrics.json       all metrics          tasks/       TREC run and qrels files\n"

@@ -6,9 +6,11 @@ import io
 import logging
 import multiprocessing
 import os
+import re
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -17,7 +19,7 @@ from gcl.files import progress
 from gcl.files.atomic import replacing, write_bytes, write_json, write_text
 from gcl.files.digest import file_sha256, text_sha256
 from gcl.files.lock import locked
-from gcl.files.progress import Stages, counted
+from gcl.files.progress import Stages, above_progress, counted, doing
 
 posix = pytest.mark.skipif(os.name == "nt", reason="flock is Unix's")
 
@@ -172,43 +174,85 @@ class Terminal(io.StringIO):
         return True
 
 
+def a_terminal(monkeypatch):
+    """Not a fixture: pytest puts its own stderr back before a test begins."""
+    monkeypatch.setattr(sys, "stderr", terminal := Terminal())
+    monkeypatch.setattr(progress, "TERMINAL_DELAY", 0.0)
+    monkeypatch.setattr(progress, "TERMINAL_SECONDS", 0.0)
+    return terminal
+
+
+def a_log(caplog, monkeypatch):
+    """The logger's own records, whatever handlers the commands that ran before have given to those above it."""
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    monkeypatch.setattr(progress.logger, "propagate", False)
+    monkeypatch.setattr(progress.logger, "handlers", [caplog.handler])
+    caplog.set_level(logging.INFO, logger=progress.logger.name)
+    return caplog
+
+
 def test_progress_passes_everything_on_and_counts_it(monkeypatch):
-    terminal = Terminal()
-    monkeypatch.setattr(sys, "stderr", terminal)
+    terminal = a_terminal(monkeypatch)
     assert list(counted(iter("abc"), "letters", unit="letter")) == ["a", "b", "c"]
-    assert "letters: 3" in terminal.getvalue()
+    assert "letters: 3 letters" in terminal.getvalue()
     assert list(counted([2, 3], "pairs", total=5, size=int)) == [2, 3]
-    assert "5/5" in terminal.getvalue()
+    assert re.search(r"pairs:  40% \|.*\| 2 of 5 rows, \d+\.\d s left", terminal.getvalue())
+    assert terminal.getvalue().endswith("\r")  # the line is gone
     before = terminal.getvalue()
     assert list(counted(range(3), "nothing", shown=False)) == [0, 1, 2] and terminal.getvalue() == before
 
 
-def test_stages_are_one_line_of_a_terminal_and_a_line_each_of_a_log(monkeypatch):
-    for stream, expected in (
-        (Terminal(), f"\rjob: reading all …\rjob: reading all …\rjob: adding …{' ' * 5}\rjob: adding …\r{' ' * 13}\r"),
-        (io.StringIO(), "job: reading all …\njob: adding …\n"),
-    ):
-        monkeypatch.setattr(sys, "stderr", stream)
-        with Stages("job") as stages:
-            stages.begin("reading all")
-            stages.begin("adding")
-        assert stream.getvalue() == expected
+def test_what_is_written_meanwhile_stands_above_the_line(monkeypatch):
+    terminal = a_terminal(monkeypatch)
+    with doing("loading"), above_progress():
+        terminal.write("said\n")
+    assert terminal.getvalue().split("\r") == ["", "loading …", " " * 9, "said\n", "loading …", " " * 9, ""]
+
+
+def test_short_jobs_and_those_of_other_threads_and_ranks_show_nothing(monkeypatch):
+    terminal = a_terminal(monkeypatch)
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(list, counted(range(3), "of a thread")).result() == [0, 1, 2]
+    with monkeypatch.context() as silent:
+        silent.setattr(progress.logger, "isEnabledFor", lambda level: level >= logging.ERROR)
+        with doing("of another rank"):
+            list(counted(range(3), "of another rank"))
+    monkeypatch.setattr(progress, "TERMINAL_DELAY", 1.0)
+    assert list(counted(range(1000), "short")) == list(range(1000))
+    assert terminal.getvalue() == ""
+
+
+def test_stages_are_one_line_of_a_terminal(monkeypatch):
+    terminal = a_terminal(monkeypatch)
+    with Stages("job") as stages:
+        stages.begin("reading all")
+        stages.begin("adding")
+    shown = [part.strip() for part in terminal.getvalue().split("\r") if part.strip()]
+    assert list(dict.fromkeys(shown)) == ["job: reading all …", "job: adding …"]
+    assert terminal.getvalue().endswith("\r") and "\n" not in terminal.getvalue()
+
+
+def test_short_stages_are_one_line_of_a_log(caplog, monkeypatch):
+    log = a_log(caplog, monkeypatch)
+    with Stages("job") as stages:
+        stages.begin("reading all")
+        stages.begin("adding")
+    assert [record.message for record in log.records] == ["job: reading all …"]
 
 
 def test_a_log_gets_a_line_now_and_then_and_none_of_a_short_job(caplog, monkeypatch):
-    monkeypatch.setattr(sys, "stderr", err := io.StringIO())
-    # The logger's own records, whatever handlers the commands that ran before have given to those above it.
-    monkeypatch.setattr(progress.logger, "propagate", False)
-    monkeypatch.setattr(progress.logger, "handlers", [caplog.handler])
-    with caplog.at_level(logging.INFO, logger=progress.logger.name):
+    log = a_log(caplog, monkeypatch)
+    with doing("short, too"):
         assert list(counted(range(1000), "short")) == list(range(1000))
-        assert not caplog.records
-        monkeypatch.setattr(progress, "LOG_SECONDS", 0.05)
-        start = time.monotonic()
-        for _ in counted(range(1200), "rows of pairs", unit="row"):
-            time.sleep(0.0002)
-        most = (time.monotonic() - start) / 0.05 + 2
-    lines = [record.message for record in caplog.records]
-    assert 2 <= len(lines) <= most and lines[0].startswith("rows of pairs: ") and "of 1,200, " in lines[0]
-    assert lines[-1].startswith("rows of pairs: 1,200 of 1,200, ") and lines[-1].endswith(" rows per second")
-    assert err.getvalue() == ""
+    assert not log.records
+    monkeypatch.setattr(progress, "LOG_DELAY", 0.05)
+    monkeypatch.setattr(progress, "LOG_SECONDS", 0.05)
+    start = time.monotonic()
+    for _ in counted(range(1200), "rows of pairs", unit="row"):
+        time.sleep(0.0002)
+    most = (time.monotonic() - start) / 0.05 + 2
+    lines = [record.message for record in log.records]
+    assert 2 <= len(lines) <= most
+    assert re.fullmatch(r"rows of pairs: \d+ of 1,200 rows, \d\.\d s left", lines[0])
+    assert re.fullmatch(r"rows of pairs: 1,200 rows in \d\.\d s", lines[-1])
+    assert sys.stderr.getvalue() == ""

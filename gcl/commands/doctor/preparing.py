@@ -52,7 +52,7 @@ def prepare_what_can_be(catalog: Catalog, cache: Path, place: Path, out: Path, *
     where lists of bad rows stay."""
     if catalog.shards and not everything:
         with suppress(*_REFUSALS):  # a sample may be too small for the split
-            folder = prepare(catalog, place, progress=False, report=_PLAIN, most_shards=MOST_SHARDS)
+            folder = prepare(catalog, place, report=_PLAIN, most_shards=MOST_SHARDS)
             note = f"at most {MOST_SHARDS} of its shards were read; all=true reads them all"
             return Outcome(folder, catalog, [], note=note)
     refusals: list[Refusal] = []
@@ -60,7 +60,7 @@ def prepare_what_can_be(catalog: Catalog, cache: Path, place: Path, out: Path, *
     for _ in range(_MOST_WALLS):
         first = gentler is catalog
         try:
-            folder = prepare(gentler, cache if first else place, progress=first, report=_PLAIN)
+            folder = prepare(gentler, cache if first else place, report=_PLAIN)
         except _REFUSALS as error:
             sentence = sentence_of(error)
         else:

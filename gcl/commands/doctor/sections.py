@@ -9,6 +9,7 @@ from typing import Any
 
 from gcl.commands.doctor.findings import words
 from gcl.data.prepare.prepare import WHY_NOT_TRAINED, decisions
+from gcl.files.progress import duration
 from gcl.schema import SideName
 from gcl.table import Table
 
@@ -329,9 +330,9 @@ def _run(facts: Facts) -> Iterator[Part]:
         )  # fmt: skip
     if seconds:
         yield (
-            f"About {_duration(seconds['epoch'])} per epoch, {_duration(seconds['run'])} in all, evaluation not "
-            f"included (per epoch reading {_duration(seconds['reading'])}, computing "
-            f"{_duration(seconds['computing'])}; estimated from 12 and 4 pairs on this machine)."
+            f"About {duration(seconds['epoch'])} per epoch, {duration(seconds['run'])} in all, evaluation not "
+            f"included (per epoch reading {duration(seconds['reading'])}, computing "
+            f"{duration(seconds['computing'])}; estimated from 12 and 4 pairs on this machine)."
         )
 
 
@@ -342,9 +343,3 @@ def _quantiles(distribution: Mapping[str, Any]) -> str:
 
 def _listed(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{name} {count:,}" for name, count in counts.items())
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.1f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

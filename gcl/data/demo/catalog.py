@@ -14,6 +14,7 @@ from gcl.data.demo.picture import draw_picture
 from gcl.data.demo.products import Product, Row, draw_product, write_row
 from gcl.data.demo.queries import draw_judgments, draw_queries
 from gcl.files.atomic import replacing
+from gcl.files.progress import counted
 
 QUALITY = 88
 
@@ -34,7 +35,9 @@ def draw_catalog(
     (folder / "images").mkdir(parents=True, exist_ok=True)
     drawn = [draw_product(number, seed=seed) for number in range(products)]
     rows = [write_row(product, seed=seed) for product in drawn]
-    for product, row in zip(drawn, rows, strict=True):
+    for product, row in counted(
+        zip(drawn, rows, strict=True), "Drawing a made-up shop", total=products, unit="product"
+    ):
         if row.image:
             _write_image(folder / row.image, product, seed=seed, side=side)
     searches = draw_queries(drawn, queries, seed=seed)

@@ -16,7 +16,6 @@ from gcl.files.progress import counted
 
 # Near copies: at most NEAR of 128 bits differ (shoes on white ground do that too), and little of the thumbnails.
 NEAR = 6
-_MANY = 5_000  # images that take long enough for a bar
 TINY = 32  # pixels of a shorter side that shows nothing
 _MEAN, _LARGEST = 3.5, 20  # of 255, over a thumbnail's values
 _THUMBNAIL = 12
@@ -75,8 +74,7 @@ def look_at_images(records: Records, field: str, rows: np.ndarray, *, threads: i
     with ThreadPoolExecutor(threads) as pool:
         looks: list[Look | None] = []
         parts = np.array_split(rows, max(1, len(rows) // 256))
-        many = len(rows) > _MANY
-        for part in counted(parts, f"images of {field}", total=len(rows), unit="image", size=len, shown=many):
+        for part in counted(parts, f"Images of {field}", total=len(rows), unit="image", size=len):
             looks += pool.map(look_at, [images_of(value)[0] for value in records.column(field, part)])
     seen = Seen(np.zeros((len(rows), 2), np.uint64), np.zeros((len(rows), 3 * _THUMBNAIL**2), np.uint8))
     for place, look in enumerate(looks):

@@ -62,7 +62,7 @@ def build_shards(catalog: Catalog, shards: list[Path], folder: Path, *, report_a
     if html:
         raise ValueError(f"The field {html[0]} is html, but ready shards are used as they are: leave out its `text`.")
     scores = Scores("data.grades", catalog.grades)
-    threads, label = catalog.store.workers, f"{catalog.name}: shards"
+    threads, label = catalog.store.workers, f"{catalog.name}: reading shards"
     quarantine = Quarantine(folder / "quarantine.csv", max_bad=catalog.max_bad, report_at=report_at)
     images = ImageList(quarantine, catalog.bad_images)
     with quarantine, images, ThreadPoolExecutor(threads) as pool:
@@ -76,7 +76,9 @@ def build_shards(catalog: Catalog, shards: list[Path], folder: Path, *, report_a
                 scores, catalog.decimal, tuple(catalog.missing), catalog.bad_images, catalog.duplicates.products
             ),
             max_pixels=catalog.max_image_pixels,
-            map_shards=lambda read, paths: counted(pool.map(read, paths), label, shown=progress),
+            map_shards=lambda read, paths: counted(
+                pool.map(read, paths), label, shown=progress, total=len(shards), unit="shard"
+            ),
         )
         quarantine.rows[TABLE] = index.samples
         for refused in index.refused:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +59,7 @@ from gcl.data.store.store import RecordStore
 from gcl.data.tables.download import Downloads
 from gcl.data.tables.quarantine import Bad, Quarantine
 from gcl.data.tables.table import Table
-from gcl.files.progress import counted
+from gcl.files.progress import counted, doing
 from gcl.schema import SideName
 
 
@@ -96,7 +96,8 @@ class TableBuild:
         with self._pool, self._quarantine, self._images:
             with self._collector("document", by_content=self.sources.document_id is None) as documents:
                 self._collect_documents(documents)
-            self._images.leave_out_placeholders(self.folder, self.catalog.document, documents.seen_at)
+            with self._doing("looking for placeholder images"):
+                self._images.leave_out_placeholders(self.folder, self.catalog.document, documents.seen_at)
             self._images.check("document")
             self._near = NearIds(documents.row_of, lambda: RecordStore(self.folder, "documents", {}).ids)
             with self._collector("query", by_content=self.catalog.query_id is None) as queries:
@@ -105,22 +106,23 @@ class TableBuild:
             self._images.check("query")
             queries.forget_contents()
             holding = [task for task in tasks if task.source.spec.hold_out_queries]
-            division = write_division(
-                self.folder,
-                gathered,
-                query_keys=queries.keys,
-                catalog=self.catalog,
-                split=self._split,
-                held={queries.keys[row] for task in holding for row in task.row_of.values()},
-                numbers=Numbers(
-                    queries.texts,
-                    documents.texts,
-                    np.array(self._group, np.uint64) if self.catalog.split.group else None,
-                ),
+            numbers = Numbers(
+                queries.texts, documents.texts, np.array(self._group, np.uint64) if self.catalog.split.group else None
             )
+            with self._doing("dividing into training and held-out"):
+                division = write_division(
+                    self.folder,
+                    gathered,
+                    query_keys=queries.keys,
+                    catalog=self.catalog,
+                    split=self._split,
+                    held={queries.keys[row] for task in holding for row in task.row_of.values()},
+                    numbers=numbers,
+                )
             counts = division.counts
             counts["notes"][:0] = self._notes
-            counts["tasks"] |= self._write_tasks(tasks, documents, division)
+            with self._doing("writing tasks"):
+                counts["tasks"] |= self._write_tasks(tasks, documents, division)
             counts |= self._quarantine.counts([table.name for table in self.sources.tables]) | self._images.counts()
             counts["pairs_of_quarantined_products"] = self._of_quarantined
             counts["merged_product_rows"] = documents.merged if self.catalog.products else 0
@@ -134,7 +136,9 @@ class TableBuild:
     def _download(self) -> None:
         self._downloads = Downloads(self.catalog.download, self.folder.parent / "downloads")
         fetched = self._downloads.fetch_all(self.sources.image_urls(self.catalog))
-        for _ in counted(fetched, f"{self.catalog.name}: downloads", shown=self.progress):
+        total = lru_cache(lambda: self._downloads.expected(self.sources.image_urls(self.catalog)))
+        label = f"{self.catalog.name}: downloading images"
+        for _ in counted(fetched, label, shown=self.progress, total=total, unit="image"):
             pass
 
     @contextmanager
@@ -165,7 +169,8 @@ class TableBuild:
     def _collect_documents(self, documents: Collector) -> None:
         table, id_column, side = self.sources.documents, self.sources.document_id, self.catalog.document
         group, rule = self.catalog.split.group, self.catalog.duplicates.products
-        settled = settle_products(table, id_column, side, rule)
+        with self._doing("looking for repeated products"):
+            settled = settle_products(table, id_column, side, rule)
         if settled.contradictions:
             self._notes.append(
                 f"{settled.contradictions:,} product ids of {table.name} have rows that differ: "
@@ -182,7 +187,9 @@ class TableBuild:
 
         lines = read_rows(table, {"document": side}, [id_column, *group], quarantine=self._quarantine)
         together: deque[int] = deque()  # of the rows that the collector has pulled and not given back
-        for row, result in documents.collect(self._shown(self._document_rows(lines, usable, together), "products")):
+        for row, result in documents.collect(
+            self._shown(self._document_rows(lines, usable, together), table, "product")
+        ):
             number = together.popleft() if group else 0
             if isinstance(result, Bad):
                 self._quarantine.add(table.name, row.file, row.number, row.identifier, result)
@@ -233,7 +240,9 @@ class TableBuild:
 
     def _collect_table(self, table: Table, pairs: PairList, documents: Collector, queries: Collector) -> None:
         catalog = self.catalog
-        for row, query in queries.collect(self._shown(self._pair_rows(table, documents), "pairs"), namespace="pairs"):
+        for row, query in queries.collect(
+            self._shown(self._pair_rows(table, documents), table, "pair"), namespace="pairs"
+        ):
             if isinstance(query, Bad):
                 bad = Bad("empty query") if query is EMPTY else query
                 self._quarantine.add(table.name, row.file, row.number, row.identifier, bad)
@@ -324,5 +333,9 @@ class TableBuild:
         """scores: those of the table's column `name`."""
         self._quarantine.check(table.name, scores.advice(table.name, name) if scores and name else None)
 
-    def _shown(self, rows: Iterator[Row], what: str) -> Iterator[Row]:
-        return counted(rows, f"{self.catalog.name}: {what}", shown=self.progress)
+    def _doing(self, what: str) -> doing:
+        return doing(f"{self.catalog.name}: {what}", shown=self.progress)
+
+    def _shown(self, rows: Iterator[Row], table: Table, unit: str) -> Iterator[Row]:
+        label = f"{self.catalog.name}: reading {table.name}"
+        return counted(rows, label, shown=self.progress, total=table.expected_rows, unit=unit)

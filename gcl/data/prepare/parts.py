@@ -85,7 +85,8 @@ def write_part(
         target.mkdir()
         cache = Downloads(catalog.download, downloads)
         urls = _urls(_rows(catalog, sources, part), _sides(catalog))
-        for _ in counted(cache.fetch_all(urls), f"{catalog.name}: downloads, part {part.number}", shown=progress):
+        label = f"{catalog.name}, part {part.number}: downloading images"
+        for _ in counted(cache.fetch_all(urls), label, shown=progress, unit="image"):
             pass
         lost = {}
         with ThreadPoolExecutor(catalog.store.workers) as pool:
@@ -96,7 +97,7 @@ def write_part(
                 with ShardWriter(target, PREFIX[name], side=side, shard_bytes=catalog.store.shard_bytes) as writer:
                     rows = counted(
                         (row for row in _rows(catalog, sources, part) if row.side == name),
-                        f"{catalog.name}: {PREFIX[name]}, part {part.number}",
+                        f"{catalog.name}, part {part.number}: checking {PREFIX[name]}",
                         shown=progress,
                     )
                     while block := list(islice(rows, 16 * catalog.store.workers)):

@@ -43,6 +43,7 @@ from gcl.data.tables.table import Table
 from gcl.files.atomic import names_full_disk, synchronize, write_text
 from gcl.files.digest import Digest, file_sha256
 from gcl.files.lock import locked
+from gcl.files.progress import doing
 from gcl.schema import SIDES, Field
 
 logger = logging.getLogger(__name__)
@@ -72,7 +73,8 @@ def prepare(
     ValueError, in sentences, for whatever is wrong with the catalog, before or while it is read.
     """
     catalog, root, folder = opened_catalog(catalog, folder)
-    digest, build = _plan(catalog, root, folder, most_shards)
+    with doing(f"{catalog.name}: looking for changes of its tables and images", shown=progress):
+        digest, build = _plan(catalog, root, folder, most_shards)
     target = folder / f"{catalog.name}-{digest[:12]}"
     if is_prepared(target, digest):
         return target
@@ -207,7 +209,8 @@ def _write(
     try:
         with names_full_disk(target):
             built = build(unfinished, report_at=report_at, progress=progress)
-            _commit(catalog, built, digest, unfinished)
+            with doing(f"{catalog.name}: finishing", shown=progress):
+                _commit(catalog, built, digest, unfinished)
     except BaseException:
         for name in _LISTS:
             if (unfinished / name).exists():

@@ -31,6 +31,7 @@ from gcl.data.tables.table import Table, open_table
 from gcl.files.atomic import PARTIAL
 from gcl.files.digest import text_sha256
 from gcl.files.lock import locked
+from gcl.files.progress import doing
 from gcl.schema import Field, SideName
 
 
@@ -115,7 +116,8 @@ def _generated(name: str, generator: str, folder: Path, root: Path | None) -> Pa
             unfinished = folder / f".{source.name}.{secrets.token_hex(6)}{PARTIAL}"
             unfinished.mkdir()
             try:
-                write(unfinished, *([] if root is None else [root]))
+                with doing(f"{name}: writing its tables"):
+                    write(unfinished, *([] if root is None else [root]))
                 with suppress(OSError):  # it was faster
                     os.rename(unfinished, source)
                 if not source.is_dir():

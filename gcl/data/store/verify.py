@@ -16,6 +16,7 @@ from pathlib import Path
 from gcl.files.atomic import write_text
 from gcl.files.digest import file_sha256
 from gcl.files.lock import locked
+from gcl.files.progress import counted
 
 _READ_ONLY = {errno.EACCES, errno.EPERM, errno.EROFS}
 
@@ -57,7 +58,7 @@ def mark_verified(folder: Path, names: Iterable[str]) -> None:
 
 def _verify(folder: Path, checks: Mapping[str, Callable[[], None]], *, every: bool) -> None:
     names = list(checks) if every else _unknown(folder, checks)  # another process may just have verified them
-    for name in names:
+    for name in counted(names, f"Verifying {folder.name}", unit="shard"):
         checks[name]()
     mark_verified(folder, names)
 

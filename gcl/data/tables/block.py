@@ -51,7 +51,8 @@ class Block:
 
     missing: of rows with a word for "no value" (data.missing), by place in the block: the word of each such column,
     whose cell is None. decimal: the sign that numbers in these texts are written with, see `parse_number`. html: how
-    many cells of a column look like HTML and are read as plain text.
+    many cells of a column look like HTML and are read as plain text. place: how far in the file its reader is, in
+    bytes; None: it does not say.
     """
 
     file: Path
@@ -61,6 +62,7 @@ class Block:
     missing: dict[int, dict[str, str]] = field(default_factory=dict)
     decimal: str = "."
     html: dict[str, int] = field(default_factory=dict)
+    place: int | None = None
 
     @classmethod
     def typed(

@@ -15,7 +15,7 @@ from gcl.data.tables import block as limits
 from gcl.data.tables.block import Block, Reading, check_once, listed
 from gcl.data.tables.cells import BLANK
 from gcl.data.tables.quoting import Rows, Stray
-from gcl.data.tables.source import PIECE, open_bytes, suffix_of
+from gcl.data.tables.source import PIECE, open_bytes, place_in, suffix_of
 
 _SPELLED = {"\t": "tabs", ";": "';'", "|": "'|'", ",": "commas"}
 _USUAL = {".csv": ",", ".tsv": "\t"}
@@ -58,6 +58,7 @@ class DelimitedFile:
                     number += 1
                     continue
                 for block in self._parsed(piece, head, columns, number):
+                    block.place = place_in(stream)
                     yield block
                     number += len(block.number) + len(block.bad)
 

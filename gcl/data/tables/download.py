@@ -82,6 +82,11 @@ class Downloads:
             self._turn.stop()  # an interrupted run does not wait for its turn
             pool.shutdown(cancel_futures=True)
 
+    def expected(self, urls: Iterable[str]) -> int:
+        """How many it will have asked for once it has been asked for all of these."""
+        missing = (url for url in _distinct(urls) if url not in self._failed and not self.place(url).exists())
+        return self.fetched + len(self._failed) + sum(1 for _ in missing)
+
     def _fetch(self, url: str) -> Bad | None:
         for attempt in range(self.settings.retries + 1):
             try:

@@ -44,8 +44,9 @@ class ParquetFile:
                 block = Block.typed(self.file, list(range(number, number + len(batch))), self.reading)
                 for name in columns:
                     self._add(block, name, batch.column(name), is_image=name in image)
-                yield block
                 number += len(batch)
+                block.place = self.file.stat().st_size * (number - 1) // table.metadata.num_rows
+                yield block
 
     def _add(self, block: Block, name: str, values: pa.Array, *, is_image: bool) -> None:
         if isinstance(values, pa.DictionaryArray):

@@ -57,6 +57,13 @@ def _encoding_of(source: io.BufferedReader, encoding: str | None) -> str:
     return codecs.lookup(encoding).name
 
 
+def place_in(stream: io.BufferedReader) -> int:
+    """How many bytes of its file a stream of `open_bytes` has read so far, packed ones where the file is compressed."""
+    raw = getattr(stream, "raw", None)
+    source = raw.source if isinstance(raw, _Recoded) else stream
+    return cast(io.BufferedReader, source.fileobj if isinstance(source, gzip.GzipFile) else source).tell()
+
+
 @contextmanager
 def open_text(file: Path, encoding: str | None) -> Iterator[IO[str]]:
     """The file's characters."""
@@ -68,14 +75,14 @@ class _Recoded(io.RawIOBase):
     """A stream of another encoding as UTF-8."""
 
     def __init__(self, source: io.BufferedReader, encoding: str) -> None:
-        self._source, self._decoder, self._rest = source, codecs.getincrementaldecoder(encoding)(), b""
+        self.source, self._decoder, self._rest = source, codecs.getincrementaldecoder(encoding)(), b""
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, target: memoryview) -> int:  # type: ignore[override]
         while not self._rest:
-            data = self._source.read(PIECE)
+            data = self.source.read(PIECE)
             self._rest = self._decoder.decode(data, final=not data).encode()
             if not data:
                 break

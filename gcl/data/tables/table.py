@@ -24,6 +24,11 @@ class Table:
     def __init__(self, name: str, files: Sequence[Path], reading: Reading = _PLAIN):
         self.name, self.files, self.reading = name, list(files), reading
         self._columns: list[str] | None = None
+        self._rows, self._share = 0, 0.0  # read in the last pass so far, and of the files' bytes
+
+    def expected_rows(self) -> int | None:
+        """About how many rows there are, as the pass over them so far suggests."""
+        return round(self._rows / self._share) if self._share else None
 
     @property
     def columns(self) -> list[str]:
@@ -58,10 +63,18 @@ class Table:
     def blocks(self, text: Iterable[str], image: Iterable[str] = ()) -> Iterator[Block]:
         """Rows in order. Cells of `text` columns are str or None; of `image` columns see Cell."""
         text, image = list(dict.fromkeys(text)), list(dict.fromkeys(image))
-        for file in self.files:
+        sizes, before = [file.stat().st_size for file in self.files], 0
+        self._rows, self._share = 0, 0.0
+        for file, size in zip(self.files, sizes, strict=True):
             with errors_in_sentences(file, self.reading):
                 check_signature(file, self.reading.encoding)
-                yield from _format(file).open(file, self.reading).blocks(text, image)
+                for block in _format(file).open(file, self.reading).blocks(text, image):
+                    self._rows += len(block.number) + len(block.bad)
+                    if block.place is not None:
+                        self._share = (before + min(block.place, size)) / max(sum(sizes), 1)
+                    yield block
+            before += size
+            self._share = before / max(sum(sizes), 1)
 
 
 def open_table(path: str, *, root: Path, setting: str, copies: Path | None = None, reading: Reading = _PLAIN) -> Table:

@@ -144,8 +144,8 @@ def _chunks(
     encoder: DualEncoder, records: Records, side: SideName, rows: np.ndarray, options: EmbedOptions
 ) -> Iterator[tuple[Sequence[str], list[str] | None, FieldEmbeddings]]:
     starts = range(0, len(rows), _CHUNK)
-    label = f"embedding, {_CHUNK:,} of {_PLURAL[side]} at a time"
-    for start in counted(starts, label, shown=options.progress and len(starts) > 1, unit="block"):
+    shown = counted(starts, f"Writing the vectors of {_PLURAL[side]}", shown=options.progress, unit="block")
+    for start in shown:
         part = records.subset(rows[start : start + _CHUNK])
         texts = texts_of(part) if side == "query" else None
         yield part.ids, texts, embed(encoder, part, side, replace(options, progress=False))

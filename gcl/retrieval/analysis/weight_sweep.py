@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from gcl.files.progress import Count
 from gcl.retrieval.embedding.embed import FieldEmbeddings
 from gcl.retrieval.evaluate import TaskResult, result_of
 from gcl.retrieval.metrics.metrics import depth
@@ -96,6 +97,7 @@ def sweep_weights(
     fields = list((tasks[0].document if side == "document" else tasks[0].query).side)
     tried: dict[tuple[float, ...], Tried] = {}
     k = depth(metrics) or 1000
+    count = Count(f"Trying weights of the {side}'s fields", total=most, unit="combination")
 
     def attempt(weights: Mapping[str, float]) -> Tried:
         key = tuple(round(weights.get(name, 0.0), 9) for name in fields)
@@ -105,24 +107,26 @@ def sweep_weights(
             by_task = [one.measured(query, document, metrics, k).means for one in tasks]
             means = {name: math.fsum(values[name] for values in by_task) / len(by_task) for name in metrics}
             tried[key] = Tried(given, means)
+            count.add()
         return tried[key]
 
-    if start is not None:
-        attempt(normalised(start))
-    first = coarsest(len(fields), steps, max(most // 2, len(fields)))
-    for weights in grid(fields, first):
-        attempt(weights)
-    move = 1 / first
-    while len(tried) < most and len(fields) > 1:
-        best = _best(tried, metrics[0])
-        for other in list(_neighbours(best.weights, move)):
-            if len(tried) >= most:
-                break
-            attempt(other)
-        if _best(tried, metrics[0]) is best:
-            if move / 2 < 1 / steps - 1e-9:
-                break
-            move /= 2
+    with count:
+        if start is not None:
+            attempt(normalised(start))
+        first = coarsest(len(fields), steps, max(most // 2, len(fields)))
+        for weights in grid(fields, first):
+            attempt(weights)
+        move = 1 / first
+        while len(tried) < most and len(fields) > 1:
+            best = _best(tried, metrics[0])
+            for other in list(_neighbours(best.weights, move)):
+                if len(tried) >= most:
+                    break
+                attempt(other)
+            if _best(tried, metrics[0]) is best:
+                if move / 2 < 1 / steps - 1e-9:
+                    break
+                move /= 2
     return sorted(tried.values(), key=lambda one: -one.means[metrics[0]])
 
 

@@ -27,7 +27,7 @@ from gcl.data.batches.loader import Watch, WatchedLoader
 from gcl.data.store.records import Records
 from gcl.distributed.ranks import agree, fill_from_ranks, gather_objects, share, world
 from gcl.files.arrays import IN_MEMORY, Allocate, ArrayCache, blank
-from gcl.files.progress import counted
+from gcl.files.progress import counted, several
 from gcl.model.dual_encoder import DualEncoder
 from gcl.model.fingerprint import fingerprint, model_hash, records_hash
 from gcl.model.fusion import fuse
@@ -130,8 +130,8 @@ class EmbedOptions:
     never are in memory as a whole. None: the cache's folder, or the system's for temporary files."""
     in_memory: int = IN_MEMORY
     """Bytes of the largest array that is held in memory."""
-    progress: bool = False
-    """Whether a progress bar is shown."""
+    progress: bool = True
+    """Whether it is shown how far a long job is."""
 
 
 DEFAULTS = EmbedOptions()
@@ -261,7 +261,12 @@ def _embed_blocks(
             collate_fn=unchanged, pin_memory=device.type == "cuda",
             generator=torch.Generator(),  # or it draws from the training's randomness
         )  # fmt: skip
-        shown = counted(mine, f"embedding, {side}", shown=options.progress and rank == 0, unit="block")
+        what = "product" if side == "document" else "query"
+        total = ends[mine.stop] - ends[mine.start]
+        shown = counted(
+            mine, f"Embedding {several(what, total)}", shown=options.progress, total=total, unit=what,
+            size=lambda block: ends[block + 1] - ends[block],
+        )  # fmt: skip
         with Watch(loader, dataset.place, what="Block", rank=rank):
             for block, batch in zip(shown, loader, strict=True):
                 start = ends[block]

@@ -101,7 +101,7 @@ def embed_images(
     )  # fmt: skip
     with evaluating(encoder, device), torch.inference_mode():
         for rows, batch, bad in counted(
-            islice(batches, most), "embedding", shown=progress, total=source.rows, unit="image", size=_images_of
+            islice(batches, most), "Embedding images", shown=progress, total=source.rows, unit="image", size=_images_of
         ):
             unreadable += bad
             if len(unreadable) > _MOST_UNREADABLE:

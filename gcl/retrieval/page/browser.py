@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from gcl.data.store.records import shortened
+from gcl.files.progress import counted
 from gcl.retrieval.page.contest import Entry
 from gcl.retrieval.page.details import Detailer, Shelf, Side
 from gcl.retrieval.page.thumbnails import Album
@@ -48,7 +49,8 @@ def browser_data(
     detailers = [Detailer(entry, shelf, top=top) for entry in entries]
     full: list[dict[str, Any]] = []
     size = _size(data) + sum(_size(row) for row in rows) + 512
-    for i in chosen(change, details, seed=seed):
+    shown = chosen(change, details, seed=seed)
+    for i in counted(shown, "Drawing the page's searches", unit="query"):
         number, position = places[i]
         products, mark = len(shelf.products), album.mark()
         view = detailers[number](position)

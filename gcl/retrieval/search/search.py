@@ -26,6 +26,7 @@ import numpy as np
 import torch
 
 from gcl.distributed.ranks import agree, gather_objects, own_rows
+from gcl.files.progress import counted
 from gcl.retrieval.search.copies import few_of_each
 from gcl.retrieval.search.exact import ROWS, UNIT32, NotFinite, exact_scores, raise_imprecise
 from gcl.retrieval.search.int8 import Inexact, Int8Scan, usable
@@ -185,7 +186,12 @@ class _Share:
 
     def _blocks(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """(row[B] int32, documents[B, D] float32), checked."""
-        for start in range(0, len(self.rows), self.block):
+        starts = range(0, len(self.rows), self.block)
+        blocks = counted(
+            starts, "Searching", total=len(self.rows), unit="product",
+            size=lambda start: min(self.block, len(self.rows) - start),
+        )  # fmt: skip
+        for start in blocks:
             rows = self.rows[start : start + self.block]
             documents = self._read(rows)
             squared = np.einsum("md,md->m", documents, documents)
