@@ -39,6 +39,8 @@ class SearchOptions:
     """The port at which the page is served."""
     hosts: list[str] = field(default_factory=list)
     """Further names under which the page is opened, for example [search.shop.example] behind a proxy; ["*"]: any."""
+    urls: bool = False
+    """Whether pictures in JSON may be http or https addresses, which the server then fetches; never private ones."""
     trust: list[str] = field(default_factory=list)
     """Packages whose objects the run's config may name, for example [my_package]."""
 
@@ -57,30 +59,34 @@ def run(options: SearchOptions) -> None:
     if not asked:
         serve(folder, options)
         return
-    _, engine = open_engine(folder, options.cache_dir)
+    _, engine, _ = open_engine(folder, options)
     weights = {**engine.weights, **options.weights} if options.weights else None
     results = engine.search(options.text, picture, k=options.k, weights=weights)
     say(table(engine, results, shutil.get_terminal_size((100, 24)).columns))
 
 
-def open_engine(run: RunFolder, cache_dir: str | None = None):
-    """The catalog's name, and base and tuned over all its products, embedded or out of the cache."""
+def open_engine(run: RunFolder, options: SearchOptions, *, columns: bool = False):
+    """The catalog's name, base, tuned and further models over all its products, embedded or out of the cache, and the
+    addresses of the products' own pages. columns: whether the products table is read, for filters and addresses."""
     with doing("Loading torch"):
         from gcl.data.prepare.mixed import open_catalog
+        from gcl.data.prepare.sources import product_rows
         from gcl.retrieval.embedding.embed import EmbedOptions
         from gcl.run.contestants import both_encoders
         from gcl.run.measurement import embedding_cache, frozen_features
         from gcl.serve.engine import Engine
+        from gcl.serve.facets import Columns, columns_of
 
     config = run.read_config()
-    cache = Path(cache_dir or config.cache_dir)
+    cache = Path(options.cache_dir or config.cache_dir)
     prepared = open_catalog(config.data, cache)
     config.cache_dir = str(cache)
     encoders = dict(zip(("base", "tuned"), both_encoders(run, config.data.schema), strict=True))
     features = {label: frozen_features(one, prepared, config) for label, one in encoders.items()}
-    options = EmbedOptions(config.evaluate.batch_size, cache=embedding_cache(config))
-    engine = Engine(encoders, prepared.documents, options, features=features)
-    return config.data.name, engine
+    embedding = EmbedOptions(config.evaluate.batch_size, cache=embedding_cache(config))
+    known = columns_of(prepared.documents, product_rows(config.data, cache)) if columns else Columns()
+    engine = Engine(encoders, prepared.documents, embedding, features=features, facets=known.facets)
+    return config.data.name, engine, known.links
 
 
 def serve(folder: RunFolder, options: SearchOptions) -> None:
@@ -93,9 +99,11 @@ def serve(folder: RunFolder, options: SearchOptions) -> None:
     try:
         from gcl.serve import server
         from gcl.serve.app import build_app
+        from gcl.serve.pictures import Pictures
 
-        name, engine = open_engine(folder, options.cache_dir)
-        app = build_app(engine, name=name, hosts=names_of(host, options.hosts))
+        name, engine, links = open_engine(folder, options, columns=True)
+        pictures = Pictures(options.urls)
+        app = build_app(engine, name=name, hosts=names_of(host, options.hosts), links=links, pictures=pictures)
         address = f"http://{f'[{host}]' if ':' in host and not host.startswith('[') else host}:{port}"
         say(f"\nSearch {name} at {address}   (HTTP API: {address}/docs; stop with Ctrl-C)")
         if host not in LOOPBACK:

@@ -92,3 +92,13 @@ class Tokens:
         for place, ids in zip(out, rows, strict=True):
             place[: len(ids)] = ids
         return torch.from_numpy(out)
+
+
+def count_tokens(tokens: Tokens, texts: list[str]) -> list[int]:
+    """How many tokens each text has, its start and end marks included, up to the context length of `tokens`."""
+    padding = int(tokens(["a"])[0, -1])
+    counts: list[int] = []
+    for start in range(0, len(texts), 1024):
+        used = tokens(texts[start : start + 1024]) != padding
+        counts += (used.shape[1] - used.flip(1).int().argmax(1)).tolist()
+    return counts

@@ -2,98 +2,44 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import time
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from importlib.resources import files
 from string import Template
 from typing import Annotated, Any
 
 import numpy as np
-from fastapi import FastAPI, File, Form, Query, Request, UploadFile
+from fastapi import FastAPI, File, Query, Request, UploadFile
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, Response
-from pydantic import BaseModel, Field
+from fastapi.responses import JSONResponse, PlainTextResponse, Response
+from starlette.concurrency import run_in_threadpool
 
-from gcl.data.images import READ, BadImage, check_image
-from gcl.data.tables.quarantine import Bad
-from gcl.retrieval.page.details import Side
+from gcl.data.images import READ, BadImage
+from gcl.data.store.records import Records, images_of, shortened, title_fields
 from gcl.retrieval.page.document import asset as page_asset
 from gcl.retrieval.page.thumbnails import small_picture
 from gcl.schema import Modality, fields_of
-from gcl.serve.engine import LONGEST_TEXT, MOST_RESULTS, BadRequest, Engine, Hit
-from gcl.serve.limits import PICTURE_PIXELS, Limits
+from gcl.serve import engine as asks
+from gcl.serve import shapes
+from gcl.serve.embeddings import embeddings_of
+from gcl.serve.engine import Engine, Hit
+from gcl.serve.facets import Facet
+from gcl.serve.limits import Limits
 from gcl.serve.listen import LOOPBACK, Names
+from gcl.serve.metrics import Metrics
+from gcl.serve.pictures import PICTURE_BYTES, Pictures, checked, refused
+from gcl.serve.refusal import BadRequest
 from gcl.table import readable_json
 
-PICTURE_BYTES = 10_000_000
-_PICTURE_SIDE = 320
+_SMALL, _LARGE = 320, 960  # pixels of a picture's longer side
+_OVERLOADED = 500  # searches waiting: the service is alive, and should get no more
 _LOCAL = Names(LOOPBACK)
+_NO_PICTURES = Pictures()
 _FROM_PAGE = ("base.css", "dom.js")
 _OWN = ("search.css", "search.js", "docs.js")
 _TYPES = {"css": "text/css", "js": "text/javascript"}
-
-
-class Product(BaseModel):
-    """One result of one model."""
-
-    place: int = Field(description="1 is the best")
-    id: str
-    title: str
-    score: float = Field(description="cosine similarity of query and product")
-    picture: str | None = Field(description="where its picture is, on this server")
-    places: dict[str, int] = Field(description="its place with each model; 0: not among the results")
-
-
-class ModelResults(BaseModel):
-    """What one model found, best first."""
-
-    model: str
-    results: list[Product]
-
-
-class Answer(BaseModel):
-    """What every model found for one search."""
-
-    models: list[ModelResults]
-    milliseconds: float
-
-
-class FieldInfo(BaseModel):
-    """A field of the products and its weight in the catalog's schema."""
-
-    modality: str
-    weight: float
-
-
-class CatalogInfo(BaseModel):
-    """What can be searched, with what, and how."""
-
-    name: str
-    products: int
-    models: list[str]
-    fields: dict[str, FieldInfo]
-    text: bool = Field(description="whether the models take a text")
-    picture: bool = Field(description="whether the models take a picture")
-
-
-class Refusal(BaseModel):
-    """Why a request was refused, in a sentence."""
-
-    detail: str
-
-
-_REFUSALS: dict[int | str, dict[str, Any]] = {
-    413: {"model": Refusal, "description": "the picture has too many bytes or pixels"},
-    415: {"model": Refusal, "description": "the file is not a picture that can be read, or is too elongated"},
-    422: {"model": Refusal, "description": "an empty search, or settings out of range"},
-}
-Text = Annotated[str | None, Form(max_length=LONGEST_TEXT, description="what somebody would type")]
-Results = Annotated[int, Form(ge=1, le=MOST_RESULTS, description="results per model")]
-_EXAMPLE = '{"image": 0.9, "title": 0.1}'
-_ABOUT_WEIGHTS = f"weights of the products' fields as JSON, for example {_EXAMPLE}; by default those of the catalog"
-Weights = Annotated[str | None, Form(description=_ABOUT_WEIGHTS)]
 
 
 class _Json(JSONResponse):
@@ -103,10 +49,18 @@ class _Json(JSONResponse):
         return readable_json(content, allow_nan=False, separators=(",", ":")).encode()
 
 
-def build_app(engine: Engine, *, name: str, hosts: Names | None = _LOCAL) -> FastAPI:
+def build_app(
+    engine: Engine,
+    *,
+    name: str,
+    hosts: Names | None = _LOCAL,
+    links: Mapping[int, str] | None = None,
+    pictures: Pictures = _NO_PICTURES,
+) -> FastAPI:
     """The application: the HTTP interface, the products' pictures, and the pages that use them.
 
-    hosts: the names the server answers to; None: any name.
+    hosts: the names the server answers to; None: any name. links: row -> the address of a product's own page.
+    pictures: where pictures that JSON names come from.
     """
     app = FastAPI(
         title="gcl search",
@@ -126,58 +80,120 @@ def build_app(engine: Engine, *, name: str, hosts: Names | None = _LOCAL) -> Fas
 
     @app.exception_handler(BadRequest)
     def bad_request(_: Request, error: BadRequest) -> Response:
-        return _refused(422, str(error))
+        return _refused(error.status, str(error))
 
     @app.exception_handler(BadImage)
     def bad_image(_: Request, error: BadImage) -> Response:
-        return _refused_picture(error.bad)
+        return bad_request(_, refused(error))
 
-    _add_interface(app, engine, name)
+    _add_catalog(app, engine, name, links or {})
+    _add_searches(app, engine, pictures)
+    _add_embeddings(app, engine, pictures)
     _add_pictures(app, engine)
     _add_pages(app)
+    _add_operation(app, engine)
     return app
 
 
-def _add_interface(app: FastAPI, engine: Engine, name: str) -> None:
+def _add_catalog(app: FastAPI, engine: Engine, name: str, links: Mapping[int, str]) -> None:
     @app.get("/api/catalog", summary="What can be searched")
-    def catalog() -> CatalogInfo:
-        fields = {key: FieldInfo(modality=f.modality.value, weight=f.weight) for key, f in engine.fields.items()}
-        return CatalogInfo(
+    def catalog() -> shapes.CatalogInfo:
+        return shapes.CatalogInfo(
             name=name,
             products=len(engine.documents),
             models=engine.labels,
-            fields=fields,
+            fields={
+                key: shapes.FieldInfo(modality=f.modality.value, weight=f.weight) for key, f in engine.fields.items()
+            },
+            filters={key: _filter_info(facet) for key, facet in engine.facets.items()},
             text=engine.accepts(Modality.text),
             picture=engine.accepts(Modality.image),
+            mix=engine.mix,
         )
 
-    @app.get("/api/search", summary="Search by text", responses={422: _REFUSALS[422]})
-    def search_text(
-        text: Annotated[str, Query(max_length=LONGEST_TEXT, description="what somebody would type")],
-        k: Annotated[int, Query(ge=1, le=MOST_RESULTS, description="results per model")] = 10,
-        weights: Annotated[str | None, Query(description=_ABOUT_WEIGHTS)] = None,
-    ) -> Answer:
-        return _answer(engine, text, None, k, weights)
+    @app.get("/api/products/{id:path}", summary="A product in full", responses={404: shapes.REFUSALS[404]})
+    def product(id: str) -> shapes.ProductDetails:
+        row = engine.row_of(id)
+        record, texts = engine.documents[row], fields_of(engine.fields, Modality.text)
+        images = [image for key in fields_of(engine.fields, Modality.image) for image in images_of(record[key])]
+        values = {key: facet.of(row) for key, facet in engine.facets.items() if key not in texts}
+        return shapes.ProductDetails(
+            id=id,
+            title=_titles(engine.documents, [row])[0],
+            link=links.get(row),
+            texts={key: str(record[key]) for key in texts if record[key]},
+            columns={key: value for key, value in values.items() if value is not None},
+            pictures=[f"/pictures/{row}?number={number}" for number in range(len(images))],
+        )
 
-    @app.post("/api/search", summary="Search by text, picture or both", responses=_REFUSALS)
+
+def _filter_info(facet: Facet) -> shapes.FilterInfo:
+    if facet.values is None:
+        return shapes.FilterInfo(least=float(np.nanmin(facet.column)), most=float(np.nanmax(facet.column)))
+    count = np.bincount(facet.column[facet.column >= 0], minlength=len(facet.values))
+    order = np.argsort(-count, kind="stable").tolist()
+    return shapes.FilterInfo(values={facet.values[place]: int(count[place]) for place in order})
+
+
+def _add_searches(app: FastAPI, engine: Engine, pictures: Pictures) -> None:
+    @app.get("/api/search", summary="Search by text", responses={422: shapes.REFUSALS[422]})
+    def search_text(
+        text: shapes.TextQuery = None,
+        k: shapes.ResultsQuery = 10,
+        weights: shapes.WeightsQuery = None,
+        filters: shapes.FiltersQuery = None,
+        like: shapes.LikeQuery = None,
+        mix: shapes.MixQuery = None,
+    ) -> shapes.Answer:
+        chosen = _parsed("weights", weights), _parsed("filters", filters)
+        return _answers(engine, [asks.Query(text, None, like, mix, k, *chosen)])[0]
+
+    @app.post("/api/search", summary="Search by text, picture or both", responses=shapes.REFUSALS)
     async def search_form(
-        text: Text = None,
-        k: Results = 10,
-        weights: Weights = None,
+        text: shapes.TextForm = None,
+        k: shapes.ResultsForm = 10,
+        weights: shapes.WeightsForm = None,
+        filters: shapes.FiltersForm = None,
+        like: shapes.LikeForm = None,
+        mix: shapes.MixForm = None,
         picture: Annotated[UploadFile | None, File(description=f"{READ}; up to 10 MB")] = None,
-    ) -> Answer:
-        data = await picture.read() if picture is not None else None
-        if data is not None and (refused := await asyncio.to_thread(_check, data)) is not None:
-            return refused  # type: ignore[return-value]
-        return await asyncio.to_thread(_answer, engine, text, data, k, weights)
+    ) -> shapes.Answer:
+        data = None if picture is None else await run_in_threadpool(checked, await picture.read())
+        query = asks.Query(text, data, like, mix, k, _parsed("weights", weights), _parsed("filters", filters))
+        return (await run_in_threadpool(_answers, engine, [query]))[0]
+
+    @app.post("/api/searches", summary="Several searches in one request", responses=shapes.REFUSALS)
+    def searches(asked: shapes.Searches) -> shapes.Answers:
+        queries = []
+        for number, one in enumerate(asked.searches):
+            given = one.model_dump(exclude={"picture"})
+            try:
+                image = None if one.picture is None else pictures.required(one.picture)
+                queries.append(engine.check(asks.Query(image=image, **given)))
+            except BadRequest as error:
+                raise BadRequest(f"searches.{number}: {error}", error.status) from None
+        return shapes.Answers(answers=_answers(engine, queries))
+
+
+def _add_embeddings(app: FastAPI, engine: Engine, pictures: Pictures) -> None:
+    about: dict[int | str, dict[str, Any]] = {200: {"model": shapes.EmbeddingList}, **shapes.REFUSALS}
+
+    @app.post("/v1/embeddings", summary="Vectors of texts, pictures and products", responses=about, response_model=None)
+    def embeddings(asked: shapes.Embeddings) -> Response:
+        return _Json(embeddings_of(engine, asked, pictures))
 
 
 def _add_pictures(app: FastAPI, engine: Engine) -> None:
-    small = lru_cache(maxsize=4096)(lambda row: _picture(engine, row))
+    small = lru_cache(maxsize=4096)(lambda row, number: _picture(engine, row, number, _SMALL))
 
-    @app.get("/pictures/{row}", summary="A product's picture, small", response_class=Response)
-    def picture(row: int) -> Response:
-        data = small(row) if 0 <= row < len(engine.documents) else None
+    @app.get("/pictures/{row}", summary="A product's picture", response_class=Response)
+    def picture(
+        row: int,
+        number: Annotated[int, Query(description="which of several, from 0")] = 0,
+        large: Annotated[bool, Query(description=f"up to {_LARGE} pixels instead of {_SMALL}")] = False,
+    ) -> Response:
+        known = 0 <= row < len(engine.documents) and 0 <= number
+        data = (_picture(engine, row, number, _LARGE) if large else small(row, number)) if known else None
         if data is None:
             return _refused(404, f"There is no picture {row}.")
         return Response(data, media_type="image/webp", headers={"cache-control": "private, max-age=3600"})
@@ -192,75 +208,105 @@ def _add_pages(app: FastAPI) -> None:
 
     @app.get("/", include_in_schema=False)
     def page() -> Response:
-        return _page("search", title="gcl search")
+        return _page("search", title="gcl search", scripts=("dom.js", "search.js"))
 
     @app.get("/docs", include_in_schema=False)
     def docs() -> Response:
-        return _page("docs", title="gcl search: HTTP interface")
+        return _page("docs", title="gcl search: HTTP interface", scripts=("dom.js", "docs.js"))
 
 
-def _answer(engine: Engine, text: str | None, picture: bytes | None, k: int, weights: str | None) -> Answer:
+def _add_operation(app: FastAPI, engine: Engine) -> None:
+    metrics = Metrics()
+    app.add_middleware(metrics.around)
+
+    @app.get("/health/live", summary="Whether the process answers", response_class=PlainTextResponse)
+    async def live() -> str:
+        return "ok\n"
+
+    @app.get(
+        "/health/ready", summary="Whether searches are taken: 503 where too many wait", response_class=PlainTextResponse
+    )
+    async def ready() -> Response:
+        waiting = engine.waiting
+        if waiting > _OVERLOADED:
+            return PlainTextResponse(f"{waiting} searches are waiting\n", 503)
+        return PlainTextResponse("ok\n")
+
+    @app.get("/metrics", summary="Counters as Prometheus reads them", response_class=PlainTextResponse)
+    def counters() -> Response:
+        gauges = {
+            "gcl_products": ("Products in the catalog.", len(engine.documents)),
+            "gcl_waiting": ("Searches that no model has begun with.", engine.waiting),
+        }
+        return Response(metrics.text(gauges, engine.batch_size), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+def _answers(engine: Engine, queries: Sequence[asks.Query]) -> list[shapes.Answer]:
     begun = time.perf_counter()
-    results = engine.search(text, picture, k=k, weights=_parsed(weights))
-    models = [ModelResults(model=label, results=_products(engine, hits)) for label, hits in results.items()]
-    return Answer(models=models, milliseconds=round(1000 * (time.perf_counter() - begun), 1))
-
-
-def _products(engine: Engine, hits: list[Hit]) -> list[Product]:
-    if not hits:
-        return []
-    images = fields_of(engine.fields, Modality.image)
-    columns = [list(engine.fields).index(name) for name in images]
-    rows = [hit.row for hit in hits]
-    side = Side(engine.documents)
-    present = np.any(engine.documents.present(np.array(rows, dtype=np.int64))[:, columns], axis=1)  # [k]
+    found = engine.search_all(queries)
+    took = round(1000 * (time.perf_counter() - begun), 1)
     return [
-        Product(
-            place=place,
-            id=str(engine.documents.ids[hit.row]),
-            title=side.title(hit.row),
-            score=round(hit.score, 6),
-            picture=f"/pictures/{hit.row}" if has else None,
-            places=hit.places,
+        shapes.Answer(
+            models=[
+                shapes.ModelResults(model=label, results=_products(engine, hits)) for label, hits in results.items()
+            ],
+            milliseconds=took,
         )
-        for place, (hit, has) in enumerate(zip(hits, present.tolist(), strict=True), 1)
+        for results in found
     ]
 
 
-def _parsed(weights: str | None) -> dict[str, float] | None:
-    if weights is None or not weights.strip():
+def _products(engine: Engine, hits: list[Hit]) -> list[shapes.Product]:
+    rows = [hit.row for hit in hits]
+    shown = zip(hits, _titles(engine.documents, rows), engine.images(rows), strict=True)
+    return [
+        shapes.Product(
+            place=place,
+            id=str(engine.documents.ids[hit.row]),
+            title=title,
+            score=round(hit.score, 6),
+            picture=f"/pictures/{hit.row}" if images else None,
+            pictures=images,
+            places=hit.places,
+        )
+        for place, (hit, title, images) in enumerate(shown, 1)
+    ]
+
+
+def _titles(documents: Records, rows: Sequence[int]) -> list[str]:
+    """What each row is called: its first text, or its id; their images are not read."""
+    titles: list[str | None] = [None] * len(rows)
+    for name in title_fields(documents.side):
+        if missing := [place for place, title in enumerate(titles) if not title]:
+            values = documents.column(name, np.array([rows[place] for place in missing], dtype=np.int64))
+            for place, value in zip(missing, values, strict=True):
+                titles[place] = str(value or "") or None
+    return [shortened(title or f"({documents.ids[row]})") for title, row in zip(titles, rows, strict=True)]
+
+
+def _parsed(name: str, written: str | None) -> dict[str, Any] | None:
+    if written is None or not written.strip():
         return None
     try:
-        parsed = json.loads(weights)
+        parsed = json.loads(written)
     except (ValueError, RecursionError):
         parsed = None
     if not isinstance(parsed, dict):
-        raise BadRequest(f"weights is JSON, a number by field, for example {_EXAMPLE}.")
+        example = shapes.WEIGHTS_EXAMPLE if name == "weights" else shapes.FILTERS_EXAMPLE
+        what = "a number by field" if name == "weights" else "what is wanted by column"
+        raise BadRequest(f"{name} is JSON, {what}, for example {example}.")
     return parsed
 
 
-def _check(data: bytes) -> Response | None:
-    """The refusal of an upload that cannot be searched with; None if it can."""
-    if len(data) > PICTURE_BYTES:
-        return _refused(413, f"The picture has {len(data) / 1e6:.1f} MB; the limit is {PICTURE_BYTES / 1e6:.0f} MB.")
-    checked = check_image(data, max_pixels=PICTURE_PIXELS, limit="the limit")
-    return _refused_picture(checked) if isinstance(checked, Bad) else None
+def _picture(engine: Engine, row: int, number: int = 0, side: int = _SMALL) -> bytes | None:
+    record = engine.documents[row]
+    images = [image for name in fields_of(engine.fields, Modality.image) for image in images_of(record[name])]
+    return small_picture(images[number], side) if number < len(images) else None
 
 
-def _refused_picture(bad: Bad) -> Response:
-    sentence = f"The picture cannot be used: {bad}."
-    if bad.reason == "image has too many pixels":
-        return _refused(413, sentence)
-    return _refused(415, sentence if READ in sentence else f"{sentence} Pictures are read as {READ}.")
-
-
-def _picture(engine: Engine, row: int) -> bytes | None:
-    data = Side(engine.documents).picture(row)
-    return small_picture(data, _PICTURE_SIDE) if data else None
-
-
-def _page(name: str, *, title: str) -> Response:
-    head = Template(_text("head.html")).substitute(name=name, title=title)
+def _page(name: str, *, title: str, scripts: Sequence[str]) -> Response:
+    tags = "\n".join(f'<script src="/static/{script}" defer></script>' for script in scripts)
+    head = Template(_text("head.html")).substitute(title=title, scripts=tags)
     return Response(head + _text(f"{name}.html"), media_type="text/html")
 
 

@@ -1,34 +1,64 @@
-"""Search over a catalog with several models at once: fields are embedded once and fused anew for each weighting."""
+"""Search over a catalog with several models at once.
+
+1. Each model embeds the documents once, field by field; a weighting of the fields only fuses them anew.
+2. Searches that arrive while a model is at work are answered together afterwards: their queries are embedded in one
+   batch, and those with the same weights and filters are searched for in one pass.
+3. A query is a text, an image, a document to be like, or a text with one of these two: the vectors of the two are mixed
+   in the shares that it names.
+4. Filters choose the documents first; the k best are the k best among those.
+"""
 
 from __future__ import annotations
 
 import reprlib
 import threading
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
+import torch
 
-from gcl.data.store.records import Record, Records
+from gcl.data.store.records import Record, Records, first_images
+from gcl.data.store.shard_writer import content_hash
 from gcl.model.dual_encoder import DualEncoder
+from gcl.model.fusion import fuse
 from gcl.retrieval.embedding.embed import DEFAULTS, EmbedOptions, FieldEmbeddings, embed
 from gcl.retrieval.search.search import search
 from gcl.retrieval.search.ties import id_ranks
 from gcl.retrieval.tasks.task import ListRecords
-from gcl.schema import Field, Modality, Schema, SideName
+from gcl.schema import Field, Modality, Schema, SideName, fields_of
+from gcl.serve.facets import Facet, Wanted
+from gcl.serve.metrics import Histogram
+from gcl.serve.refusal import BadRequest
 
 LONGEST_TEXT = 1000
 MOST_RESULTS = 100
 MOST_WEIGHT = 1_000_000
+TOGETHER = 64  # searches answered together, at most
 _LEAST_SHARE = 1e-6  # of the largest weight: less would vanish in float32
-_CACHED_QUERIES = 64
+_CACHED_QUERIES = 256
 _CACHED_WEIGHTINGS = 4  # fused copies of the catalog per model: [M, D] each
 
 
-class BadRequest(ValueError):
-    """A search that cannot be answered, in a sentence for the person who asked."""
+@dataclass(frozen=True)
+class Query:
+    """What is searched for: a text, an image, a document to be like (its id), or a text with one of these.
+
+    mix: share of the image or document next to a text, from 0 to 1; None: the engine's. k: results per model. weights:
+    of document fields, those left out count as 0; None: the schema's. filters: by name of a facet, see `Facet.keep`.
+    """
+
+    text: str | None = None
+    image: bytes | None = None
+    like: str | None = None
+    mix: float | None = None
+    k: int = 10
+    weights: Mapping[str, float] | None = None
+    filters: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -44,8 +74,8 @@ class Engine:
     """A catalog and the models that search it. Thread-safe.
 
     encoders: {label: DualEncoder}, the base first. documents: the catalog's. embedding: how they are
-    embedded. features: {label: the frozen trunks' cached output, as in EmbedOptions}.
-    Queries may be texts, images or both, whatever the catalog's own queries are, as far as the models have towers.
+    embedded. features: {label: the frozen trunks' cached output, as in EmbedOptions}. facets: what can be filtered by.
+    Queries may be texts, images or both, whatever the catalog's own queries are, as far as all models have towers.
     """
 
     def __init__(
@@ -55,19 +85,26 @@ class Engine:
         embedding: EmbedOptions = DEFAULTS,
         *,
         features: Mapping[str, Mapping[SideName, Mapping[str, np.ndarray]]] | None = None,
+        facets: Iterable[Facet] = (),
     ) -> None:
         if not encoders or not len(documents):
             raise ValueError(f"A search needs a model and documents; there are {len(encoders)} and {len(documents)}.")
         first = next(iter(encoders.values()))
         self.documents, self.fields = documents, dict(first.schema.document)
-        self.query_fields = open_query_fields(first)
+        self.facets = {facet.name: facet for facet in facets}
+        self.query_fields = open_query_fields(*encoders.values())
         schema = Schema(query=self.query_fields, document=self.fields)
+        self.batch_size = Histogram((1, 2, 4, 8, 16, 32, TOGETHER))
         self._rank = id_ranks(documents.ids)
+        self._by_rank = np.argsort(self._rank)
+        images = [np.diff(first_images(documents, name)) for name in fields_of(self.fields, Modality.image)]
+        self._images = np.sum(images, axis=0, initial=0) + np.zeros(len(documents), dtype=np.int64)
         self._searchers = {}
         for label, encoder in encoders.items():
             options = replace(embedding, features=(features or {}).get(label, {}))
             embedded = embed(encoder, documents, "document", options)
-            self._searchers[label] = _Searcher(encoder.with_schema(schema), embedded, self._rank)
+            searcher = _Searcher(encoder.with_schema(schema), embedded, self._rank, self.kept, self.batch_size)
+            self._searchers[label] = searcher
 
     @property
     def labels(self) -> list[str]:
@@ -78,53 +115,107 @@ class Engine:
         """The document fields' weights of the schema."""
         return {name: field.weight for name, field in self.fields.items()}
 
+    @property
+    def mix(self) -> float:
+        """The share of an image next to a text, unless a query names one: by the weights of the schema's fields."""
+        text, image = (self._query_weight(modality) for modality in (Modality.text, Modality.image))
+        return image / (text + image)
+
+    @property
+    def waiting(self) -> int:
+        """Searches that no model has begun with."""
+        return max(searcher.waiting for searcher in self._searchers.values())
+
+    def encoder(self, label: str) -> DualEncoder:
+        """A model, reading queries as this engine takes them."""
+        if label not in self._searchers:
+            raise BadRequest(f"There is no model {label!r} here; there is: {', '.join(self._searchers)}.", 404)
+        return self._searchers[label].encoder
+
     def accepts(self, modality: Modality) -> bool:
-        return any(field.modality is modality for field in self.query_fields.values())
+        return self._query_field(modality) is not None
 
-    def search(
-        self,
-        text: str | None = None,
-        image: bytes | None = None,
-        *,
-        k: int = 10,
-        weights: Mapping[str, float] | None = None,
-    ) -> dict[str, list[Hit]]:
-        """{label: the k best documents, best first}. weights: of document fields; those left out count as 0.
+    def row_of(self, document: str) -> int:
+        """The row of a document's id. Raises BadRequest."""
+        ids, order = self.documents.ids, self._by_rank
+        place = bisect_left(range(len(order)), document, key=lambda at: str(ids[int(order[at])]))
+        if place == len(order) or str(ids[int(order[place])]) != document:
+            raise BadRequest(f"There is no product {reprlib.repr(document)} in this catalog.", 404)
+        return int(order[place])
 
-        Raises BadRequest for an empty or overlong query, or a k or weights out of range.
+    def search(self, text: str | None = None, image: bytes | None = None, **options: Any) -> dict[str, list[Hit]]:
+        """`search_all` for one query; options: the other fields of Query."""
+        return self.search_all([Query(text, image, **options)])[0]
+
+    def search_all(self, queries: Sequence[Query]) -> list[dict[str, list[Hit]]]:
+        """For each query {label: the k best documents, best first}.
+
+        Raises BadRequest for an empty or overlong query, and k, weights, filters or documents that cannot be.
         """
-        record = self.record(text, image)
-        if not 1 <= k <= MOST_RESULTS:
-            raise BadRequest(f"k is the number of results, from 1 to {MOST_RESULTS}; given {k}.")
-        return self.answer(record, k=k, weights=weights)
+        return self._answers([self._job(query) for query in queries])
 
     def answer(self, record: Record, *, k: int, weights: Mapping[str, float] | None = None) -> dict[str, list[Hit]]:
-        """The same for a query with all of `query_fields`; absent ones are None."""
-        chosen = self._weights(weights)
-        results = {label: searcher(record, chosen, k) for label, searcher in self._searchers.items()}
-        places = {label: {row: place for place, (row, _) in enumerate(hits, 1)} for label, hits in results.items()}
-        return {
-            label: [Hit(row, score, {other: at.get(row, 0) for other, at in places.items()}) for row, score in hits]
-            for label, hits in results.items()
-        }
+        """The same for one query with all of `query_fields`, absent ones None, and any k."""
+        return self._answers([_Job(record, None, self.mix, k, self._weights(weights), ())])[0]
+
+    def _answers(self, jobs: Sequence[_Job]) -> list[dict[str, list[Hit]]]:
+        results = {label: searcher(jobs) for label, searcher in self._searchers.items()}
+        return [_with_places({label: lists[n] for label, lists in results.items()}) for n in range(len(jobs))]
+
+    def check(self, query: Query) -> Query:
+        """The query itself. Raises BadRequest where `search_all` would."""
+        self._job(query)
+        return query
+
+    def images(self, rows: Sequence[int]) -> list[int]:
+        """How many images each of these documents has."""
+        return self._images[rows].tolist() if len(rows) else []
 
     def record(self, text: str | None, image: bytes | None) -> Record:
-        """A query of a text, an image or both. Raises BadRequest for an empty or overlong one."""
-        text = " ".join((text or "").split())
-        if any("\ud800" <= char <= "\udfff" for char in text):
-            raise BadRequest("The text holds half a surrogate pair, which is no character: send it as UTF-8.")
-        if not text and not image:
-            raise BadRequest("The search is empty: give a text, a picture, or both.")
+        """A query of a text, an image or both, with all of `query_fields`; it may be empty. Raises BadRequest."""
+        text = plain(" ".join((text or "").split()))
         if len(text) > LONGEST_TEXT:
-            raise BadRequest(f"The text has {len(text):,} characters; a search has at most {LONGEST_TEXT:,}.")
+            raise BadRequest(
+                f"The text has {len(text):,} characters; a search has at most {LONGEST_TEXT:,}. Shorten it."
+            )
         record: Record = dict.fromkeys(self.query_fields)
         for value, modality in ((text, Modality.text), (image, Modality.image)):
             if value:
-                name = next((name for name, f in self.query_fields.items() if f.modality is modality), None)
-                if name is None:
+                if (name := self._query_field(modality)) is None:
                     raise BadRequest(f"This model cannot search by {modality.value}.")
                 record[name] = value
         return record
+
+    def kept(self, wanted: Wanted) -> np.ndarray:
+        """bool[M]: the documents that pass these filters, all of them."""
+        return np.logical_and.reduce([self.facets[name].keep(choice) for name, choice in wanted])
+
+    def _job(self, query: Query) -> _Job:
+        record = self.record(query.text, query.image)
+        if query.like is not None and query.image:
+            raise BadRequest("A search is like a picture or like a product, not both: leave one of them out.")
+        if query.like is None and not any(record.values()):
+            raise BadRequest("The search is empty: give a text, a picture, or both.")
+        if not 1 <= query.k <= MOST_RESULTS:
+            raise BadRequest(f"k is the number of results, from 1 to {MOST_RESULTS}; given {query.k}.")
+        mix = self.mix if query.mix is None else query.mix
+        if isinstance(mix, bool) or not isinstance(mix, int | float) or not 0 <= mix <= 1:
+            raise BadRequest(f"mix is the share of the picture next to a text, from 0 to 1; given {mix!r}.")
+        like = None if query.like is None else self.row_of(query.like)
+        return _Job(record, like, float(mix), query.k, self._weights(query.weights), self._filters(query.filters))
+
+    def _query_field(self, modality: Modality) -> str | None:
+        return next((name for name, f in self.query_fields.items() if f.modality is modality), None)
+
+    def _query_weight(self, modality: Modality) -> float:
+        name = self._query_field(modality)
+        return 1.0 if name is None else max(self.query_fields[name].weight, 1e-3)  # what was asked for counts
+
+    def _filters(self, filters: Mapping[str, Any] | None) -> Wanted:
+        if unknown := [name for name in filters or {} if name not in self.facets]:
+            known = ", ".join(self.facets) or "none"
+            raise BadRequest(f"There is no filter {reprlib.repr(unknown[0])}; there is: {known}.")
+        return tuple(sorted((name, self.facets[name].check(value)) for name, value in (filters or {}).items()))
 
     def _weights(self, weights: Mapping[str, float] | None) -> tuple[float, ...]:
         if weights is None:
@@ -138,10 +229,17 @@ class Engine:
         for name, value in numbers.items():
             if 0 < value < _LEAST_SHARE * largest:
                 raise BadRequest(
-                    f"The weight of {name} is {value:g}, which counts for nothing beside {largest:g}: give it 0, or at "
-                    f"least {_LEAST_SHARE:g} of the largest."
+                    f"The weight of {name} is {value:g}, which counts for nothing next to {largest:g}: give it 0, or "
+                    f"at least {_LEAST_SHARE:g} of the largest."
                 )
         return tuple(numbers.get(name, 0.0) / largest for name in self.fields)  # only proportions count
+
+
+def plain(text: str) -> str:
+    """The text. Raises BadRequest where a model's tokenizer would fail."""
+    if any("\ud800" <= char <= "\udfff" for char in text):
+        raise BadRequest("The text holds half a surrogate pair, which is no character: send it as UTF-8.")
+    return text
 
 
 def _weight(name: str, value: Any) -> float:
@@ -152,44 +250,168 @@ def _weight(name: str, value: Any) -> float:
     raise BadRequest(f"The weight of {name} is {said}: a weight is a number of at least 0 and at most {MOST_WEIGHT:,}.")
 
 
+def _with_places(results: Mapping[str, list[tuple[int, float]]]) -> dict[str, list[Hit]]:
+    places = {label: {row: place for place, (row, _) in enumerate(hits, 1)} for label, hits in results.items()}
+    return {
+        label: [Hit(row, score, {other: at.get(row, 0) for other, at in places.items()}) for row, score in hits]
+        for label, hits in results.items()
+    }
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A query that has been checked. like: a row. weights: in the order of the fields."""
+
+    record: Record
+    like: int | None
+    mix: float
+    k: int
+    weights: tuple[float, ...]
+    filters: Wanted
+
+
+@dataclass
+class _Waiting:
+    """The searches of one request."""
+
+    jobs: Sequence[_Job]
+    results: list[list[tuple[int, float]]] | None = None
+    error: Exception | None = None
+
+
+@dataclass
 class _Searcher:
-    """One model over the catalog. Caches the last queries' vectors and the last weightings of the catalog."""
+    """One model over the catalog. Keeps the last queries' vectors and the last weightings of the catalog."""
 
-    def __init__(self, encoder: DualEncoder, fields: FieldEmbeddings, rank: np.ndarray) -> None:
-        self.encoder, self.fields, self.rank = encoder, fields, rank
-        self._lock = threading.Lock()
-        self._query = lru_cache(_CACHED_QUERIES)(self._vector)
-        self._corpus = lru_cache(_CACHED_WEIGHTINGS)(self._weighted)
+    encoder: DualEncoder
+    fields: FieldEmbeddings
+    rank: np.ndarray
+    kept: Callable[[Wanted], np.ndarray]
+    batch_size: Histogram
+    _queue: list[_Waiting] = field(default_factory=list)
+    _at_work: threading.Lock = field(default_factory=threading.Lock)
+    _known: dict[tuple, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
 
-    def __call__(self, record: Record, weights: tuple[float, ...], k: int) -> list[tuple[int, float]]:
-        with self._lock:  # or two threads would compute the same
-            query = self._query(tuple(record.values()))
-            rows, corpus, rank = self._corpus(weights)
-        if not len(rows):
-            return []
-        score, row = search(query, corpus, k, rank=rank)
-        return [(int(rows[r]), float(s)) for r, s in zip(row[0], score[0], strict=True)]
+    def __post_init__(self) -> None:
+        self._weighted = lru_cache(_CACHED_WEIGHTINGS)(self._fused)
+        self._corpus = lru_cache(_CACHED_WEIGHTINGS)(self._filtered)
 
-    def _vector(self, values: tuple[str | bytes | None, ...]) -> np.ndarray:
-        """[1, D]. values: of the query fields, in their order."""
+    @property
+    def waiting(self) -> int:
+        return sum(len(one.jobs) for one in tuple(self._queue))
+
+    def __call__(self, jobs: Sequence[_Job]) -> list[list[tuple[int, float]]]:
+        """For each search (row, score), best first."""
+        mine = _Waiting(jobs)
+        self._queue.append(mine)
+        with self._at_work:
+            while mine.results is None and mine.error is None:  # whoever was at work before may have answered it
+                together = [self._queue.pop(0)]
+                while self._queue and sum(len(one.jobs) for one in (*together, self._queue[0])) <= TOGETHER:
+                    together.append(self._queue.pop(0))
+                self._answer(together)
+        if mine.error is not None:
+            raise mine.error
+        assert mine.results is not None
+        return mine.results
+
+    def _answer(self, together: Sequence[_Waiting]) -> None:
+        jobs = [job for one in together for job in one.jobs]
+        try:
+            self.batch_size.observe(len(jobs))
+            found = iter(self._search(jobs))
+        except Exception as error:
+            if len(together) == 1:
+                together[0].error = error
+            else:  # one of them is at fault
+                for one in together:
+                    self._answer([one])
+            return
+        for one in together:
+            one.results = [next(found) for _ in one.jobs]
+
+    def _search(self, jobs: Sequence[_Job]) -> list[list[tuple[int, float]]]:
+        vectors, results = self._vectors(jobs), [[] for _ in jobs]  # type: tuple[Any, list[list[tuple[int, float]]]]
+        groups: dict[tuple, list[int]] = defaultdict(list)
+        for number, job in enumerate(jobs):
+            if vectors[number] is not None:
+                groups[job.weights, job.filters].append(number)
+        for (weights, filters), members in groups.items():
+            rows, corpus, rank = self._corpus(weights, filters)
+            if not len(rows):
+                continue
+            most = max(jobs[number].k + (jobs[number].like is not None) for number in members)  # it is no answer itself
+            score, row = search(np.stack([vectors[number] for number in members]), corpus, most, rank=rank)
+            for number, its_score, its_row in zip(members, score.tolist(), rows[row].tolist(), strict=True):
+                job = jobs[number]
+                pairs = zip(its_row, its_score, strict=True)
+                results[number] = [(r, s) for r, s in pairs if r != job.like][: job.k]
+        return results
+
+    def _vectors(self, jobs: Sequence[_Job]) -> list[np.ndarray | None]:
+        """[D] for each search; None where the document to be like has no field that counts."""
+        known = self._embedded([job.record for job in jobs])
+        side, vectors = self.encoder.schema.query, []
+        for job, (embedding, present) in zip(jobs, known, strict=True):
+            if job.like is not None:
+                rows, weighted, _ = self._weighted(job.weights)
+                place = int(np.searchsorted(rows, job.like))
+                if place == len(rows) or rows[place] != job.like:
+                    vectors.append(None)
+                    continue
+                embedding, present = np.vstack([embedding, weighted[place]]), np.append(present, True)
+            texts = np.array([f.modality is Modality.text for f in side.values()] + [False] * (job.like is not None))
+            share = np.where(texts, 1 - job.mix, job.mix)
+            if not (present & texts).any() or not (present & ~texts).any():
+                share = np.ones(len(texts))  # nothing to mix
+            weight = torch.from_numpy(share.astype(np.float32))
+            parts = torch.from_numpy(embedding)[None], weight, torch.from_numpy(present)[None]
+            vectors.append(fuse(*parts)[0].numpy())
+        return vectors
+
+    def _embedded(self, records: Sequence[Record]) -> list[tuple[np.ndarray, np.ndarray]]:
+        """embedding[F, D] and present[F] of queries; those not asked for lately are embedded in one batch."""
         fields = self.encoder.schema.query
-        records = ListRecords([""], [dict(zip(fields, values, strict=True))], fields)
-        given = {name: max(field.weight, 1e-3) for name, field in records.side.items()}  # what was asked for counts
-        return embed(self.encoder, records, "query").fused(given)
+        keys = [
+            tuple(content_hash(value) if isinstance(value, bytes) else value for value in record.values())
+            for record in records
+        ]
+        new = {key: record for key, record in zip(keys, records, strict=True) if key not in self._known}
+        known = {key: self._known[key] for key in keys if key in self._known}
+        if new:
+            asked = ListRecords([str(number) for number in range(len(new))], list(new.values()), fields)
+            found = embed(self.encoder, asked, "query", EmbedOptions(batch_size=TOGETHER))
+            known |= {key: (found.embedding[n], found.present[n]) for n, key in enumerate(new)}
+        self._known = {**{key: value for key, value in self._known.items() if key not in known}, **known}
+        for key in list(self._known)[:-_CACHED_QUERIES]:
+            del self._known[key]
+        return [known[key] for key in keys]
 
-    def _weighted(self, weights: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _fused(self, weights: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Rows that have a field of positive weight, their vectors and their rank among themselves."""
         rows = np.flatnonzero((self.fields.present * np.array(weights)).sum(axis=1) > 0)
         whole = len(rows) == len(self.fields)
         part = self.fields if whole else self.fields.take(rows)
-        rank = self.rank if whole else self.rank[rows].argsort().argsort()
-        return rows, part.fused(weights) if len(rows) else part.embedding[:, 0], rank
+        return rows, part.fused(weights) if len(rows) else part.embedding[:, 0], _ranks(self.rank[rows])
+
+    def _filtered(self, weights: tuple[float, ...], filters: Wanted) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The same for the rows that pass the filters."""
+        rows, vectors, rank = self._weighted(weights)
+        if not filters:
+            return rows, vectors, rank
+        kept = np.flatnonzero(self.kept(filters)[rows])
+        return rows[kept], vectors[kept], _ranks(rank[kept])
 
 
-def open_query_fields(encoder: DualEncoder) -> dict[str, Field]:
-    """The schema's query fields, and one more for each modality that the model has a tower for and they lack."""
-    fields = dict(encoder.schema.query)
+def _ranks(some: np.ndarray) -> np.ndarray:
+    return some.argsort().argsort()
+
+
+def open_query_fields(*encoders: DualEncoder) -> dict[str, Field]:
+    """The schema's query fields, and one more for each modality that the models have a tower for and they lack."""
+    fields = dict(encoders[0].schema.query)
     for name, modality in (("text", Modality.text), ("picture", Modality.image)):
-        if encoder.tower(modality) is not None and all(field.modality is not modality for field in fields.values()):
+        towers = all(encoder.tower(modality) is not None for encoder in encoders)
+        if towers and all(field.modality is not modality for field in fields.values()):
             fields[name if name not in fields else f"{name}_query"] = Field(modality)
     return {name: replace(field) for name, field in fields.items()}

@@ -10,7 +10,7 @@ from gcl.serve.listen import Names, name_of
 
 PICTURE_PIXELS = 50_000_000
 _LINGER_SECONDS = 2.0
-_WORK = ("/api/", "/pictures/")
+_PAGES = ("/", "/docs")
 _HEADERS = {
     b"content-security-policy": b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
     b"connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -95,7 +95,7 @@ def _from_another_site(scope: dict, host: str) -> bool:
     if all(site in ("same-origin", "none") for site in _values(scope, b"sec-fetch-site")):
         return False
     followed = _values(scope, b"sec-fetch-mode") == ["navigate"] and _values(scope, b"sec-fetch-dest") == ["document"]
-    return not followed or scope["method"] not in ("GET", "HEAD") or scope["path"].startswith(_WORK)
+    return not followed or scope["method"] not in ("GET", "HEAD") or scope["path"] not in _PAGES
 
 
 def _values(scope: dict, name: bytes) -> list[str]:

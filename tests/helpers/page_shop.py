@@ -116,13 +116,35 @@ def encoders(readable):
     return found
 
 
+def shop_table(products: int = 40) -> list[tuple[list[str], dict[str, list[str | None]]]]:
+    """The further columns of the shop's products table, in two blocks; product 1 is in none of them."""
+    rows = [n for n in range(products) if n != 1]
+    columns = {
+        "category": lambda n: ["Shoes", "Bags", ATTACK[:40]][n % 3],
+        "price": lambda n: f"{10 + n}.50 EUR" if n % 10 else None,
+        "barcode": lambda n: str(4006381333000 + n),
+        "page": lambda n: f"https://shop.example/p{n}",
+        "photo_url": lambda n: f"https://shop.example/p{n}.jpg",
+    }
+    halves = rows[: len(rows) // 2], rows[len(rows) // 2 :]
+    return [([f"p{n}" for n in half], {name: list(map(of, half)) for name, of in columns.items()}) for half in halves]
+
+
 @pytest.fixture(scope="session")
-def engine(encoders, readable, tmp_path_factory):
+def columns(readable):
+    from gcl.serve.facets import columns_of
+
+    return columns_of(readable, shop_table())
+
+
+@pytest.fixture(scope="session")
+def engine(encoders, readable, columns, tmp_path_factory):
     from gcl.files.arrays import ArrayCache
     from gcl.retrieval.embedding.embed import EmbedOptions
     from gcl.serve.engine import Engine
 
-    return Engine(encoders, readable, EmbedOptions(cache=ArrayCache(tmp_path_factory.mktemp("cache"))))
+    embedding = EmbedOptions(cache=ArrayCache(tmp_path_factory.mktemp("cache")))
+    return Engine(encoders, readable, embedding, facets=columns.facets)
 
 
 @pytest.fixture(scope="session")

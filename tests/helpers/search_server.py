@@ -10,9 +10,10 @@ from gcl.retrieval.tasks.task import ListRecords
 from gcl.schema import Field, Schema
 from gcl.serve.app import build_app
 from gcl.serve.engine import Engine
+from gcl.serve.facets import columns_of
 from gcl.serve.listen import listen
 from gcl.serve.server import serve
-from helpers.page_shop import shop
+from helpers.page_shop import shop, shop_table
 
 
 def main(seconds: float) -> None:
@@ -24,7 +25,9 @@ def main(seconds: float) -> None:
     documents = ListRecords(corpus.ids, corpus.records, corpus.side)
     schema = Schema(query={"query": Field(prompt="a photo of {}")}, document=corpus.side)
     encoders = {label: load_model("gcl-tiny", schema=schema).eval() for label in ("base", "tuned")}
-    serve(build_app(Engine(encoders, documents), name="shop"), sockets, read_seconds=seconds)
+    columns = columns_of(documents, shop_table(12))
+    engine = Engine(encoders, documents, facets=columns.facets)
+    serve(build_app(engine, name="shop", links=columns.links), sockets, read_seconds=seconds)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """No request makes the service fail: drawn ones, against a real server process."""
 
+import base64
 import http.client
 import io
 import json
@@ -40,7 +41,20 @@ CHARSETS = st.sampled_from(
     + ["utf-8", "utf-16", "utf-7", "unicode_escape", "raw_unicode_escape", "idna", "punycode", "undefined", "hex",
        "rot13", "none", "a" * 300, "\0", "ä"]
 )  # fmt: skip
-OWN = ["image", "title", "text", "picture", "k", "weights"]
+OWN = ["image", "title", "text", "picture", "k", "weights", "filters", "like", "mix"]
+FILTERS = st.dictionaries(
+    st.sampled_from(["category", "price"]) | st.text(max_size=5),
+    st.lists(st.sampled_from(["Shoes", "Bags"]) | st.text(max_size=5), max_size=3)
+    | st.dictionaries(st.sampled_from(["from", "to"]) | st.text(max_size=3), NUMBERS, max_size=3)
+    | st.none() | NUMBERS,
+    max_size=2,
+)  # fmt: skip
+LIKES = st.sampled_from(["p3", "p1", "p11", "\ud800", ""]) | st.text(max_size=5)
+SHARES = st.floats() | st.sampled_from([0, 1, 0.5, -1, 10**400])
+JUNK = st.recursive(
+    st.none() | st.booleans() | NUMBERS | TEXTS, lambda inner: st.lists(inner, max_size=3)
+    | st.dictionaries(st.sampled_from([*OWN, "input", "model", "searches"]), inner, max_size=3), max_leaves=6,
+)  # fmt: skip
 
 
 @cache
@@ -78,14 +92,69 @@ def multipart(fields: list[tuple[str, bytes]], data: bytes | None, name: bytes) 
     return b"".join(parts) + b"--b--\r\n"
 
 
+def data_url(data: bytes) -> str:
+    return "data:image/jpeg;base64," + base64.b64encode(data).decode()
+
+
+IMAGES = pictures().map(data_url) | st.sampled_from(
+    [
+        "data:",
+        "data:,x",
+        "data:;base64,",
+        "data:image/png;base64,=",
+        "https://shop.example/1.jpg",
+        "http://[",
+        "data:\0",
+    ]
+)
+
+
+@st.composite
+def json_bodies(draw) -> tuple[str, str]:
+    """(target, body): of the interface for programs, sound or not."""
+    some = lambda **fields: st.fixed_dictionaries({}, optional=fields)  # noqa: E731
+    if draw(st.integers(0, 9)) == 0:
+        target, body = draw(st.sampled_from(["/api/searches", "/v1/embeddings"])), draw(JUNK)
+    elif draw(st.booleans()):
+        search = some(
+            text=TEXTS, picture=IMAGES, like=LIKES, mix=SHARES, k=st.integers(1, 100), filters=FILTERS,
+            weights=st.dictionaries(FIELDS, NUMBERS, max_size=2),
+        )  # fmt: skip
+        target, body = "/api/searches", {"searches": draw(st.lists(search, max_size=3))}
+    else:
+        one = TEXTS | IMAGES | some(title=TEXTS, image=IMAGES, price=TEXTS) | JUNK
+        fields = some(encoding_format=st.sampled_from(["base64", "float", "x"]), dimensions=st.integers())
+        model = draw(st.sampled_from(["base", "tuned", "gpt", "\ud800"]))
+        target = "/v1/embeddings"
+        body = {"model": model, "input": draw(one | st.lists(one, max_size=3)), **draw(fields)}
+    text = json.dumps(body)
+    return target, draw(st.sampled_from([text] * 8 + [text[:-1], "[" * 90_000, text.replace(":", ":" + "9" * 5000, 1)]))
+
+
 @st.composite
 def requests(draw) -> tuple[str, str, dict[str, bytes], bytes | None]:
     """(method, target, headers, body)."""
     if draw(st.integers(0, 19)) == 0:
         part = quote(coded(draw(st.text(max_size=30) | st.integers().map(str))), safe="")
-        path = draw(st.sampled_from(["/pictures/", "/static/", "/api/", "/"])) + part
+        roots = [
+            "/pictures/",
+            "/pictures/3?number=",
+            "/static/",
+            "/api/",
+            "/api/products/",
+            "/health/",
+            "/metrics/",
+            "/",
+        ]
+        path = draw(st.sampled_from(roots)) + part
         return draw(st.sampled_from(["GET", "POST", "HEAD", "PUT"])), path, {}, None
+    if draw(st.integers(0, 2)) == 0:
+        target, text = draw(json_bodies())
+        return "POST", target, {"content-type": b"application/json"}, coded(text)
     given_ = {"text": draw(TEXTS), "weights": draw(st.none() | WEIGHTS), "k": draw(COUNTS)}
+    if draw(st.integers(0, 3)) == 0:
+        given_ |= {"filters": draw(FILTERS.map(json.dumps) | st.text(max_size=9)), "like": draw(LIKES | st.none())}
+        given_["mix"] = draw(SHARES | st.text(max_size=3))
     fields = [(key, coded(str(value))) for key, value in given_.items() if value is not None]
     if draw(st.integers(0, 9)) == 0:
         fields += draw(st.lists(st.tuples(st.sampled_from(OWN), st.binary(max_size=20)), max_size=4))

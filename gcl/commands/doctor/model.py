@@ -23,7 +23,7 @@ from gcl.data.doctor.texts import MOST_TEXTS
 from gcl.data.store.prepared import Prepared
 from gcl.data.store.records import shortened
 from gcl.model.dual_encoder import DualEncoder
-from gcl.model.tokens import Tokens
+from gcl.model.tokens import Tokens, count_tokens
 from gcl.retrieval.embedding.embed import to_device
 from gcl.run.build import assemble_encoder, assemble_plan, freeze_parts, total_steps
 from gcl.schema import SIDES, Modality, SideName
@@ -123,16 +123,6 @@ def reads_many_languages(encoder: DualEncoder) -> bool:
     tokenizer: Any = encoder.preprocess.tokens.tokenizer
     inner = getattr(tokenizer, "tokenizer", tokenizer)
     return (inner.vocab_size if hasattr(inner, "vocab_size") else len(inner)) > _MANY_LANGUAGES
-
-
-def count_tokens(tokens: Tokens, texts: list[str]) -> list[int]:
-    """How many tokens each text has, its start and end marks included, up to the context length of `tokens`."""
-    padding = int(tokens(["a"])[0, -1])
-    counts: list[int] = []
-    for start in range(0, len(texts), 1024):
-        used = tokens(texts[start : start + 1024]) != padding
-        counts += (used.shape[1] - used.flip(1).int().argmax(1)).tolist()
-    return counts
 
 
 def batches(prepared: Prepared, config: RunConfig, *, everything: bool) -> tuple[BatchOrder | None, dict[str, Any]]:

@@ -104,7 +104,7 @@ class TextCache:
         if new:
             tokens = self.preprocess.text(new)
             if not len(self._table):
-                self._table = torch.zeros(self.capacity, *tokens.shape[1:], dtype=tokens.dtype)
+                self._table = torch.empty(self.capacity, *tokens.shape[1:], dtype=tokens.dtype)
             used = len(self._slot)
             slots = list(range(used, min(used + len(new), self.capacity)))
             slots += [self._slot.popitem(last=False)[1] for _ in range(len(new) - len(slots))]

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from gcl.data.catalog import Catalog, Task, is_corpus
 from gcl.data.check import check_catalog
@@ -246,6 +247,24 @@ def read_columns(catalog: Catalog, folder: str | Path, names: Sequence[str]) -> 
         if name not in known:
             raise KeyError(_unknown(name, list(known)))
     return columns
+
+
+def product_rows(catalog: Catalog, folder: str | Path) -> Iterator[tuple[list[str], dict[str, Sequence[Any]]]]:
+    """The products table (or the pairs, where they hold the products) in blocks: ids as the stores have them, and the
+    texts of every column that is no image. Nothing where products have no ids, and of ready shards."""
+    parts = {f"{name}/": one for name, one in catalog.catalogs.items()} if catalog.mix else {"": catalog}
+    for prefix, one in parts.items():
+        if one.shards:
+            continue
+        one, root, place = opened_catalog(one, folder)
+        sources = open_sources(one, root, copies=place / "tables")
+        if (identifier := sources.document_id) is None:
+            continue
+        others = {identifier, *image_columns(one.document)}
+        names = [name for name in sources.documents.columns if name not in others]
+        for block in sources.documents.blocks([identifier, *names]):
+            ids = [prefix + canonical_id(key) if isinstance(key, str) else "" for key in block.columns[identifier]]
+            yield ids, {name: block.columns[name] for name in names}
 
 
 def check_columns(catalog: Catalog, names: Sequence[str]) -> None:
