@@ -67,10 +67,7 @@ def _query(engine: Engine, value: Any, pictures: Pictures) -> Record:
     if not isinstance(value, str):
         raise BadRequest(f"An input is a text or an object of a product's fields; given {reprlib.repr(value)}.")
     picture = pictures.given(value)
-    record = engine.record(None, picture) if picture else engine.record(value, None)
-    if not any(record.values()):
-        raise BadRequest("The text is empty.")
-    return record
+    return engine.record(None, picture) if picture else engine.record(value, None)
 
 
 def _document(engine: Engine, given: Mapping[str, Any], pictures: Pictures) -> Record:

@@ -172,12 +172,15 @@ class Engine:
         return self._images[rows].tolist() if len(rows) else []
 
     def record(self, text: str | None, image: bytes | None) -> Record:
-        """A query of a text, an image or both, with all of `query_fields`; it may be empty. Raises BadRequest."""
+        """A query of a text, an image or both, with all of `query_fields`. Raises BadRequest for an empty or overlong
+        one."""
         text = plain(" ".join((text or "").split()))
         if len(text) > LONGEST_TEXT:
             raise BadRequest(
                 f"The text has {len(text):,} characters; a search has at most {LONGEST_TEXT:,}. Shorten it."
             )
+        if not text and not image:
+            raise BadRequest("The search is empty: give a text, a picture, or both.")
         record: Record = dict.fromkeys(self.query_fields)
         for value, modality in ((text, Modality.text), (image, Modality.image)):
             if value:
@@ -191,11 +194,12 @@ class Engine:
         return np.logical_and.reduce([self.facets[name].keep(choice) for name, choice in wanted])
 
     def _job(self, query: Query) -> _Job:
-        record = self.record(query.text, query.image)
         if query.like is not None and query.image:
             raise BadRequest("A search is like a picture or like a product, not both: leave one of them out.")
-        if query.like is None and not any(record.values()):
-            raise BadRequest("The search is empty: give a text, a picture, or both.")
+        if query.like is not None and not (query.text or "").strip():
+            record: Record = dict.fromkeys(self.query_fields)
+        else:
+            record = self.record(query.text, query.image)
         if not 1 <= query.k <= MOST_RESULTS:
             raise BadRequest(f"k is the number of results, from 1 to {MOST_RESULTS}; given {query.k}.")
         mix = self.mix if query.mix is None else query.mix
@@ -331,7 +335,8 @@ class _Searcher:
             one.results = [next(found) for _ in one.jobs]
 
     def _search(self, jobs: Sequence[_Job]) -> list[list[tuple[int, float]]]:
-        vectors, results = self._vectors(jobs), [[] for _ in jobs]  # type: tuple[Any, list[list[tuple[int, float]]]]
+        vectors = self._vectors(jobs)
+        results: list[list[tuple[int, float]]] = [[] for _ in jobs]
         groups: dict[tuple, list[int]] = defaultdict(list)
         for number, job in enumerate(jobs):
             if vectors[number] is not None:
@@ -341,7 +346,7 @@ class _Searcher:
             if not len(rows):
                 continue
             most = max(jobs[number].k + (jobs[number].like is not None) for number in members)  # it is no answer itself
-            score, row = search(np.stack([vectors[number] for number in members]), corpus, most, rank=rank)
+            score, row = search(np.array([vectors[number] for number in members]), corpus, most, rank=rank)
             for number, its_score, its_row in zip(members, score.tolist(), rows[row].tolist(), strict=True):
                 job = jobs[number]
                 pairs = zip(its_row, its_score, strict=True)
@@ -351,7 +356,7 @@ class _Searcher:
     def _vectors(self, jobs: Sequence[_Job]) -> list[np.ndarray | None]:
         """[D] for each search; None where the document to be like has no field that counts."""
         known = self._embedded([job.record for job in jobs])
-        side, vectors = self.encoder.schema.query, []
+        side, vectors = self.encoder.schema.query, list[np.ndarray | None]()
         for job, (embedding, present) in zip(jobs, known, strict=True):
             if job.like is not None:
                 rows, weighted, _ = self._weighted(job.weights)

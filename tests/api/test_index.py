@@ -4,7 +4,7 @@ import polars as pl
 import pytest
 from PIL import Image
 
-from gcl.commands.search import open_engine
+from gcl.commands.search import SearchOptions, open_engine
 
 
 @pytest.fixture(scope="module")
@@ -13,7 +13,7 @@ def index(model, products):
 
 
 def test_it_finds_what_the_search_page_finds(index, finished):
-    _, engine = open_engine(finished, finished.read_config().cache_dir)
+    _, engine, _ = open_engine(finished, SearchOptions(cache_dir=finished.read_config().cache_dir))
     for weights in (None, {**engine.weights, "image": 0.2}):
         page = engine.search("red shoe", k=20, weights=weights)["tuned"]
         hits = index.search("red shoe", 20, weights=weights and {"image": 0.2})

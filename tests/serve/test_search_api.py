@@ -125,7 +125,7 @@ def test_tokens_are_counted(client):
 @pytest.mark.parametrize(
     "given, status, words",
     [
-        ({"input": ""}, 422, "The text is empty"),
+        ({"input": ""}, 422, "The search is empty"),
         ({"input": []}, 422, "a list of 1 to 512"),
         ({"input": ["x"] * 513}, 422, "a list of 1 to 512"),
         ({"input": None}, 422, "a list of 1 to 512"),
