@@ -1,4 +1,4 @@
-"""`--multirun`: where the runs of a sweep lie, what each is called, and whether every one of them can be."""
+"""`--multirun`: where the runs of a sweep lie, what each is called, and whether its values can be."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 from gcl.config.compose import compose_words, for_hydra_all
 from gcl.errors import ConfigError
 
-_CHECKED = 100  # combinations that are composed before the first run begins
+_CHECKED = 20  # configs that are composed before the first run begins, a quarter of a second each
 _FOLDER = "hydra.sweep.dir"
 
 
@@ -29,8 +29,7 @@ class Sweep:
 def begin_sweep(settings: Sequence[str], config_dir: str | None) -> Sweep:
     """A sweep below outputs/<data>/<name, or sweep_time>, unless hydra.sweep.dir names another folder.
 
-    Raises ConfigError, before anything has run, for a combination of settings that is refused, and for a folder that
-    has a sweep already.
+    Raises ConfigError, before anything has run, for a value that is refused, and for a folder that has a sweep already.
     """
     given = dict(setting.lstrip("+").partition("=")[::2] for setting in settings)
     if given.get("run_dir", "null") != "null":
@@ -39,8 +38,8 @@ def begin_sweep(settings: Sequence[str], config_dir: str | None) -> Sweep:
             "runs get folders below it, called by what differs."
         )
     words = for_hydra_all(settings, config_dir, sweep=True)
-    keys, combinations = _varied(words)
-    configs = [compose_words(one, config_dir) for one in combinations]
+    keys, runs = _varied(words)
+    configs = [compose_words(one, config_dir) for one in runs[:_CHECKED]]
     folder = Path(given.get(_FOLDER, ""))
     if _FOLDER not in given:
         data = "+".join(dict.fromkeys(str(config.data.name) for config in configs))
@@ -54,7 +53,8 @@ def begin_sweep(settings: Sequence[str], config_dir: str | None) -> Sweep:
 
 
 def _varied(words: Sequence[str]) -> tuple[frozenset[str], list[list[str]]]:
-    """The keys with several values, and the settings of the first runs; without what a sweeper draws itself."""
+    """The keys with several values, and the settings of runs that together have each value, those of the first run with
+    one replaced; without what a sweeper draws itself."""
     from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
@@ -65,8 +65,10 @@ def _varied(words: Sequence[str]) -> tuple[frozenset[str], list[list[str]]]:
     except HydraException:
         return frozenset(), [own]  # composing them tells what is wrong
     listed = [one for one in parsed if not one.is_sweep_override() or one.is_discrete_sweep()]
-    runs = BasicSweeper.split_arguments(listed, max_batch_size=None)[0][:_CHECKED]
-    return frozenset(one.key_or_group for one in parsed if one.is_sweep_override()), runs
+    values = [[run[0] for run in BasicSweeper.split_arguments([one], max_batch_size=None)[0]] for one in listed]
+    first = [one[0] for one in values]
+    others = [[*first[:at], value, *first[at + 1 :]] for at, one in enumerate(values) for value in one[1:]]
+    return frozenset(one.key_or_group for one in parsed if one.is_sweep_override()), [first, *others]
 
 
 def run_folder(sweep: Sweep, job: Any) -> Path:

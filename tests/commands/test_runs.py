@@ -109,7 +109,7 @@ def test_a_run_has_the_name_it_is_given():
             Overrides([f"name={name}"]).config()
 
 
-def test_a_sweep_has_a_folder_and_every_combination_is_looked_at_first(tmp_path, monkeypatch):
+def test_a_sweep_has_a_folder_and_its_values_are_looked_at_first(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     sweep = begin_sweep(["model=tiny,siglip-B", "seed=range(0,3)", "name=wide", "train.epochs=2"], None)
     assert str(sweep.folder) == "outputs/demo/wide" and sweep.keys == {"model", "seed"}

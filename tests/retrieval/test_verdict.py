@@ -33,6 +33,8 @@ UP, DOWN, FLAT = changes(56, 1, 1), changes(3, 5, 50), changes(30, 40, 30)
          "be sure): ship"),
         ({"zero_shot": UP, "title": changes(25, 0, 30)}, "ship",
          "Better on 1 of 2 tasks (new searches), worse on title searches (30 of 55 searches, perhaps by chance): ship"),
+        ({"zero_shot": UP, "novel_query": UP, "in_domain": UP}, "ship",
+         "Better on both tasks (new searches; known products): ship"),
         ({"zero_shot": UP, "novel_query": DOWN}, "mixed",
          "Better on 1 of 2 tasks (new searches), worse on known products (50 of 58 searches): mixed"),
         ({"zero_shot": changes(60, 0, 40, 0.4)}, "unclear", "No clear difference on new searches (60 of 100 searches "

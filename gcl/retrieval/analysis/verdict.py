@@ -161,7 +161,10 @@ def _better(better: Sequence[Judged], held_out: Sequence[Judged], *, counts: boo
         c, title = better[0].comparison, better[0].title
         figures = f" ({c.wins:,} of {_searches(c.n)} got better, {c.losses:,} worse)" if counts else ""
         return f"better on {title}{figures}"
-    return f"better on {len(better)} of {len(held_out)} tasks ({'; '.join(one.title for one in better)})"
+    count = f"{len(better)} of {len(held_out)}"
+    if len(better) == len(held_out):
+        count = "both" if len(better) == 2 else f"all {len(better)}"
+    return f"better on {count} tasks ({'; '.join(one.title for one in better)})"
 
 
 def _split(split: Sequence[Judged], *, of: int) -> str:
