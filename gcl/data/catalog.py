@@ -144,6 +144,10 @@ class Task:
     column: str | None = None
     """Without any table: each value of this column of the products is a query for the products that have it."""
 
+    title: Any = free(None, "a text, {kind: text} for a task of several kinds, or null")
+    """What people read in place of the task's name, in tables and on the page, for example "Typed searches", or
+    {attr: Attribute searches, text: Title searches} for kinds; null: the name in words."""
+
     query_id: str = "query_id"
     """Column of the query id."""
 
@@ -278,6 +282,13 @@ class Catalog:
 
     shards: str | None = path()
     """Ready tar shards (img2dataset, WebDataset) instead of tables, for example part-{000..127}.tar."""
+
+    judgments: str | None = path()
+    """Table with the columns of `pairs` that the situations of the split are measured with in place of the pairs;
+    nothing is trained on it. null: the pairs say what is relevant."""
+
+    complete: bool = False
+    """Whether what the judgments (without them, the pairs) do not list is irrelevant; otherwise nobody knows."""
 
     document_id: str = "product_id"
     """Column of the document id."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import codecs
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from gcl.data.catalog import Catalog, Clicks, Download, Scale, Split, is_corpus
@@ -46,6 +46,11 @@ def _check_tables(catalog: Catalog) -> None:
         check_layout(catalog.layout)
         if not catalog.products:
             raise ValueError(f"data.layout is {catalog.layout}, but data.products names no export.")
+    if catalog.judgments and not (catalog.training and catalog.pairs and catalog.products):
+        raise ValueError(
+            "data.judgments measures what is held out of data.pairs: name data.products and data.pairs, too, or make "
+            "the judgments a task (data.tasks)."
+        )
     if not catalog.training and (catalog.pairs or not catalog.products or not catalog.tasks):
         raise ValueError(
             "data.training is false, so the catalog is evaluated on alone: it needs data.products and data.tasks, and "
@@ -109,6 +114,9 @@ def _check_tasks(catalog: Catalog) -> None:
             raise ValueError(
                 f"data.tasks.{name}.corpus is {task.corpus!r}; expected 'held_out', 'all' or a table of product ids."
             )
+        titles = task.title.values() if isinstance(task.title, Mapping) else [task.title]
+        if not all(title is None or isinstance(title, str) for title in titles):
+            raise ValueError(f"data.tasks.{name}.title is {task.title!r}; expected a text, or {{kind: text}}.")
         if task.kinds is not None and task.kind is None:
             raise ValueError(
                 f"data.tasks.{name}.kinds is set but data.tasks.{name}.kind is not: name the column that holds them."

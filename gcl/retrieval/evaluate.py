@@ -23,6 +23,7 @@ from gcl.retrieval.search.search import search
 from gcl.retrieval.search.ties import with_ties
 from gcl.retrieval.settings import TieRule
 from gcl.retrieval.tasks.task import Audit, RetrievalTask, Run
+from gcl.retrieval.tasks.titles import title_of
 from gcl.schema import SideName
 
 _BY_TREC_EVAL = ("ndcg", "map", "recall", "precision")
@@ -33,7 +34,8 @@ DEFAULT_METRICS = ("ndcg@10", "mrr@10", "recall@10", "recall@50", "map@100", "pr
 class TaskResult:
     """One model on one task: a number per query and metric, and the results they were computed from.
 
-    width: D of the embeddings; smaller: {format: {metric: [Q]}} of the same with smaller vectors.
+    title: what people call the task. width: D of the embeddings. smaller: {format: {metric: [Q]}} of the same with
+    smaller vectors.
     """
 
     task: str
@@ -43,8 +45,12 @@ class TaskResult:
     query_ids: Sequence[str] = field(repr=False)
     document_ids: Sequence[str] = field(repr=False)
     audit: Audit | None = None
+    title: str = ""
     width: int = 0
     smaller: Mapping[VectorFormat, dict[str, np.ndarray]] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "title", self.title or title_of(self.task))
 
     @property
     def queries(self) -> int:
@@ -160,7 +166,7 @@ def result_of(
         threshold=threshold,
         status=task.judgments.status(row, len(task.corpus)) if covered else None,
     )
-    return TaskResult(task.name, values, score, row, task.queries.ids, task.corpus.ids, audited)
+    return TaskResult(task.name, values, score, row, task.queries.ids, task.corpus.ids, audited, task.title)
 
 
 def embed_corpora(

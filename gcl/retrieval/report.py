@@ -15,7 +15,8 @@ from gcl.table import Table, Value
 
 @dataclass(frozen=True)
 class Row:
-    """One metric of one task for two models. p_corrected: Holm's, over all rows."""
+    """One metric of one task for two models. p_corrected: Holm's, over all rows. title: the task in words, for people;
+    records have its name."""
 
     HEADER: ClassVar = (
         "task", "metric", "base", "tuned", "change", "95 % interval", "p (Holm)", "n", "better/same/worse",
@@ -25,10 +26,11 @@ class Row:
     metric: str
     comparison: Comparison
     p_corrected: float
+    title: str = ""
 
     def cells(self) -> list[Value]:
         c = self.comparison
-        return [self.task, self.metric, c.before, c.after, *change_cells(c, self.p_corrected)]
+        return [self.title or self.task, self.metric, c.before, c.after, *change_cells(c, self.p_corrected)]
 
     def record(self) -> dict[str, Value]:
         c = self.comparison
@@ -49,9 +51,10 @@ class SingleRow:
     metric: str
     interval: Interval
     n: int
+    title: str = ""
 
     def cells(self) -> list[Value]:
-        return [self.task, self.metric, self.interval.mean, interval_text(self.interval, ".4f"), self.n]
+        return [self.title or self.task, self.metric, self.interval.mean, interval_text(self.interval, ".4f"), self.n]
 
     def record(self) -> dict[str, Value]:
         i = self.interval
@@ -74,12 +77,13 @@ class ContestRow:
     n: int
     against: Comparison | None = None
     p_corrected: float | None = None
+    title: str = ""
 
     def cells(self) -> list[Value]:
         compared = (
             [None, None, None, self.n, None] if self.against is None else change_cells(self.against, self.p_corrected)
         )
-        return [self.task, self.metric, self.model, self.interval.mean, *compared]
+        return [self.title or self.task, self.metric, self.model, self.interval.mean, *compared]
 
     def record(self) -> dict[str, Value]:
         i, c = self.interval, self.against
@@ -118,12 +122,13 @@ def contest_rows(
             for label, results in models.items()
         }
         for metric, values in result.values.items():
-            rows.append(ContestRow(task, metric, first, intervals[first][metric], len(values)))
+            rows.append(ContestRow(task, metric, first, intervals[first][metric], len(values), title=result.title))
             for label, results in others:
                 theirs = results[task].values[metric]
                 tested = declared is None or metric in declared
                 against = compare(values, theirs, seed=seed) if tested else None
-                rows.append(ContestRow(task, metric, label, intervals[label][metric], len(theirs), against))
+                interval = intervals[label][metric]
+                rows.append(ContestRow(task, metric, label, interval, len(theirs), against, title=result.title))
     corrected = holm({n: row.against.p for n, row in enumerate(rows) if row.against is not None})
     return [replace(row, p_corrected=corrected.get(n)) for n, row in enumerate(rows)]
 
@@ -140,7 +145,10 @@ def comparison_rows(base: Mapping[str, TaskResult], tuned: Mapping[str, TaskResu
         for metric in base[name].values:
             compared[name, metric] = compare(base[name].values[metric], tuned[name].values[metric], seed=seed)
     corrected = holm({key: comparison.p for key, comparison in compared.items()})
-    return [Row(task, metric, comparison, corrected[task, metric]) for (task, metric), comparison in compared.items()]
+    return [
+        Row(task, metric, comparison, corrected[task, metric], base[task].title)
+        for (task, metric), comparison in compared.items()
+    ]
 
 
 def _check_comparable(base: Mapping[str, TaskResult], tuned: Mapping[str, TaskResult]) -> None:
@@ -156,7 +164,7 @@ def _check_comparable(base: Mapping[str, TaskResult], tuned: Mapping[str, TaskRe
 
 def single_rows(results: Mapping[str, TaskResult], *, seed: int = 0) -> list[SingleRow]:
     return [
-        SingleRow(name, metric, bootstrap(values, seed=seed), len(values))
+        SingleRow(name, metric, bootstrap(values, seed=seed), len(values), result.title)
         for name, result in results.items()
         for metric, values in result.values.items()
     ]

@@ -15,7 +15,6 @@ from gcl.retrieval.analysis import retention, slices
 from gcl.retrieval.analysis.retention import Kept
 from gcl.retrieval.analysis.slices import Sliced
 from gcl.retrieval.evaluate import TaskResult
-from gcl.retrieval.page.contest import title_of
 from gcl.retrieval.settings import EvaluateConfig, needed_columns
 from gcl.retrieval.tasks.task import RetrievalTask
 from gcl.table import Table, plain_markdown
@@ -31,6 +30,7 @@ class Extras:
     sliced: list[Sliced] = field(default_factory=list)
     kept: dict[str, list[Kept]] = field(default_factory=dict)  # by model
     columns: dict[str, dict[str, list[str]]] = field(default_factory=dict)  # task -> column -> value of each query
+    titles: dict[str, str] = field(default_factory=dict)  # of the tasks, as people read them
 
     @property
     def warnings(self) -> list[str]:
@@ -55,12 +55,17 @@ class Extras:
             tables.append(compress.compression_table(self.compressed, all_metrics=not short))
         if self.sliced:
             tables.append(slices.slices_table(self.sliced, short=short))
-        return tables
+        return [self._with_titles(table) for table in tables]
 
     @property
     def page_tables(self) -> list[Table]:
         """Those that the page does not draw itself; of smaller vectors one metric, the files have all."""
-        return [_with_titles(table) for table in replace(self, sliced=[])._tables(short=True)]
+        return replace(self, sliced=[])._tables(short=True)
+
+    def _with_titles(self, table: Table) -> Table:
+        at = list(table.header).index("task")
+        rows = [[*row[:at], self.titles.get(str(row[at]), row[at]), *row[at + 1 :]] for row in table.rows]
+        return replace(table, rows=rows)
 
     def around(self, table: str) -> str:
         """What a terminal shows: what has to be said loudly, the table of tasks, then the extra tables."""
@@ -105,12 +110,6 @@ class Extras:
                 write_text(folder / name, Table.of_records(rows).csv())
 
 
-def _with_titles(table: Table) -> Table:
-    """The table with tasks called as everywhere on the page."""
-    at = list(table.header).index("task")
-    return replace(table, rows=[[*row[:at], title_of(str(row[at])), *row[at + 1 :]] for row in table.rows])
-
-
 def extras_of(
     settings: EvaluateConfig,
     models: Models,
@@ -121,7 +120,8 @@ def extras_of(
     """tasks: with their full names (the key of their results is without the half's, if they are of one). columns: by
     the prefix of the tasks that they belong to."""
     headline, results = settings.headline, next(iter(models.values()))
-    extras = Extras(compress.of_models(models, headline), kept=dict(kept))
+    titles = {name: result.title for name, result in results.items()}
+    extras = Extras(compress.of_models(models, headline), kept=dict(kept), titles=titles)
     if settings.slices:
         for task in tasks:
             name = task.name if task.name in results else task.name.rpartition(".")[0]

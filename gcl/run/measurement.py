@@ -28,6 +28,7 @@ from gcl.retrieval.settings import EvaluateConfig, Rules
 from gcl.retrieval.tasks.judgments import Judgments
 from gcl.retrieval.tasks.protocol import under
 from gcl.retrieval.tasks.task import RetrievalTask, from_prepared
+from gcl.retrieval.tasks.titles import title_of
 from gcl.schema import SideName
 
 Features = Mapping[SideName, Mapping[str, np.ndarray]]  # side -> field -> [rows, E]
@@ -42,6 +43,7 @@ class Measurement:
     tasks: Sequence[str] | None = None
     rules: Rules = field(default_factory=Rules)
     weights: Mapping[str, Mapping[str, float]] = field(default_factory=dict)  # task -> its own document weights
+    titles: Mapping[str, str] = field(default_factory=dict)  # task -> what people read
     prefix: str = ""  # of the tasks' names, where several catalogs are measured
     batch_size: int = 256
     workers: int = 0
@@ -69,7 +71,8 @@ class Measurement:
         task = from_prepared(self.prepared, name, part, prefix=self.prefix)
         if self.judgments is not None:
             task = self.judgments.added_to(task, name)
-        return under(replace(task, document_weights=self.weights.get(name)), self.rules)
+        title = title_of(self.prefix + name, self.titles)
+        return under(replace(task, document_weights=self.weights.get(name), title=title), self.rules)
 
     def __call__(
         self,
@@ -126,7 +129,7 @@ def measurement_of(evaluate: EvaluateConfig, data: Catalog, prepared: Prepared, 
     """What a config's evaluate asks of a prepared catalog; `options` are the other fields of Measurement."""
     return Measurement(
         prepared, evaluate.metrics, evaluate.tasks, rules=evaluate, weights=task_weights(data),
-        batch_size=evaluate.batch_size, **options,
+        titles=task_titles(data), batch_size=evaluate.batch_size, **options,
     )  # fmt: skip
 
 
@@ -138,6 +141,20 @@ def task_weights(data: Catalog) -> dict[str, dict[str, float]]:
         for kind in (task.kinds or [name])
         if task.document
     }
+
+
+def task_titles(data: Catalog) -> dict[str, str]:
+    """{task: the title that its YAML gives}, those of a mix with the catalog's name before them."""
+    titles = {
+        f"{catalog}/{name}": title
+        for catalog, one in data.catalogs.items()
+        if isinstance(one, Catalog)
+        for name, title in task_titles(one).items()
+    }
+    for name, task in data.tasks.items():
+        given = task.title if isinstance(task.title, Mapping) else {name: task.title}
+        titles |= {file_name(kind): title for kind, title in given.items() if title}
+    return titles
 
 
 def frozen_features(encoder: Embedder, prepared: Prepared, config: RunConfig, *, training: bool = False) -> Features:

@@ -23,10 +23,10 @@ import numpy as np
 from gcl.data.importers.vectors import write_columns
 from gcl.files.atomic import write_json, write_text
 from gcl.retrieval.analysis.verdict import Verdict, verdicts_of
-from gcl.retrieval.page.contest import title_within
 from gcl.retrieval.report import contest_rows, results_records, results_table
 from gcl.retrieval.settings import EvaluateConfig
 from gcl.retrieval.tasks.task import RetrievalTask
+from gcl.retrieval.tasks.titles import title_within
 from gcl.retrieval.tasks.trec import write_qrels, write_run
 from gcl.run.environment import describe_environment
 from gcl.run.extras import Extras
@@ -67,7 +67,8 @@ class Outcome:
     @cached_property
     def verdicts(self) -> dict[str, Verdict]:
         """What to do with each model but the first, by the rule of gcl/retrieval/analysis/verdict.py."""
-        titles = {task: title_within(task) for task in next(iter(self.models.values()))}
+        first = next(iter(self.models.values()))
+        titles = {task: title_within(task, result.title) for task, result in first.items()}
         return verdicts_of(self.models, self.settings.headline[0], titles, self.extras.forgotten)
 
     def provenance(self) -> dict[str, Any]:

@@ -55,7 +55,8 @@ def _unjudged(models: Mapping[str, Results]) -> list[str]:
         shares = {label: 1 - float(np.mean(results[task].values[name])) for label, results in models.items()}
         shown = ", ".join(f"{label} {share:.0%}" for label, share in shares.items())
         top = parse_metric(name).cutoff
-        lines.append(f"{task}: unjudged in the top {top}: {shown}; unjudged results count as irrelevant.")
+        title = next(iter(models.values()))[task].title
+        lines.append(f"{title}: unjudged in the top {top}: {shown}; unjudged results count as irrelevant.")
     return lines
 
 

@@ -14,7 +14,7 @@ from gcl.data.catalog import Catalog
 from gcl.data.demo.catalog import draw_catalog
 from gcl.data.demo.picture import SHAPES, draw_picture
 from gcl.data.demo.products import KINDS, MISSING, Product, draw_product, write_row
-from gcl.data.demo.queries import Query, draw_judgments, draw_queries, score_product
+from gcl.data.demo.queries import KIND_ONLY, Query, draw_judgments, draw_queries, score_product
 from gcl.data.demo.surface import COLORS
 from gcl.schema import Modality
 
@@ -44,7 +44,7 @@ def products():
 def judged(products):
     queries = draw_queries(products, 480, seed=0)
     by_query = defaultdict(list)
-    for query, product, score in draw_judgments(queries, products, seed=0):
+    for query, product, score in draw_judgments(queries, products, seed=0)[0]:
         by_query[query].append((product, score))
     return by_query
 
@@ -212,7 +212,17 @@ def test_config_is_a_catalog(small):
     assert set(table(small / "pairs.csv")[0]) == {*catalog.query, catalog.document_id, catalog.score}
     module, function = catalog.generator.split(":")
     assert (module, function) == (draw_catalog.__module__, draw_catalog.__name__)
-    assert (small / catalog.products).exists() and (small / catalog.pairs).exists()
+    assert all((small / name).exists() for name in (catalog.products, catalog.pairs, catalog.judgments))
+
+
+def test_everything_relevant_is_judged(small):
+    """Complete: every product of the right kind, with the score of the pairs."""
+    pairs, judgments = table(small / "pairs.csv"), table(small / "judgments.csv")
+    grades = {(row["query"], row["product_id"]): int(row["score"]) for row in judgments}
+    assert len(grades) == len(judgments) and min(grades.values()) == KIND_ONLY
+    for row in pairs:
+        score = int(row["score"])
+        assert grades.get((row["query"], row["product_id"])) == (score if score >= KIND_ONLY else None)
 
 
 @pytest.mark.slow

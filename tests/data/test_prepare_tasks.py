@@ -1,11 +1,17 @@
 """Explicit tasks: their queries stay out of training, their judgments in their corpus, nothing vanishes silently."""
 
 import csv
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from gcl.data.catalog import Split, Task
 from gcl.data.prepare.prepare import prepare
+from gcl.retrieval.metrics.functions import JUDGED
+from gcl.retrieval.tasks.task import from_prepared
+from gcl.retrieval.tasks.titles import title_of
+from gcl.run.measurement import task_titles
 from helpers.small_catalog import catalog, contents, pairs, prepared, products, quarantined, write_table
 
 QUERIES = [{"qid": f"q{n}", "query": f"query {n}", "kind": "even ones" if n % 2 == 0 else "odd"} for n in range(20)]
@@ -186,3 +192,36 @@ def test_tasks_without_an_answer_are_refused(shop):
             assert found.counts["tasks"]["bench"]["queries_without_relevant"] == 39
         except ValueError as error:
             assert "None of the 1 queries of the task 'bench' falls into its test half" in str(error)
+
+
+def test_judgments_measure_what_is_held_out_and_change_nothing_that_is_trained_on(shop):
+    graded = [{"query": f"query {n}", "product_id": f"{(n + step) % 80:04d}", "score": 50} for n in range(60)
+              for step in range(0, 40, 7)]  # fmt: skip
+    write_table(shop / "graded.csv", graded)
+    plain = with_task(shop)
+    plain.tasks = {}
+    before = prepared(plain, shop / "out")
+    after = prepared(replace(plain, judgments="graded.csv", complete=True), shop / "out")
+    assert after.folder != before.folder and contents(after)["pairs"] == contents(before)["pairs"]
+    allowed = {(row["query"], row["product_id"]) for row in graded}
+    tasks = [from_prepared(after, name, "all") for name in after.task_names]
+    assert len(tasks) == 4
+    for task in tasks:
+        for identifier, found in task.qrels.items():
+            text = task.queries[list(task.queries.ids).index(identifier)]["query"]
+            assert found and {(text, product) for product in found} <= allowed
+        rows = np.tile(np.arange(-1, len(task.corpus)), (len(task.queries), 1))
+        assert set(task.judgments.status(rows, len(task.corpus))[:, 1:].ravel()) == {JUDGED}
+    with pytest.raises(ValueError, match="data.judgments measures what is held out of data.pairs"):
+        prepare(replace(plain, pairs=None, judgments="graded.csv"), shop / "out")
+
+
+def test_a_title_is_what_people_read(shop):
+    spec = with_task(shop, kind="kind", corpus="all", title={"odd": "Odd searches"})
+    titles = task_titles(spec)
+    assert titles == {"odd": "Odd searches"} and title_of("odd.test", titles) == "Odd searches"
+    assert (
+        prepared(spec, shop / "out").folder == prepared(with_task(shop, kind="kind", corpus="all"), shop / "out").folder
+    )
+    with pytest.raises(ValueError, match=r"data.tasks.bench.title is 3; expected a text, or \{kind: text\}"):
+        prepare(with_task(shop, title=3), shop / "out")

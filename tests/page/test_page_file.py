@@ -10,13 +10,13 @@ import pytest
 from gcl.retrieval.analysis.verdict import Decision, Verdict, verdicts_of
 from gcl.retrieval.metrics.statistics import Comparison
 from gcl.retrieval.page.browser import chosen
-from gcl.retrieval.page.contest import title_within
 from gcl.retrieval.page.curve import read_curves, thinned
 from gcl.retrieval.page.markup import round_ticks
 from gcl.retrieval.page.page import write_page
 from gcl.retrieval.page.sections import all_slices, query_slices
 from gcl.retrieval.page.thumbnails import Album, thumbnail
 from gcl.retrieval.page.words import of_hundred, outcome
+from gcl.retrieval.tasks.titles import title_within
 from helpers.page_shop import ATTACK, answers, picture, shop, shop_task
 
 
@@ -43,7 +43,7 @@ def test_it_is_one_file_that_asks_for_nothing(written, curve):
 
 def test_what_is_embedded_is_what_was_measured(written, tasks, models):
     data = data_of(written(details=1000, metrics=["ndcg@10", "recall@10"]))
-    assert data["tasks"] == ["photo", "New searches, new products", "Known searches, known products"]
+    assert data["tasks"] == ["Photo", "New searches, new products", "Known searches, known products"]
     rows = [row for row in data["rows"] if row[0] == 1]
     for label, values in enumerate(("base", "tuned")):
         expected = models[values]["zero_shot"].values["ndcg@10"]

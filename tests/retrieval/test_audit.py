@@ -31,7 +31,7 @@ def test_dangling_judgments_are_counted_kept_and_too_many_refused():
     some = task({**GOOD, "q2": {"d4": 1, "gone": 1}})
     found = audit_of(some)
     assert (found.dangling, found.dangling_example, found.broken) == (1, "gone", None)
-    assert found.lines == ["shoes: 1 of 6 judgments point outside the corpus; they count as missed."]
+    assert found.lines == ["Shoes: 1 of 6 judgments point outside the corpus; they count as missed."]
     assert some.qrels["q2"] == {"d4": 1.0, "gone": 1.0}  # still there for whoever writes the judgments
     many = {**GOOD, "q1": {"d2": 1, "away": 1}, "q2": {"d4": 1, "gone": 1}}
     with pytest.raises(ValueError, match=r"'shoes' cannot be measured: 2 of 6 judgments \(33.3%\).*'away'"):

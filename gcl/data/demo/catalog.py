@@ -1,6 +1,7 @@
 """The demo catalog: tables and pictures of a made-up shop, drawn by this package, the same for the same seed.
 
-It is written as anybody's catalog would be: products.csv, pairs.csv and a folder of images.
+It is written as anybody's catalog would be: products.csv, pairs.csv and a folder of images. Of a made-up shop all is
+known: judgments.csv lists every product that is relevant to a search.
 """
 
 from __future__ import annotations
@@ -41,10 +42,9 @@ def draw_catalog(
         if row.image:
             _write_image(folder / row.image, product, seed=seed, side=side)
     searches = draw_queries(drawn, queries, seed=seed)
-    judged = (
-        (query.text, product.product_id, score) for query, product, score in draw_judgments(searches, drawn, seed=seed)
-    )
-    _write_table(folder / "pairs.csv", ("query", "product_id", "score"), judged)
+    for name, judged in zip(("pairs", "judgments"), draw_judgments(searches, drawn, seed=seed), strict=True):
+        lines = ((query.text, product.product_id, score) for query, product, score in judged)
+        _write_table(folder / f"{name}.csv", ("query", "product_id", "score"), lines)
     _write_table(folder / "products.csv", tuple(field.name for field in fields(Row)), map(astuple, rows))
     return folder
 

@@ -169,24 +169,32 @@ def _exact(query: Query, products: Sequence[Product]) -> int:
     )
 
 
-def judge(query: Query, products: Sequence[Product], rng: np.random.Generator) -> list[tuple[Product, int]]:
-    """Every exact answer, the best of the others, and a few of each weaker sort, so that all grades are seen."""
-    scores = np.array([score_product(query, product) for product in products])
+def judge(scores: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Which of the products with these scores a log would hold: every exact answer, the best of the others, and a few
+    of each weaker sort, so that all grades are seen."""
     exact = int((scores == EXACT).sum())
-    shuffled = rng.permutation(len(products))
+    shuffled = rng.permutation(len(scores))
     ranked = shuffled[np.argsort(-scores[shuffled], kind="stable")]
     best = min(max(exact + BEST_BEYOND, BEST), int((scores >= KIND_ONLY).sum()))
     picked, rest = [ranked[:best]], ranked[best:]
     for low, high, count in WEAKER:
         picked.append(rng.permutation(rest[(scores[rest] >= low) & (scores[rest] < high)])[:count])
-    rows = np.sort(np.concatenate(picked))
-    return [(products[row], int(scores[row])) for row in rows]
+    return np.sort(np.concatenate(picked))
+
+
+Judgment = tuple[Query, Product, int]
 
 
 def draw_judgments(
     queries: Sequence[Query], products: Sequence[Product], *, seed: int
-) -> Iterator[tuple[Query, Product, int]]:
+) -> tuple[list[Judgment], list[Judgment]]:
+    """What a log would hold of the queries, to train on; and every product of the right kind, to measure with: all
+    others are irrelevant."""
+    pairs: list[Judgment] = []
+    judgments: list[Judgment] = []
     for number, query in enumerate(queries):
-        rng = stream(seed, JUDGMENTS, number)
-        for product, score in judge(query, products, rng):
-            yield query, product, score
+        scores = np.array([score_product(query, product) for product in products])
+        held = judge(scores, stream(seed, JUDGMENTS, number))
+        pairs += [(query, products[row], int(scores[row])) for row in held]
+        judgments += [(query, products[row], int(scores[row])) for row in np.flatnonzero(scores >= KIND_ONLY)]
+    return pairs, judgments

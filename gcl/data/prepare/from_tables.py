@@ -236,7 +236,12 @@ class TableBuild:
             RecordStore(self.folder, "documents", catalog.document),
             catalog.hidden_fields(catalog.own_columns.values()),
         )
-        return gather(pairs.pairs(), made.pairs(), store, hides, own_table=table is self.sources.documents)
+        gathered = gather(pairs.pairs(), made.pairs(), store, hides, own_table=table is self.sources.documents)
+        if self.sources.judgments is None:
+            return gathered
+        judged = PairList()  # last: what is trained on has the rows that it has without them
+        self._collect_table(self.sources.judgments, judged, documents, queries)
+        return replace(gathered, judged=judged.pairs())
 
     def _collect_table(self, table: Table, pairs: PairList, documents: Collector, queries: Collector) -> None:
         catalog = self.catalog

@@ -147,6 +147,9 @@ def _settings(catalog: Catalog) -> dict[str, Any]:
             [name, spec.modality.value, column(name, spec), spec.columns, spec.separator, spec.images, spec.text]
             for name, spec in fields.items()
         ]
+    for name in ("judgments", "complete"):  # without them a folder is what it was before they could be set
+        if values.pop(name):
+            values[name] = True  # the table's content is hashed
     values["tasks"] = [[name, _task(task)] for name, task in values["tasks"].items()]
     del (
         values["root"],
@@ -161,9 +164,10 @@ def _settings(catalog: Catalog) -> dict[str, Any]:
 
 
 def _task(task: dict[str, Any]) -> dict[str, Any]:
-    """Without the paths of tables, whose content is hashed, and the weights of fields."""
+    """Without the paths of tables, whose content is hashed, the weights of fields, and what people read."""
     corpus = {} if is_corpus(task["corpus"]) else {"corpus": "table"}
-    return {key: value for key, value in task.items() if key != "document"} | {"queries": "", "qrels": ""} | corpus
+    rest = {key: value for key, value in task.items() if key not in ("document", "title")}
+    return rest | {"queries": "", "qrels": ""} | corpus
 
 
 def _add_images(whole: Digest, table: Table, side: Mapping[str, Field], image_root: Path | None) -> None:

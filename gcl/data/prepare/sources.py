@@ -60,6 +60,7 @@ class Sources:
     document_id: str | None  # None: the content of a product is its id
     pairs_document_id: str | None  # the same, as pairs call it
     image_root: Path | None
+    judgments: Table | None = None
     tasks: dict[str, TaskSource] = field(default_factory=dict)
 
     @property
@@ -67,14 +68,14 @@ class Sources:
         """Every table once."""
         several = [
             self.documents,
-            *([self.pairs] if self.pairs else []),
+            *(table for table in (self.pairs, self.judgments) if table),
             *(part for task in self.tasks.values() for part in (task.queries, task.qrels, task.corpus) if part),
         ]
         return list({table.name: table for table in several}.values())
 
     def sides(self, catalog: Catalog) -> list[tuple[Table, Mapping[str, Field]]]:
         """Every table that holds records, with the fields of the side it holds."""
-        pairs = [(self.pairs, catalog.query)] if self.pairs else []
+        pairs = [(table, catalog.query) for table in (self.pairs, self.judgments) if table]
         return [
             (self.documents, catalog.document), *pairs, *((task.queries, task.query) for task in self.tasks.values())
         ]  # fmt: skip
@@ -96,7 +97,7 @@ def opened_catalog(catalog: Catalog, folder: str | Path) -> tuple[Catalog, Path,
     if generator := catalog.generator:
         if catalog.root:  # images stay where they are
             catalog = replace(catalog, image_root=str(root / Path(catalog.image_root or "").expanduser()))
-        root = _generated(catalog.name, generator, folder, root if catalog.root else None)
+        root = _generated(catalog, generator, folder, root if catalog.root else None)
     if catalog.layout is not None:
         catalog = catalog_of_export(catalog, root, folder)
     if catalog.clicks is not None:
@@ -104,21 +105,27 @@ def opened_catalog(catalog: Catalog, folder: str | Path) -> tuple[Catalog, Path,
     return catalog, root, folder
 
 
-def _generated(name: str, generator: str, folder: Path, root: Path | None) -> Path:
+def _generated(catalog: Catalog, generator: str, folder: Path, root: Path | None) -> Path:
     """The folder below `folder` that a generator wrote its tables into; called the first time only, or with a `root`
     to translate when the files in it (not those in its folders) change."""
-    source = folder / f"{name}-source{'' if root is None else '-' + _state_of(root)}"
-    if source.is_dir():
+    source = folder / f"{catalog.name}-source{'' if root is None else '-' + _state_of(root)}"
+
+    def is_whole() -> bool:  # an earlier version's generator wrote no judgments
+        return source.is_dir() and (catalog.judgments is None or (source / catalog.judgments).exists())
+
+    if is_whole():
         return source
     with locked(folder / f".{source.name}.lock", waiting_for=f"{source} to be generated"):
-        if not source.is_dir():
+        if not is_whole():
             write = _import(generator)
             # A name of its own: another host may be at work on the same folder, where locks do not reach it.
             unfinished = folder / f".{source.name}.{secrets.token_hex(6)}{PARTIAL}"
             unfinished.mkdir()
             try:
-                with doing(f"{name}: writing its tables"):
+                with doing(f"{catalog.name}: writing its tables"):
                     write(unfinished, *([] if root is None else [root]))
+                if not is_whole():
+                    shutil.rmtree(source, ignore_errors=True)
                 with suppress(OSError):  # it was faster
                     os.rename(unfinished, source)
                 if not source.is_dir():
@@ -169,6 +176,7 @@ def open_sources(catalog: Catalog, root: Path, copies: Path | None = None) -> So
     by_id = (
         products is not None or catalog.document_id != Catalog.document_id or catalog.document_id in documents.columns
     )
+    judgments = opened(catalog.judgments, "data.judgments")
     identifier = [(catalog.document_id, "data.document_id")] if by_id else []
     documents.check_columns([*_side_columns(catalog.document, "document"), *identifier])
     documents.check_columns([(name, f"data.own_queries.{key}") for key, name in catalog.own_queries.items()])
@@ -177,7 +185,8 @@ def open_sources(catalog: Catalog, root: Path, copies: Path | None = None) -> So
         wanted = [(name, f"data.{key}") for key, name in others if name]
         if pairs is not documents and catalog.pairs_document_id:
             identifier = [(catalog.pairs_document_id, "data.pairs_document_id")]
-        pairs.check_columns([*_side_columns(catalog.query, "query"), *identifier, *wanted])
+        for table in (pairs, judgments) if judgments else (pairs,):
+            table.check_columns([*_side_columns(catalog.query, "query"), *identifier, *wanted])
     return Sources(
         root=root,
         documents=documents,
@@ -185,6 +194,7 @@ def open_sources(catalog: Catalog, root: Path, copies: Path | None = None) -> So
         document_id=catalog.document_id if by_id else None,
         pairs_document_id=identifier[0][0] if by_id else None,
         image_root=root / Path(catalog.image_root).expanduser() if catalog.image_root else None,
+        judgments=judgments,
         tasks={name: _open_task(catalog, name, task, root, copies) for name, task in catalog.tasks.items()},
     )
 

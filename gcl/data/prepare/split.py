@@ -65,12 +65,23 @@ class PairList:
 class Gathered:
     """The usable pairs of a catalog. The first `tables` are of its tables, the rest of data.own_queries; the first
     `real` have a query that somebody wrote, the others one that was made from the product itself. without_field: pairs
-    of the second kind that are missing, as the product shows nothing else."""
+    of the second kind that are missing, as the product shows nothing else. judged: what the situations are measured
+    with (data.judgments); None: the pairs."""
 
     pairs: Pairs
     tables: int
     real: int
     without_field: int = 0
+    judged: Pairs | None = None
+
+    @property
+    def measured(self) -> tuple[Pairs, Fields]:
+        """What the situations are made of, and which fields they hide."""
+        if self.judged is not None:
+            return self.judged, ()
+        if self.real:
+            return self.pairs.take(slice(0, self.real)), ()
+        return self.pairs, self.pairs.hides[-1]
 
     def settled(self, rule: SamePair) -> tuple[Gathered, Settled]:
         """With one score for each query and document of the tables."""
@@ -195,15 +206,20 @@ def write_division(
     write_pairs(training, folder / "pairs.parquet")
     tasks = folder / "tasks"
     tasks.mkdir(exist_ok=True)
-    measured, hides = measured_pairs(pairs, 0 if gathered is None else gathered.real)
-    shown = shows_other_fields(documents, hides) if hides else None
-    whole, untested = ([], []) if gathered is None else situations(measured, training, halves, split, shown)
+    hides: Fields = ()
+    whole: list[WholeTask] = []
+    untested: list[str] = []
+    if gathered is not None:
+        measured, hides = gathered.measured
+        shown = shows_other_fields(documents, hides) if hides else None
+        whole, untested = situations(measured, training, halves, split, shown)
     if untested and not whole and not catalog.tasks:
         raise ValueError(f"Nothing can be measured: {'; '.join(untested)}.")
     notes += untested
     written = {
         task.name: write_task(replace(task, hides=hides), dev_query=halves.dev_query, split=split, folder=tasks)
         | {"word_for_word": word_for_word(task.judged, hides)}
+        | ({"complete": True} if catalog.complete else {})
         for task in whole
     }
     counts |= {
@@ -221,11 +237,6 @@ def write_division(
         "tasks": written,
     }
     return Division(halves, training, counts, stores)
-
-
-def measured_pairs(pairs: Pairs, real: int) -> tuple[Pairs, Fields]:
-    """What the situations are made of, the first `real` pairs if there are any, and which fields they hide."""
-    return (pairs.take(slice(0, real)), ()) if real else (pairs, pairs.hides[-1])
 
 
 def left_of(pairs: Pairs, halves: Halves) -> dict[str, int]:

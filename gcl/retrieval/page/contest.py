@@ -9,13 +9,7 @@ import numpy as np
 
 from gcl.retrieval.evaluate import TaskResult
 from gcl.retrieval.tasks.task import RetrievalTask
-
-DESCRIPTIONS = {
-    "zero_shot": ("New searches, new products", "neither was in the training data"),
-    "novel_query": ("New searches, known products", "the searches were not in the training data"),
-    "novel_document": ("Known searches, new products", "the products were not in the training data"),
-    "in_domain": ("Known searches, known products", "both were in the training data; shows what was learned by heart"),
-}
+from gcl.retrieval.tasks.titles import SITUATIONS, described, short_name
 
 
 @dataclass(frozen=True)
@@ -35,11 +29,11 @@ class Entry:
 
     @property
     def title(self) -> str:
-        return title_of(self.name)
+        return self.task.title
 
     @property
     def description(self) -> str:
-        return DESCRIPTIONS.get(self.name.rpartition("/")[2], ("", ""))[1]
+        return described(self.task.name)
 
     def values(self, label: str, metric: str) -> np.ndarray:
         return np.asarray(self.results[label].values[metric], dtype=np.float64)
@@ -48,34 +42,6 @@ class Entry:
         """[Q] last model minus the base; None if there is one model only."""
         labels = list(self.results)
         return None if len(labels) < 2 else self.values(labels[-1], metric) - self.values(labels[0], metric)
-
-
-def short_name(task: str) -> str:
-    """
-    >>> short_name("zero_shot.test")
-    'zero_shot'
-    """
-    return task.removesuffix(".test").removesuffix(".dev")
-
-
-def title_of(task: str) -> str:
-    """
-    >>> title_of("shoes/zero_shot")
-    'shoes: New searches, new products'
-    """
-    catalog, _, own = task.rpartition("/")  # of several catalogs each has its tasks
-    title = DESCRIPTIONS.get(own, (own, ""))[0]
-    return f"{catalog}: {title}" if catalog else title
-
-
-def title_within(task: str) -> str:
-    """The title as it stands within a sentence.
-
-    >>> title_within("zero_shot.test"), title_within("Amazon")
-    ('new searches, new products', 'Amazon')
-    """
-    title = title_of(short_name(task))
-    return title[:1].lower() + title[1:] if title != short_name(task) and "/" not in task else title
 
 
 def entries_of(tasks: Sequence[RetrievalTask], models: Mapping[str, Mapping[str, TaskResult]]) -> list[Entry]:
@@ -99,7 +65,7 @@ def entries_of(tasks: Sequence[RetrievalTask], models: Mapping[str, Mapping[str,
             entries.append(Entry(task, {label: results[task.name] for label, results in results_of.items()}))
     if not entries:
         raise ValueError("No task has a query: there is nothing to show.")
-    order = list(DESCRIPTIONS)
+    order = list(SITUATIONS)
     own = [entry.name.rpartition("/")[2] for entry in entries]
     place = [order.index(name) if name in order else -1 for name in own]
     return [entries[number] for number in sorted(range(len(entries)), key=place.__getitem__)]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import csv
 import math
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
 from gcl.retrieval.metrics.metrics import spelled
-from gcl.retrieval.page.contest import title_of
 from gcl.retrieval.page.markup import Line, Markup, chart, legend, tag
+from gcl.retrieval.tasks.titles import title_of
 
 _MOST_POINTS = 200
 _MOST_LINES = 6
@@ -31,12 +32,12 @@ def read_curves(path: str | Path) -> Curves:
     return {name: _in_order(values) for name, values in points.items()}
 
 
-def curves_section(path: str | Path | None, metric: str) -> Markup | None:
-    """Two charts with their stories in words, or None where there is nothing to draw."""
+def curves_section(path: str | Path | None, metric: str, titles: Mapping[str, str]) -> Markup | None:
+    """Two charts with their stories in words, or None where there is nothing to draw. titles: those of the tasks."""
     if path is None or not Path(path).is_file():
         return None
     curves = read_curves(path)
-    figures = [figure for figure in (_loss(curves), _dev(curves, metric), _kept(curves)) if figure is not None]
+    figures = [figure for figure in (_loss(curves), _dev(curves, metric, titles), _kept(curves)) if figure is not None]
     return tag("div", *figures, class_="charts") if figures else None
 
 
@@ -50,7 +51,7 @@ def _loss(curves: Curves) -> Markup | None:
     return _figure("Training loss", [Line("loss", step, loss)], story)
 
 
-def _dev(curves: Curves, metric: str) -> Markup | None:
+def _dev(curves: Curves, metric: str, titles: Mapping[str, str]) -> Markup | None:
     """`dev/<metric>` is the mean over the tasks, `dev/<task>/<metric>` one of them."""
     by_metric: dict[str, list[str]] = {}
     for name in curves:
@@ -72,7 +73,7 @@ def _dev(curves: Curves, metric: str) -> Markup | None:
     )
     mark = (float(step[best]), float(value[best])) if watched in names else None
     return _figure(
-        f"{spelled(shown)} on the dev searches", [Line(_task_title(n), *curves[n]) for n in names], story, mark
+        f"{spelled(shown)} on the dev searches", [Line(_of_task(n, titles), *curves[n]) for n in names], story, mark
     )
 
 
@@ -106,8 +107,8 @@ def thinned(step: np.ndarray, value: np.ndarray) -> tuple[np.ndarray, np.ndarray
     return np.array([step[g].mean() for g in groups]), np.array([value[g].mean() for g in groups])
 
 
-def _task_title(column: str) -> str:
-    return title_of(column.removeprefix("dev/").rpartition("/")[0])
+def _of_task(column: str, titles: Mapping[str, str]) -> str:
+    return title_of(column.removeprefix("dev/").rpartition("/")[0], titles)
 
 
 def _in_order(values: dict[int, float]) -> tuple[np.ndarray, np.ndarray]:

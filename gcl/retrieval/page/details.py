@@ -79,6 +79,7 @@ class Judged:
         self.query, self.document = judgments.query[order], judgments.document[order]
         self.relevance = judgments.relevance[order]
         relevant = self.relevance[self.relevance > 0]
+        self.complete = judgments.complete
         self.graded = bool(len(relevant)) and float(relevant.min()) != float(relevant.max())
 
     def of(self, position: int) -> tuple[dict[int, float], int]:
@@ -130,8 +131,8 @@ class Detailer:
 
     def _relevance(self, judged: dict[int, float], row: int, twins_of_relevant: set[tuple]) -> float | str | None:
         """The judgment; "twin" if there is none but a relevant product has the same content; else None."""
-        if row in judged:
-            return judged[row]
+        if row in judged or self.judged.complete:
+            return judged.get(row, 0.0)
         return "twin" if self.documents.content(row) in twins_of_relevant else None
 
     def _twins(self, rows: list[int]) -> list[tuple[int, str]]:

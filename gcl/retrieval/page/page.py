@@ -12,7 +12,7 @@ from gcl.retrieval.evaluate import TaskResult
 from gcl.retrieval.metrics.statistics import FEWEST as FEW
 from gcl.retrieval.page import sections
 from gcl.retrieval.page.browser import as_json, browser_data
-from gcl.retrieval.page.contest import Entry, common_metrics, entries_of, title_within
+from gcl.retrieval.page.contest import Entry, common_metrics, entries_of
 from gcl.retrieval.page.curve import curves_section
 from gcl.retrieval.page.document import document, page_body
 from gcl.retrieval.page.markup import Markup, hatch, join, tag, untrusted
@@ -20,6 +20,7 @@ from gcl.retrieval.page.sections import all_slices
 from gcl.retrieval.page.words import outcome
 from gcl.retrieval.report import audit_lines, comparison_rows, single_rows
 from gcl.retrieval.tasks.task import RetrievalTask
+from gcl.retrieval.tasks.titles import title_within
 from gcl.table import Table
 
 _STYLES = ("base.css", "report.css")
@@ -84,15 +85,16 @@ def _body(
     results = {label: {entry.key: entry.results[label] for entry in entries} for label in labels}
     base, *others = labels
     compared = {label: comparison_rows(results[base], results[label], seed=seed) for label in others}
-    titles = {entry.key: title_within(entry.name) for entry in entries}
-    verdicts = verdicts_of(results, metric, titles) if verdicts is None else verdicts
+    titles = {entry.name: entry.title for entry in entries}
+    within = {entry.key: title_within(entry.key, entry.title) for entry in entries}
+    verdicts = verdicts_of(results, metric, within) if verdicts is None else verdicts
     notes = audit_lines(results[base].values())
     parts = [
         ("results", "Results", "Results", _results(entries, metrics, compared, verdicts, results[base], base, seed)),
         ("groups", "Groups", "Where it helps and where it hurts", _groups(entries, slices, metric, labels)),
         ("beside", "Cost and memory", "What it costs and what it keeps", sections.extra_tables(extra)),
         ("searches", "Searches", "Searches", tag("div", tag("p", _NO_SCRIPT), id="browser")),
-        ("training", "Training", "Training", curves_section(curve, metric)),
+        ("training", "Training", "Training", curves_section(curve, metric, titles)),
         ("about", "About", "How this was measured", join(
             sections.metric_notes(metrics),
             tag("ul", *(tag("li", line) for line in notes), class_="notes") if notes else None,

@@ -102,7 +102,10 @@ def _select(judgments: JudgedPairs, which: np.ndarray) -> JudgedPairs:
     names = np.full(len(judgments), None, dtype=object)
     names[judgments.document < 0] = judgments.outside if judgments.outside else None
     outside = tuple(name for name in names[which] if name is not None)
-    return JudgedPairs(judgments.query[which], judgments.document[which], judgments.relevance[which], outside)
+    return replace(
+        judgments, query=judgments.query[which], document=judgments.document[which],
+        relevance=judgments.relevance[which], outside=outside,
+    )  # fmt: skip
 
 
 def _most_relevant(judgments: JudgedPairs, count: int) -> np.ndarray:

@@ -16,6 +16,7 @@ from gcl.data.store.records import Record, Records, Value, images_of
 from gcl.data.store.shard_writer import content_hash, set_hash
 from gcl.retrieval.metrics.functions import JUDGED, JUDGED_ELSEWHERE, NOTHING, UNKNOWN
 from gcl.retrieval.search.ties import id_ranks
+from gcl.retrieval.tasks.titles import title_of
 from gcl.schema import Field
 
 Qrels = dict[str, dict[str, float]]
@@ -85,12 +86,14 @@ class JudgedPairs:
 
     query[J]: positions in the task's queries. document[J]: positions in its corpus, -1 for a document that is not
     there (kept, so that nothing disappears from a denominator; `outside` names those, in order). relevance[J].
+    complete: what is not listed is irrelevant; otherwise nobody has judged it.
     """
 
     query: np.ndarray
     document: np.ndarray
     relevance: np.ndarray
     outside: tuple[str, ...] = ()
+    complete: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "query", np.ascontiguousarray(self.query, dtype=np.int64))
@@ -123,6 +126,8 @@ class JudgedPairs:
         """What is known about each result, row[Q, K] -> int8[Q, K]: NOTHING, JUDGED, JUDGED_ELSEWHERE or UNKNOWN."""
         table = np.full(documents + 1, UNKNOWN, dtype=np.int8)
         table[self.document[self.document >= 0]] = JUDGED_ELSEWHERE
+        if self.complete:
+            table[:] = JUDGED
         table[documents] = NOTHING
         return self._looked_up(row, table, lambda which: np.full(len(which), JUDGED, dtype=np.int8))
 
@@ -174,6 +179,7 @@ class Audit:
     unanswered_of: int = 0  # out of this many
     hidden: tuple[str, ...] = ()  # document fields that are not shown
     word_for_word: Mapping[str, Sequence[int]] = field(default_factory=dict)  # as RetrievalTask has it
+    title: str = ""  # as people call the task
 
     @property
     def broken(self) -> str | None:
@@ -208,6 +214,7 @@ class Audit:
     @property
     def lines(self) -> list[str]:
         """The findings, one sentence each; empty if there are none."""
+        title = self.title or self.task
         judgments, queries = f"of {self.judgments:,} judgments", f"of {self.queries:,} queries"
         counts = [
             (self.dangling, f"{judgments} point outside the corpus; they count as missed."),
@@ -231,13 +238,13 @@ class Audit:
             ),
         ]
         hidden = [
-            f"{self.task}: documents are shown without {name}, of which the queries were made." for name in self.hidden
+            f"{title}: documents are shown without {name}, of which the queries were made." for name in self.hidden
         ]
         return (
-            [f"{self.task}: {count:,} {line}" for count, line in counts if count]
+            [f"{title}: {count:,} {line}" for count, line in counts if count]
             + hidden
             + [
-                f"{self.task}: in {held:,} of {of:,} pairs the query stands word for word in document.{name}: finding "
+                f"{title}: in {held:,} of {of:,} pairs the query stands word for word in document.{name}: finding "
                 "these is comparing words, and says little about a model."
                 for name, (held, of) in self.word_for_word.items()
                 if held >= WORD_FOR_WORD * of
@@ -263,6 +270,10 @@ class RetrievalTask:
     unanswered: int = 0  # queries without a relevant document, which were left out before
     asked_before: int = 0  # queries and judgments that were not left out, over all parts: what these two compare with
     judged_before: int = 0
+    title: str = ""  # what people read; by default the name in words
+
+    def __post_init__(self) -> None:
+        self.title = self.title or title_of(self.name)
 
     @cached_property
     def id_ranks(self) -> np.ndarray:
@@ -333,7 +344,9 @@ def from_prepared(prepared, name: str, part: str, *, prefix: str = "") -> Retrie
         prefix + (name if part == "all" else f"{name}.{part}"),
         prepared.queries.subset(query_rows),
         prepared.documents.subset(corpus_rows),
-        JudgedPairs(query.reshape(-1), np.where(inside, document, -1), relevance, outside),
+        JudgedPairs(
+            query.reshape(-1), np.where(inside, document, -1), relevance, outside, counts.get("complete", False)
+        ),
         dangling=counts.get("dangling_judgments", 0),
         unanswered=counts.get("queries_without_relevant", 0) if "dangling_judgments" in counts else 0,
         asked_before=sum(counts[half]["queries"] for half in ("dev", "test")),
@@ -375,6 +388,7 @@ def audit_of(task: RetrievalTask) -> Audit:
         unanswered_of=task.asked_before + task.unanswered,
         hidden=task.hidden,
         word_for_word={name: held for name, held in task.word_for_word.items() if weights.get(name, 0) > 0},
+        title=task.title,
     )
 
 

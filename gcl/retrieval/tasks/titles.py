@@ -1,0 +1,51 @@
+"""What people read where a task is meant: the title that its YAML gives, or its name in words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+SITUATIONS = {
+    "zero_shot": ("New searches, new products", "neither was in the training data"),
+    "novel_query": ("New searches, known products", "the searches were not in the training data"),
+    "novel_document": ("Known searches, new products", "the products were not in the training data"),
+    "in_domain": ("Known searches, known products", "both were in the training data; shows what was learned by heart"),
+}  # what matters most first
+
+
+def short_name(task: str) -> str:
+    """
+    >>> short_name("zero_shot.test")
+    'zero_shot'
+    """
+    return task.removesuffix(".test").removesuffix(".dev")
+
+
+def title_of(task: str, titles: Mapping[str, str] | None = None) -> str:
+    """The title of a task, whatever half of it and of whichever of several catalogs. titles: those given, by name.
+
+    >>> title_of("shoes/zero_shot.test"), title_of("category-to-product"), title_of("a", {"a": "Title searches"})
+    ('shoes: New searches, new products', 'Category to product', 'Title searches')
+    """
+    catalog, _, own = short_name(task).rpartition("/")  # of several catalogs each has its tasks
+    words = own.replace("_", " ").replace("-", " ").strip() or own
+    known = SITUATIONS.get(own, (words[:1].upper() + words[1:], ""))[0]
+    given = titles or {}
+    title = given.get(short_name(task)) or given.get(own) or known
+    return f"{catalog}: {title}" if catalog else title
+
+
+def title_within(task: str, title: str | None = None) -> str:
+    """The title as it stands within a sentence; one that somebody gave stays as it is.
+
+    >>> title_within("zero_shot.test"), title_within("t", "Title searches"), title_within("Amazon")
+    ('new searches, new products', 'Title searches', 'Amazon')
+    """
+    made = title_of(task)
+    if title not in (None, made) or made == short_name(task) or "/" in task:
+        return title or made
+    return made[:1].lower() + made[1:]
+
+
+def described(task: str) -> str:
+    """What the title of a situation leaves open; empty for other tasks."""
+    return SITUATIONS.get(short_name(task).rpartition("/")[2], ("", ""))[1]
