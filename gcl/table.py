@@ -31,6 +31,7 @@ _NUMBERED = re.compile(r"(\d{1,9})(?=[.)](?:\s|$))")
 _ENTITY = re.compile(r"&(?=#?\w+;)")
 # https://owasp.org/www-community/attacks/CSV_Injection, with the full-width forms
 _FORMULA = re.compile(r"[\t\r\n]|\s*[=+\-@\uff1d\uff0b\uff0d\uff20]")
+_NOTHING = re.compile(r"[+-]0\.0*")  # rounded to 0, with a sign
 _NUMBER = re.compile(r"[+-]?(\d[\d,]*\.?\d*|\.\d+)([eE][+-]?\d+)?\s?%?")
 
 
@@ -133,7 +134,8 @@ class Table:
 
     def html(self) -> str:
         """A table with the title as its caption, in a box that scrolls sideways; the page's script sorts by
-        `data-value`. A cell with the method `__html__` is a whole <td> or <th> and is taken as it is."""
+        `data-value`, and where there is no room a row becomes a card that names its cells by `data-label`. A cell with
+        the method `__html__` is a whole <td> or <th> and is taken as it is."""
         heads = "".join(
             f'<th scope="col"{_FIGURE if self._is_figure(column) else ""}>{escape(name)}</th>'
             for column, name in enumerate(self.header)
@@ -152,12 +154,14 @@ class Table:
 
     def _html_cell(self, column: int, cell: tuple[Value, str]) -> str:
         value, shown = cell
+        label = f' data-label="{escape(self.header[column])}"'
         if (ready := getattr(value, "__html__", None)) is not None:
-            return ready()
+            return _CELL.sub(lambda match: match[0] + label, ready(), count=1)
         if self._is_figure(column):
-            return f'<td{_FIGURE} data-value="{escape(_sorting(shown))}">{escape(shown)}</td>'
+            minus = _HYPHEN.sub("\u2212", shown)
+            return f'<td{_FIGURE}{label} data-value="{escape(_sorting(shown))}">{escape(minus)}</td>'
         kind, scope = ("td", "") if column else ("th", ' scope="row"')
-        return f'<{kind}{scope}><span dir="auto">{escape(shown)}</span></{kind}>'
+        return f'<{kind}{scope}{label}><span dir="auto">{escape(shown)}</span></{kind}>'
 
     def _shown(self) -> list[list[str]]:
         formats = [self.formats.get(name) for name in self.header]
@@ -168,12 +172,24 @@ class Table:
 
 
 _FIGURE = ' class="number"'
+_CELL = re.compile(r"<t[dh]")
+_HYPHEN = re.compile(r"(?<![\w.])-(?=[\d.])")  # of a negative number
 
 
 def _shown(value: Value, spec: str | None) -> str:
     if value is None or isinstance(value, str):
         return value or ""
-    return format(value, (".4f" if isinstance(value, float) else "") if spec is None else spec)
+    return shown_number(value, (".4f" if isinstance(value, float) else "") if spec is None else spec)
+
+
+def shown_number(value: float, spec: str) -> str:
+    """A number by its format, without a sign where it is rounded to 0.
+
+    >>> shown_number(-0.00001, "+.4f"), shown_number(-0.1, "+.1f")
+    ('0.0000', '-0.1')
+    """
+    text = format(value, spec)
+    return text[1:] if _NOTHING.fullmatch(text) else text
 
 
 def visible(text: str) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 
 from gcl.retrieval.evaluate import TaskResult
 from gcl.retrieval.metrics.statistics import Comparison, Interval, bootstrap, bootstrap_together, compare, holm
-from gcl.table import Table, Value
+from gcl.table import Table, Value, shown_number
 
 
 @dataclass(frozen=True)
@@ -189,10 +189,10 @@ def change_cells(c: Comparison, p: float | None) -> list[Value]:
 
 def interval_text(interval: Interval | Comparison, spec: str = "+.4f") -> str:
     """
-    >>> interval_text(Interval(0.5, 0.41, 0.6), ".2f")
-    '0.41 … 0.60'
+    >>> interval_text(Interval(0.5, 0.41, 0.6), ".2f"), interval_text(Interval(0.1, -0.00001, 0.2))
+    ('0.41 … 0.60', '0.0000 … +0.2000')
     """
-    return f"{interval.low:{spec}} … {interval.high:{spec}}"
+    return " … ".join(shown_number(end, spec) for end in (interval.low, interval.high))
 
 
 def p_text(p: float | None) -> str:

@@ -66,7 +66,7 @@ def compression_table(models: ByModel, *, all_metrics: bool = True) -> Table:
     for task, form, (label, by_task) in product(tasks, forms, models.items()):
         for row in (row for row in by_task.get(task, ()) if row.form == form):
             for metric, c in list(row.comparisons.items())[: None if all_metrics else 1]:
-                rows.append([task, str(form), label, metric, row.bytes, c.before, c.after, c.change, interval_text(c)])
+                rows.append([task, form.words, label, metric, row.bytes, c.before, c.after, c.change, interval_text(c)])
     header = ("task", "vectors", "model", "metric", "bytes", "full", "small", "change", "95 % interval")
     return Table(header, rows, title=TITLE, align="llll", formats={"bytes": ",", "change": "+.4f"})
 

@@ -47,6 +47,15 @@ class VectorFormat:
     def __str__(self) -> str:
         return f"{self.width or 'all'} x {self.kind}"
 
+    @property
+    def words(self) -> str:
+        """For tables that people read.
+
+        >>> VectorFormat(256, "int8").words, VectorFormat(None, "binary both").words
+        ('256 wide, int8', 'full width, binary both')
+        """
+        return f"{f'{self.width} wide' if self.width else 'full width'}, {self.kind}"
+
 
 def parse_format(spelling: Any) -> VectorFormat:
     """Parses a vector format: a width, a type, or both.

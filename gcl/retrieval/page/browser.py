@@ -9,6 +9,8 @@ import numpy as np
 
 from gcl.data.store.records import shortened
 from gcl.files.progress import counted
+from gcl.retrieval.analysis.unsure import unsure
+from gcl.retrieval.metrics.metrics import spelled
 from gcl.retrieval.page.contest import Entry
 from gcl.retrieval.page.details import Detailer, Shelf, Side
 from gcl.retrieval.page.thumbnails import Album
@@ -34,8 +36,9 @@ def browser_data(
     labels = list(entries[0].results)
     data: dict[str, Any] = {
         "labels": labels,
-        "metrics": list(metrics),
+        "metrics": [spelled(metric) for metric in metrics],
         "tasks": [entry.title for entry in entries],
+        "names": [entry.name for entry in entries],
         "top": top,
         "total": sum(len(entry.task.queries) for entry in entries),
     }
@@ -90,7 +93,9 @@ def _change(entry: Entry, metric: str) -> np.ndarray:
 
 
 def _rows(number: int, entry: Entry, metrics: Sequence[str]) -> list[list[Any]]:
-    """[task, text, id, full view or -1, [[value of each metric] of each model]] of each query."""
+    """[task, text, id, full view or -1, [[value of each metric] of each model], [of each model but the first the
+    number whose bit m says that nobody can tell the change of metric m]] of each query; without the last if all are 0.
+    """
     side = Side(entry.task.queries)
     positions = np.arange(len(entry.task.queries))
     texts = [entry.task.queries.column(name, positions) for name in side.titles]
@@ -98,11 +103,17 @@ def _rows(number: int, entry: Entry, metrics: Sequence[str]) -> list[list[Any]]:
         np.stack([entry.values(label, metric) for metric in metrics], axis=1).round(6).tolist()
         for label in entry.results
     ]
+    base, *others = entry.results.values()
+    doubt = np.zeros((len(positions), len(others)), dtype=np.int64)
+    for at, other in enumerate(others):
+        for bit, metric in enumerate(metrics):
+            doubt[:, at] += unsure(entry.task, base, other, metric).astype(np.int64) << bit
     rows = []
     for position, identifier in enumerate(entry.task.queries.ids):
         text = " · ".join(str(column[position]) for column in texts if column[position])
         own = [model[position] for model in values]
-        rows.append([number, shortened(text, _LONGEST_QUERY), str(identifier), -1, own])
+        row = [number, shortened(text, _LONGEST_QUERY), str(identifier), -1, own]
+        rows.append([*row, doubt[position].tolist()] if doubt[position].any() else row)
     return rows
 
 

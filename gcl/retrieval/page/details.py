@@ -80,7 +80,8 @@ class Judged:
         self.relevance = judgments.relevance[order]
         relevant = self.relevance[self.relevance > 0]
         self.complete = judgments.complete
-        self.graded = bool(len(relevant)) and float(relevant.min()) != float(relevant.max())
+        graded = bool(len(relevant)) and float(relevant.min()) != float(relevant.max())
+        self.highest = float(relevant.max()) if graded else 0  # 0: relevance is not graded
 
     def of(self, position: int) -> tuple[dict[int, float], int]:
         """Judgments of one query inside the corpus, and the number of relevant ones outside."""
@@ -121,7 +122,7 @@ class Detailer:
             "lists": lists,
             "relevant": len(relevant),
             "outside": outside,
-            "graded": self.judged.graded,
+            "highest": self.judged.highest,
             "missed": [
                 [self.shelf.add(self.documents, row), judged[row], [places.get(row, 0) for places in rank]]
                 for row in missed[:MOST_MISSED]

@@ -46,7 +46,7 @@ def untrusted(text: str, name: str = "span", **attributes: Any) -> Markup:
     return tag(name, text, dir="auto", **attributes)
 
 
-_WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 400, 230, 46, 12, 12, 34
+_WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 400, 240, 46, 12, 12, 44
 
 
 class Line(NamedTuple):
@@ -123,8 +123,8 @@ def chart(lines: Sequence[Line], *, label: str, mark: tuple[float, float] | None
         drawn.append(tag("text", f"{tick:.6g}", class_="tick end", x=_LEFT - 8, y=float(y) + 4))
     for share, anchor in ((0, "start"), (0.5, "middle"), (1, "end")):
         x = split(at(right * share, low))[0]
-        drawn.append(tag("text", f"{right * share:,.0f}", class_=f"tick {anchor}", x=x, y=_HEIGHT - 16))
-    drawn.append(tag("text", "step", class_="tick middle", x=(_LEFT + _WIDTH - _RIGHT) / 2, y=_HEIGHT - 2))
+        drawn.append(tag("text", f"{right * share:,.0f}", class_=f"tick {anchor}", x=x, y=_HEIGHT - 26))
+    drawn.append(tag("text", "step", class_="tick middle", x=(_LEFT + _WIDTH - _RIGHT) / 2, y=_HEIGHT - 10))
     for number, line in enumerate(lines):
         points = " ".join(at(x, y) for x, y in zip(line.x.tolist(), line.y.tolist(), strict=True))
         drawn.append(tag("polyline", class_=f"line line-{number % 6}", points=points))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,12 @@ from gcl.retrieval.page.browser import as_json, browser_data
 from gcl.retrieval.page.contest import Entry, common_metrics, entries_of
 from gcl.retrieval.page.curve import curves_section
 from gcl.retrieval.page.document import document, page_body
+from gcl.retrieval.page.examples import examples
+from gcl.retrieval.page.leaderboard import board, standings, winner
 from gcl.retrieval.page.markup import Markup, hatch, join, tag, untrusted
 from gcl.retrieval.page.sections import all_slices
 from gcl.retrieval.page.words import outcome
-from gcl.retrieval.report import audit_lines, comparison_rows, single_rows
+from gcl.retrieval.report import Row, audit_lines, comparison_rows, single_rows
 from gcl.retrieval.tasks.task import RetrievalTask
 from gcl.retrieval.tasks.titles import title_within
 from gcl.table import Table
@@ -28,6 +31,8 @@ _SCRIPTS = ("dom.js", "tables.js", "results.js", "queries.js")
 _NO_SCRIPT = (
     "The list of searches needs JavaScript, which is switched off here. Everything else on this page reads without it."
 )
+_TIES = "Models in one bracket tie: their difference may be chance (paired test, Holm-corrected over pairs and tasks)."
+_CHANCE = "Many groups are compared here: a few will look good or bad by chance alone. Take them as places to look."
 _MOST_METRICS = 3  # that a search is listed with
 
 Slices = Mapping[str, Mapping[str, Sequence[Any]]]
@@ -43,10 +48,10 @@ def write_page(
     facts: Mapping[str, Any] | None = None,
     slices: Slices | None = None,
     metrics: Sequence[str] | None = None,
-    details: int = 200,
+    details: int = 2000,
     top: int = 10,
     thumbnails: int = 96,
-    limit_bytes: int = 25_000_000,
+    limit_bytes: int = 15_000_000,
     verdicts: Mapping[str, Verdict] | None = None,
     warnings: Sequence[str] = (),
     extra: Sequence[Table] = (),
@@ -67,8 +72,10 @@ def write_page(
     entries = entries_of(tasks, models)
     names = common_metrics(entries, metrics)
     listed = list(metrics or names[:1])[:_MOST_METRICS]
-    plain = _body(title, entries, names, curve=curve, facts=facts or {}, slices=slices or {},
-                  verdicts=verdicts, warnings=warnings, extra=extra, seed=seed)  # fmt: skip
+    within = {entry.key: title_within(entry.key, entry.title) for entry in entries}
+    results = {label: {entry.key: entry.results[label] for entry in entries} for label in entries[0].results}
+    page = _Page(entries, names, verdicts or verdicts_of(results, names[0], within), thumbnails, seed)
+    plain = _body(title, page, curve=curve, facts=facts or {}, given=slices or {}, warnings=warnings, extra=extra)
     whole = document(title, plain, styles=_STYLES, scripts=_SCRIPTS, data="")
     room = limit_bytes - len(whole.encode(errors="replace"))
     data = browser_data(
@@ -77,26 +84,54 @@ def write_page(
     return write_text(Path(path), document(title, plain, styles=_STYLES, scripts=_SCRIPTS, data=as_json(data)))
 
 
+@dataclass(frozen=True)
+class _Page:
+    """What its parts show. metrics: the first is the page's own. thumbnails: pixels of pictures."""
+
+    entries: Sequence[Entry]
+    metrics: Sequence[str]
+    verdicts: Mapping[str, Verdict]
+    thumbnails: int
+    seed: int
+
+    @property
+    def labels(self) -> list[str]:
+        """The models, the base first."""
+        return list(self.entries[0].results)
+
+    @property
+    def metric(self) -> str:
+        return self.metrics[0]
+
+    @property
+    def first(self) -> Entry:
+        """The task that is spoken of."""
+        return next((entry for entry in self.entries if len(entry.task.queries) >= FEW), self.entries[0])
+
+    def results(self, label: str) -> dict[str, TaskResult]:
+        """{key of a task: result}"""
+        return {entry.key: entry.results[label] for entry in self.entries}
+
+    def compared(self, label: str) -> tuple[list[Row], Row]:
+        """Every metric of every task against the base, and the page's own of the first task."""
+        rows = comparison_rows(self.results(self.labels[0]), self.results(label), seed=self.seed)
+        return rows, next(row for row in rows if row.metric == self.metric and row.task == self.first.key)
+
+
 def _body(
-    title: str, entries: Sequence[Entry], metrics: Sequence[str], *, curve: str | Path | None, facts: Mapping[str, Any],
-    slices: Slices, verdicts: Mapping[str, Verdict] | None, warnings: Sequence[str], extra: Sequence[Table], seed: int,
+    title: str, page: _Page, *, curve: str | Path | None, facts: Mapping[str, Any], given: Slices,
+    warnings: Sequence[str], extra: Sequence[Table],
 ) -> Markup:  # fmt: skip
-    labels, metric = list(entries[0].results), metrics[0]
-    results = {label: {entry.key: entry.results[label] for entry in entries} for label in labels}
-    base, *others = labels
-    compared = {label: comparison_rows(results[base], results[label], seed=seed) for label in others}
-    titles = {entry.name: entry.title for entry in entries}
-    within = {entry.key: title_within(entry.key, entry.title) for entry in entries}
-    verdicts = verdicts_of(results, metric, within) if verdicts is None else verdicts
-    notes = audit_lines(results[base].values())
+    notes = audit_lines(page.results(page.labels[0]).values())
+    titles = {entry.name: entry.title for entry in page.entries}
     parts = [
-        ("results", "Results", "Results", _results(entries, metrics, compared, verdicts, results[base], base, seed)),
-        ("groups", "Groups", "Where it helps and where it hurts", _groups(entries, slices, metric, labels)),
+        ("results", "Results", "Results", _results(page)),
+        ("groups", "Groups", "Where it helps and where it hurts", _groups(page, given)),
         ("beside", "Cost and memory", "What it costs and what it keeps", sections.extra_tables(extra)),
         ("searches", "Searches", "Searches", tag("div", tag("p", _NO_SCRIPT), id="browser")),
-        ("training", "Training", "Training", curves_section(curve, metric, titles)),
+        ("training", "Training", "Training", curves_section(curve, page.metric, titles)),
         ("about", "About", "How this was measured", join(
-            sections.metric_notes(metrics),
+            sections.metric_notes(page.metrics),
             tag("ul", *(tag("li", line) for line in notes), class_="notes") if notes else None,
             sections.facts_list(facts) if facts else None,
         )),
@@ -106,38 +141,74 @@ def _body(
     return join(hatch(), page_body(title, shown, skip=("searches", "Skip to the searches"), above=alarm))
 
 
-def _results(
-    entries: Sequence[Entry], metrics: Sequence[str], compared: Mapping, verdicts: Mapping[str, Verdict],
-    base_results: Mapping, base: str, seed: int,
-) -> Markup:  # fmt: skip
-    metric = metrics[0]
-    if not compared:
-        return sections.single_table(entries, single_rows(base_results, seed=seed), base)
-    parts: list[Markup] = []
-    first = next((entry for entry in entries if len(entry.task.queries) >= FEW), entries[0])
-    for label, rows in compared.items():
-        comparison = next(row.comparison for row in rows if row.metric == metric and row.task == first.key)
-        if len(compared) == 1:
-            parts.append(sections.head(first, comparison, metric, label, base, verdict=verdicts[label]))
-            parts.append(sections.metric_notes([metric]))
-        else:
-            parts.append(tag("h3", f"{label} against {base}"))
-            parts.append(tag("p", untrusted(f"{verdicts[label].sentence}."), " ", outcome(comparison)))
-        parts.append(sections.results_table(entries, rows, metric, label, base))
-        if len(metrics) > 1:
-            whole = sections.all_metrics_table(entries, rows, label, base)
-            parts.append(tag("details", tag("summary", f"All {len(metrics)} metrics"), whole))
+def _results(page: _Page) -> Markup:
+    """Verdict, pictures and the table of tasks; of one model what it reaches, of several who is ahead."""
+    if len(page.labels) == 1:
+        return _of_one(page)
+    return _of_two(page) if len(page.labels) == 2 else _of_several(page)
+
+
+def _of_one(page: _Page) -> Markup:
+    label = page.labels[0]
+    rows = single_rows(page.results(label), seed=page.seed)
+    first = next(row for row in rows if row.task == page.first.key and row.metric == page.metric)
+    chosen = [row for row in rows if row.metric == page.metric]
+    return join(
+        sections.single_head(page.first, first, label),
+        sections.metric_notes([page.metric]),
+        sections.single_table(page.entries, chosen, label),
+        _folded(page, sections.single_table(page.entries, rows, label)),
+    )
+
+
+def _of_two(page: _Page) -> Markup:
+    base, label = page.labels
+    rows, row = page.compared(label)
+    return join(
+        sections.head(page.first, row.comparison, page.metric, (base, label), page.verdicts[label]),
+        examples(page.entries, page.metric, (base, label), page.thumbnails),
+        sections.metric_notes([page.metric]),
+        sections.results_table(page.entries, rows, page.metric, label, base),
+        _folded(page, sections.all_metrics_table(page.entries, rows, label, base)),
+    )
+
+
+def _of_several(page: _Page) -> Markup:
+    base, *others = page.labels
+    places = standings(page.entries, page.metric, seed=page.seed)
+    parts = [
+        tag("p", untrusted(f"{winner(page.entries, places)}."), class_="verdict winner"),
+        tag("p", _TIES, class_="hint"),
+        tag("div", *(board(entry, places[entry.key], page.metric) for entry in page.entries), class_="boards"),
+        sections.metric_notes([page.metric]),
+    ]  # fmt: skip
+    for label in others:
+        rows, row = page.compared(label)
+        parts.append(
+            tag(
+                "details",
+                tag("summary", untrusted(f"{label} against {base}")),
+                tag("p", untrusted(f"{page.verdicts[label].sentence}."), f" {outcome(row.comparison)}."),
+                sections.results_table(page.entries, rows, page.metric, label, base),
+                _folded(page, sections.all_metrics_table(page.entries, rows, label, base)),
+            )
+        )
     return join(*parts)
 
 
-def _groups(entries: Sequence[Entry], slices: Slices, metric: str, labels: Sequence[str]) -> Markup | None:
-    if len(labels) < 2:
+def _folded(page: _Page, whole: Markup) -> Markup | None:
+    count = len(page.metrics)
+    return tag("details", tag("summary", f"All {count} metrics"), whole) if count > 1 else None
+
+
+def _groups(page: _Page, given: Slices) -> Markup | None:
+    if len(page.labels) < 2:
         return None
-    groups: list[Markup] = []
-    for entry in entries:
-        given = slices.get(entry.key) or slices.get(entry.name) or {}
-        content = sections.slices_table(entry, all_slices(entry.task, given), metric, labels[-1], labels[0])
+    found: list[Markup] = []
+    for entry in page.entries:
+        columns = all_slices(entry.task, given.get(entry.key) or given.get(entry.name) or {})
+        content = sections.groups(entry, columns, page.metric, (page.labels[0], page.labels[-1]))
         if content is not None:
-            groups.append(tag("details", tag("summary", entry.title), content, open=not groups))
-    hint = "Many groups are compared here: a few will look good or bad by chance alone. Take them as places to look."
-    return join(tag("p", hint, class_="hint"), *groups) if groups else None
+            found.append(content)
+    who = f"{page.labels[-1]} against {page.labels[0]}. " if len(page.labels) > 2 else ""
+    return join(tag("p", who, _CHANCE, class_="hint"), *found) if found else None

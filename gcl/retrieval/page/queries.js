@@ -14,6 +14,10 @@ function browser(root, data) {
   const pair = () => (several ? [0, state.model] : [0]);
   const value = (row, model) => row[4][model][state.metric];
   const change = (row) => (several ? value(row, state.model) - value(row, 0) : 0);
+  const unsure = (row) => several && row.length > 5 && Boolean((row[5][state.model - 1] >> state.metric) & 1);
+  const kindOf = (row) => (unsure(row) ? "unsure" : direction(change(row)));
+  const place = (row) => `#q=${encodeURIComponent(data.names[row[0]])}/${encodeURIComponent(row[2])}`;
+  const anyUnsure = data.rows.some((row) => row.length > 5);
   const opened = new Set();
   let matching = [];
 
@@ -38,7 +42,7 @@ function browser(root, data) {
     const sorts = several
       ? [["losses", "Losses, then gains"], ["gains", "Gains, then losses"], ["low", `Lowest with ${last}`], ["name", "A to Z"]]
       : [["low", "Lowest first"], ["high", "Highest first"], ["name", "A to Z"]];
-    const shows = [["all", "All"], ...(several ? [["worse", "Got worse"], ["better", "Got better"], ["same", "Stayed the same"]] : []), ["full", "Shown in full"]];
+    const shows = [["all", "All"], ...(several ? [["worse", "Got worse"], ["better", "Got better"], ["same", "Stayed the same"], ...(anyUnsure ? [["unsure", "Cannot tell"]] : [])] : []), ["full", "Shown in full"]];
     return element("div", { class: "tools", role: "search" },
       labelled("Find a search", field),
       select("Show", shows, "show"),
@@ -48,18 +52,15 @@ function browser(root, data) {
       data.metrics.length > 1 ? select("Metric", data.metrics.map((name, i) => [i, name]), "metric", true) : null);
   }
 
-  const ORDERS = {
-    losses: (a, b) => rankOfChange(a) - rankOfChange(b) || Math.abs(b) - Math.abs(a),
-    gains: (a, b) => rankOfChange(-a) - rankOfChange(-b) || Math.abs(b) - Math.abs(a),
-  };
-  function rankOfChange(change) { return change < 0 ? 0 : change > 0 ? 1 : 2; }
+  // What can be told comes first: losses (or gains), then the others, then what nobody can tell, then what is the same.
+  const RANKS = { losses: { worse: 0, better: 1, unsure: 2, same: 3 }, gains: { better: 0, worse: 1, unsure: 2, same: 3 } };
 
   function arrange() {
     const found = [];
     data.rows.forEach((row, i) => {
       if (state.task >= 0 && row[0] !== state.task) return;
       if (state.text && !state.text.split(/\s+/).every((word) => haystack[i].includes(word))) return;
-      if (state.show === "full" ? row[3] < 0 : state.show !== "all" && direction(change(row)) !== state.show) return;
+      if (state.show === "full" ? row[3] < 0 : state.show !== "all" && kindOf(row) !== state.show) return;
       found.push(i);
     });
     const rows = data.rows;
@@ -67,7 +68,10 @@ function browser(root, data) {
     if (state.sort === "name") found.sort((a, b) => rows[a][1].localeCompare(rows[b][1], "en", { numeric: true }) || a - b);
     else if (state.sort === "low") found.sort((a, b) => worth.get(a) - worth.get(b) || a - b);
     else if (state.sort === "high") found.sort((a, b) => worth.get(b) - worth.get(a) || a - b);
-    else found.sort((a, b) => ORDERS[state.sort](worth.get(a), worth.get(b)) || (rows[b][3] >= 0) - (rows[a][3] >= 0) || a - b);
+    else {
+      const rank = new Map(found.map((i) => [i, RANKS[state.sort][kindOf(rows[i])]]));
+      found.sort((a, b) => rank.get(a) - rank.get(b) || Math.abs(worth.get(b)) - Math.abs(worth.get(a)) || (rows[b][3] >= 0) - (rows[a][3] >= 0) || a - b);
+    }
     return found;
   }
 
@@ -76,7 +80,7 @@ function browser(root, data) {
     const [task, text, id, index] = row;
     const picture = index >= 0 ? data.details[index].picture : -1;
     const name = text || (picture >= 0 ? "Search with a picture" : `Search ${id}`);
-    const kind = direction(change(row));
+    const kind = kindOf(row);
     const view = element("div", { class: "view", id: `view-${i}`, hidden: true });
     const button = element("button", {
       class: index < 0 ? "row bare" : "row", type: "button", "aria-expanded": "false", "aria-controls": `view-${i}`, tabindex: first ? 0 : -1,
@@ -86,18 +90,59 @@ function browser(root, data) {
         picture >= 0 ? element("img", { src: data.pictures[picture], alt: "the picture searched with", width: 48, height: 48 }) : null,
         element("span", {}, element("span", { dir: "auto", text: name }), data.tasks.length > 1 ? element("small", { text: data.tasks[task] }) : null)),
       element("span", { class: "from-to", text: pair().map((model) => value(row, model).toFixed(3)).join(" → ") }),
-      several ? element("span", { class: `change ${kind}`, text: ARROW[kind] + signed(change(row)) }) : null);
+      several ? element("span", { class: `change ${kind}`, text: ARROW[kind] + signed(change(row)) }, kind === "unsure" ? element("small", { text: "cannot tell" }) : null) : null);
     if (opened.has(i)) toggle(i, button, view);
     return element("li", { class: "search" }, button, view);
   }
 
   function toggle(i, button, view) {
     const open = view.hidden;
-    view.replaceChildren(...(open ? fullView(data, data.rows[i], pair()) : []));
+    view.replaceChildren(...(open ? fullView(data, data.rows[i], pair(), link(data.rows[i])) : []));
+    if (open && unsure(data.rows[i])) view.prepend(element("p", { text: "Nobody can tell whether this search got better or worse: the change rests on results that nobody has judged. Among the judged results alone it is not there." }));
     view.hidden = !open;
     if (open) opened.add(i);
     else opened.delete(i);
     button.setAttribute("aria-expanded", String(open));
+  }
+
+  function link(row) {
+    return element("a", { class: "link", href: place(row), text: "Link to this search" });
+  }
+
+  // #q=task/id opens a search wherever the list has it; #q=any words looks for them.
+  function follow() {
+    const asked = /^#q=([^/]*)\/?(.*)$/s.exec(location.hash);
+    if (!asked) return;
+    const decoded = (text) => { try { return decodeURIComponent(text); } catch { return text; } };
+    const [task, query] = asked.slice(1).map(decoded);
+    const i = data.rows.findIndex((row) => row[2] === query && data.names[row[0]] === task);
+    Object.assign(state, { show: "all", task: -1, text: "", page: 0 });
+    const words = i < 0 ? [task, query].join(" ") : "";
+    field.value = words.trim();
+    state.text = folded(words.trim());
+    root.querySelector(".tools").replaceWith(tools());
+    if (i >= 0) opened.add(i);
+    matching = arrange();
+    state.page = i < 0 ? 0 : Math.floor(matching.indexOf(i) / PAGE);
+    draw();
+    const button = i < 0 ? field : list.querySelector(`[aria-controls="view-${i}"]`);
+    button.focus({ preventScroll: true });
+    button.scrollIntoView({ block: "start" });
+  }
+
+  // What is listed, in its order, as a table for a spreadsheet; no cell of it is a formula there.
+  function download() {
+    const cell = (value) => {
+      const text = typeof value === "string" && /^\s*[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]/.test(value) ? `'${value}` : String(value);
+      return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
+    };
+    const header = ["task", "query_id", "search", ...data.labels.flatMap((label) => data.metrics.map((metric) => `${label} ${metric}`)), ...(several ? ["change", "outcome"] : [])];
+    const lines = matching.map((i) => data.rows[i]).map((row) =>
+      [data.names[row[0]], row[2], row[1], ...row[4].flat(), ...(several ? [Number(change(row).toFixed(6)), { unsure: "cannot tell" }[kindOf(row)] ?? kindOf(row)] : [])]);
+    const text = [header, ...lines].map((line) => line.map(cell).join(",") + "\r\n").join("");
+    const address = URL.createObjectURL(new Blob(["\ufeff", text], { type: "text/csv" }));
+    element("a", { href: address, download: "searches.csv" }).click();
+    setTimeout(() => URL.revokeObjectURL(address), 10_000);
   }
 
   const buttons = () => [...list.querySelectorAll(".row")];
@@ -128,8 +173,13 @@ function browser(root, data) {
     }
   });
   document.addEventListener("keydown", (event) => {
-    if (event.key === "/" && !/^(INPUT|SELECT|TEXTAREA)$/.test(document.activeElement.tagName)) { event.preventDefault(); field.focus(); }
+    if (event.key === "/" && !/^(INPUT|SELECT|TEXTAREA)$/.test(document.activeElement.tagName)) {
+      event.preventDefault();
+      field.focus({ preventScroll: true });
+      root.querySelector(".tools").scrollIntoView({ block: "start" });
+    }
   });
+  addEventListener("hashchange", follow);
 
   function draw() {
     const start = state.page * PAGE;
@@ -154,10 +204,13 @@ function browser(root, data) {
     + (dropped ? ` ${dropped.toLocaleString("en")} searches that changed least are not listed.` : "");
   const keys = element("p", { class: "hint keys" }, ...["/", " finds, ", "↑", " ", "↓", " move, ", "Enter", " opens, ", "Esc", " closes, ", "PgDn", " turns the page."]
     .map((word, i) => (i % 2 ? word : element("kbd", { text: word }))));
-  root.replaceChildren(element("p", { class: "hint", text: note }), keys, tools(), status, list, element("div", { class: "pages" }, back, on, where));
+  const save = element("button", { class: "plain-button", type: "button", text: "Download this list (CSV)", on: { click: download } });
+  const bar = element("div", { class: "bar" }, status, save);
+  root.replaceChildren(element("p", { class: "hint", text: note }), keys, tools(), bar, list, element("div", { class: "pages" }, back, on, where));
   refresh();
   const first = buttons()[0];
-  if (first && data.rows[matching[0]][3] >= 0) first.click();
+  if (location.hash.startsWith("#q=")) follow();
+  else if (first && data.rows[matching[0]][3] >= 0) first.click();
 }
 
 browser(document.getElementById("browser"), JSON.parse(document.getElementById("data").textContent));

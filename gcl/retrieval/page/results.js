@@ -10,7 +10,12 @@ function direction(change) {
   return change > 0 ? "better" : change < 0 ? "worse" : "same";
 }
 
-const ARROW = { better: "▲ ", worse: "▼ ", same: "= " };
+const ARROW = { better: "▲ ", worse: "▼ ", same: "= ", unsure: "? " };
+const shown = { side: 1 }; // of two models, the one that a narrow screen shows
+
+function picturesOf(data, items) {
+  return items.some((item) => data.products[item[0]][2] >= 0);
+}
 
 function frame(data, product, place) {
   const [, , picture] = product;
@@ -20,19 +25,25 @@ function frame(data, product, place) {
   return element("span", { class: "frame" }, inside, place ? element("span", { class: "place", text: place }) : null);
 }
 
-function mark(relevance, graded) {
+function mark(relevance, highest) {
   if (relevance === null) return ["unjudged", "? not judged"];
   if (relevance === "twin") return ["unjudged", "? not judged, same as a relevant one"];
-  if (relevance > 0) return ["relevant", graded ? `✓ relevant, ${Number(relevance.toPrecision(4))}` : "✓ relevant"];
+  if (relevance > 0) return ["relevant", highest ? `✓ relevant, ${Number(relevance.toPrecision(4))} of ${Number(highest.toPrecision(4))}` : "✓ relevant"];
   return ["wrong", "✗ not relevant"];
 }
 
-function resultCard(data, view, result, place, moved) {
+// A result names what it is: data-task, data-query, data-document, and data-grade: its relevance or "not judged".
+function named(data, row, product, relevance) {
+  const grade = relevance === null || relevance === "twin" ? "not judged" : String(relevance);
+  return { "data-task": data.names[row[0]], "data-query": row[2], "data-document": product[1], "data-grade": grade };
+}
+
+function resultCard(data, row, view, result, place, moved, pictured) {
   const [number, score, relevance, , twin, kind] = result;
-  const [look, word] = mark(relevance, view.graded);
+  const [look, word] = mark(relevance, view.highest);
   const same = kind === "content" ? `same product data as ${twin}` : `same title as ${twin}`;
-  return element("li", { class: `card ${look}` },
-    frame(data, data.products[number], place),
+  return element("li", { class: `card ${look}`, ...named(data, row, data.products[number], relevance) },
+    pictured ? frame(data, data.products[number], place) : element("span", { class: "place plain", text: place }),
     element("span", { class: "mark", text: word }),
     element("span", { class: "name", dir: "auto", text: data.products[number][0], title: data.products[number][0] }),
     twin ? element("small", { class: "twin", text: same }) : null,
@@ -40,11 +51,11 @@ function resultCard(data, view, result, place, moved) {
     element("small", { text: `score ${score.toFixed(3)}` }));
 }
 
-function missedCard(data, view, [number, relevance, places], pair) {
+function missedCard(data, row, view, [number, relevance, places], pair, pictured) {
   const where = pair.map((model) => `${data.labels[model]}: ${places[model] ? "place " + places[model] : "not found"}`);
-  return element("li", { class: "card relevant" },
-    frame(data, data.products[number]),
-    element("span", { class: "mark", text: mark(relevance, view.graded)[1] }),
+  return element("li", { class: "card relevant", ...named(data, row, data.products[number], relevance) },
+    pictured ? frame(data, data.products[number]) : null,
+    element("span", { class: "mark", text: mark(relevance, view.highest)[1] }),
     element("span", { class: "name", dir: "auto", text: data.products[number][0] }),
     ...where.map((text) => element("small", { text })));
 }
@@ -64,25 +75,41 @@ function story(data, view, pair) {
   return `${total.toLocaleString("en")} relevant ${total === 1 ? "product is" : "products are"} known.${outside} Among the first ${data.top}, ${shown}.`;
 }
 
+// On a narrow screen one model at a time: two buttons choose it, for every search.
+function chooser(data, pair) {
+  const buttons = pair.map((model, side) => element("button", {
+    class: "plain-button", type: "button", text: data.labels[model], "aria-pressed": String(shown.side === side),
+    on: { click: () => {
+      shown.side = side;
+      document.querySelectorAll(".sides").forEach((sides) => { sides.dataset.shown = side; });
+      document.querySelectorAll(".chooser").forEach((one) => [...one.children].forEach((button, i) => button.setAttribute("aria-pressed", String(i === side))));
+    } },
+  }));
+  return element("div", { class: "chooser", role: "group", "aria-label": "Model shown" }, ...buttons);
+}
+
 // pair: the models compared, [base, other], or [only one].
-function fullView(data, row, pair) {
+function fullView(data, row, pair, tools) {
   const [, , , index, values] = row;
-  const figures = (model) => data.metrics.map((metric, m) => `${metric.replace("ndcg", "nDCG")} ${values[model][m].toFixed(3)}`).join(" · ");
+  const figures = (model) => data.metrics.map((metric, m) => `${metric} ${values[model][m].toFixed(3)}`).join(" · ");
   if (index < 0) {
-    const why = `Results are embedded for ${data.details.length.toLocaleString("en")} of ${data.rows.length.toLocaleString("en")} searches; not for this one.`;
-    return [element("p", { text: why }), element("p", { text: pair.map((model) => `${data.labels[model]}: ${figures(model)}`).join("; ") })];
+    const why = `Its results are not in this file, which shows ${data.details.length.toLocaleString("en")} of ${data.total.toLocaleString("en")} searches in full: to see them, open the search page (gcl search), or look into tasks/ of the run.`;
+    return [element("p", {}, why, tools), element("p", { text: pair.map((model) => `${data.labels[model]}: ${figures(model)}`).join("; ") })];
   }
   const view = data.details[index];
+  const pictured = picturesOf(data, pair.flatMap((model) => view.lists[model]));
+  const look = pictured ? "cards" : "cards plain";
   const sides = pair.map((model, side) => element("section", { "aria-label": `Results of ${data.labels[model]}` },
     element("h3", {}, data.labels[model], element("span", { text: figures(model) })),
     view.lists[model].length
-      ? element("ol", { class: "cards" }, ...view.lists[model].map((result, i) =>
-          resultCard(data, view, result, i + 1, pair.length > 1 ? movement(result[3], model, pair[1 - side]) : "")))
+      ? element("ol", { class: look }, ...view.lists[model].map((result, i) =>
+          resultCard(data, row, view, result, i + 1, pair.length > 1 ? movement(result[3], model, pair[1 - side]) : "", pictured)))
       : element("p", { text: "Nothing was found." })));
   const missed = view.missed.length
     ? element("div", { class: "missed" },
         element("h3", { text: `Relevant, but not among the first ${data.top}` + (view.missed_count > view.missed.length ? ` (${view.missed.length} of ${view.missed_count})` : "") }),
-        element("ul", { class: "cards" }, ...view.missed.map((entry) => missedCard(data, view, entry, pair))))
+        element("ul", { class: look }, ...view.missed.map((entry) => missedCard(data, row, view, entry, pair, pictured))))
     : null;
-  return [element("p", { text: story(data, view, pair) }), element("div", { class: "sides" }, ...sides), ...(missed ? [missed] : [])];
+  return [element("p", {}, story(data, view, pair), tools), pair.length > 1 ? chooser(data, pair) : null,
+    element("div", { class: "sides", "data-shown": pair.length > 1 ? shown.side : null }, ...sides), missed].filter(Boolean);
 }

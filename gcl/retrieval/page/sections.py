@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from gcl.retrieval.analysis.slices import lacking, slices, word_counts
+from gcl.retrieval.analysis.slices import Slice, lacking, slices, word_counts
+from gcl.retrieval.analysis.unsure import unsure
 from gcl.retrieval.analysis.verdict import Verdict
-from gcl.retrieval.metrics.metrics import explained, spelled
+from gcl.retrieval.metrics.metrics import Reads, explained, parse_metric, spelled
 from gcl.retrieval.metrics.statistics import FEWEST as FEW
 from gcl.retrieval.metrics.statistics import Comparison
 from gcl.retrieval.page.contest import Entry
@@ -21,38 +23,72 @@ from gcl.retrieval.page.markup import Markup, join, share_bar, tag, untrusted, w
 from gcl.retrieval.page.words import interval, outcome, signed
 from gcl.retrieval.report import Row, SingleRow, p_text
 from gcl.retrieval.tasks.task import RetrievalTask
+from gcl.retrieval.tasks.titles import title_within
 from gcl.schema import Modality, fields_of
 from gcl.table import Table
 
 
-def head(
-    entry: Entry, comparison: Comparison, metric: str, label: str, base: str, *, verdict: Verdict
-) -> Markup:  # fmt: skip
-    """The verdict, and the finding of the first task: in words, a bar and three figures."""
-    c = comparison
-    firm = "too few for a firm answer" if c.n < FEW else "measured with both models"
+def head(entry: Entry, comparison: Comparison, metric: str, labels: tuple[str, str], verdict: Verdict) -> Markup:
+    """The verdict, and the finding of the first task: in counts, a bar and three figures. labels: base and other."""
+    c, (base, label) = comparison, labels
+    doubt = unsure(entry.task, entry.results[base], entry.results[label], metric)
     return tag(
         "div",
-        tag("p", untrusted(f"{verdict.sentence}."), class_="verdict"),
+        tag("p", _capital(verdict.decision.value), class_=f"verdict {verdict.decision.name}"),
+        tag("p", untrusted(f"{verdict.reason}."), class_="reason"),
         tag("p", untrusted(entry.title, "b"), f": {entry.description}" if entry.description else None, class_="kicker"),
-        tag("p", outcome(c), class_="outcome"),
+        _counts(c),
         share_bar(c.wins, c.ties, c.losses),
-        tag(
-            "ul",
-            tag("li", tag("b", f"▲ {c.wins:,}"), " better", class_="better"),
-            tag("li", tag("b", f"= {c.ties:,}"), " the same", class_="same"),
-            tag("li", tag("b", f"▼ {c.losses:,}"), " worse", class_="worse"),
-            class_="shares",
-        ),
         tag(
             "dl",
             _figure(spelled(metric), join(f"{c.before:.3f} → ", tag("b", f"{c.after:.3f}")), f"{base} → {label}"),
             _figure("Change", tag("b", signed(c.change)), f"95 % interval {interval(c.low, c.high)}"),
-            _figure("Searches", tag("b", f"{c.n:,}"), firm),
+            _doubt(doubt, entry.values(label, metric) - entry.values(base, metric), c),
             class_="figures",
         ),
         class_="finding",
     )
+
+
+def _counts(c: Comparison) -> Markup:
+    """`outcome` with the signs of the bar below it."""
+    better, worse, same = outcome(c).split(", ")
+    return tag(
+        "p",
+        tag("span", f"▲ {better}", class_="better"), ", ",
+        tag("span", f"▼ {worse}", class_="worse"), ", ",
+        tag("span", f"= {same}", class_="same"), ".",
+        class_="outcome",
+    )  # fmt: skip
+
+
+def _doubt(doubt: np.ndarray, change: np.ndarray, c: Comparison) -> Markup:
+    """How many of the searches nobody can tell about."""
+    if not doubt.any():
+        few = "too few for a firm answer" if c.n < FEW else "measured with both models"
+        return _figure("Searches", tag("b", f"{c.n:,}"), few)
+    losses, gains = int((doubt & (change < 0)).sum()), int((doubt & (change > 0)).sum())
+    note = f"{losses:,} of {c.losses:,} losses and {gains:,} of {c.wins:,} gains rest on results that nobody has judged"
+    return _figure("Cannot tell", join(tag("b", f"{losses + gains:,}"), f" of {c.n:,} searches"), note)
+
+
+def single_head(entry: Entry, row: SingleRow, label: str) -> Markup:
+    """What one model reaches on the first task."""
+    values, metric = entry.values(label, row.metric), parse_metric(row.metric)
+    where = title_within(entry.key, entry.title)
+    i = row.interval
+    reached = f"{spelled(row.metric)} of {i.mean:.3f} (95 % interval {i.low:.3f} to {i.high:.3f})"
+    if metric.cutoff is None or metric.metric.reads is Reads.status:
+        sentence = f"{label} reaches a {reached} on {where}, {row.n:,} searches."
+    else:
+        found, first = (
+            int((values > 0).sum()),
+            f"first {metric.cutoff} results" if metric.cutoff > 1 else "first result",
+        )
+        searches = "search" if row.n == 1 else "searches"
+        sentence = f"{label} has something relevant among the {first} for {found:,} of {row.n:,} {searches}"
+        sentence += f" ({where}): a {reached}."
+    return tag("div", tag("p", untrusted(sentence), class_="reason"), class_="finding")
 
 
 def _figure(name: str, value: Markup, note: str) -> Markup:
@@ -75,7 +111,7 @@ def _facts(facts: Mapping[str, Any], prefix: str = "") -> list[Markup]:
             entries += _facts(value, f"{prefix}{name}: ")
             continue
         text = ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else "–" if value is None else str(value)
-        entries.append(tag("div", untrusted(f"{prefix}{name}".replace("_", " "), "dt"), untrusted(text, "dd")))
+        entries.append(tag("div", untrusted(f"{prefix}{name}", "dt"), untrusted(text, "dd")))
     return entries
 
 
@@ -122,23 +158,50 @@ def single_table(entries: Sequence[Entry], rows: Sequence[SingleRow], label: str
     return table(f"What {label} reaches", ["Task", "Metric", "Value", "95 % interval", "Searches"], body, labels=2)
 
 
-def slices_table(
-    entry: Entry, columns: Mapping[str, Sequence[Any]], metric: str, label: str, base: str
-) -> Markup | None:
-    """One task's queries in groups. Raises ValueError for a column without one value per query."""
-    before, after = entry.values(base, metric), entry.values(label, metric)
-    lines = []
+def groups(entry: Entry, columns: Mapping[str, Sequence[Any]], metric: str, labels: tuple[str, str]) -> Markup | None:
+    """One task's queries in groups: those that differ from the whole, and folded all of them.
+
+    A group differs if it has enough queries and the change of all queries lies outside the interval of its own. Raises
+    ValueError for a column without one value per query.
+    """
+    before, after = (entry.values(label, metric) for label in labels)
+    found: list[tuple[str, Slice]] = []
     for name, values in columns.items():
         if len(values) != len(before):
             given = f"{len(values)} values for {len(before)} queries"
             raise ValueError(f"Slice {name!r} of task {entry.name!r} has {given}: give one per query.")
-        for part in sorted(slices(values, before, after), key=lambda one: _natural(one.value)):
-            cells = [tag("th", untrusted(name), scope="row"), tag("td", untrusted(part.value), data_value=part.value)]
-            lines.append((cells, part.comparison))
-    if not lines:
+        found += [(name, part) for part in sorted(slices(values, before, after), key=lambda one: _natural(one.value))]
+    if not found:
         return None
-    caption = f"{entry.title}: {spelled(metric)} by group, {base} against {label}"
-    return _comparison_table(caption, ["Group", "Value"], lines, [base, label])
+    whole = float((after - before).mean())
+    firm = [one for one in found if not one[1].too_few]
+    differing = [one for one in firm if not one[1].comparison.low <= whole <= one[1].comparison.high]
+    few = [f"{name}: {part.value} ({part.comparison.n:,})" for name, part in found if part.too_few]
+    same = f"No group of at least {FEW} searches differs clearly from all searches together ({signed(whole)})."
+    differ = f"{entry.title}: groups that differ from the whole ({signed(whole)})"
+    every = f"{entry.title}: {spelled(metric)} by group, {labels[0]} against {labels[1]}"
+    rest = f"With too few searches to tell (fewer than {FEW}): "
+    return join(
+        tag("h3", untrusted(entry.title)),
+        _groups_table(differ, differing, labels) if differing else tag("p", same),
+        tag(
+            "details",
+            tag("summary", f"All {len(found)} groups"),
+            _groups_table(every, firm, labels) if firm else None,
+            tag("p", rest, untrusted("; ".join(few)), ".", class_="hint") if few else None,
+        ),
+    )
+
+
+def _groups_table(caption: str, found: Sequence[tuple[str, Slice]], labels: tuple[str, str]) -> Markup:
+    lines = [
+        (
+            [tag("th", untrusted(name), scope="row"), tag("td", untrusted(part.value), data_value=part.value)],
+            part.comparison,
+        )
+        for name, part in found
+    ]
+    return _comparison_table(caption, ["Group", "Value"], lines, list(labels))
 
 
 def _comparison_table(
@@ -163,7 +226,7 @@ def _comparison_cells(c: Comparison, limit: float) -> list[Markup]:
         tag("td", _few(c.n), " ", f"{c.n:,}", class_="number", data_value=c.n),
         _number(c.before),
         _number(c.after),
-        tag("td", arrow, signed(c.change), class_=f"number {kind}", data_value=f"{c.change:.6f}"),
+        tag("td", arrow, signed(c.change), class_=f"number change {kind}", data_value=f"{c.change:.6f}"),
         tag("td", drawn, class_="number reach", data_value=f"{c.low:.6f}"),
         tag("td", counts, class_="number counts", data_value=f"{c.wins / c.n:.6f}"),
     ]
@@ -171,7 +234,19 @@ def _comparison_cells(c: Comparison, limit: float) -> list[Markup]:
 
 def extra_tables(tables: Sequence[Table]) -> Markup | None:
     """Tables that are ready but for their headers' capitals."""
-    return join(*(Markup(table.renamed(str.capitalize).html()) for table in tables)) if tables else None
+    return join(*(Markup(_spelled(table).renamed(_capital).html()) for table in tables)) if tables else None
+
+
+def _spelled(table: Table) -> Table:
+    """With metrics called as everywhere on the page."""
+    if "metric" not in table.header:
+        return table
+    at = list(table.header).index("metric")
+    return replace(table, rows=[[*row[:at], spelled(str(row[at])), *row[at + 1 :]] for row in table.rows])
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def table(caption: str, header: Sequence[str], body: Sequence[Sequence[Markup]], *, labels: int) -> Markup:

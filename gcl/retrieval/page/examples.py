@@ -1,0 +1,119 @@
+"""What people look at first: a few searches that gained and a few that lost, before and after, with pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+from urllib.parse import quote
+
+import numpy as np
+
+from gcl.retrieval.analysis.unsure import unsure
+from gcl.retrieval.page.contest import Entry
+from gcl.retrieval.page.details import Detailer, Shelf, Side
+from gcl.retrieval.page.markup import Markup, join, tag, untrusted
+from gcl.retrieval.page.thumbnails import Album
+from gcl.retrieval.page.words import signed
+
+COUNT = 3  # of each kind
+TOP = 4  # results shown of each model
+SIGNS = {"relevant": ("✓", "relevant"), "wrong": ("✗", "not relevant"), "unjudged": ("?", "not judged")}
+
+
+class _Example(NamedTuple):
+    entry: Entry
+    position: int
+    change: float
+
+
+def examples(entries: Sequence[Entry], metric: str, labels: Sequence[str], side: int) -> Markup | None:
+    """The largest gains and losses of labels[1] against labels[0] that can be told, of the first of the entries that
+    has some. side: pixels of the pictures."""
+    gained, lost = _largest(entries, metric, labels, 1), _largest(entries, metric, labels, -1)
+    if not gained and not lost:
+        return None
+    album = Album(side)
+    shelf = Shelf(album)
+    columns = [
+        tag("section", tag("h3", name), *(_one(example, entries[0], labels, shelf) for example in found))
+        for name, found in (("Gained most", gained), ("Lost most", lost))
+        if found
+    ]
+    missing = None if lost else tag("p", _no_losses(entries[0], metric, labels), class_="hint")
+    return join(tag("div", *columns, class_="examples"), missing)
+
+
+def _no_losses(entry: Entry, metric: str, labels: Sequence[str]) -> str:
+    change = entry.values(labels[1], metric) - entry.values(labels[0], metric)
+    if (change < 0).any():
+        return "Every loss rests on results that nobody has judged: nobody can tell whether these searches got worse."
+    return "No search got worse."
+
+
+def _largest(entries: Sequence[Entry], metric: str, labels: Sequence[str], sign: int) -> list[_Example]:
+    for entry in entries:
+        before, after = (entry.results[label] for label in labels)
+        change = entry.values(labels[1], metric) - entry.values(labels[0], metric)
+        doubt = unsure(entry.task, before, after, metric)
+        usable = np.flatnonzero((sign * change > 0) & ~doubt)
+        if len(usable):
+            largest = usable[np.argsort(-sign * change[usable], kind="stable")][:COUNT]
+            return [_Example(entry, int(at), float(change[at])) for at in largest]
+    return []
+
+
+def _one(example: _Example, first: Entry, labels: Sequence[str], shelf: Shelf) -> Markup:
+    entry, position, change = example
+    view = Detailer(entry, shelf, top=TOP)(position)
+    kind = "better" if change > 0 else "worse"
+    asked = entry.task.queries
+    name = Side(asked).title(position)
+    own = None if view["picture"] < 0 else _picture(shelf, view["picture"], "the picture searched with")
+    rows = [(label, view["lists"][list(entry.results).index(label)]) for label in labels]
+    return tag(
+        "article",
+        tag(
+            "h4",
+            own,
+            tag("a", name, href=address(entry, str(asked.ids[position])), dir="auto"),
+            tag("span", ("▲ " if change > 0 else "▼ ") + signed(change), class_=f"change {kind}"),
+        ),
+        None if entry is first else tag("small", entry.title),
+        *(
+            tag("div", untrusted(label, "span", class_="who"), _strip(found, shelf), class_="strip")
+            for label, found in rows
+        ),
+        class_="example",
+    )
+
+
+def address(entry: Entry, query: str) -> str:
+    """The place of a search on the page.
+
+    The script opens the search and scrolls to it."""
+    return f"#q={quote(entry.name, safe='')}/{quote(query, safe='')}"
+
+
+def _strip(found: Sequence[Sequence[Any]], shelf: Shelf) -> Markup:
+    products = list(shelf.products.values())
+    pictured = any(products[item[0]][2] >= 0 for item in found)
+    return tag(
+        "ol",
+        *(_shot(products[item[0]], item[2], shelf, pictured) for item in found),
+        class_="shots" if pictured else "words",
+    )
+
+
+def _shot(product: Sequence[Any], relevance: float | str | None, shelf: Shelf, pictured: bool) -> Markup:
+    look = "unjudged" if relevance in (None, "twin") else "relevant" if float(relevance or 0) > 0 else "wrong"
+    sign, words = SIGNS[look]
+    title, _, number = product
+    picture = _picture(shelf, number, f"{title}: {words}") if number >= 0 else None
+    if pictured:
+        frame = tag("span", picture or untrusted(title, class_="nothing"), class_="frame")
+        return tag("li", frame, tag("span", sign, class_="sign"), class_=look, title=title)
+    return tag("li", tag("span", sign, class_="sign"), " ", untrusted(title), class_=look)
+
+
+def _picture(shelf: Shelf, number: int, alt: str) -> Markup:
+    return tag("img", src=list(shelf.album.pictures.values())[number], alt=alt, decoding="async")
