@@ -83,9 +83,9 @@ def test_html_opens_no_tag_of_a_cell():
         def __html__(self):
             return "<td>done</td>"
 
-    assert "<tr><td>done</td></tr>" in Table(["a"], [[Cell("x")]]).html()
+    assert '<tr><td data-label="a">done</td></tr>' in Table(["a"], [[Cell("x")]]).html()
     figures = Table(["name", "n"], [["a", 1024]], formats={"n": ","}).html()
-    assert '<td class="number" data-value="1024">1,024</td>' in figures
+    assert '<td class="number" data-label="n" data-value="1024">1,024</td>' in figures
 
 
 def test_values_survive_where_programs_read_and_are_formatted_where_people_do():

@@ -14,7 +14,7 @@ from gcl.files.progress import doing
 from gcl.options import path
 from gcl.run.closing import check_gate, close_gate, say_verdicts
 from gcl.run.console import say, speak_plainly
-from gcl.run.early import check_measuring
+from gcl.run.early import check_measuring, split_label
 from gcl.run.folder import config_of, new_folder, run_of
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ def _measure(
         names = [outcome.name_of(task) for task in outcome.tasks]
         outcome.notes += judgments.notes(queries=prepared.queries.ids, products=prepared.documents.ids, tasks=names)
         source["judgments"] = {"file": str(judgments.path), "sha256": file_sha256(judgments.path)}
-    trained = config.run is not None or any(name.startswith("run:") for name in config.models)
+    trained = config.run is not None or any(split_label(name)[1].startswith("run:") for name in config.models)
     if trained and settings.part != "test" and (note := _DEV.format(part=settings.part)) not in outcome.notes:
         outcome.notes.append(note)
     for entry in contestants(config, catalog.schema, config_dir=config_dir):

@@ -51,7 +51,8 @@ class RunConfig:
     """A run folder whose base and best model are measured."""
     models: list[str] = field(default_factory=list)
     """Models to measure, each compared with the first: names of conf/model, run:<folder>, local-dir:<folder>,
-    hf-hub:<owner>/<name>, open_clip:<architecture>/<weights>, embeddings:<file>.parquet, trec:<file>."""
+    hf-hub:<owner>/<name>, open_clip:<architecture>/<weights>, embeddings:<file>.parquet, trec:<file>. Tables call each
+    what you put before it: ours=run:<folder>."""
     out: str | None = path()
     """The folder that a command writes; null: next to what it measured."""
     trust: list[str] = field(default_factory=list)

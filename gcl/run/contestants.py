@@ -10,7 +10,6 @@ from typing import Any
 import torch
 
 from gcl.config.schema import RunConfig
-from gcl.errors import ConfigError
 from gcl.lit.checkpoint import read_checkpoint
 from gcl.loss.weight import constant
 from gcl.model.dual_encoder import DualEncoder
@@ -18,7 +17,7 @@ from gcl.model.fingerprint import model_hash
 from gcl.model.lora import merge_adapters
 from gcl.retrieval.embedding.precomputed import Embedder, PrecomputedEmbeddings, RunFiles
 from gcl.run.build import assemble_encoder, assemble_loss, freeze_parts, seed_everything, write_scale_back
-from gcl.run.early import model_of
+from gcl.run.early import model_of, split_label
 from gcl.run.folder import RunFolder, run_of
 from gcl.schema import Schema
 
@@ -105,7 +104,10 @@ def base_encoder(run: RunFolder, schema: Schema | None = None) -> DualEncoder:
 def contestant(name: str, schema: Schema, *, config_dir: str | None = None, trust: Sequence[str] = ()) -> Contestant:
     """`run:<folder>` (best checkpoint), `embeddings:<file.parquet>` (or two files with + between them),
     `trec:<run file>` ("{task}" is replaced by the task), a name in conf/model, `open_clip:<architecture>/<weights>`, or
-    anything load_model takes (local-dir:, hf-hub:, …)."""
+    anything load_model takes (local-dir:, hf-hub:, …). `<name>=` before it is what tables call it."""
+    label, name = split_label(name)
+    if label is not None:
+        return replace(contestant(name, schema, config_dir=config_dir, trust=trust), label=label)
     kind, colon, rest = name.partition(":")
     if kind == "run" and colon:
         run = RunFolder(Path(rest), tuple(trust))
@@ -149,8 +151,6 @@ def _named(config: RunConfig, schema: Schema, config_dir: str | None) -> Iterato
         seed_everything(config)
         yield Contestant(config.model.label, assemble_encoder(config.model, schema).eval())
         return
-    if len(set(config.models)) < len(config.models):
-        raise ConfigError(f"models={config.models}: a model is listed twice.")
     taken: set[str] = set()
     for name in config.models:
         seed_everything(config)  # a model from scratch is the same wherever it comes in the list

@@ -5,6 +5,7 @@ Imports no torch. The rules are those of the modules that act on the settings; w
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -32,13 +33,30 @@ def check_measuring(config: RunConfig, catalogs: Sequence[Catalog], config_dir: 
         _check_run(run_of(config))
     elif not config.models:
         _check_model(config.model.name)
+    labels = [label for label, _ in map(split_label, config.models) if label]
+    if len(set(config.models)) < len(config.models) or len(set(labels)) < len(labels):
+        raise ConfigError(f"models={config.models}: a model or a name is listed twice.")
     for name in config.models if config.run is None else ():
         check_contestant(name, config_dir=config_dir, trust=config.trust)
     _check_slices(config, catalogs)
 
 
+_LABEL = re.compile(r"([^:/\\=]+)=(.+)")
+
+
+def split_label(name: str) -> tuple[str | None, str]:
+    """The name that somebody gives a contestant, and what it is.
+
+    >>> split_label("ours=run:outputs/1"), split_label("local-dir:a=b")
+    (('ours', 'run:outputs/1'), (None, 'local-dir:a=b'))
+    """
+    match = _LABEL.fullmatch(name)
+    return (match[1].strip(), match[2].strip()) if match else (None, name)
+
+
 def check_contestant(name: str, *, config_dir: str | None = None, trust: Sequence[str] = ()) -> None:
     """Raises ConfigError or FileNotFoundError for a contestant that is not there."""
+    _, name = split_label(name)
     kind, colon, rest = name.partition(":")
     if not colon:
         model_of(name, config_dir)

@@ -23,7 +23,7 @@ def choose(page, name: str, value: str) -> None:
 
 
 def changes(page) -> list[float]:
-    return [float(text[2:].replace("−", "-")) for text in texts(page, ".change")]
+    return [float(text[2:].split()[0].replace("−", "-")) for text in texts(page, ".row .change")]
 
 
 def test_it_opens_without_errors_or_requests(open_page, address, screenshots):
@@ -42,11 +42,12 @@ def test_it_opens_without_errors_or_requests(open_page, address, screenshots):
 def test_losses_come_first_then_gains(open_page, address):
     page = open_page(address)
     choose(page, "Task", "1")
-    first = changes(page)
-    losses = [c for c in first if c < 0]
-    assert losses == sorted(losses) and first[: len(losses)] == losses
-    gains = first[len(losses) :]
-    assert gains == sorted(gains, reverse=True) and gains[0] > 0
+    kinds = page.locator(".row .change").evaluate_all("all => all.map(e => e.classList[1])")
+    of_kind = {kind: [c for c, own in zip(changes(page), kinds, strict=True) if own == kind] for kind in kinds}
+    assert list(of_kind)[:2] == ["worse", "better"] and kinds == sorted(kinds, key=list(of_kind).index)
+    losses, gains = of_kind["worse"], of_kind["better"]
+    assert losses == sorted(losses) and losses[-1] < 0 < gains[-1] and gains == sorted(gains, reverse=True)
+    assert list(of_kind)[2] == "unsure", "what nobody can tell comes after what can be told"
     choose(page, "Order", "gains")
     assert changes(page)[0] == max(changes(page))
     choose(page, "Show", "worse")
@@ -142,7 +143,7 @@ def test_a_phone_never_scrolls_sideways(open_page, address, screenshots, width):
     for summary in page.locator("summary").all():
         if not summary.locator("..").get_attribute("open") == "":
             summary.click()
-    page.wait_for_selector(".view .card")
+    page.wait_for_selector(".view .sides > :nth-child(2) .card" if width < 640 else ".view .card")
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     page.evaluate("scrollTo(0, 0)")
     page.screenshot(path=screenshots / f"report-{width}.png")
@@ -177,8 +178,8 @@ def test_both_modes_are_readable(open_page, address, screenshots, dark):
         "body",
         "small",
         ".change.worse",
-        ".shares .better",
-        ".shares .same",
+        ".outcome .better",
+        ".outcome .same",
         "caption",
         "nav a",
         ".card .mark",

@@ -15,7 +15,7 @@ from gcl.retrieval.page.markup import round_ticks
 from gcl.retrieval.page.page import write_page
 from gcl.retrieval.page.sections import all_slices, query_slices
 from gcl.retrieval.page.thumbnails import Album, thumbnail
-from gcl.retrieval.page.words import of_hundred, outcome
+from gcl.retrieval.page.words import outcome
 from gcl.retrieval.tasks.titles import title_within
 from helpers.page_shop import ATTACK, answers, picture, shop, shop_task
 
@@ -57,7 +57,7 @@ def test_what_is_embedded_is_what_was_measured(written, tasks, models):
     for name, item in zip(ids, view["lists"][1], strict=True):
         assert item[2] == qrels[name] if name in qrels else item[2] in (None, "twin")
         assert item[3][1] == ids.index(name) + 1
-    assert view["relevant"] == 3 and view["graded"]
+    assert view["relevant"] == 3 and view["highest"] == 3
 
 
 def test_each_picture_is_embedded_once_and_broken_ones_not_at_all(written):
@@ -94,15 +94,15 @@ def test_an_unjudged_twin_of_a_relevant_product_is_told_from_other_unjudged_ones
     assert relevance["p4"] == 3 and relevance["p3"] == "twin" and relevance["p20"] is None
 
 
-@pytest.mark.parametrize("limit", [70_000, 90_000, 110_000, 140_000])
+@pytest.mark.parametrize("limit", [120_000, 140_000, 160_000, 190_000])
 def test_the_file_stays_within_its_limit_and_says_what_it_left_out(written, limit):
-    assert written(details=1000).stat().st_size > 140_000
+    assert written(details=1000).stat().st_size > 190_000
     path = written(details=1000, limit_bytes=limit)
     data = data_of(path)
     assert path.stat().st_size <= limit
     assert data["wanted"] == len(data["rows"]) and data["total"] == 132
     assert len(data["details"]) < 132
-    if limit > 80_000:
+    if limit > 130_000:
         changes = [row[4][1][0] - row[4][0][0] for row in data["rows"] if row[3] >= 0]
         assert min(changes) < 0 < max(changes)
         assert max(item[0] for view in data["details"] for found in view["lists"] for item in found) < len(
@@ -117,7 +117,7 @@ def test_many_queries_are_written_in_seconds(tmp_path):
     results = {label: {"zero_shot": answers(task, q, k=10)} for label, q in (("base", 1.0), ("tuned", 1.4))}
     path = write_page(tmp_path / "r.html", title="many", tasks=[task], models=results)
     data = data_of(path)
-    assert len(data["rows"]) == 10_000 and len(data["details"]) == 200
+    assert len(data["rows"]) == 10_000 and len(data["details"]) == 2_000
     assert path.stat().st_size < 3_000_000
 
 
@@ -126,7 +126,7 @@ def test_one_model_or_several(tmp_path, tasks, models, labels):
     results = {label: models["tuned" if label == "tuned" else "base"] for label in labels}
     path = write_page(tmp_path / "r.html", title="t", tasks=tasks, models=results, details=5)
     assert data_of(path)["labels"] == labels
-    assert ("got worse" in path.read_text().split("<script")[0]) == (len(labels) > 1)
+    assert ("got better" in path.read_text().split("<script")[0]) == (len(labels) > 1)
 
 
 def test_slices_of_the_caller_come_first_and_must_fit(written, tasks):
@@ -150,14 +150,14 @@ def test_few_searches_are_marked(written):
 def test_the_page_says_the_verdict_of_the_rule(written, models):
     titles = {task: title_within(task) for task in models["base"]}
     verdict = verdicts_of(models, "ndcg@10", titles)["tuned"]
-    assert f"{verdict.sentence}." in html.unescape(written().read_text())
-    given = Verdict(Decision.worse, "Forgot photos")
-    assert "Forgot photos: do not ship." in written(verdicts={"tuned": given}).read_text()
+    text = html.unescape(written().read_text())
+    assert f"{verdict.reason}." in text and f">{verdict.decision.value.capitalize()}</p>" in text
+    text = written(verdicts={"tuned": Verdict(Decision.worse, "Forgot photos")}).read_text()
+    assert "Forgot photos." in text and ">Do not ship</p>" in text
 
 
 def test_counts_in_words():
-    assert outcome(Comparison(0, 0, 0, 0, 1, 1, 1, 0, 0)).startswith("Of 1 search, 1 got better")
-    assert all(sum(of_hundred(c)) == 100 for c in ([1, 1, 1], [997, 2, 1], [0, 0, 7]))
+    assert outcome(Comparison(0, 0, 0, 0, 1, 1, 1, 0, 0)).startswith("1 of 1 search got better, 0 worse")
 
 
 def test_wrong_calls_are_told_in_a_sentence(tmp_path, tasks, models):
@@ -220,4 +220,5 @@ def test_without_a_curve_there_is_no_training_section(written, tmp_path):
 
 def test_an_attack_in_title_and_facts_stays_text(tmp_path, tasks, models):
     path = write_page(tmp_path / "r.html", title=ATTACK, tasks=tasks, models=models, facts={ATTACK: ATTACK})
-    assert path.read_text().count("<script") == 2 and "<img" not in path.read_text()
+    text = path.read_text()
+    assert text.count("<script") == 2 and set(re.findall(r'<img src="(.{5})', text)) == {"data:"}

@@ -92,6 +92,7 @@ class Judgments:
             np.concatenate([judged.document[kept], document]),
             np.concatenate([judged.relevance[kept], relevance]),
             judged.outside,
+            judged.complete,
         )
         return replace(task, judgments=merged)
 
