@@ -195,6 +195,6 @@ def draw_judgments(
     for number, query in enumerate(queries):
         scores = np.array([score_product(query, product) for product in products])
         held = judge(scores, stream(seed, JUDGMENTS, number))
-        pairs += [(query, products[row], int(scores[row])) for row in held]
-        judgments += [(query, products[row], int(scores[row])) for row in np.flatnonzero(scores >= KIND_ONLY)]
+        pairs += [(query, products[row], int(scores[row])) for row in held.tolist()]
+        judgments += [(query, products[row], int(scores[row])) for row in np.flatnonzero(scores >= KIND_ONLY).tolist()]
     return pairs, judgments

@@ -30,7 +30,7 @@ def standings(entries: Sequence[Entry], metric: str, *, seed: int = 0) -> dict[s
     and tasks, tells them apart. A model joins the group of the model above it if it ties with the best of that group.
     """
     labels = list(entries[0].results)
-    tests = {
+    tests: dict[object, float] = {
         (entry.key, one, other): compare(
             entry.values(one, metric), entry.values(other, metric), samples=_SAMPLES, seed=seed
         ).p
@@ -40,8 +40,8 @@ def standings(entries: Sequence[Entry], metric: str, *, seed: int = 0) -> dict[s
     corrected = holm(tests)
 
     def apart(entry: Entry, one: str, other: str) -> bool:
-        pair = (one, other) if (entry.key, one, other) in corrected else (other, one)
-        return len(entry.task.queries) >= FEWEST and corrected[(entry.key, *pair)] < FIRM
+        key = (entry.key, one, other) if (entry.key, one, other) in corrected else (entry.key, other, one)
+        return len(entry.task.queries) >= FEWEST and corrected[key] < FIRM
 
     places = {}
     for entry in entries:
