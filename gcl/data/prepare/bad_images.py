@@ -95,8 +95,10 @@ class ImageList(ListFile):
         """Makes the placeholders of the stored documents absent, as images that cannot be used. places: (file, row) of
         each record. Raises ValueError under "refuse"."""
         absent: dict[str, list[int]] = defaultdict(list)
+        if not (images := fields_of(fields, Modality.image)):
+            return
         store = RecordStore(folder, "documents", fields)
-        for name in fields_of(fields, Modality.image):
+        for name in images:
             for found in find_placeholders(store, name, self.called_so[f"document.{name}"]):
                 bad = Bad("placeholder", found.why)
                 for row in found.rows.tolist():

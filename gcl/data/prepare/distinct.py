@@ -196,8 +196,9 @@ class Collector:
         return self._bad.get(raw) or self._by_raw.get(raw)
 
     def forget_contents(self) -> None:
-        """Frees what rows are recognised by, once no more of them come."""
+        """Frees what rows are recognised by, once no more of them come; `keys` that were taken before stay."""
         self._by_key = self._by_raw = KeyTable()
+        self._key = self._raw_key = bytearray()
         self._bad.clear()
 
     def collect(self, rows: Iterable[Row], *, namespace: str = "") -> Iterator[tuple[Row, int | Bad]]:

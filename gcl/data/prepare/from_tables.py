@@ -35,6 +35,7 @@ from gcl.data.prepare.judged_tasks import (
     read_judgments,
     read_queries,
 )
+from gcl.data.prepare.memory import give_back
 from gcl.data.prepare.near_ids import NearIds
 from gcl.data.prepare.parts import CheckedParts, KeptWork
 from gcl.data.prepare.repeated import differing_rows, settle_products, settle_scores
@@ -104,7 +105,10 @@ class TableBuild:
                 tasks = self._collect_tasks(queries)
                 gathered = self._collect_pairs(documents, queries) if self.catalog.training else None
             self._images.check("query")
-            queries.forget_contents()
+            query_keys = queries.keys
+            for side in (documents, queries):
+                side.forget_contents()
+            give_back()
             holding = [task for task in tasks if task.source.spec.hold_out_queries]
             numbers = Numbers(
                 queries.texts, documents.texts, np.array(self._group, np.uint64) if self.catalog.split.group else None
@@ -113,10 +117,10 @@ class TableBuild:
                 division = write_division(
                     self.folder,
                     gathered,
-                    query_keys=queries.keys,
+                    query_keys=query_keys,
                     catalog=self.catalog,
                     split=self._split,
-                    held={queries.keys[row] for task in holding for row in task.row_of.values()},
+                    held={query_keys[row] for task in holding for row in task.row_of.values()},
                     numbers=numbers,
                 )
             counts = division.counts
@@ -165,6 +169,7 @@ class TableBuild:
                 workers=Workers(self._pool, store.workers),
             )
         self._shards += writer.shards
+        give_back()
 
     def _collect_documents(self, documents: Collector) -> None:
         table, id_column, side = self.sources.documents, self.sources.document_id, self.catalog.document

@@ -32,6 +32,7 @@ import pyarrow.parquet as parquet
 
 from gcl.data.catalog import Catalog, SamePair, Split
 from gcl.data.prepare.copies import group_products, group_queries
+from gcl.data.prepare.memory import give_back
 from gcl.data.prepare.repeated import Settled, settle_scores
 from gcl.data.prepare.word_for_word import WordForWord
 from gcl.data.store.prepared import PARTS, PREFIX, SITUATIONS, Fields, Pairs
@@ -189,14 +190,14 @@ def write_division(
     stores, word_for_word = (queries, documents), WordForWord(queries, documents)
     pairs, counts, notes = NO_PAIRS, {}, []
     if gathered is None:
-        halves = divide(query_keys, documents.ids, split, held=set(held))
+        halves = divide(query_keys, documents.each_id(), split, held=set(held))
     else:
         gathered, settled = gathered.settled(catalog.duplicates.pairs)
         if settled.contradictions:
             notes.append(settled.told("pairs", stores, "data.duplicates.pairs", catalog.duplicates.pairs))
         groups = group_products(documents, split, texts=numbers.document_texts, group=numbers.group)
         same = group_queries(queries, texts=numbers.query_texts)
-        halves = divide(query_keys, documents.ids, split, held=set(held), first=(same.first, groups.first))
+        halves = divide(query_keys, documents.each_id(), split, held=set(held), first=(same.first, groups.first))
         pairs = gathered.pairs
         counts = {"together": groups.counts, "same_queries": same.counts, "own_pairs": len(pairs) - gathered.real}
         counts |= {"own_pairs_without_field": gathered.without_field, "contradicting_pairs": settled.contradictions}
@@ -372,10 +373,12 @@ def whole_task(name: str, corpus: np.ndarray, judged: Pairs, *, may_be_empty: bo
 def write_pairs(pairs: Pairs, path: Path) -> None:
     """The table of row numbers and scores that every folder of records has."""
     parquet.write_table(pairs.to_table(), path, compression="zstd")
+    give_back()
 
 
 def write_task(task: WholeTask, *, dev_query: np.ndarray, split: Split, folder: Path) -> dict[str, Any]:
     """Writes <task>.corpus.npy and <task>.<part>.parquet; returns counts. ValueError for an empty test half."""
+    give_back()
     np.save(folder / f"{task.name}.corpus.npy", task.corpus)
     counts: dict[str, Any] = {"corpus": len(task.corpus)}
     in_dev = dev_query[task.judged.query]

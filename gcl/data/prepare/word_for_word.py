@@ -14,7 +14,7 @@ from gcl.data.store.store import RecordStore
 from gcl.schema import Modality, fields_of
 
 MOST_PAIRS = 10_000  # that are looked at, evenly spread: the share is right to a hundredth
-_AT_ONCE = 500  # texts; with each the system maps 64 KiB around it
+_AT_ONCE = 100  # texts; with each the system maps 64 KiB around it
 _WORD = re.compile(r"\w+")
 
 

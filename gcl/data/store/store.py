@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import mmap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +48,7 @@ class RecordStore:
         for shard in self.shards:
             self._check_size(shard, self.folder / shard["name"])
         names = [f"{name}.{part}" for name in self.side for part in ("offset", "length")]
-        table = pq.read_table(self._index, columns=["shard", *names])
+        table = pq.ParquetFile(self._index).read(columns=["shard", *names])
         self._shard = table["shard"].to_numpy()
         self._offset: dict[str, np.ndarray] = {}  # [rows]; of a set [all of its images]
         self._length: dict[str, np.ndarray] = {}
@@ -86,6 +86,11 @@ class RecordStore:
     @property
     def ids(self) -> Column:
         return self._column("id")
+
+    def each_id(self) -> Iterator[str]:
+        """The ids in order, a block of them in memory at a time."""
+        for block in pq.ParquetFile(self._index).iter_batches(columns=["id"]):
+            yield from block["id"].to_pylist()
 
     @property
     def rows(self) -> np.ndarray:
@@ -185,7 +190,7 @@ class RecordStore:
 
     def _column(self, name: str) -> Column:
         if name not in self._columns:
-            values = pq.read_table(self._index, columns=[name])[name]
+            values = pq.ParquetFile(self._index).read(columns=[name])[name]
             if name == "id":
                 values = values.cast(pa.large_string())  # all ids together may pass 2 GiB
             self._columns[name] = Column(values.combine_chunks())
