@@ -13,7 +13,10 @@ from gcl.cli import main
 from gcl.config.compose import Overrides
 from gcl.config.sweep import begin_sweep
 from gcl.errors import ConfigError
-from gcl.run.folder import new_run_folder
+from gcl.lit.whole import done_file
+from gcl.retrieval.analysis.verdict import Decision, Verdict
+from gcl.run.closing import next_steps
+from gcl.run.folder import RunFolder, new_run_folder
 
 
 def copied(finished, path, *, config=(), without=()):
@@ -125,6 +128,39 @@ def test_a_sweep_has_a_folder_and_its_values_are_looked_at_first(tmp_path, monke
     (sweep.folder / "multirun.yaml").touch()
     with pytest.raises(ConfigError, match="has a sweep already"):
         begin_sweep(["seed=0,1", "name=wide"], None)
+
+
+@pytest.mark.parametrize(
+    ("decision", "best_step", "says", "unsaid"),
+    [
+        ("ship", 3, ["gcl search run=", "gcl export run="], "optim.learning_rate"),
+        ("mixed", 3, ["report.html", "alpha=auto", "gcl sweep-weights run="], "optim.learning_rate"),
+        (
+            "unclear",
+            6,
+            ["train.max_steps=12 .*at its last step, 6", "more judged searches", "gcl doctor data=shop"],
+            "3e-4",
+        ),
+        (
+            "worse",
+            2,
+            ["optim.learning_rate=0.0001 .*its best was step 2 of 6", "model.lora.rank=8", "gcl doctor"],
+            "alpha",
+        ),
+        ("worse", 4, ["optim.learning_rate=0.0001 .*smaller steps"], "its best was"),
+    ],
+)
+def test_what_to_do_next_follows_from_the_verdict(finished, tmp_path, decision, best_step, says, unsaid):
+    run = RunFolder(copied(finished, tmp_path / "a run"))
+    rewritten(done_file(run.best), lambda content: content.update(step=best_step))
+    config = run.read_config()
+    config.model.pretrained = "laion"
+    steps = next_steps(Verdict(Decision[decision], "Because"), config, run)
+    told = "\n".join(f"{step}  {why}" for step, why in steps.items())
+    assert all(re.search(one, told) for one in says) and unsaid not in told
+    assert "run=" not in told or f"run='{run.path}'" in told  # quoted: there is a space in it
+    config.model.pretrained = None  # a model from scratch: its base is nothing to stay close to
+    assert not re.search("lora|alpha", " ".join(next_steps(Verdict(Decision[decision], "Because"), config, run)))
 
 
 def test_a_gate_needs_something_to_compare(finished, capsys):
