@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from gcl.errors import ConfigError, install
 from gcl.files.progress import doing
 from gcl.options import MISSING, mapping, number, path, typed
 from gcl.run.console import say, speak_plainly
+from gcl.run.early import check_contestant
 from gcl.run.folder import RunFolder
 from gcl.table import visible
 
@@ -23,6 +24,8 @@ class SearchOptions:
 
     run: str = path(MISSING)
     """A run folder."""
+    models: list[str] = field(default_factory=list)
+    """Models to show next to the run's base and tuned one, named as in evaluate.py: [siglip-B, run:outputs/…]."""
     text: str | None = typed()
     """What to search for; null: the page is served, unless an image is given."""
     picture: str | None = path()
@@ -56,6 +59,8 @@ def run(options: SearchOptions) -> None:
     picture = _read(options.picture) if options.picture else None
     asked = options.text is not None or picture is not None
     folder = RunFolder(Path(options.run), tuple(options.trust)).check()
+    for name in options.models:
+        check_contestant(name, trust=options.trust)
     if not asked:
         serve(folder, options)
         return
@@ -71,8 +76,9 @@ def open_engine(run: RunFolder, options: SearchOptions, *, columns: bool = False
     with doing("Loading torch"):
         from gcl.data.prepare.mixed import open_catalog
         from gcl.data.prepare.sources import product_rows
+        from gcl.model.dual_encoder import DualEncoder
         from gcl.retrieval.embedding.embed import EmbedOptions
-        from gcl.run.contestants import both_encoders
+        from gcl.run.contestants import both_encoders, contestants
         from gcl.run.measurement import embedding_cache, frozen_features
         from gcl.serve.engine import Engine
         from gcl.serve.facets import Columns, columns_of
@@ -82,6 +88,16 @@ def open_engine(run: RunFolder, options: SearchOptions, *, columns: bool = False
     prepared = open_catalog(config.data, cache)
     config.cache_dir = str(cache)
     encoders = dict(zip(("base", "tuned"), both_encoders(run, config.data.schema), strict=True))
+    further = replace(config, run=None, models=options.models, trust=options.trust)
+    for entry in contestants(further, config.data.schema) if options.models else ():
+        if not isinstance(entry.encoder, DualEncoder):
+            raise ConfigError(
+                f"models: {entry.label} brings embeddings or results that were made before; a search needs a model "
+                "that embeds what is typed."
+            )
+        if entry.label in encoders:
+            raise ConfigError(f"models: {entry.label} is what the run's own model is called: choose another name.")
+        encoders[entry.label] = entry.encoder
     features = {label: frozen_features(one, prepared, config) for label, one in encoders.items()}
     embedding = EmbedOptions(config.evaluate.batch_size, cache=embedding_cache(config))
     known = columns_of(prepared.documents, product_rows(config.data, cache)) if columns else Columns()

@@ -38,7 +38,7 @@ _OVERLOADED = 500  # searches waiting: the service is alive, and should get no m
 _LOCAL = Names(LOOPBACK)
 _NO_PICTURES = Pictures()
 _FROM_PAGE = ("base.css", "dom.js")
-_OWN = ("search.css", "search.js", "docs.js")
+_OWN = ("search.css", "search.js", "cards.js", "docs.js")
 _TYPES = {"css": "text/css", "js": "text/javascript"}
 
 
@@ -208,7 +208,7 @@ def _add_pages(app: FastAPI) -> None:
 
     @app.get("/", include_in_schema=False)
     def page() -> Response:
-        return _page("search", title="gcl search", scripts=("dom.js", "search.js"))
+        return _page("search", title="gcl search", scripts=("dom.js", "cards.js", "search.js"))
 
     @app.get("/docs", include_in_schema=False)
     def docs() -> Response:

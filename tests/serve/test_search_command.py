@@ -47,3 +47,16 @@ def test_the_table_fits_and_steers_no_terminal(engine, encoders, width):
     assert len(text.splitlines()) == 6 and max(map(len, text.splitlines())) <= max(width, 40)
     assert all(c.isprintable() or c == "\n" for c in text)
     assert text.splitlines()[0].split() == ["base", "tuned"]
+
+
+def test_further_models_stand_next_to_the_runs_own(finished, tmp_path):
+    from gcl.commands.search import SearchOptions, open_engine
+
+    cache = finished.read_config().cache_dir
+    name, engine, _ = open_engine(finished, SearchOptions(cache_dir=cache, models=["tiny"]), columns=True)
+    assert name == "shop" and engine.labels == ["base", "tuned", "tiny"]
+    found = engine.search("red", k=3)
+    assert [len(hits) for hits in found.values()] == [3, 3, 3] and set(found["tiny"][0].places) == set(engine.labels)
+    (tmp_path / "some.trec").write_text("q Q0 d 1 1.0 x\n")
+    with pytest.raises(ConfigError, match="^models: some brings embeddings or results that were made before"):
+        open_engine(finished, SearchOptions(cache_dir=cache, models=[f"trec:{tmp_path}/some.trec"]))
