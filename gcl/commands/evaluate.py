@@ -78,6 +78,7 @@ def run(options: EvaluateOptions, overrides: Overrides) -> Path:
             title=outcome.title,
             tasks=outcome.tasks,
             models={label: only(results, metrics) for label, results in outcome.models.items()},
+            catalog=" ".join(source["fingerprint"] for source in outcome.sources.values()),
             facts={"catalog": ", ".join(outcome.sources), **outcome.provenance()["packages"]},
             metrics=settings.headline,
             slices=outcome.extras.columns,

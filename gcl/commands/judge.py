@@ -10,7 +10,7 @@ from gcl.commands.search import need_serve
 from gcl.config.compose import Overrides
 from gcl.config.schema import RunConfig
 from gcl.errors import ConfigError
-from gcl.options import number
+from gcl.options import number, path
 from gcl.run.console import say, speak_plainly
 from gcl.run.early import check_measuring
 from gcl.run.folder import config_of
@@ -28,6 +28,8 @@ class JudgeOptions:
     """How many results of each model are judged for every search."""
     twice: float = number(0.2, least=0, most=1)
     """The share of the pairs that a second judge gets as well: the judges' agreement is computed on them."""
+    judgments: str | None = path()
+    """Judgments that there are already, as gcl evaluate judgments= takes them: nobody is asked for these."""
     host: str = "127.0.0.1"
     """The address at which the page is served; 0.0.0.0 makes it reachable from the network."""
     port: int = number(8766, least=1, most=65_535)
@@ -58,7 +60,7 @@ def run(options: JudgeOptions, overrides: Overrides) -> None:
             from gcl.serve.judge_app import build_app
             from gcl.serve.judging import Judging, Ledger
 
-            pairs, places = _pool(config, options.depth, overrides.config_dir)
+            pairs, places = _pool(config, options, overrides.config_dir)
             ledger = Ledger(folder / "judgments.jsonl")
             judging = Judging(pairs, ledger, twice=options.twice)
             export = judging.export(folder / "qrels.csv")
@@ -76,17 +78,21 @@ def run(options: JudgeOptions, overrides: Overrides) -> None:
         close(sockets)
 
 
-def _pool(config: RunConfig, depth: int, config_dir: str | None) -> tuple[list[Pair], list[Place]]:
+def _pool(config: RunConfig, options: JudgeOptions, config_dir: str | None) -> tuple[list[Pair], list[Place]]:
     """What the models show and nobody judged, in the order of being judged, and where each pair stands."""
     from gcl.data.prepare.mixed import open_catalog
     from gcl.retrieval.analysis.pool import in_order, pooled
+    from gcl.retrieval.tasks.judgments import read_judgments
     from gcl.run.contestants import contestants
     from gcl.run.measurement import embedding_cache, frozen_features, measurement_of
     from gcl.serve.judge_app import Place
     from gcl.serve.judging import Pair
 
-    prepared, part = open_catalog(config.data, config.cache_dir), config.evaluate.part
-    measurement = measurement_of(config.evaluate, config.data, prepared, cache=embedding_cache(config))
+    prepared, part, depth = open_catalog(config.data, config.cache_dir), config.evaluate.part, options.depth
+    known = read_judgments(options.judgments) if options.judgments else None
+    measurement = measurement_of(
+        config.evaluate, config.data, prepared, cache=embedding_cache(config), judgments=known
+    )  # fmt: skip
     tasks = {task.name.removesuffix(f".{part}"): task for task in measurement.opened(part)}
     rows: dict[str, list] = {name: [] for name in tasks}
     for entry in contestants(config, config.data.schema, config_dir=config_dir):

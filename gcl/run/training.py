@@ -217,6 +217,7 @@ class Fitting:
             title=f"{config.model.label} fine-tuned on {config.data.name}",
             tasks=self.measurement.opened("test"),
             models={label: only(results, metrics) for label, results in (("base", base), ("tuned", tuned))},
+            catalog=self.prepared.fingerprint,
             curve=self.run.path / "metrics.csv",
             facts={
                 "catalog": config.data.name,

@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 import pytest
 
 from gcl.cli import main
+from gcl.retrieval.tasks.judgments import write_judgments
 from helpers.judged_shop import means
 
 pytest.importorskip("uvicorn", reason="the page needs the extra: pip install 'gcl-trainer[serve]'")
@@ -69,6 +70,9 @@ def test_killed_between_judgments_it_loses_none_and_the_measurement_takes_them(j
             key = tuple(ask(port, "api/next?judge=Ann")["pair"]["key"])
             ask(port, "api/judge", {"judge": "Ann", "pair": key, "grade": grade})
             graded[key] = grade
+        state = ask(port, "api/next?judge=Ann")
+        pool = state["progress"]["pool"]
+        seen = write_judgments(tmp_path / "seen.csv", {tuple(state["pair"]["key"]): 1})
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             another = free.getsockname()[1]
@@ -76,9 +80,10 @@ def test_killed_between_judgments_it_loses_none_and_the_measurement_takes_them(j
             main(words_of(folder, tmp_path / "out", another))
         assert f"The folder of judgments {tmp_path}/out is in use by process {child}" in capfd.readouterr().err
         os.kill(child, signal.SIGKILL)
-    with judging(words, log) as child:
+    with judging([*words, f"judgments={seen}"], log) as child:
         state = ask(port, "api/next?judge=Ann")
         assert state["progress"]["mine"] == 4 and tuple(state["pair"]["key"]) not in graded
+        assert state["progress"]["pool"] == pool - 1
         os.kill(child, signal.SIGINT)
         os.waitpid(child, 0)
     said = log.read_text()

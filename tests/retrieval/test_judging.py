@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from gcl.retrieval.analysis.pool import pooled
+from gcl.retrieval.analysis.pool import in_order, pooled
 from gcl.retrieval.metrics.agreement import krippendorff_alpha, median_grade
 from gcl.retrieval.tasks.task import JudgedPairs
 
@@ -95,3 +95,9 @@ def test_the_pool_is_what_any_model_shows_and_nobody_judged_the_largest_differen
 def test_one_model_alone_is_judged_from_the_top():
     pool = pooled([np.array([[7, 3, 5]])], JudgedPairs([], [], []), documents=9, depth=3)
     assert pool.document.tolist() == [7, 3, 5] and not pool.moves.any()
+
+
+def test_judgments_that_are_complete_leave_nothing_to_judge():
+    everything = JudgedPairs([0], [7], [1], complete=True)
+    pool = pooled([np.array([[7, 3, 5]])], everything, documents=9, depth=3)
+    assert not len(pool.query) and in_order([pool, pool]) == []

@@ -44,7 +44,7 @@ def pooled(rows: Sequence[np.ndarray], judgments: JudgedPairs, *, documents: int
     discount = np.zeros((len(found), len(pairs)))
     model = np.repeat(np.arange(len(found)), [len(pair) for pair, _ in found])
     discount[model, where.reshape(-1)] = np.concatenate([value for _, value in found])
-    open_ = ~np.isin(pairs, judgments.query * documents + judgments.document)
+    open_ = ~np.isin(pairs, judgments.query * documents + judgments.document) & (not judgments.complete)
     pairs, discount = pairs[open_], discount[:, open_]
     query, document = np.divmod(pairs, documents)
     high = discount.max(axis=0)

@@ -17,3 +17,16 @@ function element(name, options = {}, ...children) {
 function labelled(name, control) {
   return element("div", { class: "field" }, element("label", { text: name, for: control.id }), control);
 }
+
+// Rows as a table for a spreadsheet, in which no cell is a formula: gcl.table.plain_csv in Python. mark: what it begins with.
+function download(name, rows, mark = "") {
+  const cell = (value) => {
+    const formula = /^[\t\r\n]|^\s*[=+\-@\uff1d\uff0b\uff0d\uff20]/.test(value) && !/^[+-]?(\d[\d,]*\.?\d*|\.\d+)([eE][+-]?\d+)?\s?%?$/.test(value);
+    const text = typeof value === "string" && formula ? `'${value}` : String(value);
+    return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
+  };
+  const text = rows.map((row) => row.map(cell).join(",") + "\r\n").join("");
+  const address = URL.createObjectURL(new Blob([mark, text], { type: "text/csv" }));
+  element("a", { href: address, download: name }).click();
+  setTimeout(() => URL.revokeObjectURL(address), 10_000);
+}

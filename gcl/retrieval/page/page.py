@@ -22,12 +22,13 @@ from gcl.retrieval.page.markup import Markup, hatch, join, tag, untrusted
 from gcl.retrieval.page.sections import all_slices
 from gcl.retrieval.page.words import outcome
 from gcl.retrieval.report import Row, audit_lines, comparison_rows, single_rows
+from gcl.retrieval.tasks.judgments import GRADES
 from gcl.retrieval.tasks.task import RetrievalTask
 from gcl.retrieval.tasks.titles import title_within
 from gcl.table import Table
 
-_STYLES = ("base.css", "report.css")
-_SCRIPTS = ("dom.js", "tables.js", "results.js", "queries.js")
+_STYLES = ("base.css", "report.css", "judging.css")
+_SCRIPTS = ("dom.js", "tables.js", "results.js", "queries.js", "judging.js")
 _NO_SCRIPT = (
     "The list of searches needs JavaScript, which is switched off here. Everything else on this page reads without it."
 )
@@ -44,6 +45,7 @@ def write_page(
     title: str,
     tasks: Sequence[RetrievalTask],
     models: Mapping[str, Mapping[str, TaskResult]],
+    catalog: str = "",
     curve: str | Path | None = None,
     facts: Mapping[str, Any] | None = None,
     slices: Slices | None = None,
@@ -60,6 +62,7 @@ def write_page(
     """Writes the page, whole or not at all, and returns its path.
 
     tasks, models: what was measured; the first model is the base. Results are matched by their task's full name.
+    catalog: its fingerprint, under which a browser keeps what people grade on the page.
     curve: the run's metrics.csv, if there is one. facts: shown at the end as they are; mappings inside are written out.
     slices: {task: {column: value of each query}} by the task's name with or without its part, added to those that any
         catalog has (`page.slices`).
@@ -77,10 +80,11 @@ def write_page(
     page = _Page(entries, names, verdicts or verdicts_of(results, names[0], within), thumbnails, seed)
     plain = _body(title, page, curve=curve, facts=facts or {}, given=slices or {}, warnings=warnings, extra=extra)
     whole = document(title, plain, styles=_STYLES, scripts=_SCRIPTS, data="")
-    room = limit_bytes - len(whole.encode(errors="replace"))
+    room = limit_bytes - len(whole.encode(errors="replace")) - 1000  # for the grades' words
     data = browser_data(
         entries, listed, details=details, top=top, thumbnails=thumbnails, limit_bytes=max(room, 0), seed=seed
     )
+    data |= {"catalog": catalog or title, "grades": GRADES}
     return write_text(Path(path), document(title, plain, styles=_STYLES, scripts=_SCRIPTS, data=as_json(data)))
 
 

@@ -130,19 +130,12 @@ function browser(root, data) {
     button.scrollIntoView({ block: "start" });
   }
 
-  // What is listed, in its order, as a table for a spreadsheet; no cell of it is a formula there.
-  function download() {
-    const cell = (value) => {
-      const text = typeof value === "string" && /^\s*[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]/.test(value) ? `'${value}` : String(value);
-      return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
-    };
+  // What is listed, in its order.
+  function saveList() {
     const header = ["task", "query_id", "search", ...data.labels.flatMap((label) => data.metrics.map((metric) => `${label} ${metric}`)), ...(several ? ["change", "outcome"] : [])];
     const lines = matching.map((i) => data.rows[i]).map((row) =>
       [data.names[row[0]], row[2], row[1], ...row[4].flat(), ...(several ? [Number(change(row).toFixed(6)), { unsure: "cannot tell" }[kindOf(row)] ?? kindOf(row)] : [])]);
-    const text = [header, ...lines].map((line) => line.map(cell).join(",") + "\r\n").join("");
-    const address = URL.createObjectURL(new Blob(["\ufeff", text], { type: "text/csv" }));
-    element("a", { href: address, download: "searches.csv" }).click();
-    setTimeout(() => URL.revokeObjectURL(address), 10_000);
+    download("searches.csv", [header, ...lines], "\ufeff");
   }
 
   const buttons = () => [...list.querySelectorAll(".row")];
@@ -204,7 +197,7 @@ function browser(root, data) {
     + (dropped ? ` ${dropped.toLocaleString("en")} searches that changed least are not listed.` : "");
   const keys = element("p", { class: "hint keys" }, ...["/", " finds, ", "↑", " ", "↓", " move, ", "Enter", " opens, ", "Esc", " closes, ", "PgDn", " turns the page."]
     .map((word, i) => (i % 2 ? word : element("kbd", { text: word }))));
-  const save = element("button", { class: "plain-button", type: "button", text: "Download this list (CSV)", on: { click: download } });
+  const save = element("button", { class: "plain-button", type: "button", text: "Download this list (CSV)", on: { click: saveList } });
   const bar = element("div", { class: "bar" }, status, save);
   root.replaceChildren(element("p", { class: "hint", text: note }), keys, tools(), bar, list, element("div", { class: "pages" }, back, on, where));
   refresh();
@@ -213,4 +206,5 @@ function browser(root, data) {
   else if (first && data.rows[matching[0]][3] >= 0) first.click();
 }
 
-browser(document.getElementById("browser"), JSON.parse(document.getElementById("data").textContent));
+const report = JSON.parse(document.getElementById("data").textContent);
+browser(document.getElementById("browser"), report);
