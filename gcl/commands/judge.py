@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -72,7 +73,7 @@ def run(options: JudgeOptions, overrides: Overrides) -> None:
             if options.host not in LOOPBACK:
                 say(f"host={options.host}: everyone who can reach this machine can judge; there is no password.")
             server.serve(app, sockets)
-            _conclude(judging, export, config, overrides)
+            _conclude(judging, export, overrides)
             ledger.close()
     finally:
         close(sockets)
@@ -115,7 +116,7 @@ def _pool(config: RunConfig, options: JudgeOptions, config_dir: str | None) -> t
     return pairs, places
 
 
-def _conclude(judging: Judging, export: Path, config: RunConfig, overrides: Overrides) -> None:
+def _conclude(judging: Judging, export: Path, overrides: Overrides) -> None:
     """What there is now, and what to do with it."""
     state = judging.progress("")
     by = f"{len(state['judges'])} judge{'' if len(state['judges']) == 1 else 's'}"
@@ -123,6 +124,7 @@ def _conclude(judging: Judging, export: Path, config: RunConfig, overrides: Over
     say(f"\n{grades:,} grades by {by}: {state['graded']:,} of {state['pool']:,} pairs.")
     if state["alpha"] is not None:
         say(f"Agreement (Krippendorff's alpha) on {state['twice']:,} pairs graded by several: {state['alpha']:.2f}")
-    settings = [one for one in overrides.settings if one.startswith(("data=", "model=", "models="))]
-    measured = " ".join([f"run={config.run}"] if config.run else settings)
-    say(f"{export}\n  gcl evaluate {measured} judgments={export}")
+    run = any(one.startswith("run=") for one in overrides.settings)
+    keys = ("run=", "data=") if run else ("data=", "model=", "models=")
+    measured = shlex.join([one for one in overrides.settings if one.startswith(keys)] + [f"judgments={export}"])
+    say(f"{export}\n  gcl evaluate {measured}")

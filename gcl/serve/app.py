@@ -6,19 +6,16 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from importlib.resources import files
 from string import Template
 from typing import Annotated, Any
 
 import numpy as np
 from fastapi import FastAPI, File, Query, Request, UploadFile
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, PlainTextResponse, Response
+from fastapi.responses import PlainTextResponse, Response
 from starlette.concurrency import run_in_threadpool
 
 from gcl.data.images import READ, BadImage
 from gcl.data.store.records import Records, images_of, shortened, title_fields
-from gcl.retrieval.page.document import asset as page_asset
 from gcl.retrieval.page.thumbnails import small_picture
 from gcl.schema import Modality, fields_of
 from gcl.serve import engine as asks
@@ -26,27 +23,18 @@ from gcl.serve import shapes
 from gcl.serve.embeddings import embeddings_of
 from gcl.serve.engine import Engine, Hit
 from gcl.serve.facets import Facet
-from gcl.serve.limits import Limits
 from gcl.serve.listen import LOOPBACK, Names
 from gcl.serve.metrics import Metrics
-from gcl.serve.pictures import PICTURE_BYTES, Pictures, checked, refused
+from gcl.serve.pictures import PICTURE_BYTES, Pictures, checked
+from gcl.serve.pictures import refused as not_usable
 from gcl.serve.refusal import BadRequest
-from gcl.table import readable_json
+from gcl.serve.shell import Json, new_app, refused, text
 
 _SMALL, _LARGE = 320, 960  # pixels of a picture's longer side
 _OVERLOADED = 500  # searches waiting: the service is alive, and should get no more
 _LOCAL = Names(LOOPBACK)
 _NO_PICTURES = Pictures()
-_FROM_PAGE = ("base.css", "dom.js")
-_OWN = ("search.css", "search.js", "cards.js", "docs.js")
-_TYPES = {"css": "text/css", "js": "text/javascript"}
-
-
-class _Json(JSONResponse):
-    """No text of a catalog acts on the terminal of who asks with curl."""
-
-    def render(self, content: Any) -> bytes:
-        return readable_json(content, allow_nan=False, separators=(",", ":")).encode()
+_FILES = ("search.css", "search.js", "cards.js", "docs.js")
 
 
 def build_app(
@@ -62,29 +50,19 @@ def build_app(
     hosts: the names the server answers to; None: any name. links: row -> the address of a product's own page.
     pictures: where pictures that JSON names come from.
     """
-    app = FastAPI(
+    app = new_app(
+        body_bytes=PICTURE_BYTES + 100_000,
+        hosts=hosts,
+        scripts=_FILES,
         title="gcl search",
         description=f"Search the catalog {name}.",
         version="1",
-        docs_url=None,
-        redoc_url=None,
-        default_response_class=_Json,
     )
-    app.add_middleware(Limits, body_bytes=PICTURE_BYTES + 100_000, names=hosts)
-
-    @app.exception_handler(RequestValidationError)
-    def invalid(_: Request, error: RequestValidationError) -> Response:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"][1:]) or "the request"
-        return _refused(422, f"{place}: {first['msg']}.")
-
-    @app.exception_handler(BadRequest)
-    def bad_request(_: Request, error: BadRequest) -> Response:
-        return _refused(error.status, str(error))
 
     @app.exception_handler(BadImage)
     def bad_image(_: Request, error: BadImage) -> Response:
-        return bad_request(_, refused(error))
+        refusal = not_usable(error)
+        return refused(refusal.status, str(refusal))
 
     _add_catalog(app, engine, name, links or {})
     _add_searches(app, engine, pictures)
@@ -137,7 +115,7 @@ def _filter_info(facet: Facet) -> shapes.FilterInfo:
 
 def _add_searches(app: FastAPI, engine: Engine, pictures: Pictures) -> None:
     @app.get("/api/search", summary="Search by text", responses={422: shapes.REFUSALS[422]})
-    def search_text(
+    def searchtext(
         text: shapes.TextQuery = None,
         k: shapes.ResultsQuery = 10,
         weights: shapes.WeightsQuery = None,
@@ -180,7 +158,7 @@ def _add_embeddings(app: FastAPI, engine: Engine, pictures: Pictures) -> None:
 
     @app.post("/v1/embeddings", summary="Vectors of texts, pictures and products", responses=about, response_model=None)
     def embeddings(asked: shapes.Embeddings) -> Response:
-        return _Json(embeddings_of(engine, asked, pictures))
+        return Json(embeddings_of(engine, asked, pictures))
 
 
 def _add_pictures(app: FastAPI, engine: Engine) -> None:
@@ -195,17 +173,11 @@ def _add_pictures(app: FastAPI, engine: Engine) -> None:
         known = 0 <= row < len(engine.documents) and 0 <= number
         data = (_picture(engine, row, number, _LARGE) if large else small(row, number)) if known else None
         if data is None:
-            return _refused(404, f"There is no picture {row}.")
+            return refused(404, f"There is no picture {row}.")
         return Response(data, media_type="image/webp", headers={"cache-control": "private, max-age=3600"})
 
 
 def _add_pages(app: FastAPI) -> None:
-    @app.get("/static/{file}", include_in_schema=False)
-    def static(file: str) -> Response:
-        if file in _FROM_PAGE:
-            return Response(page_asset(file), media_type=_TYPES[file.rpartition(".")[2]])
-        return _file(file) if file in _OWN else _refused(404, f"There is no file {file!r}.")
-
     @app.get("/", include_in_schema=False)
     def page() -> Response:
         return _page("search", title="gcl search", scripts=("dom.js", "cards.js", "search.js"))
@@ -306,17 +278,5 @@ def _picture(engine: Engine, row: int, number: int = 0, side: int = _SMALL) -> b
 
 def _page(name: str, *, title: str, scripts: Sequence[str]) -> Response:
     tags = "\n".join(f'<script src="/static/{script}" defer></script>' for script in scripts)
-    head = Template(_text("head.html")).substitute(title=title, scripts=tags)
-    return Response(head + _text(f"{name}.html"), media_type="text/html")
-
-
-def _file(name: str) -> Response:
-    return Response(_text(name), media_type=_TYPES[name.rpartition(".")[2]])
-
-
-def _text(name: str) -> str:
-    return (files("gcl.serve") / "static" / name).read_text(encoding="utf-8")
-
-
-def _refused(status: int, sentence: str) -> Response:
-    return _Json({"detail": sentence}, status_code=status)
+    head = Template(text("head.html")).substitute(title=title, scripts=tags)
+    return Response(head + text(f"{name}.html"), media_type="text/html")

@@ -5,30 +5,26 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import lru_cache
-from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 from fastapi import FastAPI, Query, Request
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import Response
 from pydantic import BaseModel, Field, StringConstraints
 
 from gcl.retrieval.page.details import Side
-from gcl.retrieval.page.document import asset as page_asset
 from gcl.retrieval.page.thumbnails import small_picture
 from gcl.retrieval.tasks.judgments import GRADES, HIGHEST
 from gcl.retrieval.tasks.task import RetrievalTask
 from gcl.schema import Modality, fields_of
 from gcl.serve.judging import Judging, Pair
-from gcl.serve.limits import Limits
 from gcl.serve.listen import LOOPBACK, Names
-from gcl.table import readable_json
+from gcl.serve.refusal import BadRequest
+from gcl.serve.shell import new_app, refused, text
 
 _BODY_BYTES = 20_000
 _PICTURE_SIDE = 640
-_FILES = {"base.css": "text/css", "dom.js": "text/javascript", "judge.css": "text/css", "judge.js": "text/javascript"}
-_FROM_PAGE = ("base.css", "dom.js")
+_FILES = ("judge.css", "judge.js")
 _LOCAL = Names(LOOPBACK)
 _Judge = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=60)]
 
@@ -66,15 +62,9 @@ def build_app(
         yield
         judging.export(export)
 
-    app = FastAPI(
-        title="gcl judge",
-        docs_url=None,
-        redoc_url=None,
-        openapi_url=None,
-        lifespan=lifespan,
-        default_response_class=_Json,
+    app = new_app(
+        body_bytes=_BODY_BYTES, hosts=hosts, scripts=_FILES, title="gcl judge", openapi_url=None, lifespan=lifespan
     )
-    app.add_middleware(Limits, body_bytes=_BODY_BYTES, names=hosts)
     shown = _Shown(judging.pairs, places)
 
     def state(judge: str) -> dict[str, Any]:
@@ -82,25 +72,20 @@ def build_app(
         pair = None if number is None else shown(number)
         return {"catalog": name, "grades": GRADES, "pair": pair, "progress": judging.progress(judge)}
 
-    @app.exception_handler(RequestValidationError)
-    def invalid(_: Request, error: RequestValidationError) -> Response:
-        first = error.errors()[0]
-        return _refused(422, f"{'.'.join(map(str, first['loc'][1:])) or 'the request'}: {first['msg']}.")
-
     @app.exception_handler(OSError)
     def unwritten(_: Request, error: OSError) -> Response:
-        return _refused(507, f"The judgment was not kept: {error}")
+        return refused(507, f"The judgment was not kept: {error}")
 
     @app.get("/api/next")
     def following(judge: Annotated[_Judge, Query()]) -> dict[str, Any]:
         return state(judge)
 
-    @app.post("/api/judge", response_model=None)
-    def judge(word: Word) -> dict[str, Any] | Response:
+    @app.post("/api/judge")
+    def judge(word: Word) -> dict[str, Any]:
         try:
             judging.say(word.judge, Pair(*word.pair), word.grade)
         except KeyError:
-            return _refused(404, "This pair is not of the pool that is judged now: load the page again.")
+            raise BadRequest("This pair is not of the pool that is judged now: load the page again.", 404) from None
         return state(word.judge)
 
     @app.post("/api/undo")
@@ -115,18 +100,12 @@ def build_app(
     @app.get("/pictures/{side}/{number}")
     def picture(side: str, number: int) -> Response:
         data = shown.picture(side, number) if 0 <= number < len(places) else None
-        return _refused(404, "There is no such picture.") if data is None else Response(
+        return refused(404, "There is no such picture.") if data is None else Response(
             data, media_type="image/webp", headers={"cache-control": "no-store"})  # fmt: skip
-
-    @app.get("/static/{file}")
-    def static(file: str) -> Response:
-        if file not in _FILES:
-            return _refused(404, f"There is no file {file!r}.")
-        return Response(page_asset(file) if file in _FROM_PAGE else _text(file), media_type=_FILES[file])
 
     @app.get("/")
     def page() -> Response:
-        return Response(_text("judge.html"), media_type="text/html")
+        return Response(text("judge.html"), media_type="text/html")
 
     return app
 
@@ -169,18 +148,3 @@ class _Shown:
         records, row = known[side]
         data = self._side(records).picture(row)
         return small_picture(data, _PICTURE_SIDE) if data else None
-
-
-def _text(name: str) -> str:
-    return (files("gcl.serve") / "static" / name).read_text(encoding="utf-8")
-
-
-def _refused(status: int, sentence: str) -> Response:
-    return _Json({"detail": sentence}, status_code=status)
-
-
-class _Json(JSONResponse):
-    """No text of a catalog or of a judge acts on the terminal of who asks with curl."""
-
-    def render(self, content: Any) -> bytes:
-        return readable_json(content, allow_nan=False, separators=(",", ":")).encode()

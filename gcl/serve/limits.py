@@ -43,7 +43,7 @@ class Limits:
                 receive,
                 send,
                 421,
-                f"This server does not answer to the name {name!r}. If it is its own: gcl search hosts=[{name}].",
+                f"This server does not answer to the name {name!r}. If it is its own: start it with hosts=[{name}].",
             )
         elif _from_another_site(scope, host[0] if host else ""):
             await _refuse(receive, send, 403, _FOREIGN)
