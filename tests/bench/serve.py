@@ -46,6 +46,12 @@ def _when_bound(process: subprocess.Popen, port: int) -> str:
     raise SystemExit(f"the server ended with {process.returncode}")
 
 
+def cpu_seconds(process: subprocess.Popen) -> float:
+    """What a process has used so far (Linux); on a busy machine its ratio says more than requests per second."""
+    fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+    return sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
+
+
 async def ask(port: int, texts: itertools.count, until: float, seconds: list[float]) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     while time.perf_counter() < until:
@@ -81,13 +87,16 @@ def main() -> None:
     checkouts = {"this": Path(__file__).resolve().parents[2], **({"other": given.other} if given.other else {})}
     servers = {name: server(path, given.run, given.cache) for name, path in checkouts.items()}
     found: dict[str, list[float]] = {name: [] for name in servers}
+    used = dict.fromkeys(servers, 0.0)
     texts = itertools.count()
     try:
         for number in range(given.rounds + 1):
-            for name, (_, port) in servers.items():
+            for name, (process, port) in servers.items():
+                before = cpu_seconds(process)
                 seconds = asyncio.run(load(port, given.connections, given.seconds, texts))
                 if number:  # the first round warms up
                     found[name] += seconds
+                    used[name] += cpu_seconds(process) - before
     finally:
         for process, _ in servers.values():
             process.terminate()
@@ -96,7 +105,8 @@ def main() -> None:
     for name, seconds in found.items():
         seconds.sort()
         half, most = (seconds[int(share * len(seconds))] for share in (0.5, 0.99))
-        print(f"{name:6}{rate[name]:8.1f} requests/s   median {half:.3f} s   p99 {most:.3f} s")
+        each = 1000 * used[name] / len(seconds)
+        print(f"{name:6}{rate[name]:8.1f} requests/s   median {half:.3f} s   p99 {most:.3f} s   CPU {each:.1f} ms each")
     if given.other:
         print(f"this/other: {rate['this'] / rate['other']:.2f}; load of the machine {os.getloadavg()[0]:.1f}")
 
