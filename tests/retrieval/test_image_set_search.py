@@ -9,7 +9,7 @@ from gcl.retrieval.page.details import Side
 from gcl.retrieval.page.thumbnails import small_picture
 from gcl.retrieval.tasks.task import ListRecords, content_groups
 from gcl.schema import Field, Images, Modality, Schema
-from gcl.serve.app import _picture
+from gcl.serve.app import _picture, build_app
 from gcl.serve.engine import Engine
 from helpers.tiny_encoder import picture
 
@@ -44,6 +44,16 @@ def test_the_first_image_is_shown(engine, products):
     side = Side(products)
     assert [side.picture(row) for row in range(4)] == [files[0] if files else None for files in FILES]
     assert _picture(engine, 0) == small_picture(FILES[0][0], 320)
+
+
+def test_every_image_of_a_set_is_shown_with_its_product(engine):
+    from fastapi.testclient import TestClient
+
+    client = TestClient(build_app(engine, name="sets"), base_url="http://127.0.0.1")
+    found = client.get("/api/search", params={"text": "thing"}).json()["models"][0]["results"]
+    assert {one["id"]: one["pictures"] for one in found} == {"p0": 3, "p1": 1, "p2": 0, "p3": 2, "p4": 3, "p5": 1}
+    shown = client.get("/api/products/p0").json()["pictures"]
+    assert [client.get(address).content for address in shown] == [small_picture(file, 320) for file in FILES[0]]
 
 
 def test_equal_sets_are_twins_and_turned_ones_are_not(products):
