@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,23 @@ os.environ.setdefault("WANDB_MODE", "offline")
 for number in (signal.SIGINT, signal.SIGHUP):
     if signal.getsignal(number) is signal.SIG_IGN:  # begun in the background, by nohup: children would inherit it
         signal.signal(number, signal.default_int_handler if number is signal.SIGINT else signal.SIG_DFL)
+
+
+@pytest.fixture
+def disk(tmp_path):
+    """disk("64k"): a file system of its own of that size, which is gone after the test."""
+    folder = tmp_path / "disk"
+
+    def mount(size: str) -> Path:
+        folder.mkdir()
+        options = ["-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
+        if os.name == "nt" or subprocess.run(["mount", *options], capture_output=True).returncode:
+            pytest.skip("mounting a file system needs root")
+        return folder
+
+    yield mount
+    if os.path.ismount(folder):
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)  # what failed may still hold files open
 
 
 @pytest.fixture(scope="session")

@@ -22,8 +22,12 @@ _FULL_IN_WORDS = ("No space left on device", "os error 28", "[Errno 28]", "File 
 PARTIAL = ".partial"  # the suffix of a file that is being written
 
 
-class DiskFull(OSError):
-    """A sentence about what could not be written because no space is left."""
+class NotWritten(OSError):
+    """A sentence about what could not be written, and what to do."""
+
+
+class DiskFull(NotWritten):
+    """One of those, because no space is left."""
 
 
 @contextmanager
@@ -34,7 +38,7 @@ def names_full_disk(path: str | Path) -> Iterator[None]:
     """
     try:
         yield
-    except DiskFull:
+    except NotWritten:
         raise
     except Exception as error:
         if not _says_full(error):

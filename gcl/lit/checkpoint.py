@@ -17,7 +17,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.plugins.io import CheckpointIO
 
 from gcl.distributed.ranks import gather_objects
-from gcl.files.atomic import synchronize
+from gcl.files.atomic import NotWritten, synchronize
 from gcl.files.digest import file_sha256
 from gcl.lit.curve import CurveLogger
 from gcl.lit.lightning_internals import continue_epoch, progress
@@ -45,7 +45,7 @@ class _HashingFile:
 def write_checkpoint(state: dict[str, Any], path: Path) -> None:
     """Writes `path` and `path`.DONE = {size, sha256, step}. Killed at any moment, the older checkpoint stays valid.
 
-    Raises OSError with a sentence when the disk is full, the folder read-only, or what was read back differs.
+    Raises NotWritten when the disk is full, the folder read-only, or what was read back differs.
     """
     partial = path.with_name(path.name + ".new")
     try:
@@ -71,7 +71,7 @@ def write_checkpoint(state: dict[str, Any], path: Path) -> None:
         if isinstance(error.__context__, KeyboardInterrupt):  # torch's writer fails where it is interrupted
             raise error.__context__ from None
         cause = error.__context__ if isinstance(error, RuntimeError) and error.__context__ else error
-        raise OSError(
+        raise NotWritten(
             f"The checkpoint {path} could not be saved: {cause}. The previous one, if any, is untouched: free "
             "space or choose another run_dir, then resume with train.resume=auto."
         ) from error
@@ -117,7 +117,7 @@ class WholeCheckpointIO(CheckpointIO):
 
 
 def save_together(trainer: pl.Trainer, path: Path) -> None:
-    """All ranks take part, rank 0 writes. Raises OSError on every rank when that failed: none is left waiting."""
+    """All ranks take part, rank 0 writes. Raises NotWritten on every rank when that failed: none is left waiting."""
     for logger in trainer.loggers:  # what a resumed run keeps of the curve must not end before the checkpoint
         if isinstance(logger, CurveLogger) and trainer.training:
             logger.log_ahead(trainer)
@@ -128,7 +128,7 @@ def save_together(trainer: pl.Trainer, path: Path) -> None:
     error, checkpoints.error = checkpoints.error, None
     for told in gather_objects(None if error is None else str(error)):
         if told is not None:
-            raise OSError(told) from error
+            raise NotWritten(told) from error
 
 
 def at_optimizer_step(trainer: pl.Trainer) -> bool:

@@ -14,8 +14,6 @@ import torch
 
 from gcl.lit.checkpoint import checkpoint_step, read_checkpoint, write_checkpoint
 
-ROOT = os.geteuid() == 0
-
 
 def state(step, size=1000):
     return {"global_step": step, "weight": torch.full((size,), float(step))}
@@ -90,33 +88,19 @@ def test_a_limit_on_file_size(tmp_path):
     assert checkpoint_step(path) == 4
 
 
-def mounted(folder, *options):
-    folder.mkdir()
-    if not ROOT or subprocess.run(["mount", *options, str(folder)], capture_output=True).returncode:
-        pytest.skip("mounting a file system needs root")
+def test_a_full_disk(disk):
+    folder = disk("1m")
+    write_checkpoint(state(3), folder / "last.ckpt")
+    refused(folder / "last.ckpt", state(4, size=1 << 19), 3)
+    write_checkpoint(state(5), folder / "last.ckpt")
+    assert checkpoint_step(folder / "last.ckpt") == 5
 
 
-def test_a_full_disk(tmp_path):
-    folder = tmp_path / "disk"
-    mounted(folder, "-t", "tmpfs", "-o", "size=1m", "tmpfs")
-    try:
-        write_checkpoint(state(3), folder / "last.ckpt")
-        refused(folder / "last.ckpt", state(4, size=1 << 19), 3)
-        write_checkpoint(state(5), folder / "last.ckpt")
-        assert checkpoint_step(folder / "last.ckpt") == 5
-    finally:
-        subprocess.run(["umount", str(folder)], check=True)
-
-
-def test_a_read_only_file_system(tmp_path):
-    folder = tmp_path / "disk"
-    mounted(folder, "-t", "tmpfs", "-o", "size=1m", "tmpfs")
-    try:
-        write_checkpoint(state(3), folder / "last.ckpt")
-        subprocess.run(["mount", "-o", "remount,ro", str(folder)], check=True)
-        refused(folder / "last.ckpt", state(4), 3)
-    finally:
-        subprocess.run(["umount", str(folder)], check=True)
+def test_a_read_only_file_system(disk):
+    folder = disk("1m")
+    write_checkpoint(state(3), folder / "last.ckpt")
+    subprocess.run(["mount", "-o", "remount,ro", str(folder)], check=True)
+    refused(folder / "last.ckpt", state(4), 3)
 
 
 def test_killed_while_writing_the_older_stays(tmp_path):
