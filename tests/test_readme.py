@@ -175,6 +175,7 @@ def test_the_python_examples_run(tmp_path, monkeypatch, capsys):
     shop = write_shop(tmp_path / "shop")
     main(["prepare", "--config-dir", str(shop / "conf"), "data=shop", f"cache_dir={tmp_path / 'prepared'}"])
     prepared = next(path for path in (tmp_path / "prepared").iterdir() if (path / "index.json").is_file())
+    monkeypatch.chdir(tmp_path)
     for page in (ROOT / "README.md", ROOT / "docs" / "python.md"):
         for block in blocks(page, "python"):
             exec(re.sub(r'"prepared/[\w-]+"', repr(str(prepared)), block), {})

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from gcl.api.catalog import stated_fields
 from gcl.api.index import Index
-from gcl.config.compose import catalog_from
 from gcl.data.catalog import Catalog
 from gcl.errors import ConfigError
 from gcl.model.dual_encoder import DualEncoder
@@ -113,10 +113,10 @@ def load(
         name. config_dir: a folder of your own YAMLs.
     Raises ValueError or FileNotFoundError, in sentences.
     """
-    place = Path(getattr(name, "path", name)).expanduser()
+    known, place = called(name), Path(getattr(name, "path", name)).expanduser()
     catalog, cache_dir = Catalog(name="items"), "prepared"
-    if (place / "config.yaml").is_file():
-        run = RunFolder(place, tuple(trust))
+    if known.startswith("run:"):
+        run = RunFolder(Path(known.removeprefix("run:")), tuple(trust))
         config = run.read_config()
         schema = _schema(config.data.schema, query, document)
         chosen = Which(which)
@@ -125,15 +125,23 @@ def load(
     else:
         if which != Which.tuned:
             raise ConfigError(f"which={which!r} is for runs, and {name} is not a run folder.")
-        known = str(name)
-        if place.is_dir():
-            known = f"local-dir:{place}"
-        elif not known.partition(":")[1] and (place.is_absolute() or len(place.parts) > 1):
-            raise FileNotFoundError(f"There is no folder {place}: expected a run folder, or one that gcl export wrote.")
         encoder = _pretrained(known, query, document, config_dir, trust)
         label = place.name if place.is_dir() else known
     encoder.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     return Model(label, encoder, catalog, cache_dir=cache_dir)
+
+
+def called(name: str | Path | Any) -> str:
+    """A model as `gcl evaluate models=[…]` calls it: run:<folder> and local-dir:<folder> for folders (or a Run).
+    Raises FileNotFoundError for a path that is not there."""
+    place = Path(getattr(name, "path", name)).expanduser()
+    if (place / "config.yaml").is_file():
+        return f"run:{place}"
+    if place.is_dir():
+        return f"local-dir:{place}"
+    if ":" not in str(name) and (place.is_absolute() or len(place.parts) > 1):
+        raise FileNotFoundError(f"There is no folder {place}: expected a run folder, or one that gcl export wrote.")
+    return str(name)
 
 
 def _pretrained(
@@ -152,18 +160,7 @@ def _pretrained(
 
 
 def _schema(own: Schema, query: Mapping | None, document: Mapping | None) -> Schema:
-    given = {"query": query, "document": document}
-    stated = stated_fields({side: fields for side, fields in given.items() if fields is not None})
-    return Schema(query=stated.get("query", own.query), document=stated.get("document", own.document)).check()
-
-
-def stated_fields(sides: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Field]]:
-    """The fields of sides as a person writes them. Raises ConfigError, in a sentence.
-
-    >>> stated_fields({"document": {"image": {"modality": "image", "weight": 0.9}}})["document"]["image"].weight
-    0.9
-    """
-    plain = {side: {name: {"modality": one} if isinstance(one, str) else one for name, one in fields.items()}
-             for side, fields in sides.items()}  # fmt: skip
-    catalog = catalog_from({"name": "items", **plain})
-    return {side: getattr(catalog, side) for side in sides}
+    return Schema(
+        query=own.query if query is None else stated_fields("query", query),
+        document=own.document if document is None else stated_fields("document", document),
+    ).check()

@@ -22,6 +22,7 @@ from gcl.files.atomic import write_text
 from gcl.files.progress import duration
 from gcl.model.dual_encoder import DualEncoder
 from gcl.retrieval.embedding.embed import EmbedOptions, embed
+from gcl.retrieval.embedding.own import OwnEncoder
 from gcl.retrieval.embedding.precomputed import PrecomputedEmbeddings, RunFiles
 from gcl.retrieval.embedding.stream import embed_images
 from gcl.retrieval.evaluate import result_of
@@ -131,7 +132,7 @@ def _opened(name: str, size: str, benchmark: BenchmarkConfig, rules: Rules) -> _
 def _measured(config: RunConfig, entry: Contestant, one: _Set, outcome: Outcome) -> dict[str, Any]:
     settings, encoder = config.evaluate, _embedding(entry)
     corpus = one.tasks[0].corpus
-    if isinstance(encoder, PrecomputedEmbeddings):
+    if not isinstance(encoder, DualEncoder):
         from gcl.retrieval.embedding.stream import Streamed
 
         embedded = Streamed(encoder.embed_records(corpus, "document").fused(), np.empty(0, np.int64))
@@ -169,7 +170,7 @@ def _say_plan(config: RunConfig, sets: list[_Set], config_dir: str | None) -> No
         largest, full = (max(getattr(one.source, key) for one in sets) for key in ("rows", "whole"))
         vectors = largest * encoder.width * 4 / 1e9
         at_full = f", {full * encoder.width * 4 / 1e9:.2f} GB for the full size" if rows < whole else ""
-        if isinstance(encoder, PrecomputedEmbeddings):
+        if not isinstance(encoder, DualEncoder):
             lines.append(f"  {entry.label}: precomputed embeddings, {vectors:.2f} GB of vectors")
             continue
         each = _seconds(config, encoder, sets[0])
@@ -184,7 +185,7 @@ def _say_plan(config: RunConfig, sets: list[_Set], config_dir: str | None) -> No
     say("\n".join([*lines, f"About {duration(total)} in all, not counting the search."]))
 
 
-def _embedding(entry: Contestant) -> DualEncoder | PrecomputedEmbeddings:
+def _embedding(entry: Contestant) -> DualEncoder | PrecomputedEmbeddings | OwnEncoder:
     """The contestant's encoder or embeddings. Raises ConfigError for a TREC run file, which cannot embed."""
     if isinstance(entry.encoder, RunFiles):
         raise ConfigError(

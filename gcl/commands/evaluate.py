@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,9 +17,11 @@ from gcl.run.closing import check_gate, close_gate, say_verdicts
 from gcl.run.console import say, speak_plainly
 from gcl.run.early import check_measuring, split_label
 from gcl.run.folder import config_of, new_folder, run_of
+from gcl.schema import Schema
 
 if TYPE_CHECKING:
     from gcl.retrieval.tasks.judgments import Judgments
+    from gcl.run.contestants import Contestant
     from gcl.run.outcome import Outcome
     from gcl.run.retention import Retention
 
@@ -53,12 +56,37 @@ def run(options: EvaluateOptions, overrides: Overrides) -> Path:
     check_measuring(config, catalogs, config_dir)
 
     with doing("Loading torch"):
-        from gcl.retrieval.page.page import write_page
-        from gcl.run.extras import columns_for, extras_of
-        from gcl.run.measurement import embedding_cache
-        from gcl.run.outcome import Outcome, page_metrics
-        from gcl.run.retention import Retention
-        from gcl.run.tables import only, summary
+        from gcl.run.contestants import contestants
+        from gcl.run.tables import summary
+
+    outcome = measure(
+        config, catalogs, lambda schema: contestants(config, schema, config_dir=config_dir), judgments=given
+    )
+    folder = _folder(config)
+    with doing("Writing the report"):
+        write(outcome, folder)
+    say("\n" + outcome.extras.around(summary(outcome.models, config.evaluate.headline, outcome.notes)))
+    say(
+        f"\n{folder}\n  report.html   results.csv and results.md (the table)   results.json (with provenance)\n"
+        "  metrics.json   queries.parquet (every query)   tasks/ (TREC runs and qrels)"
+    )
+    say_verdicts(outcome.verdicts, config, run_of(config) if config.run is not None else None)
+    close_gate(config.evaluate.gate, outcome.verdicts)
+    return folder
+
+
+def measure(
+    config: RunConfig,
+    catalogs: Sequence[Catalog],
+    entries: Callable[[Schema], Iterable[Contestant]],
+    *,
+    judgments: Judgments | None = None,
+) -> Outcome:
+    """The figures of every contestant on every catalog. entries: the contestants, read through a catalog's schema."""
+    from gcl.run.extras import columns_for, extras_of
+    from gcl.run.measurement import embedding_cache
+    from gcl.run.outcome import Outcome
+    from gcl.run.retention import Retention
 
     settings = config.evaluate
     outcome = Outcome(settings, settings.part, title="", seed=config.seed)
@@ -66,34 +94,34 @@ def run(options: EvaluateOptions, overrides: Overrides) -> Path:
     for catalog in catalogs:
         prefix = f"{catalog.name}/" if len(catalogs) > 1 else ""
         columns[prefix] = columns_for(settings, catalog, config.cache_dir)
-        _measure(config, catalog, outcome, config_dir, prefix=prefix, retention=retention, judgments=given)
+        _measure(config, catalog, outcome, entries, prefix=prefix, retention=retention, judgments=judgments)
     outcome.title = f"{' and '.join(outcome.models)} on {' and '.join(catalog.name for catalog in catalogs)}"
-    with doing("Computing intervals and writing the report"):
+    with doing("Computing intervals"):
         outcome.extras = extras_of(settings, outcome.models, outcome.tasks, columns, retention.kept(config.seed))
-        folder = _folder(config)
-        outcome.write(folder)
-        metrics = page_metrics(settings)
-        write_page(
-            folder / "report.html",
-            title=outcome.title,
-            tasks=outcome.tasks,
-            models={label: only(results, metrics) for label, results in outcome.models.items()},
-            catalog=" ".join(source["fingerprint"] for source in outcome.sources.values()),
-            facts={"catalog": ", ".join(outcome.sources), **outcome.provenance()["packages"]},
-            metrics=settings.headline,
-            slices=outcome.extras.columns,
-            verdicts=outcome.verdicts,
-            warnings=outcome.extras.warnings,
-            extra=outcome.extras.page_tables,
-        )
-    say("\n" + outcome.extras.around(summary(outcome.models, settings.headline, outcome.notes)))
-    say(
-        f"\n{folder}\n  report.html   results.csv and results.md (the table)   results.json (with provenance)\n"
-        "  metrics.json   queries.parquet (every query)   tasks/ (TREC runs and qrels)"
+    return outcome
+
+
+def write(outcome: Outcome, folder: Path) -> None:
+    """The files of a measurement and its page."""
+    from gcl.retrieval.page.page import write_page
+    from gcl.run.outcome import page_metrics
+    from gcl.run.tables import only
+
+    outcome.write(folder)
+    metrics = page_metrics(outcome.settings)
+    write_page(
+        folder / "report.html",
+        title=outcome.title,
+        tasks=outcome.tasks,
+        models={label: only(results, metrics) for label, results in outcome.models.items()},
+        catalog=" ".join(source["fingerprint"] for source in outcome.sources.values()),
+        facts={"catalog": ", ".join(outcome.sources), **outcome.provenance()["packages"]},
+        metrics=outcome.settings.headline,
+        slices=outcome.extras.columns,
+        verdicts=outcome.verdicts,
+        warnings=outcome.extras.warnings,
+        extra=outcome.extras.page_tables,
     )
-    say_verdicts(outcome.verdicts, config, run_of(config) if config.run is not None else None)
-    close_gate(settings.gate, outcome.verdicts)
-    return folder
 
 
 def _judgments(options: EvaluateOptions, config: RunConfig) -> Judgments | None:
@@ -120,14 +148,13 @@ def _catalogs(config: RunConfig, overrides: Overrides) -> list[Catalog]:
 
 
 def _measure(
-    config: RunConfig, catalog: Catalog, outcome: Outcome, config_dir: str | None, *, prefix: str,
-    retention: Retention, judgments: Judgments | None,
+    config: RunConfig, catalog: Catalog, outcome: Outcome, entries: Callable[[Schema], Iterable[Contestant]], *,
+    prefix: str, retention: Retention, judgments: Judgments | None,
 ) -> None:  # fmt: skip
     """Every contestant on one catalog, into `outcome`, and on the general sets, into `retention`."""
     from gcl.data.prepare.mixed import open_catalog
     from gcl.files.digest import file_sha256
     from gcl.retrieval.analysis.compression import forms_of
-    from gcl.run.contestants import contestants
     from gcl.run.measurement import embedding_cache, frozen_features, measurement_of
 
     settings = config.evaluate
@@ -146,7 +173,7 @@ def _measure(
     trained = config.run is not None or any(split_label(name)[1].startswith("run:") for name in config.models)
     if trained and settings.part != "test" and (note := _DEV.format(part=settings.part)) not in outcome.notes:
         outcome.notes.append(note)
-    for entry in contestants(config, catalog.schema, config_dir=config_dir):
+    for entry in entries(catalog.schema):
         part = "all queries" if settings.part == "all" else f"{settings.part} half"
         say(f"Measuring {entry.label} on {catalog.name} ({part}).")
         measurement.features = frozen_features(entry.encoder, prepared, config)

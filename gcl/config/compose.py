@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -44,28 +44,48 @@ def register() -> None:
 
 @dataclass(frozen=True)
 class Overrides:
-    """The settings of a command line, `key=value` each, and the folder of one's own YAMLs that --config-dir names."""
+    """The settings of a command line, `key=value` each, and the folder of one's own YAMLs that --config-dir names.
+
+    A program has values instead of words: {dotted key: value}, which nobody parses, and a catalog that is in no YAML,
+    as a YAML would say it.
+    """
 
     settings: Sequence[str] = ()
     config_dir: str | None = None
+    values: Mapping[str, Any] = field(default_factory=dict)
+    catalog: Mapping[str, Any] | None = None
 
     def config(self) -> RunConfig:
-        return typed(compose(self.settings, config_dir=self.config_dir))
+        return typed(compose(self.settings, config_dir=self.config_dir, values=self.values, catalog=self.catalog))
 
     @property
     def keys(self) -> set[str]:
-        return {setting.partition("=")[0] for setting in self.settings}
+        own = {"data"} if self.catalog is not None else set()
+        return {setting.partition("=")[0] for setting in self.settings} | self.values.keys() | own
 
 
-def compose(overrides: Sequence[str] = (), *, config_dir: str | os.PathLike | None = None) -> DictConfig:
+def compose(
+    overrides: Sequence[str] = (),
+    *,
+    config_dir: str | os.PathLike | None = None,
+    values: Mapping[str, Any] | None = None,
+    catalog: Mapping[str, Any] | None = None,
+) -> DictConfig:
     """The config that these command line arguments mean, unresolved. Raises ConfigError.
 
-    config_dir: a folder of your own (with data/my_catalog.yaml, say) searched after conf/.
+    config_dir: a folder of your own (with data/my_catalog.yaml, say) searched after conf/. values, catalog: as in
+    Overrides.
     """
-    return compose_words(for_hydra_all(overrides, config_dir), config_dir)
+    return compose_words(for_hydra_all(overrides, config_dir), config_dir, values=values, catalog=catalog)
 
 
-def compose_words(arguments: list[str], config_dir: str | os.PathLike | None) -> DictConfig:
+def compose_words(
+    arguments: list[str],
+    config_dir: str | os.PathLike | None,
+    *,
+    values: Mapping[str, Any] | None = None,
+    catalog: Mapping[str, Any] | None = None,
+) -> DictConfig:
     """The same of arguments in Hydra's grammar, the folder of one's own YAMLs among them."""
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
@@ -78,7 +98,10 @@ def compose_words(arguments: list[str], config_dir: str | os.PathLike | None) ->
             config = hydra_compose("config", overrides=arguments, return_hydra_config=True)
             with open_dict(config):
                 hydra = config.pop("hydra")
-            complete(config, hydra)
+                if catalog is not None:
+                    config.data = OmegaConf.merge(OmegaConf.structured(Catalog), shaped(catalog, settings=Catalog))
+                _put(config, values or {})
+            complete(config, hydra, set(values or ()), own=catalog is not None)
             typed(config)
             return config
         except ConfigError:
@@ -120,16 +143,17 @@ def _known_keys(arguments: Sequence[str]) -> set[str]:
     return _keys(OmegaConf.structured(RunConfig)) | groups
 
 
-def complete(config: DictConfig, hydra: Any) -> None:
+def complete(config: DictConfig, hydra: Any, values: Collection[str] = (), *, own: bool = False) -> None:
     """Makes the paths of the catalog absolute, and puts the YAML of each catalog that data.mix names below
-    data.catalogs, with the settings given there on top. hydra: Hydra's own part of the composed config."""
+    data.catalogs, with the settings given there on top. hydra: Hydra's own part of the composed config. values: the
+    keys of what a program set. own: the catalog is in no YAML."""
     from hydra import compose as hydra_compose
 
     sources = hydra.runtime.config_sources
     where = [argument for argument in hydra.overrides.hydra if argument.startswith("hydra.searchpath=")]
-    keys = {argument.lstrip("+").partition("=")[0] for argument in hydra.overrides.task}
+    keys = {argument.lstrip("+").partition("=")[0] for argument in hydra.overrides.task} | set(values)
     choice = str(hydra.runtime.choices.data)
-    folder = own_folder(choice, sources)
+    folder = None if own else own_folder(choice, sources)
     locate(config.data, folder, typed=_below(keys, "data."), name=choice)
     for name in config.data.mix:
         whole = hydra_compose("config", overrides=[f"data={name}", *where]).data
@@ -154,7 +178,8 @@ def typed(config: DictConfig) -> RunConfig:
                 f"{', '.join(missing)} must be given: in a YAML, or as {missing[0]}=… on the command line."
             )
         # Merged once more so that keys added with "+" are refused like any other unknown one.
-        strict = OmegaConf.merge(OmegaConf.structured(RunConfig), OmegaConf.to_container(config, resolve=True))
+        whole = _literal(OmegaConf.to_container(config, resolve=True))
+        strict = OmegaConf.merge(OmegaConf.structured(RunConfig), whole)
         run: RunConfig = OmegaConf.to_object(strict)  # type: ignore[assignment]
         run.data = _with_whole_catalogs(run.data)
     except OmegaConfBaseException as error:
@@ -231,6 +256,33 @@ def _modernise(content: dict[str, Any]) -> None:
     evaluate = content.get("evaluate")
     if isinstance(evaluate, dict) and evaluate.get("forgetting") == "fail":
         evaluate.update(forgetting="warn", gate="worse")
+
+
+def with_values(run: RunConfig, values: Mapping[str, Any]) -> RunConfig:
+    """A run's config with plain values of dotted keys on top. Raises ConfigError."""
+    config = OmegaConf.structured(run)
+    try:
+        _put(config, values)
+    except OmegaConfBaseException as error:
+        raise explain(error, _keys(config)) from error
+    return typed(config)
+
+
+def _put(config: DictConfig, values: Mapping[str, Any]) -> None:
+    """Merges values into a config as they are: a mapping adds to what is there."""
+    for key, value in values.items():
+        config.merge_with(_nested(key, _literal(shaped(_plain(value), key))))
+
+
+def _plain(value: Any) -> Any:
+    """What a program may give for a setting, as YAML has it: paths as texts, numbers of numpy as numbers."""
+    if isinstance(value, Mapping):
+        return {key: _plain(one) for key, one in value.items()}
+    if isinstance(value, list | tuple | set):
+        return [_plain(one) for one in value]
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    return value.item() if hasattr(value, "item") and getattr(value, "ndim", 1) == 0 else value
 
 
 def with_settings(run: RunConfig, settings: Sequence[str]) -> RunConfig:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from gcl.loss.reference import whole_loss
 from gcl.loss.settings import (
+    FUSED,
     Direction,
     Form,
     Normalizer,
@@ -80,8 +81,8 @@ class GCLLoss(nn.Module):
     >>> loss, ids = GCLLoss(form="softmax", scale=10.0), torch.arange(3)
     >>> score = torch.tensor([100.0, 50.0, 1.0])
     >>> output = loss({"fused": Part(query)}, {"fused": Part(document)}, score=score, query_id=ids, document_id=ids)
-    >>> round(output.loss.item(), 4)
-    0.0013
+    >>> round(output.loss.item(), 4), loss(query, document, score=score).loss.item() == output.loss.item()
+    (0.0013, True)
     """
 
     log_scale: Tensor
@@ -150,14 +151,15 @@ class GCLLoss(nn.Module):
 
     def forward(
         self,
-        query: Mapping[str, Part],
-        document: Mapping[str, Part],
+        query: Tensor | Mapping[str, Part],
+        document: Tensor | Mapping[str, Part],
         *,
-        score: Tensor,
-        query_id: Tensor,
-        document_id: Tensor,
+        score: Tensor | None = None,
+        query_id: Tensor | None = None,
+        document_id: Tensor | None = None,
     ) -> LossOutput:
-        """query, document: {part: Part of [N, D]}; score[N]; query_id[N], document_id[N]: integers.
+        """query, document: {part: Part of [N, D]}, or [N, D] where a side is one vector; score[N], all 1 if there is
+        none; query_id[N], document_id[N]: integers, by default all different.
 
         N are the pairs of all ranks, and every rank passes all of them, with embeddings that came through gather_rows.
         Gradients that the ranks then average, as DistributedDataParallel does, are exactly those of the loss over N.
@@ -165,6 +167,11 @@ class GCLLoss(nn.Module):
         for lengths that differ, KeyError for a part that a term names and the batch lacks.
         """
         self.clamp_()
+        query, document = (x if isinstance(x, Mapping) else {FUSED: Part(x)} for x in (query, document))
+        first = next(iter(query.values())).embedding
+        count = torch.arange(len(first), device=first.device)
+        score = first.new_ones(len(first), dtype=torch.float32) if score is None else score
+        query_id, document_id = (count if ids is None else ids for ids in (query_id, document_id))
         with torch.autocast(score.device.type, enabled=False):
             problems = self._problems(query, document, score, query_id, document_id)
             dtype = problems[0].query.dtype

@@ -15,7 +15,8 @@ from gcl.loss.weight import constant
 from gcl.model.dual_encoder import DualEncoder
 from gcl.model.fingerprint import model_hash
 from gcl.model.lora import merge_adapters
-from gcl.retrieval.embedding.precomputed import Embedder, PrecomputedEmbeddings, RunFiles
+from gcl.retrieval.embedding.own import Embedder
+from gcl.retrieval.embedding.precomputed import PrecomputedEmbeddings, RunFiles
 from gcl.run.build import assemble_encoder, assemble_loss, freeze_parts, seed_everything, write_scale_back
 from gcl.run.early import model_of, split_label
 from gcl.run.folder import RunFolder, run_of
@@ -37,12 +38,8 @@ class Contestant:
 
     def facts(self) -> dict[str, Any]:
         """Provenance: SHA-256 of the weights (or of the embedding files), width, number of parameters."""
-        if isinstance(self.encoder, RunFiles):
-            return {"runs": self.encoder.digest()}
-        if isinstance(self.encoder, PrecomputedEmbeddings):
-            files = [str(file) for file in self.encoder.files]
-            return {"embeddings": files, "sha256": self.encoder.digest(), "width": self.encoder.width,
-                    "normalised_as_given": self.encoder.normalised}  # fmt: skip
+        if not isinstance(self.encoder, DualEncoder):
+            return self.encoder.facts()
         return {
             "model": self.encoder.origin.name if self.encoder.origin else None,
             "checkpoint": str(self.checkpoint) if self.checkpoint else None,
@@ -131,31 +128,35 @@ def contestant(name: str, schema: Schema, *, config_dir: str | None = None, trus
 
 def contestants(config: RunConfig, schema: Schema, *, config_dir: str | None = None) -> Iterator[Contestant]:
     """The models that run=, models=[…] or model= names, one after the other, each with a name of its own."""
-    for entry in _named(config, schema, config_dir):
-        if isinstance(entry.encoder, DualEncoder):
-            entry.encoder.to(_device(config))
+    if config.run is not None:
+        yield from (_placed(entry, config) for entry in base_and_tuned(run_of(config), schema))
+        return
+    if not config.models:
+        seed_everything(config)
+        yield _placed(Contestant(config.model.label, assemble_encoder(config.model, schema).eval()), config)
+        return
+    taken: set[str] = set()
+    for name in config.models:
+        entry = named(name, config, schema, config_dir=config_dir)
+        if entry.label in taken:
+            entry = replace(entry, label=name)
+        taken.add(entry.label)
         yield entry
+
+
+def named(name: str, config: RunConfig, schema: Schema, *, config_dir: str | None = None) -> Contestant:
+    """One contestant; a model from scratch is the same wherever it comes in a list."""
+    seed_everything(config)
+    return _placed(contestant(name, schema, config_dir=config_dir, trust=config.trust), config)
+
+
+def _placed(entry: Contestant, config: RunConfig) -> Contestant:
+    if isinstance(entry.encoder, DualEncoder):
+        entry.encoder.to(_device(config))
+    return entry
 
 
 def _device(config: RunConfig) -> str:
     """Where models are measured: on the first GPU, if there is one and trainer.accelerator allows it."""
     allowed = config.trainer.accelerator in ("auto", "gpu", "cuda")
     return "cuda" if allowed and torch.cuda.is_available() else "cpu"
-
-
-def _named(config: RunConfig, schema: Schema, config_dir: str | None) -> Iterator[Contestant]:
-    if config.run is not None:
-        yield from base_and_tuned(run_of(config), schema)
-        return
-    if not config.models:
-        seed_everything(config)
-        yield Contestant(config.model.label, assemble_encoder(config.model, schema).eval())
-        return
-    taken: set[str] = set()
-    for name in config.models:
-        seed_everything(config)  # a model from scratch is the same wherever it comes in the list
-        entry = contestant(name, schema, config_dir=config_dir, trust=config.trust)
-        if entry.label in taken:
-            entry = replace(entry, label=name)
-        taken.add(entry.label)
-        yield entry

@@ -8,11 +8,11 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
-from gcl.config.compose import Overrides, load_config, with_settings
+from gcl.config.compose import Overrides, load_config, with_settings, with_values
 from gcl.config.schema import RunConfig
 from gcl.distributed.launched import launched_rank
 from gcl.errors import ConfigError
@@ -159,11 +159,13 @@ def new_folder(parent: Path) -> Path:
 
 def config_of(overrides: Overrides) -> RunConfig:
     """The config of a command line: with run=…, that run's own config with the given settings on top."""
-    settings = list(overrides.settings)
+    whole = overrides
     if "run" in overrides.keys and "data" not in overrides.keys:
         # They are about the run's catalog, whose fields the catalog of conf/config.yaml need not have.
-        settings = [setting for setting in settings if not setting.lstrip("+~").startswith("data.")]
-    config = Overrides(settings, overrides.config_dir).config()
+        settings = [setting for setting in overrides.settings if not setting.lstrip("+~").startswith("data.")]
+        values = {key: value for key, value in overrides.values.items() if not key.startswith("data.")}
+        whole = replace(overrides, settings=settings, values=values)
+    config = whole.config()
     return config if config.run is None else of_run(run_of(config), config, overrides)
 
 
@@ -186,5 +188,7 @@ def of_run(run: RunFolder, given: RunConfig, overrides: Overrides) -> RunConfig:
             setattr(config.evaluate, name, getattr(given.evaluate, name))
     on_top = {"data", "evaluate"} - overrides.keys
     config = with_settings(config, [one for one in overrides.settings if one.lstrip("+~").partition(".")[0] in on_top])
+    values = {key: value for key, value in overrides.values.items() if key.partition(".")[0] in on_top}
+    config = with_values(config, values) if values else config
     config.run, config.out, config.trust = given.run, given.out, given.trust
     return config

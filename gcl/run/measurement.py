@@ -20,7 +20,8 @@ from gcl.model.dual_encoder import DualEncoder
 from gcl.model.features import cached_features
 from gcl.retrieval.analysis.weight_sweep import Embedded
 from gcl.retrieval.embedding.embed import EmbedOptions, EmbedsRecords
-from gcl.retrieval.embedding.precomputed import Embedder, RunFiles
+from gcl.retrieval.embedding.own import Embedder
+from gcl.retrieval.embedding.precomputed import RunFiles
 from gcl.retrieval.embedding.quantize import VectorFormat
 from gcl.retrieval.evaluate import TaskResult, embed_corpora, embed_shared, evaluate, result_of
 from gcl.retrieval.metrics.metrics import depth

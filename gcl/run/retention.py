@@ -12,7 +12,7 @@ from gcl.files.arrays import ArrayCache
 from gcl.model.dual_encoder import DualEncoder
 from gcl.retrieval.analysis.retention import Kept, drawn, exceeds, retained
 from gcl.retrieval.embedding.embed import EmbedOptions
-from gcl.retrieval.embedding.precomputed import Embedder
+from gcl.retrieval.embedding.own import Embedder
 from gcl.retrieval.evaluate import TaskResult, evaluate
 from gcl.retrieval.settings import RetentionConfig
 from gcl.retrieval.tasks.general import General, classification, read_folder

@@ -16,7 +16,7 @@ from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -97,8 +97,6 @@ class Engine:
         self.batch_size = Histogram((1, 2, 4, 8, 16, 32, TOGETHER))
         self._rank = id_ranks(documents.ids)
         self._by_rank = np.argsort(self._rank)
-        images = [np.diff(first_images(documents, name)) for name in fields_of(self.fields, Modality.image)]
-        self._images = np.sum(images, axis=0, initial=0) + np.zeros(len(documents), dtype=np.int64)
         self._searchers = {}
         for label, encoder in encoders.items():
             options = replace(embedding, features=(features or {}).get(label, {}))
@@ -166,6 +164,11 @@ class Engine:
         """The query itself. Raises BadRequest where `search_all` would."""
         self._job(query)
         return query
+
+    @cached_property
+    def _images(self) -> np.ndarray:
+        images = [np.diff(first_images(self.documents, name)) for name in fields_of(self.fields, Modality.image)]
+        return np.sum(images, axis=0, initial=0) + np.zeros(len(self.documents), dtype=np.int64)
 
     def images(self, rows: Sequence[int]) -> list[int]:
         """How many images each of these documents has."""

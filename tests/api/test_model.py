@@ -13,6 +13,7 @@ from PIL import Image
 
 import gcl
 from gcl.data.prepare.mixed import open_catalog
+from gcl.data.tables.frame import write_frame
 from gcl.retrieval.embedding.embed import EmbedOptions, embed
 
 
@@ -108,3 +109,10 @@ def test_a_pretrained_model_is_loaded_with_fields_of_ones_own():
 def test_a_run_is_loaded_as_it_began_too(finished, products):
     tuned, base = gcl.load(finished), gcl.load(finished, which="base")
     assert not np.allclose(tuned.embed_documents(products), base.embed_documents(products))
+
+
+def test_frames_of_every_library_are_written_as_one_file(products, tmp_path):
+    texts = pd.DataFrame(products).astype({"brand": "category"}), pl.DataFrame(products).cast({"brand": pl.Categorical})
+    frames = [products, pd.DataFrame(products), pl.DataFrame(products), pa.Table.from_pylist(products), *texts]
+    assert len({write_frame(frame, tmp_path, "products") for frame in frames}) == 1
+    assert [path.name for path in tmp_path.iterdir()] == [write_frame(products, tmp_path, "products").name]

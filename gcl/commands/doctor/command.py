@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -46,21 +46,44 @@ def run(options: DoctorOptions, overrides: Overrides) -> None:
 def doctor(config: RunConfig, *, everything: bool = False) -> int:
     """Prints and writes the page (for a mix, one per catalog and one for the mix); returns the number of problems."""
     speak_plainly()
+    examined = []
+    for one in examine(config, everything=everything):
+        say(one.text)
+        say(f"\nWrote {one.folder / 'doctor.html'}, doctor.txt and doctor.json.")
+        examined.append(one)
+    if config.data.mix and len(examined) == len(config.data.mix):
+        catalogs = ", ".join(config.data.mix)
+        say(f"\n{config.data.name} itself is examined once the problems of its catalogs ({catalogs}) are fixed.")
+    return sum(one.problems for one in examined)
+
+
+@dataclass(frozen=True)
+class Examined:
+    """A catalog that was looked at: the folder with its pages, what they say, how many problems there are."""
+
+    folder: Path
+    facts: dict[str, Any]
+    text: str
+    problems: int
+
+
+def examine(config: RunConfig, *, everything: bool = False) -> Iterator[Examined]:
+    """Writes the pages of a catalog; of a mix those of each of its catalogs and, unless one has a problem, its own."""
     out = Path(config.out) if config.out else Path(config.cache_dir) / f"{config.data.name}-doctor"
     problems = 0
     for name, catalog in config.data.catalogs.items() if config.data.mix else ():
         own = partial(_examine, replace(config, data=catalog), out / name, everything, alone=False)
-        problems += _tell(catalog.name, out / name, own)
-    if problems:
-        catalogs = ", ".join(config.data.mix)
-        say(f"\n{config.data.name} itself is examined once the problems of its catalogs ({catalogs}) are fixed.")
-        return problems
-    if config.data.mix:
-        return _tell(config.data.name, out, partial(_examine_mix, config, everything))
-    return _tell(config.data.name, out, partial(_examine, config, out, everything))
+        one = _examined(catalog.name, out / name, own)
+        problems += one.problems
+        yield one
+    if not problems:
+        look = (
+            partial(_examine_mix, config, everything) if config.data.mix else partial(_examine, config, out, everything)
+        )
+        yield _examined(config.data.name, out, look)
 
 
-def _tell(name: str, out: Path, look: Callable[[Path, dict[str, Any], Stages], Any]) -> int:
+def _examined(name: str, out: Path, look: Callable[[Path, dict[str, Any], Stages], Any]) -> Examined:
     """look: fills in facts, and may prepare in a folder that is soon removed."""
     begun = time.monotonic()
     facts: dict[str, Any] = {"name": name}
@@ -77,9 +100,7 @@ def _tell(name: str, out: Path, look: Callable[[Path, dict[str, Any], Stages], A
         write_json(out / "doctor.json", facts)
         write_text(out / "doctor.txt", visible_lines(text) + "\n")
         write_text(out / "doctor.html", html_page(facts, findings, partial(_picture, prepared)))
-    say(text)
-    say(f"\nWrote {out / 'doctor.html'}, doctor.txt and doctor.json.")
-    return sum(finding.level == "problem" for finding in findings)
+    return Examined(out, facts, text, sum(finding.level == "problem" for finding in findings))
 
 
 def _picture(prepared: Any, side: SideName, row: int) -> str | None:

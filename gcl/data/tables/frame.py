@@ -39,13 +39,13 @@ def arrow_table(rows: Any) -> pa.Table:
     [{'id': 1, 'title': 'shoe'}, {'id': 2, 'title': None}]
     """
     if isinstance(rows, pa.Table):
-        return rows
+        return _plain(rows)
     if is_frame(rows):
         try:
             table = pa.table(rows)
         except (pa.ArrowException, TypeError, ValueError, AttributeError):  # cells of PIL, of several types …
             table = pa.table({str(name): _array(str(name), list(rows[name])) for name in rows.columns})
-        return table.select([name for name in table.column_names if not name.startswith(_OF_PANDAS)])
+        return _plain(table.select([name for name in table.column_names if not name.startswith(_OF_PANDAS)]))
     if isinstance(rows, Sequence) and not isinstance(rows, str | bytes) and all(isinstance(r, Mapping) for r in rows):
         names = list(dict.fromkeys(name for row in rows for name in row))
         return pa.table({str(name): _array(str(name), [row.get(name) for row in rows]) for name in names})
@@ -109,6 +109,24 @@ def _png(image: Any) -> bytes:
     return out.getvalue()
 
 
+_PLAIN = {pa.large_string(): pa.string(), pa.string_view(): pa.string(), pa.large_binary(): pa.binary(),
+          pa.binary_view(): pa.binary()}  # fmt: skip
+_MOST_BYTES = 1 << 31  # of an array of the plain types
+
+
+def _plain(table: pa.Table) -> pa.Table:
+    """The same whatever library it came from: pandas, polars and Python call a column of texts differently."""
+    columns = [pa.chunked_array([_plain_array(chunk) for chunk in column.chunks] or [pa.array([], pa.string())])
+               for column in table.columns]  # fmt: skip
+    return pa.table(columns, table.column_names)
+
+
+def _plain_array(values: pa.Array) -> pa.Array:
+    if isinstance(values, pa.DictionaryArray):
+        return _plain_array(values.dictionary).take(values.indices)
+    return values.cast(_PLAIN.get(values.type, values.type)) if values.nbytes < _MOST_BYTES else values
+
+
 def _what(value: Any) -> str:
     kind = type(value)
     name = kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__name__}"
@@ -120,8 +138,16 @@ class FrameRows(ParquetFile):
 
     def __init__(self, table: pa.Table, name: str, reading: Reading) -> None:
         super().__init__(Path(name), reading)
-        self.schema_arrow = table.schema
+        self.schema_arrow, self.num_rows = table.schema, len(table)
         self._table = table
+
+    @property
+    def metadata(self) -> FrameRows:
+        """As of a Parquet file."""
+        return self
+
+    def _size(self) -> int:
+        return self._table.nbytes
 
     @contextmanager
     def _open(self) -> Iterator[Any]:

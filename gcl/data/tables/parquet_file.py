@@ -45,8 +45,12 @@ class ParquetFile:
                 for name in columns:
                     self._add(block, name, batch.column(name), is_image=name in image)
                 number += len(batch)
-                block.place = self.file.stat().st_size * (number - 1) // table.metadata.num_rows
+                block.place = self._size() * (number - 1) // table.metadata.num_rows
                 yield block
+
+    def _size(self) -> int:
+        """In bytes."""
+        return self.file.stat().st_size
 
     def _add(self, block: Block, name: str, values: pa.Array, *, is_image: bool) -> None:
         if isinstance(values, pa.DictionaryArray):

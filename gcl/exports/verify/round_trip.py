@@ -24,7 +24,6 @@ from typing import Any
 
 import torch
 
-import gcl
 from gcl.exports.folder import EMBEDDINGS
 from gcl.exports.formats.registry import FORMATS, Format
 from gcl.exports.settings import Precision
@@ -81,7 +80,7 @@ def round_trip(
 
 def offline(**more: str) -> dict[str, str]:
     """An environment in which nothing is downloaded, and in which this very gcl is found from any folder."""
-    here = str(Path(gcl.__file__).parent.parent)
+    here = str(Path(__file__).parents[3])
     paths = os.pathsep.join(path for path in (here, os.environ.get("PYTHONPATH")) if path)
     # W&B prints a greeting on stdout
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}

@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -17,14 +18,14 @@ from gcl.data.importers.vectors import read_vectors
 from gcl.data.store.records import Records
 from gcl.data.tables.cells import canonical_id
 from gcl.files.digest import add_file, file_sha256
-from gcl.model.dual_encoder import DualEncoder
 from gcl.retrieval.embedding.embed import FieldEmbeddings, Weights
 from gcl.retrieval.search.ties import with_ties
 from gcl.retrieval.tasks.task import RetrievalTask, Run
 from gcl.retrieval.tasks.trec import read_run
 from gcl.schema import SIDES, Field, Modality, SideName, fields_of
 
-_FIELD = {"embedding": Field(Modality.text)}
+WHOLE = {"embedding": Field(Modality.text)}
+"""The only field of vectors that were made of whole records."""
 _UNIT = 1e-3  # how far from 1 a length may be and still count as normalised
 
 
@@ -72,6 +73,11 @@ class PrecomputedEmbeddings:
                 add_file(digest, file)
         return digest.hexdigest()
 
+    def facts(self) -> dict[str, Any]:
+        """Provenance."""
+        return {"embeddings": [str(file) for file in self.files], "sha256": self.digest(), "width": self.width,
+                "normalised_as_given": self.normalised}  # fmt: skip
+
     def embed_records(self, records: Records, side: SideName) -> FieldEmbeddings:
         """Raises ValueError, with counts and the first ids, for records that have no vector."""
         row_of = self._row_of[side]
@@ -90,7 +96,7 @@ class PrecomputedEmbeddings:
                 f"{ {'query': 'queries', 'document': 'documents'}[side] } (by {how}), for example {shown}."
             )
         taken = np.ascontiguousarray(self._unit[rows])[:, None, :]
-        return WholeEmbeddings(taken, np.ones((len(rows), 1), dtype=bool), _FIELD)
+        return WholeEmbeddings(taken, np.ones((len(rows), 1), dtype=bool), WHOLE)
 
     def _index(self, side: SideName) -> dict[str, int]:
         vectors = self.vectors
@@ -126,6 +132,10 @@ class RunFiles:
     def digest(self) -> dict[str, str]:
         """{file: SHA-256} of the files that were read."""
         return {path: file_sha256(path) for path in self._read}
+
+    def facts(self) -> dict[str, Any]:
+        """Provenance."""
+        return {"runs": self.digest()}
 
     def results(self, task: RetrievalTask, name: str, k: int) -> tuple[np.ndarray, np.ndarray]:
         """score[Q, k] float32 and row[Q, k] (-1: nothing), the best first, equal scores by document id ascending.
@@ -175,10 +185,6 @@ class RunFiles:
                 raise FileNotFoundError(f"trec:{self.pattern}: there is no file {path}.")
             self._read[path] = read_run(path)
         return self._read[path]
-
-
-Embedder = DualEncoder | PrecomputedEmbeddings | RunFiles
-"""What can be measured; the last brings its results."""
 
 
 def texts_of(records: Records) -> list[str]:
