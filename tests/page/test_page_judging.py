@@ -112,7 +112,7 @@ def test_what_is_judged_completely_asks_for_nothing(open_page, tasks, models, tm
     assert page.locator(".grades").count() == 0 and page.locator(".judged").count() == 0
 
 
-@pytest.mark.parametrize("width", [390, 768])
+@pytest.mark.parametrize("width", [390, pytest.param(768, marks=pytest.mark.slow)])
 def test_fingers_find_the_grades(open_page, address, width, screenshots):
     page = opened(open_page, address, width=width, dark=width == 390)
     button = page.locator(f"{OPEN}:visible .grades button").nth(2)
