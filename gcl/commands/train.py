@@ -107,6 +107,7 @@ def _check_pairs(config: RunConfig, prepared: Prepared) -> None:
     if all(name.rpartition("/")[2] == "in_domain" for name in prepared.counts["tasks"]):
         say("Note: data.split holds nothing out, so the tables below measure data seen in training.")
     try:
+        prepared.check_tasks(config.evaluate.tasks or ())
         check_batch_size(config.train.batch_size, len(pairs))
         check_range(config.loss.score_to_weight, float(pairs.score.min()), float(pairs.score.max()))
         check_weights(build(config.loss.score_to_weight), pairs.score.copy())  # torch wants no read-only map

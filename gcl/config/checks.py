@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from gcl.config.explain import why_no_target
@@ -14,14 +15,22 @@ from gcl.data.check import check_split
 from gcl.errors import ConfigError, install
 from gcl.lit.settings import check_train, check_trainer
 from gcl.loss.settings import check_loss
+from gcl.model.settings import Recipe
 from gcl.optim.settings import check_optim
 from gcl.options import check_numbers
 
 
-def check(run: RunConfig) -> None:
-    """Raises ConfigError for the first impossible value. The rules are those of the modules that act on the values."""
+def check(run: RunConfig, *, trained: bool = False) -> None:
+    """Raises ConfigError for the first impossible value. The rules are those of the modules that act on the values.
+
+    trained: the training is over, and what it alone reads may be what today's rules refuse: an earlier version trained
+    with it, and the run can still be searched, measured and exported.
+    """
     try:
+        _check_targets(run)
         _check(run)
+        if not trained:
+            _check_training(run)
     except ValueError as error:
         raise ConfigError(str(error)) from error
 
@@ -35,20 +44,25 @@ def _check(run: RunConfig) -> None:
             raise ConfigError(f"In the catalog {name}: {error}") from error
     for catalog in run.data.catalogs.values() if run.data.mix else [run.data]:
         check_split(catalog.split)
-    check_train(run.train)
-    check_trainer(run.trainer)
     run.evaluate.check()
-    run.plan.check("plan.", mixed=bool(run.data.mix) and run.data.batches is Batches.mixed)
     run.model.check()
-    check_loss(run.loss, query=run.data.query, document=run.data.document)
-    check_numbers(run)
-    check_optim(run.optim, run.train.max_steps)
-    _check_targets(run)
+    check_numbers(run.data, "data.")
+    check_numbers(run.evaluate, "evaluate.")
+    check_numbers(replace(run.model, recipe=Recipe()), "model.")
     if run.name is not None and not NAME.fullmatch(run.name):
         raise ConfigError(f"name={run.name}: expected the name of one folder: no / or \\, and no dot at its beginning.")
     folder = run.model.name.removeprefix("local-dir:")
     if folder != run.model.name and not Path(folder).is_dir():
         raise ConfigError(f"model.name={run.model.name}: there is no such folder.")
+
+
+def _check_training(run: RunConfig) -> None:
+    check_train(run.train)
+    check_trainer(run.trainer)
+    run.plan.check("plan.", mixed=bool(run.data.mix) and run.data.batches is Batches.mixed)
+    check_loss(run.loss, query=run.data.query, document=run.data.document)
+    check_numbers(run)
+    check_optim(run.optim, run.train.max_steps)
 
 
 def _check_targets(run: RunConfig) -> None:

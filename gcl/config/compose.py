@@ -169,8 +169,11 @@ def _below(keys: Iterable[str], prefix: str) -> set[str]:
     return {key.removeprefix(prefix) for key in keys if key.startswith(prefix)}
 
 
-def typed(config: DictConfig) -> RunConfig:
-    """The config as dataclasses, everything resolved. Raises ConfigError for a value that is missing or impossible."""
+def typed(config: DictConfig, *, trained: bool = False) -> RunConfig:
+    """The config as dataclasses, everything resolved. Raises ConfigError for a value that is missing or impossible.
+
+    trained: it is a run's, whose training is over (see `checks.check`).
+    """
     try:
         missing = sorted(OmegaConf.missing_keys(config))
         if missing:
@@ -184,7 +187,7 @@ def typed(config: DictConfig) -> RunConfig:
         run.data = _with_whole_catalogs(run.data)
     except OmegaConfBaseException as error:
         raise explain(error, _keys(OmegaConf.structured(RunConfig))) from error
-    check(run)
+    check(run, trained=trained)
     return run
 
 
@@ -246,7 +249,7 @@ def load_config(path: str | Path, *, trust: Sequence[str] | None = ()) -> RunCon
         assert isinstance(merged, DictConfig)
     except OmegaConfBaseException as error:
         raise ConfigError(f"{path}: {explain(error, _keys(structure))}") from error
-    run = typed(merged)
+    run = typed(merged, trained=True)
     run.data, run.trust = without_access(run.data), []
     return run
 
@@ -258,14 +261,14 @@ def _modernise(content: dict[str, Any]) -> None:
         evaluate.update(forgetting="warn", gate="worse")
 
 
-def with_values(run: RunConfig, values: Mapping[str, Any]) -> RunConfig:
-    """A run's config with plain values of dotted keys on top. Raises ConfigError."""
+def with_values(run: RunConfig, values: Mapping[str, Any], *, trained: bool = False) -> RunConfig:
+    """A run's config with plain values of dotted keys on top. trained: as in `typed`. Raises ConfigError."""
     config = OmegaConf.structured(run)
     try:
         _put(config, values)
     except OmegaConfBaseException as error:
         raise explain(error, _keys(config)) from error
-    return typed(config)
+    return typed(config, trained=trained)
 
 
 def _put(config: DictConfig, values: Mapping[str, Any]) -> None:
@@ -285,8 +288,9 @@ def _plain(value: Any) -> Any:
     return value.item() if hasattr(value, "item") and getattr(value, "ndim", 1) == 0 else value
 
 
-def with_settings(run: RunConfig, settings: Sequence[str]) -> RunConfig:
-    """A run's config with settings like `data.document.title.weight=0` or `~data.document.image` on top."""
+def with_settings(run: RunConfig, settings: Sequence[str], *, trained: bool = False) -> RunConfig:
+    """A run's config with settings like `data.document.title.weight=0` or `~data.document.image` on top. trained: as in
+    `typed`."""
     config = OmegaConf.structured(run)
     try:
         for setting in locate_settings(settings):
@@ -301,7 +305,7 @@ def with_settings(run: RunConfig, settings: Sequence[str]) -> RunConfig:
                 config = OmegaConf.merge(config, _nested(key, value_of(RunConfig, key, value)))
     except (OmegaConfBaseException, KeyError, TypeError) as error:
         raise explain(error, _keys(config)) from error
-    return typed(config)
+    return typed(config, trained=trained)
 
 
 def save_config(run: RunConfig, path: str | Path) -> None:

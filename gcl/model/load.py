@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import logging
 import pickle
 from collections.abc import Iterator
@@ -28,6 +27,7 @@ from gcl.model.reach import (
     LOCAL_DIR_PREFIX,
     OWN_CONFIGS,
     check_architecture,
+    check_weights,
     reaching,
 )
 from gcl.model.settings import DEFAULTS, OWN_RESIZE, LoadOptions
@@ -66,8 +66,8 @@ def load_model(name: str, *, schema: Schema, options: LoadOptions = DEFAULTS) ->
 
 
 def _open_clip(name: str, pretrained: str | None, image_size: int | None) -> tuple[nn.Module, Origin]:
-    if pretrained and ":" in name:
-        raise ValueError(f"model.pretrained={pretrained!r}: {name} has weights of its own; leave model.pretrained out.")
+    if ":" in name:
+        check_weights(name, pretrained)
     if name.startswith(LOCAL_DIR_PREFIX):
         folder = Path(name.removeprefix(LOCAL_DIR_PREFIX))
         check_links(folder)
@@ -167,14 +167,8 @@ def _known_architecture(name: str) -> dict[str, Any]:
 def _fetch_tag(name: str, pretrained: str | None) -> None:
     if not pretrained or Path(pretrained).is_file():
         return
+    check_weights(name, pretrained, open_clip.list_pretrained_tags_by_model(name))
     source = get_pretrained_cfg(name, pretrained)
-    if not source:
-        tags = open_clip.list_pretrained_tags_by_model(name)
-        near = difflib.get_close_matches(pretrained, tags, n=5, cutoff=0.4) or tags
-        raise ValueError(
-            f"model.pretrained={pretrained!r} is neither a file nor a tag of {name}; its tags are "
-            f"{', '.join(near) if near else 'none'}."
-        )
     repository, _, file = source.get("hf_hub", "").rpartition("/")
     with reaching(name, repository or source.get("url"), file or "open_clip_model.safetensors"):
         download_pretrained(source)

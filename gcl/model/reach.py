@@ -5,9 +5,10 @@ Imports no torch: a mistyped name is answered before a catalog is prepared.
 
 from __future__ import annotations
 
+import ast
 import difflib
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from functools import cache
 from importlib.machinery import PathFinder
@@ -52,6 +53,71 @@ def architectures() -> list[str]:
     places = spec.submodule_search_locations if spec else None
     folders = [Path(place) / "model_configs" for place in places or ()]
     return sorted(path.stem for folder in (*folders, OWN_CONFIGS) for path in folder.glob("*.json"))
+
+
+def check_weights(
+    name: str, pretrained: str | None, tags: Collection[str] | None = None, *, given_as: str = "model.pretrained="
+) -> None:
+    """Raises ValueError for weights that a model of this name cannot be given: neither a file nor one of its tags.
+
+    tags: the architecture's; None: those that open_clip's text says, and nothing is refused if it cannot be read so.
+    given_as: what stands before the weights in the sentence.
+    """
+    if not pretrained:
+        return
+    if ":" in name:
+        raise ValueError(f"{given_as}{pretrained!r}: {name} has weights of its own; leave model.pretrained out.")
+    tags = _tags().get(name, []) if tags is None else tags
+    if Path(pretrained).is_file() or pretrained.lower().replace("-", "_") in tags or (not tags and not _tags()):
+        return
+    near = difflib.get_close_matches(pretrained, tags, n=5, cutoff=0.4)
+    known = f"the nearest of its tags are {', '.join(near)}" if near else f"its tags are {', '.join(tags) or 'none'}"
+    raise ValueError(f"{given_as}{pretrained!r} is neither a file nor a tag of {name}; {known}.")
+
+
+@cache
+def _tags() -> dict[str, list[str]]:
+    """{architecture: its weights' tags} of open_clip, read from its text, for importing it loads torch; {} if its text
+    has changed."""
+    spec = PathFinder.find_spec("open_clip")
+    places = spec.submodule_search_locations if spec else None
+    tables: dict[str, dict[str, ast.expr]] = {}
+
+    def entries(node: ast.expr) -> dict[str, ast.expr]:
+        made: dict[str, ast.expr] = {}
+        match node:
+            case ast.Name(id=name):
+                made |= tables[name]
+            case ast.Call(ast.Name(id="dict"), keywords=keywords):
+                for keyword in keywords:
+                    made |= {keyword.arg: keyword.value} if keyword.arg else entries(keyword.value)  # **another
+            case ast.Dict(keys=keys, values=values):
+                for key, value in zip(keys, values, strict=True):
+                    made |= {ast.literal_eval(key): value} if key else entries(value)
+            case _:
+                raise KeyError
+        return made
+
+    try:
+        text = (Path(next(iter(places or ()))) / "pretrained.py").read_bytes()
+        for statement in ast.parse(text).body:
+            match statement:
+                case ast.Assign([ast.Name(id=name)], ast.Call(ast.Name(id="dict")) | ast.Dict() as value):
+                    tables[name] = entries(value)
+        models = {name: entries(tags) for name, tags in tables["_PRETRAINED"].items()}
+    except (OSError, StopIteration, KeyError, ValueError, SyntaxError):
+        return {}
+    known = {name: list(tags) for name, tags in models.items()}
+    for name, tags in models.items():
+        if quick := [tag for tag, value in tags.items() if _is_quick(value)]:
+            known[f"{name}-quickgelu"] = quick
+    return known
+
+
+def _is_quick(value: ast.expr) -> bool:
+    """Whether a tag's weights were trained with another activation, for which open_clip has an architecture."""
+    keywords = value.keywords if isinstance(value, ast.Call) else []
+    return any(keyword.arg == "quick_gelu" and ast.literal_eval(keyword.value) for keyword in keywords)
 
 
 def _fetch(name: str, repository: str, file: str) -> None:

@@ -48,6 +48,7 @@ from gcl.model.settings import ModelConfig
 from gcl.model.weights import fill
 from gcl.optim.groups import freeze
 from gcl.optim.settings import OptimConfig, check_warmup
+from gcl.run.early import RUN_PREFIX, earlier_run
 from gcl.run.folder import RunFolder
 from gcl.run.measurement import Features
 from gcl.run.resume import may_reorder
@@ -68,7 +69,6 @@ class Watch:
         return [self.checkpoints, *self.others, self.interruption]
 
 
-RUN_PREFIX = "run:"  # model.pretrained=run:<folder> begins where an earlier run ended
 _PROFILERS = {"simple": SimpleProfiler, "advanced": AdvancedProfiler}
 
 
@@ -82,16 +82,6 @@ def assemble_encoder(model: ModelConfig, schema: Schema, *, begun: bool = True) 
     if model.lora.rank is not None:
         add_adapters(encoder, model.lora)
     return encoder
-
-
-def earlier_run(pretrained: str | None) -> RunFolder | None:
-    """The run that `model.pretrained` names, if it names one. Raises ConfigError if nothing was trained there."""
-    if not pretrained or not pretrained.startswith(RUN_PREFIX):
-        return None
-    try:
-        return RunFolder(Path(pretrained.removeprefix(RUN_PREFIX))).check_trained()
-    except FileNotFoundError as error:
-        raise ConfigError(f"model.pretrained={pretrained}: {str(error).partition(': ')[2]}") from error
 
 
 def begin_from(encoder: DualEncoder, run: RunFolder) -> None:

@@ -14,16 +14,18 @@ from gcl.config.compose import Overrides
 from gcl.config.schema import RunConfig
 from gcl.data.catalog import Catalog
 from gcl.errors import ConfigError
-from gcl.model.reach import check_architecture, check_name
+from gcl.model.reach import check_architecture, check_name, check_weights
 from gcl.model.settings import ModelConfig
 from gcl.retrieval.settings import needed_columns
 from gcl.run.folder import RunFolder, run_of
+
+RUN_PREFIX = "run:"  # model.pretrained=run:<folder> begins where an earlier run ended
 
 
 def check_training(config: RunConfig) -> None:
     """Raises ConfigError for what training would only find out after the catalog is prepared."""
     _check_accelerator(config.trainer.accelerator)
-    _check_model(config.model.name)
+    _check_model(config.model, begun=config.train.resume is None)
     _check_slices(config, [config.data])
 
 
@@ -32,7 +34,7 @@ def check_measuring(config: RunConfig, catalogs: Sequence[Catalog], config_dir: 
     if config.run is not None:
         _check_run(run_of(config))
     elif not config.models:
-        _check_model(config.model.name)
+        _check_model(config.model)
     labels = [label for label, _ in map(split_label, config.models) if label]
     if len(set(config.models)) < len(config.models) or len(set(labels)) < len(labels):
         raise ConfigError(f"models={config.models}: a model or a name is listed twice.")
@@ -67,7 +69,9 @@ def check_contestant(name: str, *, config_dir: str | None = None, trust: Sequenc
             if not Path(file).is_file():
                 raise ConfigError(f"models: {name}: there is no file {file}.")
     elif kind == "open_clip":
-        _in_a_setting("models", check_architecture, rest.partition("/")[0])
+        architecture, _, weights = rest.partition("/")
+        _in_a_setting("models", check_architecture, architecture)
+        _in_a_setting("models", lambda tag: check_weights(architecture, tag, given_as=f"{name}: "), weights)
     else:
         _in_a_setting("models", check_name, name)
 
@@ -76,13 +80,23 @@ def model_of(name: str, config_dir: str | None = None) -> ModelConfig:
     """The settings of a name in conf/model, among contestants. Raises ConfigError."""
     try:
         model = Overrides([f"model={name}"], config_dir).config().model
-        _check_model(model.name)
+        _check_model(model)
         return model
     except ConfigError as error:
         raise ConfigError(
             f"models: {error} Write a run as run:<folder>, an exported folder as local-dir:<folder>, an open_clip "
             "model as open_clip:<architecture>/<weights>, precomputed embeddings as embeddings:<file>.parquet."
         ) from error
+
+
+def earlier_run(pretrained: str | None) -> RunFolder | None:
+    """The run that `model.pretrained` names, if it names one. Raises ConfigError if nothing was trained there."""
+    if not pretrained or not pretrained.startswith(RUN_PREFIX):
+        return None
+    try:
+        return RunFolder(Path(pretrained.removeprefix(RUN_PREFIX))).check_trained()
+    except FileNotFoundError as error:
+        raise ConfigError(f"model.pretrained={pretrained}: {str(error).partition(': ')[2]}") from error
 
 
 def _check_run(run: RunFolder) -> None:
@@ -93,8 +107,16 @@ def _check_run(run: RunFolder) -> None:
         raise ConfigError(str(error)) from error
 
 
-def _check_model(name: str) -> None:
-    _in_a_setting(f"model.name={name}", check_name, name)
+def _check_model(model: ModelConfig, *, begun: bool = True) -> None:
+    """begun: not continued from a checkpoint, which needs no earlier run any more."""
+    names_run = (model.pretrained or "").startswith(RUN_PREFIX)
+    if ":" in model.name and not names_run:
+        check_weights(model.name, model.pretrained)
+    _in_a_setting(f"model.name={model.name}", check_name, model.name)
+    if not names_run:
+        check_weights(model.name, model.pretrained)
+    elif begun:
+        earlier_run(model.pretrained)
 
 
 def _in_a_setting(setting: str, check: Callable[[str], None], name: str) -> None:

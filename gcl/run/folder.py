@@ -187,8 +187,9 @@ def of_run(run: RunFolder, given: RunConfig, overrides: Overrides) -> RunConfig:
         for name in _OF_CATALOG:  # another catalog need not have such tasks and columns
             setattr(config.evaluate, name, getattr(given.evaluate, name))
     on_top = {"data", "evaluate"} - overrides.keys
-    config = with_settings(config, [one for one in overrides.settings if one.lstrip("+~").partition(".")[0] in on_top])
+    settings = [one for one in overrides.settings if one.lstrip("+~").partition(".")[0] in on_top]
+    config = with_settings(config, settings, trained=True)
     values = {key: value for key, value in overrides.values.items() if key.partition(".")[0] in on_top}
-    config = with_values(config, values) if values else config
+    config = with_values(config, values, trained=True) if values else config
     config.run, config.out, config.trust = given.run, given.out, given.trust
     return config

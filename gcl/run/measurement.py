@@ -58,9 +58,7 @@ class Measurement:
         """The tasks that have a query in this part."""
         if part not in self._opened:
             counts = self.prepared.counts["tasks"]
-            unknown = [name for name in self.tasks or () if name not in counts]
-            if unknown:
-                raise ValueError(f"evaluate.tasks: there is no task {unknown[0]!r}; the tasks are {', '.join(counts)}.")
+            self.prepared.check_tasks(self.tasks or ())
             halves = ("dev", "test") if part == "all" else (part,)
             names = [name for name in self.tasks or counts if any(counts[name][half]["queries"] for half in halves)]
             if not names:

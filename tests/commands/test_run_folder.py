@@ -8,9 +8,10 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
+import yaml
 
 from gcl.cli import main
-from gcl.config.compose import load_config
+from gcl.config.compose import Overrides, load_config
 from gcl.data.prepare import sources
 from gcl.errors import ConfigError
 from gcl.files.lock import owned
@@ -153,3 +154,31 @@ def test_another_catalog_gets_none_of_the_run_s_tasks_slices_and_compressions(fi
     ).evaluate
     assert (other.tasks, other.monitor_tasks, other.compress, other.slices) == (None, None, [], ["title"])
     assert other.metrics == config.evaluate.metrics, "what is measured stays the run's"
+
+
+def test_a_run_whose_training_today_s_rules_refuse_is_still_opened(finished, tmp_path, capsys):
+    """An earlier version trained with numbers and a precision that a new training may not have."""
+    old = tmp_path / "old"
+    shutil.copytree(finished.path, old)
+    config = yaml.safe_load((old / "config.yaml").read_text())
+    changes = {
+        "optim": {"learning_rate": 3.0, "weight_decay": -1.0, "clip_norm": -1.0},
+        "train": {"epochs": -1.0, "batch_size": 1}, "trainer": {"precision": "bf16-true"},
+    }  # fmt: skip
+    for part, values in changes.items():
+        config[part] |= values
+    config["model"]["recipe"] |= {"learning_rate": 3.0}
+    (old / "config.yaml").write_text(yaml.safe_dump(config))
+    opened = RunFolder(old).read_config()
+    assert opened.optim.learning_rate == 3 and opened.trainer.precision == "bf16-true"
+    for part, values in changes.items():  # a new training is refused each of them
+        for key, value in values.items():
+            with pytest.raises(ConfigError, match=f"{part}.{key}={value}|{key}=|batch"):
+                Overrides([f"{part}.{key}={value}"]).config()
+    main(["evaluate", f"run={old}", f"out={tmp_path / 'again'}", "evaluate.batch_size=7"])
+    main(["export", f"run={old}", "formats=[open_clip]", f"out={tmp_path / 'model'}", "compare=1"])
+    assert (tmp_path / "model" / "open_clip_config.json").is_file() and capsys.readouterr()
+    main(["search", f"run={old}", "red shoes"])
+    assert capsys.readouterr().out
+    with pytest.raises(SystemExit):  # what measuring reads is checked as ever
+        main(["evaluate", f"run={old}", "evaluate.batch_size=-1"])

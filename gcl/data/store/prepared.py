@@ -112,6 +112,13 @@ class Prepared:
         """The four situations that exist, then the explicit tasks."""
         return list(self.counts["tasks"])
 
+    def check_tasks(self, names: Iterable[str]) -> None:
+        """Raises ValueError for the first name of evaluate.tasks that no task of this catalog has."""
+        known = self.counts["tasks"]
+        for name in names:
+            if name not in known:
+                raise ValueError(f"evaluate.tasks: there is no task {name!r}; the tasks are {', '.join(known)}.")
+
     def task(self, name: str, part: str = "test") -> PreparedTask:
         """One half of a task; raises KeyError for a task or a half that is not there."""
         if part not in PARTS:
