@@ -44,4 +44,6 @@ def prepare_command(config: RunConfig) -> None:
     from gcl.data.prepare.prepare import prepare
 
     for catalog in config.data.catalogs.values() if config.data.mix else [config.data]:
-        say(f"Prepared: {prepare(catalog, config.cache_dir)}")
+        told: list[str] = []
+        folder = prepare(catalog, config.cache_dir, report=told.append)
+        say("\n".join(told or [f"Prepared already: {folder}"]))

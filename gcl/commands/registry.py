@@ -136,7 +136,7 @@ _LIST = (
     ),
     Command(
         name="sweep-weights",
-        help="tune field weights on the dev half and report them on the test half",
+        help="find better field weights without training again, and say whether they hold on other queries",
         example="gcl sweep-weights run=outputs/…",
         run="gcl.commands.sweep_weights:run",
         options="gcl.commands.sweep_weights:SweepOptions",

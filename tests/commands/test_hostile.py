@@ -153,7 +153,7 @@ def catalog(tmp_path_factory):
 def test_prepare_lists_and_says_hostile_rows_and_files(catalog, plainly):
     main(["prepare", "--config-dir", str(catalog / "conf"), "data=h", f"cache_dir={catalog / 'cache'}"])
     said = plainly.readouterr()
-    assert not ACTS.search(said.out + said.err) and "Prepared: " in said.out
+    assert not ACTS.search(said.out + said.err) and "Prepared in " in said.out
     lists = [path for path in (catalog / "cache").rglob("*.csv") if path.is_file()]
     assert {path.name for path in lists} == {"quarantine.csv", "bad_images.csv", "judged.dangling.csv"}
     for path in lists:

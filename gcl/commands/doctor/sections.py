@@ -9,6 +9,7 @@ from typing import Any
 
 from gcl.commands.doctor.findings import words
 from gcl.data.prepare.prepare import WHY_NOT_TRAINED, decisions
+from gcl.data.store.prepared import DEV_AND_TEST
 from gcl.files.progress import duration
 from gcl.schema import SideName
 from gcl.table import Table
@@ -230,7 +231,9 @@ def _bad_images(facts: Facts) -> Iterator[Part]:
 def _left_out(facts: Facts) -> Iterator[Part]:
     left = facts.get("unreadable", {})
     rows = [(name, table["bad"], table["rows"]) for name, table in left.get("tables", {}).items()]
-    if rows:
+    if rows and not any(bad for _, bad, _ in rows):
+        yield f"None: every row of {', '.join(f'{name} ({count:,})' for name, _, count in rows)} is used."
+    elif rows:
         yield Table(["table", "left out", "rows"], rows, formats=_COMMAS)
     reasons = [
         (name, reason, f"{count:,}", left["examples"][reason][0])
@@ -284,7 +287,11 @@ def _leakage(facts: Facts) -> Iterator[Part]:
         kinds |= {f"the same {name}": leaked for name, leaked in (leak["equal_text"] | leak["equal_image"]).items()}
         kinds |= {f"a near copy of {name}": leaked for name, leaked in leak["near_image"].items()}
         rows += [(things, where, leaked["rows"], leaked["of"]) for where, leaked in kinds.items()]
-    if rows:
+    if rows and not any(count for _, _, count, _ in rows):
+        sizes = {things: of for things, _, _, of in reversed(rows)}
+        kinds = dict.fromkeys(where for _, where, _, _ in rows)
+        yield f"None of the held-out {_and(f'{of:,} {things}' for things, of in sizes.items())}: {', '.join(kinds)}."
+    elif rows:
         header = ["held out", "as one in training", "how many", "of"]
         yield Table(header, rows, align="ll", formats={"how many": ",", "of": ","}, grouped=True)
 
@@ -301,13 +308,18 @@ def _tasks(facts: Facts) -> Iterator[Part]:
     ]
     if rows:
         header = ["task", "dev queries", "test queries", "products searched", *lost.values()]
-        yield Table(header, rows, formats=dict.fromkeys(header[1:], ","))
+        some = [number for number in range(len(header)) if number < 4 or any(row[number] for row in rows)]
+        yield Table(
+            [header[number] for number in some], [[row[number] for number in some] for row in rows],
+            formats=dict.fromkeys(header[1:], ","), notes=[DEV_AND_TEST],
+        )  # fmt: skip
 
 
 def _run(facts: Facts) -> Iterator[Part]:
     batches, memory, seconds = (facts.get(name, {}) for name in ("batches", "memory", "time"))
     if "steps" in batches:
         yield (
+            f"A run of model={facts['model']['label']}: "
             f"{batches['steps_per_epoch']:,} steps of {batches['batch_size']:,} pairs per epoch (train.batch_size), "
             f"{batches['steps']:,} in the run (train.epochs={batches['epochs']:g})."
         )
@@ -324,7 +336,8 @@ def _run(facts: Facts) -> Iterator[Part]:
         parts = ("parameters", "gradients_and_adam", "batch", "activations", "loss", "total")
         micro = f"train.micro_batch={memory['micro_batch']:,}"
         yield Table(
-            ["memory per step", "MiB"], [(name.replace("_", " "), memory[name] / 2**20) for name in parts],
+            ["memory per step", "MiB"], 
+            [(name.replace("_", " ").replace("adam", "Adam"), memory[name] / 2**20) for name in parts],
             formats={"MiB": ",.0f"},
             notes=[f"an estimate in float32; activations were measured with 12 and 4 pairs, and grow with {micro}"],
         )  # fmt: skip
@@ -339,6 +352,10 @@ def _run(facts: Facts) -> Iterator[Part]:
 def _quantiles(distribution: Mapping[str, Any]) -> str:
     quantiles = distribution["quantiles"]
     return ", ".join(f"{name} {value:.4g}" for name, value in quantiles.items() if name in ("least", "median", "most"))
+
+
+def _and(parts: Iterable[str]) -> str:
+    return " and ".join(parts)
 
 
 def _listed(counts: Mapping[str, int]) -> str:

@@ -33,7 +33,7 @@ from gcl.data.prepare.parts import Part, write_part
 from gcl.data.prepare.rows import column, image_columns, taken_images
 from gcl.data.prepare.sources import Sources, open_sources, opened_catalog
 from gcl.data.prepare.split import Built
-from gcl.data.store.prepared import FORMAT, INDEX, PARTS, digest_of, read_index, schema_to_dict
+from gcl.data.store.prepared import DEV_AND_TEST, FORMAT, INDEX, PARTS, digest_of, read_index, schema_to_dict
 from gcl.data.store.verify import mark_verified
 from gcl.data.tables.block import listed
 from gcl.data.tables.image_paths import spellings
@@ -45,6 +45,7 @@ from gcl.files.digest import Digest, file_sha256
 from gcl.files.lock import locked
 from gcl.files.progress import doing
 from gcl.schema import SIDES, Field
+from gcl.table import Table as Shown
 
 logger = logging.getLogger(__name__)
 _RULES = 3  # raised when the same inputs would be prepared into something else
@@ -297,6 +298,7 @@ def decisions(counts: dict[str, Any]) -> list[str]:
 def summary(counts: dict[str, Any], folder: Path, catalog: Catalog) -> list[str]:
     """What was prepared, in lines for people."""
     lines = [
+        f"Prepared in {folder}",
         f"products {counts['products']:,} ({counts['products_of_training']:,} in the training half), "
         f"queries {counts['queries']:,} ({counts['queries_of_training']:,} in the training half)",
         f"pairs {counts['pairs']:,}, of them for training {counts['training_pairs']:,}{_why_so_few(counts)}",
@@ -323,12 +325,14 @@ def summary(counts: dict[str, Any], folder: Path, catalog: Catalog) -> list[str]
         lines.append(f"pairs left out with a quarantined product: {counts['pairs_of_quarantined_products']:,}")
     if counts.get("merged_product_rows"):
         lines.append(f"product rows that repeat an earlier one: {counts['merged_product_rows']:,}")
-    width = max(map(len, counts["tasks"]), default=4)
-    lines.append(f"{'task':<{width}} {'dev':>9} {'test':>9} {'judgments':>11} {'corpus':>11}   (dev, test: queries)")
+    if not counts["tasks"]:
+        return lines
+    header = ["task", "dev queries", "test queries", "judgments", "products searched"]
+    rows, notes = [], []
     for name, task in counts["tasks"].items():
-        dev, test = (task[part]["queries"] for part in PARTS)
-        judged = sum(task[part]["judgments"] for part in PARTS)
-        line = f"{name:<{width}} {dev:>9,} {test:>9,} {judged:>11,} {task['corpus']:>11,}"
-        left_out = [f"{task[key]:,} {what}" for key, what in _LEFT_OUT.items() if task.get(key)]
-        lines.append(line + (f"   left out: {', '.join(left_out)}" if left_out else ""))
-    return [*lines, f"prepared in {folder}"]
+        queries = [task[part]["queries"] for part in PARTS]
+        rows.append([name, *queries, sum(task[part]["judgments"] for part in PARTS), task["corpus"]])
+        if left_out := [f"{task[key]:,} {what}" for key, what in _LEFT_OUT.items() if task.get(key)]:
+            notes.append(f"{name}: left out: {', '.join(left_out)}")
+    tasks = Shown(header, rows, formats=dict.fromkeys(header[1:], ","), notes=notes)
+    return [*lines, "", *tasks.text().split("\n"), DEV_AND_TEST]

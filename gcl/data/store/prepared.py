@@ -142,6 +142,12 @@ class Prepared:
         )
 
 
+DEV_AND_TEST = (
+    "Of the searches held out for measuring, the dev half chooses (the best checkpoint, field weights) and the test "
+    "half, by which nothing is chosen, gives the figures of the report."
+)
+
+
 def open_prepared(folder: str | Path, schema: Schema | None = None, *, verify: Verify = Verify.changed) -> Prepared:
     """Opens what `prepare` wrote. `schema`: today's weights and prompts, for the same fields. `verify`: whether shards
     are compared with their SHA-256; tables always are.
