@@ -73,8 +73,9 @@ class Table:
         formats = {name(column): spec for column, spec in self.formats.items()}
         return replace(self, header=[name(column) for column in self.header], formats=formats)
 
-    def text(self) -> str:
-        """For a terminal: columns of equal width.
+    def text(self, width: int | None = None) -> str:
+        """For a terminal: columns of equal width. width: where a grouped table is wider than this, its first column
+        becomes a line above each group.
 
         >>> print(Table(["metric", "n"], [["map", 20]]).text())
         metric   n
@@ -84,19 +85,22 @@ class Table:
         header = [visible(name) for name in self.header]
         body = [[visible(cell) for cell in row] for row in self._shown()]
         widths = [max(_width(line[column]) for line in [header, *body]) for column in range(len(header))]
+        apart = self.grouped and width is not None and sum(widths) + 2 * (len(widths) - 1) > width
+        first = int(apart)  # of the columns
 
         def line(cells: Sequence[str]) -> str:
             padded = []
-            for column, cell in enumerate(cells):
+            for column, cell in list(enumerate(cells))[first:]:
                 space = " " * (widths[column] - _width(cell))
                 padded.append(space + cell if self._is_figure(column) else cell + space)
             return "  ".join(padded).rstrip()
 
         lines = [f"{visible(self.title)}:"] if self.title else []
-        lines += [line(header), "  ".join("-" * width for width in widths)]
+        lines += [line(header), "  ".join("-" * width for width in widths[first:])]
         for number, cells in enumerate(body):
-            if self.grouped and number and cells[0] != body[number - 1][0]:
-                lines.append("")
+            begins = self.grouped and (not number or cells[0] != body[number - 1][0])
+            lines += [""] if begins and (number or apart) else []
+            lines += [cells[0]] if begins and apart else []
             lines.append(line(cells))
         return "\n".join([*lines, *(f"note: {visible(note)}" for note in self.notes)])
 

@@ -41,6 +41,15 @@ def test_columns_are_aligned_by_what_a_terminal_draws():
     assert grouped[2:] == ["a     1", "a     2", "", "b     3"]
 
 
+def test_a_grouped_table_that_is_too_wide_has_its_groups_in_lines_of_their_own():
+    rows = [["known", "map", 1], ["known", "mrr", 2], ["new", "map", 3]]
+    table = Table(["task", "metric", "n"], rows, align="ll", grouped=True)
+    assert table.text(width=16) == table.text() != table.text(width=15)
+    assert table.text(width=15).split("\n") == [
+        "metric  n", "------  -", "", "known", "map     1", "mrr     2", "", "new", "map     3",
+    ]  # fmt: skip
+
+
 def test_markdown_shows_markup_and_keeps_its_columns():
     markdown = pytest.importorskip("markdown_it")
     html = markdown.MarkdownIt("gfm-like", {"linkify": False}).render(hostile().markdown())

@@ -11,11 +11,12 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+from gcl.config.checks import check_choices
 from gcl.config.compose import Overrides, catalog_of
 from gcl.config.folder import conf_folder
 from gcl.data.catalog import Catalog
 from gcl.data.check import check_catalog
-from gcl.errors import ConfigError
+from gcl.errors import ConfigError, install
 from gcl.files.atomic import write_text
 from gcl.options import path
 from gcl.run.console import say, speak_plainly
@@ -92,6 +93,10 @@ def run(options: InitOptions) -> None:
         say(f"\nNext: gcl doctor {words}")
     else:
         say(f"\nNext: gcl train {words} model=lite")
+        try:
+            check_choices(["model=lite"])
+        except ConfigError:
+            say(f"  (model=lite has weights of its own: {install('lite')}; model=tiny, from scratch, tries the YAML)")
     if problems:
         raise SystemExit(1)
 

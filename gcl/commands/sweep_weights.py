@@ -14,7 +14,7 @@ from gcl.files.atomic import write_json, write_text
 from gcl.files.progress import doing
 from gcl.options import number
 from gcl.retrieval.metrics.metrics import depth, parse_metric
-from gcl.run.console import say, speak_plainly
+from gcl.run.console import say, speak_plainly, terminal_width
 from gcl.run.folder import config_of, new_folder, run_of
 from gcl.schema import SIDES, SideName
 from gcl.table import Table
@@ -187,7 +187,7 @@ def _say_rows(sweep: Sweep, rows: Sequence[Row]) -> None:
         return " ".join(f"{name}={value:.3g}" for side in sweep.sides for name, value in weights[side].items())
 
     say(f"\nTest half, {written(sweep.now)}  ->  {written(sweep.best)}:")
-    say(results_table(rows).renamed(lambda name: _RENAMED.get(name, name)).text())
+    say(results_table(rows).renamed(lambda name: _RENAMED.get(name, name)).text(terminal_width()))
 
 
 def _advice(sweep: Sweep) -> str:

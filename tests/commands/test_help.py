@@ -36,6 +36,11 @@ def test_the_help_of_a_command_lists_exactly_its_options(command, capsys):
         assert "--config-dir" not in text and "Config groups" not in text
 
 
+def test_help_about_an_option_says_whose_it_is(capsys):
+    assert said(capsys, "help", "k").startswith("gcl search\n  k=")
+    assert said(capsys, "help", "alpha").startswith("gcl export\n  alpha=")
+
+
 def test_every_setting_is_documented():
     assert [option.key for option in list_settings() if not option.documentation] == []
 

