@@ -124,7 +124,7 @@ def _opened(
     taken: set[str] = set()
     for label, entry in entries.items():
         if isinstance(entry, Model):
-            found = Contestant(entry.name, entry.encoder.with_schema(schema))
+            found = Contestant(entry.name, entry.encoder.with_schema(_weighted_as(entry, schema)))
         elif isinstance(entry, OwnEncoder):
             found = Contestant(str(entry.facts()["encoder"].rpartition(".")[2]), entry)
         else:
@@ -134,6 +134,17 @@ def _opened(
             name = f"{name} ({len(taken) + 1})"
         taken.add(name)
         yield replace(found, label=name)
+
+
+def _weighted_as(model: Model, schema: Schema) -> Schema:
+    """The catalog's fields with the weights and prompts that the model has for those of these names."""
+    own = model.encoder.schema
+    sides = [
+        {name: replace(spec, weight=mine[name].weight, prompt=mine[name].prompt) if name in mine else spec
+         for name, spec in side.items()}
+        for side, mine in ((schema.query, own.query), (schema.document, own.document))
+    ]  # fmt: skip
+    return Schema(*sides)
 
 
 class Evaluation(Tabular):
