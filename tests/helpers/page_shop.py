@@ -169,7 +169,12 @@ def open_page(chromium):
         page = context.new_page()
         page.on("console", lambda m: troubles.append(m.text) if m.type in ("error", "warning") else None)
         page.on("pageerror", lambda error: troubles.append(str(error)))
-        foreign = lambda r: r.url != address and not r.url.startswith(("data:", "blob:", allowed or "data:"))  # noqa: E731
+        own = address.partition("#")[0]
+
+        def foreign(request) -> bool:
+            url = request.url.partition("#")[0]
+            return url != own and not url.startswith(("data:", "blob:", allowed or "data:"))
+
         page.on("request", lambda r: troubles.append(f"request of {r.url}") if foreign(r) else None)
         page.goto(address)
         return page

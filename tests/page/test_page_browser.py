@@ -1,8 +1,12 @@
 """The page in a real browser, as a person uses it: mouse, keyboard, phone, dark mode."""
 
+import csv
+
 import pytest
 
 from gcl.retrieval.page.page import write_page
+from gcl.retrieval.tasks.task import ListRecords
+from gcl.schema import Field
 from helpers.page_shop import ATTACK, answers, shop, shop_task
 
 
@@ -258,3 +262,90 @@ def test_one_model_or_three(open_page, tmp_path, tasks, models, labels):
         page.locator(".row").first.click()
         assert page.locator(".view h3").nth(1).inner_text().startswith("tuned")
         assert any(change < 0 for change in changes(page))
+
+
+def test_a_link_opens_its_search_wherever_the_list_has_it(open_page, address):
+    page = open_page(f"{address}#q=zero_shot/zero_shot.test-57")
+    row = page.locator(".row[aria-expanded='true']")
+    assert row.count() == 1 and row.evaluate("e => document.activeElement === e")
+    card = page.locator(".view .card").first
+    assert card.get_attribute("data-task") == "zero_shot" and card.get_attribute("data-query") == "zero_shot.test-57"
+    assert 0 <= row.bounding_box()["y"] < 900, "it is scrolled to"
+    assert page.locator(".view .link").get_attribute("href") == "#q=zero_shot/zero_shot.test-57"
+    page.locator(".example h4 a").first.click()
+    page.wait_for_function("document.querySelectorAll('.row[aria-expanded=true]').length > 0")
+    assert page.evaluate("decodeURIComponent(location.hash)").startswith("#q=")
+    page.goto(f"{address}#q=creme+cafe")
+    assert set(texts(page, ".query [dir]")) == {"Café crème"}
+
+
+def test_each_result_says_what_it_is(open_page, address, tasks):
+    page = open_page(f"{address}#q=zero_shot/zero_shot.test-3")
+    judged = tasks[1].qrels["zero_shot.test-3"]
+    cards = page.locator(".sides .card")
+    grades = {card.get_attribute("data-document"): card.get_attribute("data-grade") for card in cards.all()}
+    assert {float(grades[name]) for name in judged.keys() & grades.keys()} <= {0.0, 1.0, 2.0, 3.0}
+    assert {grade for name, grade in grades.items() if name not in judged} == {"not judged"}
+
+
+def test_the_list_downloads_as_it_is_shown(open_page, address, models, tmp_path):
+    page = open_page(address)
+    choose(page, "Task", "1")
+    choose(page, "Order", "gains")
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download this list").click()
+    download.value.save_as(tmp_path / "searches.csv")
+    rows = list(csv.DictReader((tmp_path / "searches.csv").open(encoding="utf-8-sig", newline="")))
+    assert len(rows) == 60 and {row["task"] for row in rows} == {"zero_shot"}
+    values = dict(
+        zip(models["tuned"]["zero_shot"].query_ids, models["tuned"]["zero_shot"].values["ndcg@10"], strict=True)
+    )
+    for row in rows:
+        assert float(row["tuned nDCG@10"]) == pytest.approx(values[row["query_id"]], abs=1e-6)
+    assert rows[0]["outcome"] == "better" and {"worse", "cannot tell"} <= {row["outcome"] for row in rows}
+    assert not any(row["search"].startswith(("=", "+", "@")) for row in rows)
+
+
+def test_a_phone_shows_one_model_at_a_time(open_page, address):
+    page = open_page(address, width=390, height=800)
+    sides = page.locator(".sides > section")
+    sides.nth(1).wait_for()
+    assert not sides.nth(0).is_visible()
+    page.get_by_role("button", name="base", exact=True).first.click()
+    assert sides.nth(0).is_visible() and not sides.nth(1).is_visible()
+    label = "e => getComputedStyle(e, '::before').content"
+    assert page.locator("#results tbody td.change").first.evaluate(label) == '"Change"'
+
+
+def test_pictures_stand_under_the_verdict(open_page, address):
+    page = open_page(address)
+    assert texts(page, ".examples h3") == ["Gained most", "Lost most"]
+    assert page.locator(".example").count() == 6 and page.locator(".example .shots img").count() > 20
+    gained, lost = (page.locator(".examples section").nth(n).locator(".change") for n in (0, 1))
+    assert all("▲" in text for text in gained.all_inner_texts()) and all("▼" in text for text in lost.all_inner_texts())
+
+
+def test_a_catalog_without_pictures_has_no_empty_frame(open_page, tmp_path):
+    side = {"title": Field()}
+    corpus = ListRecords([f"p{n}" for n in range(40)], [{"title": f"Product {n}"} for n in range(40)], side)
+    task = shop_task("zero_shot.test", corpus, [f"search {n}" for n in range(30)])
+    results = {label: {"zero_shot": answers(task, q, seed=s)} for label, q, s in (("base", 1, 1), ("tuned", 2, 2))}
+    page = open_page(write_page(tmp_path / "r.html", title="t", tasks=[task], models=results).as_uri())
+    page.wait_for_selector(".view .card")
+    assert page.locator(".frame").count() == 0 and page.locator(".words li").count() == 48
+
+
+def test_a_leaderboard_says_who_won_and_who_ties(open_page, tmp_path, tasks):
+    models = {
+        label: {task.name: answers(task, quality, seed=seed) for task in tasks}
+        for label, quality, seed in (("ours", 5, 1), ("twin of ours", 5, 1), ("<b>weak</b>", 0.2, 2))
+    }
+    page = open_page(write_page(tmp_path / "r.html", title="t", tasks=tasks, models=models).as_uri())
+    assert "ours and twin of ours tie for the lead" in page.locator(".verdict").inner_text()
+    board = page.locator(".board").nth(1)
+    assert board.locator("b").all_inner_texts() == ["ours", "twin of ours", "<b>weak</b>"]
+    assert board.locator(".rank").all_inner_texts() == ["1", "1", "3"] and board.locator(".bracket.tie").count() == 2
+    del models["twin of ours"]
+    models["third"] = models["<b>weak</b>"]
+    page = open_page(write_page(tmp_path / "s.html", title="t", tasks=tasks, models=models).as_uri())
+    assert page.locator(".verdict").inner_text().startswith("ours wins")

@@ -27,8 +27,8 @@ class _Example(NamedTuple):
 
 
 def examples(entries: Sequence[Entry], metric: str, labels: Sequence[str], side: int) -> Markup | None:
-    """The largest gains and losses of labels[1] against labels[0] that can be told, of the first of the entries that
-    has some. side: pixels of the pictures."""
+    """The largest gains and losses of labels[1] against labels[0] that can be told, those of the first entry before
+    all others. side: pixels of the pictures."""
     gained, lost = _largest(entries, metric, labels, 1), _largest(entries, metric, labels, -1)
     if not gained and not lost:
         return None
@@ -39,27 +39,26 @@ def examples(entries: Sequence[Entry], metric: str, labels: Sequence[str], side:
         for name, found in (("Gained most", gained), ("Lost most", lost))
         if found
     ]
-    missing = None if lost else tag("p", _no_losses(entries[0], metric, labels), class_="hint")
+    missing = None if lost else tag("p", _no_losses(entries, metric, labels), class_="hint")
     return join(tag("div", *columns, class_="examples"), missing)
 
 
-def _no_losses(entry: Entry, metric: str, labels: Sequence[str]) -> str:
-    change = entry.values(labels[1], metric) - entry.values(labels[0], metric)
-    if (change < 0).any():
+def _no_losses(entries: Sequence[Entry], metric: str, labels: Sequence[str]) -> str:
+    if any((entry.values(labels[1], metric) < entry.values(labels[0], metric)).any() for entry in entries):
         return "Every loss rests on results that nobody has judged: nobody can tell whether these searches got worse."
     return "No search got worse."
 
 
 def _largest(entries: Sequence[Entry], metric: str, labels: Sequence[str], sign: int) -> list[_Example]:
+    """Those of the first entry, and where it has too few those of the next."""
+    found: list[_Example] = []
     for entry in entries:
         before, after = (entry.results[label] for label in labels)
         change = entry.values(labels[1], metric) - entry.values(labels[0], metric)
-        doubt = unsure(entry.task, before, after, metric)
-        usable = np.flatnonzero((sign * change > 0) & ~doubt)
-        if len(usable):
-            largest = usable[np.argsort(-sign * change[usable], kind="stable")][:COUNT]
-            return [_Example(entry, int(at), float(change[at])) for at in largest]
-    return []
+        usable = np.flatnonzero((sign * change > 0) & ~unsure(entry.task, before, after, metric))
+        largest = usable[np.argsort(-sign * change[usable], kind="stable")][: COUNT - len(found)]
+        found += [_Example(entry, int(at), float(change[at])) for at in largest]
+    return found
 
 
 def _one(example: _Example, first: Entry, labels: Sequence[str], shelf: Shelf) -> Markup:

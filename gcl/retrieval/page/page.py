@@ -170,7 +170,12 @@ def _of_two(page: _Page) -> Markup:
     rows, row = page.compared(label)
     return join(
         sections.head(page.first, row.comparison, page.metric, (base, label), page.verdicts[label]),
-        examples(page.entries, page.metric, (base, label), page.thumbnails),
+        examples(
+            [page.first, *(one for one in page.entries if one is not page.first)],
+            page.metric,
+            (base, label),
+            page.thumbnails,
+        ),
         sections.metric_notes([page.metric]),
         sections.results_table(page.entries, rows, page.metric, label, base),
         _folded(page, sections.all_metrics_table(page.entries, rows, label, base)),

@@ -40,7 +40,7 @@ function browser(root, data) {
   function tools() {
     const last = data.labels[state.model];
     const sorts = several
-      ? [["losses", "Losses, then gains"], ["gains", "Gains, then losses"], ["low", `Lowest with ${last}`], ["name", "A to Z"]]
+      ? [["losses", "Losses first"], ["gains", "Gains first"], ["low", `Lowest with ${last}`], ["name", "A to Z"]]
       : [["low", "Lowest first"], ["high", "Highest first"], ["name", "A to Z"]];
     const shows = [["all", "All"], ...(several ? [["worse", "Got worse"], ["better", "Got better"], ["same", "Stayed the same"], ...(anyUnsure ? [["unsure", "Cannot tell"]] : [])] : []), ["full", "Shown in full"]];
     return element("div", { class: "tools", role: "search" },
@@ -117,7 +117,7 @@ function browser(root, data) {
     const [task, query] = asked.slice(1).map(decoded);
     const i = data.rows.findIndex((row) => row[2] === query && data.names[row[0]] === task);
     Object.assign(state, { show: "all", task: -1, text: "", page: 0 });
-    const words = i < 0 ? [task, query].join(" ") : "";
+    const words = i < 0 ? [task, query].join(" ").replaceAll("+", " ") : "";
     field.value = words.trim();
     state.text = folded(words.trim());
     root.querySelector(".tools").replaceWith(tools());
@@ -127,7 +127,7 @@ function browser(root, data) {
     draw();
     const button = i < 0 ? field : list.querySelector(`[aria-controls="view-${i}"]`);
     button.focus({ preventScroll: true });
-    button.scrollIntoView({ block: "start" });
+    button.scrollIntoView({ block: "start", behavior: "instant" });
   }
 
   // What is listed, in its order.
