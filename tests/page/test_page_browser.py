@@ -295,7 +295,8 @@ def test_the_list_downloads_as_it_is_shown(open_page, address, models, tmp_path)
     with page.expect_download() as download:
         page.get_by_role("button", name="Download this list").click()
     download.value.save_as(tmp_path / "searches.csv")
-    rows = list(csv.DictReader((tmp_path / "searches.csv").open(encoding="utf-8-sig", newline="")))
+    with open(tmp_path / "searches.csv", encoding="utf-8-sig", newline="") as file:
+        rows = list(csv.DictReader(file))
     assert len(rows) == 60 and {row["task"] for row in rows} == {"zero_shot"}
     values = dict(
         zip(models["tuned"]["zero_shot"].query_ids, models["tuned"]["zero_shot"].values["ndcg@10"], strict=True)
