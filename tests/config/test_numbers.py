@@ -27,6 +27,7 @@ ZERO = NEGATIVE | {
     "data.clicks.least_shown", "model.lora.dropout", "loss.terms[].weight", "optim.weight_decay", "optim.warmup",
     "optim.rules.<name>.rate", "optim.rules.<name>.weight_decay", "train.workers", "train.max_skips",
     "evaluate.cache_gb", "evaluate.retention.<name>.limit", "evaluate.seed", "seed", "latency",
+    "twice",
 }  # fmt: skip
 HUGE = {  # at most what there is, or never
     "data.own_score", "data.grades.<name>", "data.tasks.<name>.grades.<name>", "data.split.seed",
