@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +28,7 @@ from gcl.retrieval.page.details import Side
 from gcl.retrieval.page.thumbnails import small_picture
 from gcl.retrieval.report import contest_rows, results_records
 from gcl.run.outcome import Outcome
+from gcl.table import visible
 
 if TYPE_CHECKING:
     from wandb import Run
@@ -73,15 +74,15 @@ def finish(run: Run, outcome: Outcome, folder: Path) -> None:
     import wandb
 
     records = results_records(contest_rows(outcome.models, outcome.settings.headline))
-    tables = {"results": wandb.Table(columns=[*records.header], data=[list(row) for row in records.rows])}
+    tables = {"results": _table(records.header, records.rows)}
     columns, rows = _changed_queries(outcome)
     if rows:
-        tables["queries"] = wandb.Table(columns=columns, data=rows)
+        tables["queries"] = _table(columns, rows)
     run.log(tables)
     for label, results in outcome.models.items():
         for task, result in results.items():
-            run.summary.update({f"{label}/{task}/{name}": mean for name, mean in result.means.items()})
-    artifact = wandb.Artifact(f"report-{run.id}", type="report", metadata={"title": outcome.title})
+            run.summary.update({visible(f"{label}/{task}/{name}"): mean for name, mean in result.means.items()})
+    artifact = wandb.Artifact(f"report-{run.id}", type="report", metadata={"title": visible(outcome.title)})
     for name in _FILES:
         if (folder / name).is_file():
             artifact.add_file(str(folder / name), name=name)
@@ -89,11 +90,19 @@ def finish(run: Run, outcome: Outcome, folder: Path) -> None:
     run.finish()
 
 
-def _changed_queries(outcome: Outcome) -> tuple[list[str | int], list[list[Any]]]:
+def _table(columns: Sequence[str], rows: Iterable[Iterable[Any]]) -> Any:
+    """A wandb.Table whose texts show what they hold: `wandb` prints them at terminals."""
+    import wandb
+
+    cells = [[visible(cell) if isinstance(cell, str) else cell for cell in row] for row in rows]
+    return wandb.Table(columns=[visible(name) for name in columns], data=cells)
+
+
+def _changed_queries(outcome: Outcome) -> tuple[list[str], list[list[Any]]]:
     """Columns and rows: those that gained most by the first headline metric, then those that lost most."""
     metric, labels = outcome.settings.headline[0], list(outcome.models)[:2]
     places = [f"{label} {place}" for label in labels for place in range(1, RESULTS + 1)]
-    columns: list[str | int] = ["change", "task", "query", *(f"{metric} {label}" for label in labels)]
+    columns = ["change", "task", "query", *(f"{metric} {label}" for label in labels)]
     columns += [name for place in places for name in (place, f"{place} image")]
     if len(labels) < 2:
         return columns, []
@@ -120,8 +129,8 @@ def _first_results(documents: Side, result: TaskResult, query: int) -> Iterator[
 
     rows = [int(row) for row in result.row[query][:RESULTS] if row >= 0]
     for row in rows:
-        title, data = documents.title(row), documents.picture(row)
+        title, data = visible(documents.title(row)), documents.picture(row)
         small = small_picture(data, _PIXELS) if data else None
         yield title
-        yield None if small is None else wandb.Image(Image.open(io.BytesIO(small)).convert("RGB"), caption=title)
+        yield (None if small is None else wandb.Image(Image.open(io.BytesIO(small)).convert("RGB"), caption=title))
     yield from [None, None] * (RESULTS - len(rows))

@@ -86,7 +86,8 @@ def test_every_rendering_of_a_table_shows_the_text(text, tmp_path):
     assert not ACTS.search(cell) and cell.removeprefix("'") == visible(text) and plain_csv(cell) in (cell, f"'{cell}")
 
 
-def test_a_measurement_s_files_and_page_show_hostile_titles_queries_ids_and_tasks(tmp_path):
+def measured() -> Outcome:
+    """What was measured on hostile titles, queries and ids, of a model with a hostile name."""
     ids = [f"{number} {text}" for number, text in enumerate(STORED)]
     corpus = queries = ListRecords(ids, [{"title": text} for text in STORED], SIDE)
     task = task_from_qrels("judged.test", queries, corpus, {one: {one: 1.0} for one in ids})
@@ -97,6 +98,12 @@ def test_a_measurement_s_files_and_page_show_hostile_titles_queries_ids_and_task
               for name, row in (("base", order), (label, order[::-1].copy()))}  # fmt: skip
     settings = EvaluateConfig(metrics=["ndcg@10"], headline=["ndcg@10"])
     outcome = Outcome(settings, "test", label, [task], models, notes=list(TEXTS), extras=Extras())
+    return outcome
+
+
+def test_a_measurement_s_files_and_page_show_hostile_titles_queries_ids_and_tasks(tmp_path):
+    outcome = measured()
+    label, models, (task,) = outcome.title, outcome.models, outcome.tasks
     outcome.write(tmp_path)
     text = (tmp_path / "results.md").read_text()
     shown = markdown(text)
@@ -114,6 +121,19 @@ def test_a_measurement_s_files_and_page_show_hostile_titles_queries_ids_and_task
     assert page.count("alert(1)</script") == 0 and "<svg onload" not in page and "<img src=x" not in page
     assert all(address.startswith(("#", "data:")) for address in shown.addresses if address)
     assert "<script>alert(1)</script>" in shown.text, "the text is there"
+
+
+def test_weights_and_biases_gets_what_texts_hold_and_nothing_that_acts(tmp_path):
+    wandb = pytest.importorskip("wandb")
+    from gcl.run.wandb_report import finish
+
+    run = wandb.init(mode="offline", dir=tmp_path, project="shop", settings=wandb.Settings(silent=True))
+    finish(run, measured(), tmp_path)
+    tables = [json.loads(path.read_text()) for path in tmp_path.rglob("*.table.json")]
+    cells = [cell for one in tables for row in [one["columns"], *one["data"]] for cell in row if isinstance(cell, str)]
+    assert {visible(text) for text in STORED} & set(cells) and not any(ACTS.search(cell) for cell in cells)
+    recorded = b"".join(path.read_bytes() for path in tmp_path.rglob("*.wandb"))
+    assert b"\x1b[2J" not in recorded and b"\\u001b" not in recorded and b"\\x1b[2J" in recorded
 
 
 def write_rows(path, rows):
