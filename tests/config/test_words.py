@@ -162,7 +162,8 @@ def test_a_setting_of_another_command_is_refused_with_what_was_meant(capsys, com
 def test_a_sweep_takes_the_same_words(tmp_path):
     folder = tmp_path / "My Drive"
     (folder / "data").mkdir(parents=True)
-    (folder / "data" / "c.yaml").write_text("name: c\nquery: {q: {modality: text}}\ndocument: {q: {modality: text}}\n")
+    fields = "query: {q: {modality: text}}\ndocument: {title: {modality: text}}\n"
+    (folder / "data" / "c.yaml").write_text("name: c\n" + fields)
     done = subprocess.run(
         [sys.executable, "-m", "gcl.cli", "prepare", "--config-dir", str(folder), "data=c", "data.products=dt=1", "-m",
          "seed=0,1"],
