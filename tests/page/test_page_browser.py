@@ -63,9 +63,12 @@ def test_search_finds_words_in_any_order_and_without_accents(open_page, address)
     field = page.get_by_label("Find a search")
     field.fill("CREME cafe")
     assert set(texts(page, ".query [dir]")) == {"Café crème"}
-    assert "2 searches" in page.locator(".bar > [role=status]").inner_text()
+    assert "2 searches" in page.locator("#browser [role=status]").first.inner_text()
     field.fill("no such words")
-    assert page.locator(".row").count() == 0 and "No search fits" in page.locator(".bar > [role=status]").inner_text()
+    assert (
+        page.locator(".row").count() == 0
+        and "No search fits" in page.locator("#browser [role=status]").first.inner_text()
+    )
 
 
 def test_tables_sort_both_ways(open_page, address):
@@ -106,7 +109,7 @@ def test_the_keyboard_does_everything(open_page, address, screenshots):
     page.keyboard.press("Escape")
     assert rows.nth(1).get_attribute("aria-expanded") == "false" and page.evaluate(number) == 1
     page.keyboard.press("PageDown")
-    assert "51 to" in page.locator(".bar > [role=status]").inner_text() and page.evaluate(number) == 0
+    assert "51 to" in page.locator("#browser [role=status]").first.inner_text() and page.evaluate(number) == 0
     page.keyboard.press("End")
     assert page.evaluate(number) == rows.count() - 1
     assert page.locator(".row[tabindex='0']").count() == 1, "the list is one stop of the Tab key"
@@ -234,7 +237,10 @@ def test_ten_thousand_searches_stay_quick(open_page, tmp_path):
     results = {label: {"zero_shot": answers(task, q, k=10)} for label, q in (("base", 1.0), ("tuned", 1.4))}
     page = open_page(write_page(tmp_path / "r.html", title="many", tasks=[task], models=results).as_uri())
     page.wait_for_selector(".row")
-    assert page.locator(".row").count() == 50 and "10,000 searches" in page.locator(".bar > [role=status]").inner_text()
+    assert (
+        page.locator(".row").count() == 50
+        and "10,000 searches" in page.locator("#browser [role=status]").first.inner_text()
+    )
     spent = page.evaluate(
         """() => { const field = document.querySelector('input[type=search]'), start = performance.now();
                    field.value = '99'; field.dispatchEvent(new Event('input')); return performance.now() - start; }"""
