@@ -115,7 +115,8 @@ def next_steps(verdict: Verdict, config: RunConfig, run: RunFolder) -> dict[str,
     if verdict.decision is Decision.unclear:
         steps["more judged searches"] = "small differences show on many searches only"
     if verdict.decision is not Decision.mixed:
-        steps[f"gcl doctor data={config.data.name}"] = "what in the catalog stands in the way"
+        where = "what in the catalog stands in the way (with the --config-dir of the training, if it had one)"
+        steps[f"gcl doctor data={config.data.name}"] = where
     return steps
 
 
