@@ -48,17 +48,20 @@ def reading_notes(models: Mapping[str, Results]) -> list[str]:
 
 
 def _unjudged(models: Mapping[str, Results]) -> list[str]:
-    lines = []
-    for task in next(iter(models.values())):
-        name = next((name for name in next(iter(models.values()))[task].values if name.startswith("judged@")), None)
+    """One line per cutoff, about the tasks that are not judged completely."""
+    found: dict[int | None, list[str]] = {}
+    for task, result in next(iter(models.values())).items():
+        name = next((name for name in result.values if name.startswith("judged@")), None)
         if name is None:
             continue
         shares = {label: 1 - float(np.mean(results[task].values[name])) for label, results in models.items()}
-        shown = ", ".join(f"{label} {share:.0%}" for label, share in shares.items())
-        top = parse_metric(name).cutoff
-        title = next(iter(models.values()))[task].title
-        lines.append(f"{title}: unjudged in the top {top}: {shown}; unjudged results count as irrelevant.")
-    return lines
+        if any(shares.values()):
+            shown = ", ".join(f"{label} {share:.0%}" for label, share in shares.items())
+            found.setdefault(parse_metric(name).cutoff, []).append(f"{result.title} ({shown})")
+    return [
+        f"unjudged in the top {top}, where they count as irrelevant: {'; '.join(tasks)}."
+        for top, tasks in found.items()
+    ]
 
 
 def averages_of(models: Mapping[str, Results], metrics: Sequence[str]) -> dict[str, dict[str, dict[str, float]]]:
