@@ -160,7 +160,7 @@ def test_another_catalog_as_a_general_set(finished, measured):
 
 def test_smaller_vectors_stand_beside_the_full_ones(measured):
     folder, said = measured
-    assert "64 x float32" in said and "32 x int8" in said
+    assert "64 wide, float32" in said and "32 wide, int8" in said
     metrics = json.loads((folder / "metrics.json").read_text())["tuned"]
     for task in metrics.values():
         small = task["compressed"]
@@ -172,7 +172,7 @@ def test_smaller_vectors_stand_beside_the_full_ones(measured):
     with open(folder / "compressed.csv") as file:
         assert {row["vectors"] for row in csv.DictReader(file)} == set(small)
     for name in ("results.md", "report.html"):
-        assert "32 x int8" in (folder / name).read_text()
+        assert "32 wide, int8" in (folder / name).read_text()
 
 
 def test_slices_by_columns_that_are_no_fields(measured):
