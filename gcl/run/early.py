@@ -32,13 +32,18 @@ def check_training(config: RunConfig) -> None:
 def check_measuring(config: RunConfig, catalogs: Sequence[Catalog], config_dir: str | None = None) -> None:
     """The same for measuring: every contestant is looked at before the first is measured."""
     if config.run is not None:
+        if config.models:
+            raise ConfigError(
+                f"run={config.run} measures that run's base and its best checkpoint, and models={config.models} would "
+                "not be measured: leave one of them out. models=[run:<folder>, …] compares runs and models."
+            )
         _check_run(run_of(config))
     elif not config.models:
         _check_model(config.model)
     labels = [label for label, _ in map(split_label, config.models) if label]
     if len(set(config.models)) < len(config.models) or len(set(labels)) < len(labels):
         raise ConfigError(f"models={config.models}: a model or a name is listed twice.")
-    for name in config.models if config.run is None else ():
+    for name in config.models:
         check_contestant(name, config_dir=config_dir, trust=config.trust)
     _check_slices(config, catalogs)
 

@@ -191,5 +191,5 @@ def of_run(run: RunFolder, given: RunConfig, overrides: Overrides) -> RunConfig:
     config = with_settings(config, settings, trained=True)
     values = {key: value for key, value in overrides.values.items() if key.partition(".")[0] in on_top}
     config = with_values(config, values, trained=True) if values else config
-    config.run, config.out, config.trust = given.run, given.out, given.trust
+    config.run, config.models, config.out, config.trust = given.run, given.models, given.out, given.trust
     return config

@@ -2,10 +2,16 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 
 import pytest
+
+from gcl.config.compose import Overrides
+from gcl.errors import ConfigError
+from gcl.run.early import check_measuring
+from gcl.run.folder import RunFolder, config_of
 
 
 def answer(place, *words):
@@ -52,6 +58,17 @@ def test_a_mistake_costs_nothing(shop, tmp_path, words, said):
     assert re.search(said, told), told
     assert "stopped 2 []" in told
     assert not (tmp_path / "prepared").exists()
+
+
+def test_a_run_and_models(finished, tmp_path):
+    """Both cannot be measured, so neither is left out in silence; what a run's own config lists was never asked for."""
+    both = Overrides([f"run={finished.path}", "models=[tiny]"])
+    with pytest.raises(ConfigError, match="models=.*would not be measured"):
+        check_measuring(config_of(both), [])
+    copy = RunFolder(shutil.copytree(finished.path, tmp_path / "run"))
+    copy.config.write_text(re.sub(r"(?m)^models:.*$", "models: [nope]", copy.config.read_text()))
+    assert copy.read_config().models == ["nope"]
+    check_measuring(config_of(Overrides([f"run={copy.path}"])), [])
 
 
 def test_an_unknown_format_and_another_config(finished, tmp_path):

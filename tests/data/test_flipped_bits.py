@@ -10,7 +10,7 @@ import pytest
 
 from gcl.data.catalog import Split, Verify
 from gcl.data.prepare.prepare import prepare
-from gcl.data.store.prepared import open_prepared
+from gcl.data.store.prepared import open_prepared, read_index
 from gcl.files.arrays import ArrayCache
 from helpers.small_catalog import catalog, pairs, products, write_table
 
@@ -46,6 +46,41 @@ def test_every_file_of_a_prepared_folder(folder, tmp_path):
             open_prepared(copy, verify=Verify.always)
         assert str(copy) in str(refused.value) and "prepare" in str(refused.value).lower()
         shutil.rmtree(copy)
+
+
+def test_an_index_without_its_own_digest(folder, tmp_path):
+    """Older folders stay readable; one bit that changes in such an index is unnoticed or said in a sentence, and in an
+    index with a digest it is always noticed, in the digest's key as well."""
+    copy = shutil.copytree(folder, tmp_path / folder.name)
+    path = copy / "index.json"
+    index = json.loads(path.read_text())
+    whole = path.read_bytes()
+    for place in range(whole.rindex(b'"sha256"'), len(whole) - 2):
+        data = bytearray(whole)
+        data[place] ^= 1 << place % 7
+        path.write_bytes(data)
+        with pytest.raises(ValueError, match="prepare"):
+            read_index(copy)
+    del index["sha256"]
+    path.write_text(json.dumps(index))
+    assert len(open_prepared(copy).documents) == len(open_prepared(folder).documents)
+    old = path.read_bytes()
+    for place in range(0, len(old), 3):
+        data = bytearray(old)
+        data[place] ^= 1 << place % 7
+        path.write_bytes(data)
+        try:
+            read_index(copy)
+        except (ValueError, FileNotFoundError) as refused:
+            assert str(copy) in str(refused) and "prepare" in str(refused), refused
+    shard = index["shards"][0]
+    for damage in ({"shards": [shard | {"size": None}]}, {"counts": {}}, {"schema": []}, {"tables": None}):
+        path.write_text(json.dumps(index | damage))
+        with pytest.raises(ValueError, match="is damaged"):
+            read_index(copy)
+    path.write_text("[]")
+    with pytest.raises(ValueError, match="is damaged"):
+        read_index(copy)
 
 
 def test_what_is_compared_when(folder, tmp_path):

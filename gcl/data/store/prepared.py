@@ -191,21 +191,41 @@ def read_index(folder: Path) -> dict[str, Any]:
         )
     try:
         index = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged ({error}); delete {folder} and prepare again.") from error
-    if index.get("format") != FORMAT:
-        raise ValueError(
-            f"{folder} has format {index.get('format')}, this gcl reads format {FORMAT}: prepare it again."
-        )
+        if index["format"] == FORMAT:
+            _check_parts(index)
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        why = f"it has no {error}" if isinstance(error, KeyError) else error
+        raise ValueError(f"{path} is damaged ({why}); delete {folder} and prepare again.") from error
+    if index["format"] != FORMAT:
+        raise ValueError(f"{folder} has format {index['format']}, this gcl reads format {FORMAT}: prepare it again.")
     if (digest := index.pop("sha256", digest_of(index))) != digest_of(index):
         raise ValueError(
-            f"{path} has changed since it was written ({digest[:12]}…): delete {folder} and prepare again."
+            f"{path} has changed since it was written ({str(digest)[:12]}…): delete {folder} and prepare again."
         )
     for shard in index["shards"]:
         _check_size(folder / shard["name"], shard["size"])
     for name, table in index["tables"].items():
         _check_size(folder / name, table["size"])
     return index
+
+
+_PARTS = {"format", "name", "fingerprint", "schema", "counts", "shards", "tables"}
+
+
+def _check_parts(index: dict[str, Any]) -> None:
+    """Raises where parts of an index are not there or not as they are written: folders older than its own SHA-256 have
+    nothing else that could tell. What is not known may be the key of that digest, with a bit that changed."""
+    if unknown := sorted(index.keys() - _PARTS - {"sha256"}):
+        raise ValueError(f"it has {unknown[0]!r}, which is never written")
+    if missing := sorted(_PARTS - index.keys()):
+        raise KeyError(missing[0])
+    schema_from_dict(index["schema"])
+    for name, shard in [(shard["name"], shard) for shard in index["shards"]] + list(index["tables"].items()):
+        if not isinstance(name, str) or not isinstance(shard["size"], int) or not isinstance(shard["sha256"], str):
+            raise ValueError(f"{name} has no size or no SHA-256")
+    for name, task in index["counts"]["tasks"].items():
+        if not all(isinstance(task[part]["queries"], int) for part in PARTS):
+            raise ValueError(f"the task {name} has no number of queries")
 
 
 def digest_of(index: dict[str, Any]) -> str:
