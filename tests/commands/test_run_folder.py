@@ -12,6 +12,7 @@ import yaml
 
 from gcl.cli import main
 from gcl.config.compose import Overrides, load_config
+from gcl.data.catalog import Catalog
 from gcl.data.prepare import sources
 from gcl.errors import ConfigError
 from gcl.files.lock import owned
@@ -128,8 +129,8 @@ def test_a_catalog_is_generated_once_though_no_lock_reaches_the_other_host(tmp_p
             time.sleep(0.001)
 
     monkeypatch.setattr(sources, "_import", lambda _: draw)
-    made = []
-    threads = [threading.Thread(target=lambda: made.append(sources._generated("shop", "a:b", tmp_path, None)))
+    made, shop = [], Catalog(name="shop")
+    threads = [threading.Thread(target=lambda: made.append(sources._generated(shop, "a:b", tmp_path, None)))
                for _ in range(3)]  # fmt: skip
     for thread in threads:
         thread.start()

@@ -75,7 +75,7 @@ def test_a_shown_field_is_told_in_every_table(shop):
     task = from_prepared(found, "zero_shot", "test")
     of = len(task.judgments)
     assert [line for line in task.audit.lines if "word for word" in line] == [
-        f"zero_shot.test: in {found.counts['tasks']['zero_shot']['word_for_word']['title'][0]:,} of "
+        f"New searches, new products: in {found.counts['tasks']['zero_shot']['word_for_word']['title'][0]:,} of "
         f"{found.counts['tasks']['zero_shot']['word_for_word']['title'][1]:,} pairs the query stands word for word in "
         "document.title: finding these is comparing words, and says little about a model."
     ] and of

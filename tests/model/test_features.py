@@ -14,7 +14,7 @@ from gcl.data.store.store import RecordStore
 from gcl.files.arrays import ArrayCache
 from gcl.model.features import cached_features
 from gcl.model.load import load_model
-from gcl.model.settings import LoadOptions
+from gcl.model.settings import LoadOptions, Resize
 from gcl.run.measurement import frozen_features
 from gcl.schema import Field, Modality, Schema
 
@@ -97,7 +97,7 @@ def test_whatever_changes_the_features_changes_the_file(frozen, records, tmp_pat
     assert call() == 5
     image = Field(Modality.image)
     assert call(name="image", field=image) == 6
-    frozen.preprocess.resize = "longest"
+    frozen.preprocess.resize = Resize.longest
     assert call(name="image", field=image) == 7
 
 
