@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from gcl.retrieval.analysis.verdict import Decision, Verdict, verdicts_of
+from gcl.retrieval.evaluate import result_of
 from gcl.retrieval.metrics.statistics import Comparison
 from gcl.retrieval.page.browser import chosen
 from gcl.retrieval.page.curve import read_curves, thinned
@@ -16,7 +17,9 @@ from gcl.retrieval.page.page import write_page
 from gcl.retrieval.page.sections import all_slices, query_slices
 from gcl.retrieval.page.thumbnails import Album, thumbnail
 from gcl.retrieval.page.words import outcome
+from gcl.retrieval.tasks.task import ListRecords, task_from_qrels
 from gcl.retrieval.tasks.titles import title_within
+from gcl.schema import Field
 from helpers.page_shop import ATTACK, answers, picture, shop, shop_task
 
 
@@ -222,3 +225,22 @@ def test_an_attack_in_title_and_facts_stays_text(tmp_path, tasks, models):
     path = write_page(tmp_path / "r.html", title=ATTACK, tasks=tasks, models=models, facts={ATTACK: ATTACK})
     text = path.read_text()
     assert text.count("<script") == 2 and set(re.findall(r'<img src="(.{5})', text)) == {"data:"}
+
+
+def test_examples_of_doubtful_changes_are_marked_so_and_equal_models_said(tmp_path):
+    corpus = ListRecords(list("abcd"), [{"title": name} for name in "abcd"], {"title": Field()})
+    queries = ListRecords(["q"], [{"query": "x"}], {"query": Field()})
+
+    def page(qrels, tuned):
+        task = task_from_qrels("t.test", queries, corpus, {"q": qrels})
+        lists = {"base": [0, 1, 2, 3], "tuned": tuned}
+        models = {
+            label: {"t": result_of(task, np.array([[4.0, 3, 2, 1]], np.float32), np.array([row]), ["ndcg@10"])}
+            for label, row in lists.items()
+        }
+        return write_page(tmp_path / "r.html", title="t", tasks=[task], models=models).read_text().split("<script")[0]
+
+    assert "cannot tell" not in page({"a": 1}, [1, 0, 2, 3]) and "Lost most" in page({"a": 1}, [1, 0, 2, 3])
+    doubtful = page({"a": 1, "d": 0}, [1, 0, 2, 3])
+    assert "Lost most" in doubtful and "cannot tell" in doubtful and "every change rests on" in doubtful
+    assert "No search changed" in page({"a": 1}, [0, 1, 2, 3])

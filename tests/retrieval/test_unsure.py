@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from gcl.retrieval.analysis.unsure import condensed, unsure
+from gcl.retrieval.analysis.unsure import condensed, known_item, unsure
 from gcl.retrieval.evaluate import result_of
 from gcl.retrieval.tasks.task import ListRecords, task_from_qrels
 from gcl.schema import Field
@@ -30,3 +30,11 @@ def test_only_changes_that_vanish_among_judged_results_are_unsure():
     assert condensed(task, after, "ndcg@2").tolist()[0] == condensed(task, before, "ndcg@2").tolist()[0] == 1
     task.judgments.__dict__["complete"] = True
     assert not unsure(task, before, after, "ndcg@2").any()
+
+
+def test_a_query_with_one_judged_item_measures_its_rank():
+    task = task_of({"a": {"d0": 1}, "b": {"d0": 1}, "c": {"d0": 0}, "d": {"d0": 1, "d1": 1}})
+    before = result(task, [0, 1], [1, 0], [0, 1], [0, 2])
+    after = result(task, [2, 3], [0, 1], [1, 0], [2, 0])
+    assert known_item(task).tolist() == [True, True, False, False]
+    assert unsure(task, before, after, "ndcg@2").tolist() == [False, False, False, True]

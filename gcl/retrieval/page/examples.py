@@ -17,6 +17,10 @@ from gcl.retrieval.page.words import signed
 
 COUNT = 3  # of each kind
 TOP = 4  # results shown of each model
+_DOUBTFUL = (
+    "Nobody can tell whether these searches got better or worse: every change rests on results that nobody has judged. "
+    "Judge some of them below and measure again."
+)
 SIGNS = {"relevant": ("✓", "relevant"), "wrong": ("✗", "not relevant"), "unjudged": ("?", "not judged")}
 
 
@@ -24,14 +28,18 @@ class _Example(NamedTuple):
     entry: Entry
     position: int
     change: float
+    sure: bool = True
 
 
-def examples(entries: Sequence[Entry], metric: str, labels: Sequence[str], side: int) -> Markup | None:
+def examples(entries: Sequence[Entry], metric: str, labels: Sequence[str], side: int) -> Markup:
     """The largest gains and losses of labels[1] against labels[0] that can be told, those of the first entry before
-    all others. side: pixels of the pictures."""
+    all others; where none can, the largest, marked so. side: pixels of the pictures."""
     gained, lost = _largest(entries, metric, labels, 1), _largest(entries, metric, labels, -1)
+    doubtful = not gained and not lost
+    if doubtful:
+        gained, lost = (_largest(entries, metric, labels, sign, sure=False) for sign in (1, -1))
     if not gained and not lost:
-        return None
+        return tag("p", "No search changed: both models do equally well on each.", class_="hint")
     album = Album(side)
     shelf = Shelf(album)
     columns = [
@@ -40,7 +48,9 @@ def examples(entries: Sequence[Entry], metric: str, labels: Sequence[str], side:
         if found
     ]
     missing = None if lost else tag("p", _no_losses(entries, metric, labels), class_="hint")
-    return join(tag("div", *columns, class_="examples"), missing)
+    return join(
+        tag("p", _DOUBTFUL, class_="hint") if doubtful else None, tag("div", *columns, class_="examples"), missing
+    )
 
 
 def _no_losses(entries: Sequence[Entry], metric: str, labels: Sequence[str]) -> str:
@@ -49,22 +59,24 @@ def _no_losses(entries: Sequence[Entry], metric: str, labels: Sequence[str]) -> 
     return "No search got worse."
 
 
-def _largest(entries: Sequence[Entry], metric: str, labels: Sequence[str], sign: int) -> list[_Example]:
+def _largest(
+    entries: Sequence[Entry], metric: str, labels: Sequence[str], sign: int, *, sure: bool = True
+) -> list[_Example]:
     """Those of the first entry, and where it has too few those of the next."""
     found: list[_Example] = []
     for entry in entries:
         before, after = (entry.results[label] for label in labels)
         change = entry.values(labels[1], metric) - entry.values(labels[0], metric)
-        usable = np.flatnonzero((sign * change > 0) & ~unsure(entry.task, before, after, metric))
+        usable = np.flatnonzero((sign * change > 0) & (unsure(entry.task, before, after, metric) != sure))
         largest = usable[np.argsort(-sign * change[usable], kind="stable")][: COUNT - len(found)]
-        found += [_Example(entry, int(at), float(change[at])) for at in largest]
+        found += [_Example(entry, int(at), float(change[at]), sure) for at in largest]
     return found
 
 
 def _one(example: _Example, first: Entry, labels: Sequence[str], shelf: Shelf) -> Markup:
-    entry, position, change = example
+    entry, position, change, sure = example
     view = Detailer(entry, shelf, top=TOP)(position)
-    kind = "better" if change > 0 else "worse"
+    kind = "unsure" if not sure else "better" if change > 0 else "worse"
     asked = entry.task.queries
     name = Side(asked).title(position)
     own = None if view["picture"] < 0 else _picture(shelf, view["picture"], "the picture searched with")
@@ -75,7 +87,12 @@ def _one(example: _Example, first: Entry, labels: Sequence[str], shelf: Shelf) -
             "h4",
             own,
             tag("a", name, href=address(entry, str(asked.ids[position])), dir="auto"),
-            tag("span", ("▲ " if change > 0 else "▼ ") + signed(change), class_=f"change {kind}"),
+            tag(
+                "span",
+                ("? " if not sure else "▲ " if change > 0 else "▼ ") + signed(change),
+                None if sure else tag("small", " cannot tell"),
+                class_=f"change {kind}",
+            ),
         ),
         None if entry is first else tag("small", entry.title),
         *(
