@@ -164,8 +164,25 @@ def _check_value(key: str, value: Any, allowed: Range) -> None:
     elif isinstance(value, list | tuple):
         for place, item in enumerate(value):
             _check_value(f"{key}[{place}]", item, allowed)
-    elif isinstance(value, int | float) and not isinstance(value, bool) and value not in allowed:
+    elif is_number(value) and value not in allowed:
         raise ValueError(f"{key}={value}: {allowed}.")
+
+
+def is_number(value: Any) -> typing.TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def check_given(prefix: str, node: Any, ranges: dict[str, Range]) -> None:
+    """Raises ValueError, with the key, for the first number in `node`, free keys or a dataclass, outside of its range.
+
+    >>> check_given("optim.optimizer.", {"betas": [0.9, 1.0]}, {"betas": Range(least=0, below=1)})
+    Traceback (most recent call last):
+    ...
+    ValueError: optim.optimizer.betas[1]=1.0: a number of at least 0 and below 1.
+    """
+    values = vars(node) if dataclasses.is_dataclass(node) else node if isinstance(node, dict) else {}
+    for name, allowed in ranges.items():
+        _check_value(prefix + name, values.get(name), allowed)
 
 
 def keys_of(settings: type, kind: Kind, prefix: str = "") -> list[str]:

@@ -17,7 +17,7 @@ from gcl.lit.settings import check_train, check_trainer
 from gcl.loss.settings import check_loss
 from gcl.model.settings import Recipe
 from gcl.optim.settings import check_optim
-from gcl.options import check_numbers
+from gcl.options import Range, check_given, check_numbers
 
 
 def check(run: RunConfig, *, trained: bool = False) -> None:
@@ -57,6 +57,13 @@ def _check(run: RunConfig) -> None:
 
 
 def _check_training(run: RunConfig) -> None:
+    for prefix, settings, ranges in (
+        ("data.split.", run.data.split, {"seed": Range(least=0)}),
+        ("data.store.", run.data.store, {"shard_bytes": Range(least=1_000_000)}),
+        ("evaluate.", run.evaluate, {"depth": Range(least=1, most=10_000_000)}),
+        ("model.", run.model, {"context_length": Range(least=1, most=100_000)}),
+    ):  # earlier versions took others: their runs and prepared folders can still be used
+        check_given(prefix, settings, ranges)
     check_train(run.train)
     check_trainer(run.trainer)
     run.plan.check("plan.", mixed=bool(run.data.mix) and run.data.batches is Batches.mixed)

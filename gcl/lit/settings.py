@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from typing import Any, Literal, NamedTuple
 
 from gcl.errors import nearest
-from gcl.options import MISSING, Choice, free, node, number, path
+from gcl.options import MISSING, Choice, Range, check_given, free, node, number, path
 
 # Lightning's own (lightning.fabric.plugins.precision), and "auto".
 PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed", "64-true", "32", "16", "bf16", "64", "transformer-engine",
@@ -124,8 +124,35 @@ def check_train(train: TrainConfig) -> None:
     interval(train.validate_every)
 
 
+_COUNT, _AMOUNT = Range(least=1), Range(least=0)
+_LIGHTNING = {
+    "accumulate_grad_batches": _COUNT, "check_val_every_n_epoch": _COUNT, "limit_train_batches": Range(above=0),
+    "val_check_interval": Range(above=0), "overfit_batches": _AMOUNT, "limit_val_batches": _AMOUNT,
+    "limit_test_batches": _AMOUNT, "limit_predict_batches": _AMOUNT, "gradient_clip_val": _AMOUNT,
+    "reload_dataloaders_every_n_epochs": _AMOUNT, "min_epochs": _AMOUNT, "min_steps": _AMOUNT,
+    "max_epochs": Range(least=-1), "max_steps": Range(least=-1), "num_sanity_val_steps": Range(least=-1),
+}  # fmt: skip
+
+
+def check_devices(devices: Any) -> None:
+    """Raises ValueError for what is neither a number of devices, nor their numbers, nor a name ("auto")."""
+    if isinstance(devices, list | tuple):
+        fits = len(devices) > 0 and all(type(one) is int and one >= 0 for one in devices)
+    elif isinstance(devices, str):
+        fits = devices.strip() not in ("", "0")
+    else:
+        fits = type(devices) is int and (devices >= 1 or devices == -1)  # Lightning's -1: all
+    if not fits:
+        raise ValueError(
+            f"trainer.devices={devices}: a number of devices of at least 1, a list of their numbers ([0, 2]), or auto."
+        )
+
+
 def check_trainer(trainer: TrainerConfig) -> None:
-    """Raises ValueError, with the key, for a precision that Lightning does not know or nothing is learned in."""
+    """Raises ValueError, with the key, for numbers of machines or of Lightning's that cannot be, and for a precision
+    that Lightning does not know or nothing is learned in."""
+    check_devices(trainer.devices)
+    check_given("trainer.options.", trainer.options, _LIGHTNING)
     precision = str(trainer.precision)
     if precision in _HALF:
         raise ValueError(

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gcl.errors import nearest
-from gcl.options import MISSING, Choice, free, node, number
+from gcl.options import MISSING, Choice, Range, check_given, free, is_number, node, number
 
 FUSED = "fused"  # the part that all fields of a side make together
 
@@ -108,6 +108,7 @@ def check_loss(loss: LossConfig, *, query: Iterable[str], document: Iterable[str
         check_terms(loss.terms)
     except ValueError as error:  # which begins with the option's name
         raise ValueError(f"loss.{error}") from error
+    check_score_to_weight(loss.score_to_weight)
     parts = {"query": {FUSED, *query}, "document": {FUSED, *document}}
     for place, term in enumerate(loss.terms):
         for side, names in parts.items():
@@ -116,6 +117,20 @@ def check_loss(loss: LossConfig, *, query: Iterable[str], document: Iterable[str
                 raise ValueError(
                     f"loss.terms[{place}].{side}={part!r} is not a part of the {side}.{nearest(part, names)}"
                 )
+
+
+def check_score_to_weight(node: Any) -> None:
+    """Raises ValueError, with the key, for a range of scores without any in it, or a lowest weight that is none."""
+    from gcl.loss.weight import FUNCTIONS
+
+    key = "loss.score_to_weight."
+    check_given(key, node, {"floor": Range(least=0, most=1), "exponent": Range(above=0), "ranks": Range(above=1)})
+    target = node.get("_target_") if isinstance(node, dict) else None
+    function = next((one for one in FUNCTIONS.values() if one.target == target), None)
+    given = {**(function.defaults if function else {}), **(node if isinstance(node, dict) else {})}
+    low, high = given.get("low"), given.get("high")
+    if is_number(low) and is_number(high) and not low < high:
+        raise ValueError(f"{key}low={low} with {key}high={high}: the lowest score has to lie below the highest.")
 
 
 def check_scale(scale: float | None) -> None:

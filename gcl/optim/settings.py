@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from gcl.options import MISSING, mapping, node, number
+from gcl.options import MISSING, Range, check_given, mapping, node, number
 
 
 @dataclass
@@ -42,8 +42,14 @@ class OptimConfig:
     """The schedule: a `_target_` of gcl.optim.schedule, `(step, warmup, total) -> factor`."""
 
 
+_OPTIMIZER = {"betas": Range(least=0, below=1), "eps": Range(least=0, most=1), "momentum": Range(least=0, below=1)}
+_SCHEDULE = {"floor": Range(least=0, most=1)}
+
+
 def check_optim(optim: OptimConfig, max_steps: int | None) -> None:
-    """Raises ValueError, with the key, for numbers that cannot be meant together. max_steps: train.max_steps."""
+    """Raises ValueError, with the key, for numbers that cannot be, or not together. max_steps: train.max_steps."""
+    check_given("optim.optimizer.", optim.optimizer, _OPTIMIZER)
+    check_given("optim.schedule.", optim.schedule, _SCHEDULE)
     if optim.learning_rate * optim.weight_decay >= 1:
         raise ValueError(
             f"optim.weight_decay={optim.weight_decay} with optim.learning_rate={optim.learning_rate}: each step takes "

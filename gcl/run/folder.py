@@ -21,6 +21,10 @@ from gcl.files.lock import owned
 T = TypeVar("T")
 
 
+_RESULTS = ("metrics.json", "results.json", "report.html", "results.csv", "results.md", "queries.parquet")
+_CURVE = "metrics.csv"
+
+
 @dataclass(frozen=True)
 class RunFolder:
     """Paths of a run. Nothing is created by looking. trust: packages whose objects its config may name."""
@@ -89,8 +93,13 @@ class RunFolder:
     def traces(self) -> list[str]:
         """What a run has left here that another would overwrite: its checkpoints, whole or not, and its results."""
         checkpoints = sorted(f"checkpoints/{path.name}" for path in self.checkpoints.glob("*.ckpt"))
-        results = [path.name for path in (self.metrics, self.path / "results.json", self.report) if path.is_file()]
-        return checkpoints + results
+        return checkpoints + [name for name in (*_RESULTS, _CURVE) if (self.path / name).is_file()]
+
+    @property
+    def was_begun(self) -> bool:
+        """Whether a run came so far here that there is something to continue: one that was killed before its first
+        checkpoint leaves its training curve alone."""
+        return self.traces() not in ([], [_CURVE])
 
     def check(self) -> RunFolder:
         """Itself, if a run was begun here; FileNotFoundError with a sentence otherwise."""

@@ -51,8 +51,13 @@ def resume_path(config: RunConfig, run: RunFolder) -> Path | None:
                 "another run_dir."
             )
         return None
-    if resume == "auto" and not left:
+    if resume == "auto" and not run.was_begun:
         return None
+    if resume != "auto" and left and not Path(resume).resolve().is_relative_to(run.path.resolve()):
+        raise ConfigError(
+            f"train.resume={resume} is not a checkpoint of {run.path}, which already holds a run ({', '.join(left)}): "
+            "continue that one with train.resume=auto, or choose another run_dir."
+        )
     if resume == "auto" and not run.last.is_file():
         say(f"{run.path} holds a run without its last checkpoint ({run.last} is missing).")
     if run.config.is_file():

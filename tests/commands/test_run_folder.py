@@ -72,6 +72,22 @@ def test_a_finished_run_is_never_trained_over(run, lost):
         resumed(run, None)
 
 
+def test_another_runs_checkpoint_is_never_trained_over_a_run(run, finished):
+    with pytest.raises(ConfigError, match="is not a checkpoint of .*already holds a run"):
+        resumed(run, str(finished.last))
+    assert resumed(run, str(run.last)) == run.last
+
+
+@pytest.mark.parametrize("name", ["metrics.csv", "results.csv", "results.md", "queries.parquet"])
+def test_every_result_is_a_trace(tmp_path, name):
+    (tmp_path / name).write_text("x")
+    left = RunFolder(tmp_path)
+    with pytest.raises(ConfigError, match=f"already holds a run .{name}"):
+        resumed_of_nothing(left, None)
+    if name == "metrics.csv":  # killed before its first checkpoint
+        assert resumed_of_nothing(left, "auto") is None
+
+
 def test_a_run_that_left_nothing_begins_anew(run):
     shutil.rmtree(run.path)
     assert resumed_of_nothing(run, None) is None and resumed_of_nothing(run, "auto") is None

@@ -19,12 +19,13 @@ from gcl.options import Option, options_of
 # Settings of which a number is a matter of taste, with what makes each of them harmless.
 NEGATIVE = {
     "data.own_score", "data.grades.<name>", "data.tasks.<name>.grades.<name>",  # scores: the loss gives them a range
-    "data.split.seed", "loss.bias", "model.recipe.batch_size",
+    "loss.bias", "model.recipe.batch_size",
 }  # fmt: skip
 ZERO = NEGATIVE | {
     "data.query.<name>.weight", "data.document.<name>.weight", "data.tasks.<name>.document.<name>",  # no weight
-    "data.split.dev", "data.max_bad", "data.download.retries", "data.clicks.power", "data.clicks.purchase_weight",
-    "data.clicks.least_shown", "model.lora.dropout", "loss.terms[].weight", "optim.weight_decay", "optim.warmup",
+    "data.split.seed", "data.split.dev", "data.max_bad", "data.download.retries", "data.clicks.power",
+    "data.clicks.purchase_weight", "data.clicks.least_shown",
+    "model.lora.dropout", "loss.terms[].weight", "optim.weight_decay", "optim.warmup",
     "optim.rules.<name>.rate", "optim.rules.<name>.weight_decay", "train.workers", "train.max_skips",
     "evaluate.cache_gb", "evaluate.retention.<name>.limit", "evaluate.seed", "seed", "latency",
     "twice",
@@ -32,10 +33,10 @@ ZERO = NEGATIVE | {
 HUGE = {  # at most what there is, or never
     "data.own_score", "data.grades.<name>", "data.tasks.<name>.grades.<name>", "data.split.seed",
     "loss.tile", "train.micro_batch", "data.store.shard_bytes", "data.store.image_side", "data.download.rate",
-    "data.download.max_bytes", "data.clicks.least_shown", "data.max_image_pixels", "model.context_length",
+    "data.download.max_bytes", "data.clicks.least_shown", "data.max_image_pixels",
     "model.recipe.batch_size", "optim.clip_norm", "plan.documents_per_query", "train.batch_size",
     "train.checkpoint_every", "train.patience", "train.max_skips", "train.spike_factor", "trainer.log_every_n_steps",
-    "evaluate.queries", "evaluate.judged", "evaluate.seed", "evaluate.depth", "evaluate.batch_size",
+    "evaluate.queries", "evaluate.judged", "evaluate.seed", "evaluate.batch_size",
     "evaluate.retention.<name>.sample", "evaluate.benchmark.limit", "compare", "most", "top", "max_image_pixels",
     "optim.warmup", "train.validate_every",
 }  # fmt: skip
@@ -122,6 +123,35 @@ def test_numbers_that_cannot_be_meant_together():
         typed(compose(["train.max_steps=100", "optim.warmup=500"]))
     check_warmup(0.05, 1)
     check_warmup(100, 100)
+
+
+@pytest.mark.parametrize(
+    "setting, told",
+    [("optim.optimizer.betas=[0.9,1.0]", r"betas\[1\]=1.0: a number of at least 0 and below 1"),
+     ("optim.optimizer.eps=-1", "optim.optimizer.eps=-1: "), ("optim.schedule.floor=1.5", "optim.schedule.floor=1.5: "),
+     ("loss.score_to_weight.low=100", "low=100 with loss.score_to_weight.high=100"),
+     ("loss.score_to_weight.floor=2", "loss.score_to_weight.floor=2: "),
+     ("trainer.devices=0", "trainer.devices=0: "), ("trainer.devices=1.5", "trainer.devices=1.5: "),
+     ("trainer.devices=[]", "trainer.devices="), ("data.split.seed=-1", "data.split.seed=-1: "),
+     ("data.store.shard_bytes=1", "data.store.shard_bytes=1: a number of at least 1,000,000"),
+     ("evaluate.depth=1000000000", "evaluate.depth=1000000000: "),
+     ("model.context_length=10000000", "model.context_length=10000000: "),
+     ("trainer.options.limit_train_batches=-2", "limit_train_batches=-2: a number above 0"),
+     ("trainer.options.gradient_clip_val=-5", "gradient_clip_val=-5: "),
+     ("trainer.options.accumulate_grad_batches=0", "accumulate_grad_batches=0: ")],
+)  # fmt: skip
+def test_numbers_of_new_trainings(config, setting, told):
+    """Refused for a new training; a run that an earlier version trained with them still opens."""
+    with pytest.raises(ConfigError, match=told):
+        typed(compose([setting]))
+    with_settings(config, [setting], trained=True)
+
+
+@pytest.mark.parametrize("setting", ["trainer.devices=2", "trainer.devices=[0,2]", "trainer.devices=-1",
+                                     "trainer.devices=auto", "trainer.options.max_epochs=-1",
+                                     "trainer.options.limit_val_batches=0.5"])  # fmt: skip
+def test_numbers_that_stay_allowed(setting):
+    typed(compose([setting]))
 
 
 def test_weights_that_float32_cannot_compute_with_are_refused():
