@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from gcl.api.catalog import Tables
 from gcl.api.model import Model, called
@@ -14,6 +14,7 @@ from gcl.api.tabular import Tabular
 from gcl.commands.evaluate import measure, write
 from gcl.config.schema import RunConfig
 from gcl.errors import ConfigError
+from gcl.retrieval.analysis.verdict import Verdict, spoken
 from gcl.retrieval.embedding.own import Encoder, OwnEncoder
 from gcl.retrieval.report import contest_rows, results_records, results_table
 from gcl.run.contestants import Contestant, contestants, named
@@ -22,9 +23,6 @@ from gcl.run.folder import RunFolder, config_of
 from gcl.run.outcome import Outcome
 from gcl.run.tables import summary, table_rows
 from gcl.schema import Schema
-
-if TYPE_CHECKING:
-    from gcl.retrieval.analysis.verdict import Verdict
 
 Measured = Model | Encoder | Callable | str | Path | Any
 
@@ -183,13 +181,19 @@ class Evaluation(Tabular):
         write(self.outcome, Path(folder))
         return Path(folder) / "report.html"
 
+    @property
+    def _said(self) -> list[str]:
+        """The verdicts, each with what it is about."""
+        base = next(iter(self.outcome.models))
+        return [spoken(label, base, verdict) for label, verdict in self.verdicts.items()]
+
     def __repr__(self) -> str:
-        said = [f"{label}: {verdict.sentence}." for label, verdict in self.verdicts.items()]
+        said = [f"{line}." for line in self._said]
         return "\n".join([summary(self.outcome.models, self.outcome.settings.headline, self.outcome.notes), *said])
 
     def _repr_html_(self) -> str:
         from html import escape
 
         table = results_table(table_rows(self.outcome.models, self.outcome.settings.headline))
-        said = "".join(f"<p>{escape(label)}: {escape(v.sentence)}.</p>" for label, v in self.verdicts.items())
+        said = "".join(f"<p>{escape(line)}.</p>" for line in self._said)
         return table.html() + said

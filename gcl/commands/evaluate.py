@@ -70,7 +70,9 @@ def run(options: EvaluateOptions, overrides: Overrides) -> Path:
         f"\n{folder}\n  report.html   results.csv and results.md (the table)   results.json (with provenance)\n"
         "  metrics.json   queries.parquet (every query)   tasks/ (TREC runs and qrels)"
     )
-    say_verdicts(outcome.verdicts, config, run_of(config) if config.run is not None else None)
+    say_verdicts(
+        outcome.verdicts, next(iter(outcome.models)), config, run_of(config) if config.run is not None else None
+    )
     close_gate(config.evaluate.gate, outcome.verdicts)
     return folder
 

@@ -95,7 +95,7 @@ def _fit(config: RunConfig, run: RunFolder, begun: float) -> _Trained:
         fit_or_stop(fitting, resume)
         tuned = fitting.measure_best()
     verdicts = fitting.report(base, tuned, seconds=time.monotonic() - begun) if fitting.is_first else {}
-    say_verdicts(verdicts, config, run)
+    say_verdicts(verdicts, "base", config, run)
     return _Trained(run, fitting.checkpoints.best, verdicts)
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from gcl.config.schema import RunConfig
 from gcl.errors import ConfigError
 from gcl.lit.whole import done_file
-from gcl.retrieval.analysis.verdict import Decision, Verdict
+from gcl.retrieval.analysis.verdict import Decision, Verdict, spoken
 from gcl.retrieval.settings import Gate
 from gcl.run.console import say
 from gcl.run.folder import RunFolder, fact
@@ -20,11 +20,11 @@ _EARLY = 1 / 3  # of a run: where its best checkpoint lies before, its steps wer
 _ADAPTERS = "model.lora.rank=8"
 
 
-def say_verdicts(verdicts: Mapping[str, Verdict], config: RunConfig, run: RunFolder | None) -> None:
-    """The verdict of each model and, of a run's, what to do next. config: the run's. Without a second model there is
-    nothing to say."""
+def say_verdicts(verdicts: Mapping[str, Verdict], base: str, config: RunConfig, run: RunFolder | None) -> None:
+    """The verdict of each model and, of a run's, what to do next. base: the label of the
+    first model. config: the run's. Without a second model there is nothing to say."""
     for label, verdict in verdicts.items():
-        say(f"\n{'Verdict' if len(verdicts) == 1 else label}: {verdict.sentence}.")
+        say(f"\n{spoken(label, base, verdict)}.")
     if run is None or len(verdicts) != 1:
         return
     steps = next_steps(next(iter(verdicts.values())), config, run)

@@ -244,3 +244,20 @@ def test_examples_of_doubtful_changes_are_marked_so_and_equal_models_said(tmp_pa
     doubtful = page({"a": 1, "d": 0}, [1, 0, 2, 3])
     assert "Lost most" in doubtful and "cannot tell" in doubtful and "every change rests on" in doubtful
     assert "No search changed" in page({"a": 1}, [0, 1, 2, 3])
+
+
+def test_two_named_models_are_a_leaderboard_that_says_whose_verdict_it_is(tmp_path, tasks, models):
+    named = {"ours": models["tuned"], "plain": models["base"]}
+    given = {"plain": Verdict(Decision.worse, "Worse on titles")}
+    path = write_page(tmp_path / "r.html", title="t", tasks=tasks, models=named, verdicts=given, details=5)
+    text = path.read_text().split("<script")[0]
+    assert text.count('class="board"') == len(tasks) and 'class="verdict worse"' not in text
+    assert "plain against ours: Worse on titles: do not ship." in text and "Lost most" in text
+
+
+def test_the_figures_are_those_of_a_task_that_counts_and_the_verdict_is_said_once(tmp_path, tasks, models):
+    seen, photo = tasks[0], tasks[2]
+    assert len(photo.queries) < 20 < len(seen.queries)
+    text = write_page(tmp_path / "r.html", title="t", tasks=[seen, photo], models=models).read_text()
+    assert f'<p class="kicker"><b dir="auto">{photo.title}</b>' in text
+    assert len(re.findall("no clear difference", text.split("<script")[0], re.I)) == 1

@@ -26,6 +26,7 @@ if TYPE_CHECKING:  # which load torch; finished runs are judged without it
 
 FIRM = 0.05  # the largest p-value, after Holm's correction, of a difference that is claimed
 MOST_WORSE = 1 / 3  # of the queries of a task that got better
+PAIR = ("base", "tuned")  # a run's own two models
 _SEEN = "in_domain"
 
 
@@ -84,11 +85,27 @@ class Verdict:
             return self.reason
         return f"{self.reason}: {self.decision.value}"
 
+    @property
+    def below(self) -> str:
+        """What stands below the decision in large letters: the reason, which does not repeat it."""
+        return _capital(self.reason.removeprefix(_capital(self.decision.value)).lstrip(": "))
+
     def as_dict(self) -> dict[str, Any]:
         return {
             "decision": self.decision.value, "sentence": self.sentence, "better": list(self.better),
             "worse": list(self.worse), "lower": list(self.lower), "forgotten": list(self.forgotten),
         }  # fmt: skip
+
+
+def spoken(label: str, base: str, verdict: Verdict) -> str:
+    """The verdict of a model with what it is about, but that of a run's own two models.
+
+    >>> spoken("ours", "plain", Verdict(Decision.ship, "Better on titles"))
+    'ours against plain: Better on titles: ship'
+    >>> spoken("tuned", "base", Verdict(Decision.ship, "Better on titles"))
+    'Verdict: Better on titles: ship'
+    """
+    return f"{'Verdict' if (base, label) == PAIR else f'{label} against {base}'}: {verdict.sentence}"
 
 
 def judge(tasks: Sequence[Judged], forgotten: Sequence[str] = ()) -> Verdict:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gcl.files.atomic import write_text
-from gcl.retrieval.analysis.verdict import Verdict, verdicts_of
+from gcl.retrieval.analysis.verdict import PAIR, Verdict, is_seen, spoken, verdicts_of
 from gcl.retrieval.evaluate import TaskResult
 from gcl.retrieval.metrics.statistics import FEWEST as FEW
 from gcl.retrieval.page import sections
@@ -109,8 +109,9 @@ class _Page:
 
     @property
     def first(self) -> Entry:
-        """The task that is spoken of."""
-        return next((entry for entry in self.entries if len(entry.task.queries) >= FEW), self.entries[0])
+        """The task that is spoken of: of those that the verdict counts, if there is one, and with enough searches."""
+        counted = [entry for entry in self.entries if not is_seen(entry.key)] or self.entries
+        return next((entry for entry in counted if len(entry.task.queries) >= FEW), counted[0])
 
     def results(self, label: str) -> dict[str, TaskResult]:
         """{key of a task: result}"""
@@ -149,7 +150,7 @@ def _results(page: _Page) -> Markup:
     """Verdict, pictures and the table of tasks; of one model what it reaches, of several who is ahead."""
     if len(page.labels) == 1:
         return _of_one(page)
-    return _of_two(page) if len(page.labels) == 2 else _of_several(page)
+    return _of_two(page) if tuple(page.labels) == PAIR else _of_several(page)
 
 
 def _of_one(page: _Page) -> Markup:
@@ -170,16 +171,16 @@ def _of_two(page: _Page) -> Markup:
     rows, row = page.compared(label)
     return join(
         sections.head(page.first, row.comparison, page.metric, (base, label), page.verdicts[label]),
-        examples(
-            [page.first, *(one for one in page.entries if one is not page.first)],
-            page.metric,
-            (base, label),
-            page.thumbnails,
-        ),
+        _examples(page, base, label),
         sections.metric_notes([page.metric]),
         sections.results_table(page.entries, rows, page.metric, label, base),
         _folded(page, sections.all_metrics_table(page.entries, rows, label, base)),
     )
+
+
+def _examples(page: _Page, base: str, label: str) -> Markup:
+    first, others = page.first, [one for one in page.entries if one is not page.first]
+    return examples([first, *others], page.metric, (base, label), page.thumbnails)
 
 
 def _of_several(page: _Page) -> Markup:
@@ -197,9 +198,11 @@ def _of_several(page: _Page) -> Markup:
             tag(
                 "details",
                 tag("summary", untrusted(f"{label} against {base}")),
-                tag("p", untrusted(f"{page.verdicts[label].sentence}."), f" {outcome(row.comparison)}."),
+                tag("p", untrusted(f"{spoken(label, base, page.verdicts[label])}."), f" {outcome(row.comparison)}."),
+                _examples(page, base, label) if len(others) == 1 else None,
                 sections.results_table(page.entries, rows, page.metric, label, base),
                 _folded(page, sections.all_metrics_table(page.entries, rows, label, base)),
+                open=len(others) == 1,
             )
         )
     return join(*parts)

@@ -35,7 +35,7 @@ def head(entry: Entry, comparison: Comparison, metric: str, labels: tuple[str, s
     return tag(
         "div",
         tag("p", _capital(verdict.decision.value), class_=f"verdict {verdict.decision.name}"),
-        tag("p", untrusted(f"{verdict.reason}."), class_="reason"),
+        tag("p", untrusted(f"{verdict.below}."), class_="reason"),
         tag("p", untrusted(entry.title, "b"), f": {entry.description}" if entry.description else None, class_="kicker"),
         _counts(c),
         share_bar(c.wins, c.ties, c.losses),
@@ -132,9 +132,9 @@ def all_metrics_table(entries: Sequence[Entry], rows: Sequence[Row], label: str,
         body.append([
             tag("th", untrusted(titles[row.task]), scope="row"),
             tag("td", spelled(row.metric)),
-            _number(c.before),
-            _number(c.after),
-            _number(c.change, signed(c.change)),
+            _number(c.before, look="model"),
+            _number(c.after, look="model"),
+            _number(c.change, signed(c.change), look="change"),
             _number(c.low, interval(c.low, c.high)),
             _number(row.p_corrected, p_text(row.p_corrected)),
             _number(c.n, f"{c.n:,}"),
@@ -224,8 +224,8 @@ def _comparison_cells(c: Comparison, limit: float) -> list[Markup]:
     counts = join(share_bar(c.wins, c.ties, c.losses), tag("span", f"{c.wins:,} / {c.ties:,} / {c.losses:,}"))
     return [
         tag("td", _few(c.n), " ", f"{c.n:,}", class_="number", data_value=c.n),
-        _number(c.before),
-        _number(c.after),
+        _number(c.before, look="model"),
+        _number(c.after, look="model"),
         tag("td", arrow, signed(c.change), class_=f"number change {kind}", data_value=f"{c.change:.6f}"),
         tag("td", drawn, class_="number reach", data_value=f"{c.low:.6f}"),
         tag("td", counts, class_="number counts", data_value=f"{c.wins / c.n:.6f}"),
@@ -259,8 +259,10 @@ def _task_cell(entry: Entry) -> Markup:
     return tag("th", untrusted(entry.title), note, scope="row", data_value=entry.title)
 
 
-def _number(value: float, text: str | None = None) -> Markup:
-    return tag("td", f"{value:.3f}" if text is None else text, class_="number", data_value=f"{value:.6f}")
+def _number(value: float, text: str | None = None, *, look: str = "") -> Markup:
+    """look: what the style sheet places a card's cell by."""
+    shown = f"{value:.3f}" if text is None else text
+    return tag("td", shown, class_=f"number {look}".strip(), data_value=f"{value:.6f}")
 
 
 def _few(n: int) -> Markup | None:
