@@ -17,11 +17,12 @@ _WHERE = {
     "evaluate": "gcl.api.evaluation", "Evaluation": "gcl.api.evaluation", "Encoder": "gcl.retrieval.embedding.own",
     "train": "gcl.api.runs", "Run": "gcl.api.runs", "export": "gcl.api.runs", "prepare": "gcl.api.runs",
     "doctor": "gcl.api.runs", "Diagnosis": "gcl.api.runs", "open_prepared": "gcl.data.store.prepared",
+    "Prepared": "gcl.data.store.prepared",
     "GCLLoss": "gcl.loss.gcl",
 }  # fmt: skip
 __all__ = [
-    "Diagnosis", "Encoder", "Evaluation", "GCLLoss", "Hits", "Index", "Model", "Run", "__version__", "doctor",
-    "evaluate", "export", "load", "open_prepared", "prepare", "train",
+    "Diagnosis", "Encoder", "Evaluation", "GCLLoss", "Hits", "Index", "Model", "Prepared", "Run", "__version__",
+    "doctor", "evaluate", "export", "load", "open_prepared", "prepare", "train",
 ]  # fmt: skip
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from gcl.api.index import Hits, Index
     from gcl.api.model import Model, load
     from gcl.api.runs import Diagnosis, Run, doctor, export, prepare, train
-    from gcl.data.store.prepared import open_prepared
+    from gcl.data.store.prepared import Prepared, open_prepared
     from gcl.loss.gcl import GCLLoss
     from gcl.retrieval.embedding.own import Encoder
 

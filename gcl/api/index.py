@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from gcl.api.tabular import Tabular
 from gcl.data.catalog import Catalog
 from gcl.data.store.records import Record, images_of, shortened
-from gcl.data.tables.frame import arrow_table, is_frame
+from gcl.data.tables.frame import arrow_table, collected, is_frame
 from gcl.model.dual_encoder import DualEncoder
 from gcl.retrieval.embedding.embed import EmbedOptions
 from gcl.retrieval.page.details import Side
@@ -40,7 +40,7 @@ class Index:
     """
 
     def __init__(self, model: Embeds, products: Any, *, id: str | None, options: EmbedOptions) -> None:
-        self.model, catalog = model, model.catalog
+        self.model, catalog, products = model, model.catalog, collected(products)
         self._table = arrow_table(products) if _has_columns(products) else None
         if id is None and self._table is not None:
             id = catalog.document_id if catalog.document_id in self._table.column_names else None
@@ -81,6 +81,8 @@ class Index:
         fields = self._engine.query_fields
         if isinstance(query, str):
             return self._engine.record(query, None)
+        if isinstance(collected(query), list | tuple):
+            raise ValueError("A search has one query, and this is a list: call search for each of them.")
         given = query if isinstance(query, Mapping) else {"image": query}
         whole = replace(self.model.catalog, query=fields)
         found = items([_by_field(given, fields)], whole, "query", cache_dir=self.model.cache_dir)

@@ -56,7 +56,7 @@ class Model:
     def embed_queries(self, queries: Any, *, batch_size: int | None = None, progress: bool = False) -> np.ndarray:
         """float32 [n, D] unit vectors, one per query.
 
-        queries: texts; dicts or a DataFrame with the query's fields; or images (PIL, bytes, paths).
+        queries: texts (a list, a Series); dicts or a DataFrame with the query's fields; or images (PIL, bytes, paths).
         batch_size: records encoded at a time; it can change the last bits. progress: show how far it is.
         Raises ValueError, in a sentence, for a query with none of the fields.
         """
@@ -127,8 +127,17 @@ def load(
             raise ConfigError(f"which={which!r} is for runs, and {name} is not a run folder.")
         encoder = _pretrained(known, query, document, config_dir, trust)
         label = place.name if place.is_dir() else known
-    encoder.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    try:
+        encoder.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    except (RuntimeError, AssertionError) as error:
+        if device is None:
+            raise
+        raise ConfigError(f"device={device!r}: expected cpu, cuda or cuda:1, for example ({_first(error)}).") from error
     return Model(label, encoder, catalog, cache_dir=cache_dir)
+
+
+def _first(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0].rstrip(".")
 
 
 def called(name: str | Path | Any) -> str:

@@ -16,6 +16,7 @@ from gcl.api.tabular import Tabular
 from gcl.config.compose import load_config, options_from
 from gcl.config.schema import RunConfig
 from gcl.data.store.prepared import Prepared
+from gcl.errors import ConfigError
 from gcl.run.folder import RunFolder
 from gcl.table import Table
 
@@ -200,7 +201,10 @@ def _config(command: str, products: Any, pairs: Any, arguments: dict[str, Any]) 
     given = {"products": products, "pairs": pairs, **{name: arguments.pop(name, None) for name in ("queries", "qrels")}}
     tables = Tables(given, *(arguments.pop(name, None) for name in ("data", "query", "document")))
     config_dir = arguments.pop("config_dir", None)
-    return tables.overrides(arguments, command=command, config_dir=config_dir).config()
+    config = tables.overrides(arguments, command=command, config_dir=config_dir).config()
+    if not tables.given and tables.data is None:
+        raise ConfigError(f"What is the catalog? Give gcl.{command} products=, pairs= or both, or data=.")
+    return config
 
 
 def export(run: Run | str | Path, out: str | Path | None = None, **options: Any) -> Path:

@@ -208,4 +208,5 @@ def _headline(run: ListedRun) -> str:
 
 def _counted(runs: Sequence[ListedRun]) -> str:
     counts = Counter(run.state.partition(":")[0] for run in runs)
-    return f"{len(runs):,} runs: {', '.join(f'{count:,} {state}' for state, count in counts.items())}."
+    states = ", ".join(f"{count:,} {state}" for state, count in counts.items())
+    return f"{len(runs):,} run{'' if len(runs) == 1 else 's'}: {states}."

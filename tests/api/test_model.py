@@ -58,6 +58,18 @@ def test_every_form_of_the_same_rows_gives_the_same_vectors(model, products):
         assert (model.embed_documents(rows) == expected).all()
 
 
+def test_a_series_is_a_list_and_a_lazy_frame_is_collected(model, products):
+    texts = ["red shoe", "blue mug"]
+    expected = model.embed_queries(texts)
+    for column in (pd.Series(texts), pl.Series(texts), pa.array(texts), pa.chunked_array([texts]), np.array(texts)):
+        assert (model.embed_queries(column) == expected).all(), type(column)
+    with pytest.raises(ValueError, match="1 of 2 rows have nothing to embed, the first is row 1"):
+        model.embed_queries(pd.Series(["red shoe", None]))
+    lazy = pl.DataFrame(products[:4]).lazy()
+    assert (model.embed_documents(lazy) == model.embed_documents(products[:4])).all()
+    assert model.index(lazy).search("red", k=1).records[0]["product_id"] in {row["product_id"] for row in products[:4]}
+
+
 def test_what_is_missing_is_absent_and_other_columns_are_left_out(model):
     plain = model.embed_documents([{"title": "red shoe"}])
     for row in ({"title": "red shoe", "price": 3.5}, {"title": "red shoe", "image": None, "brand": float("nan")},
@@ -92,6 +104,8 @@ def test_mistakes_are_answered_in_sentences(model, finished, tmp_path):
         gcl.load(tmp_path)
     with pytest.raises(ValueError, match="which is one of tuned, base; given 'best'"):
         gcl.load(finished, which="best")
+    with pytest.raises(ValueError, match="device='nonsense': expected cpu, cuda"):
+        gcl.load(finished, device="nonsense")
 
 
 def test_a_pretrained_model_is_loaded_with_fields_of_ones_own():

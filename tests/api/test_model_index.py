@@ -53,6 +53,7 @@ def test_mistakes_are_answered_in_sentences(index, model, products):
         ("", {}, "The search is empty"),
         ({}, {}, "has no field"),
         ("red", {"k": 0}, "at least 1"),
+        (["red", "blue"], {}, "one query, and this is a list"),
         ("red", {"weights": {"imag": 1}}, "There is no field 'imag' to weight"),
     ):
         with pytest.raises(ValueError, match=said):

@@ -101,6 +101,7 @@ def test_mistakes_are_answered_in_sentences(products, pairs, tmp_path, monkeypat
         ({"model": "tiyn"}, "Did you mean tiny"),
         ({"train.max_steps": "many"}, "many"),
         ({"data": "nowhere"}, "nowhere"),
+        ({"model": "tiny"}, "Give gcl.train products=, pairs= or both, or data="),
         (
             {"products": [{"a": 1}, {"a": 2}], "pairs": pairs},
             "products=, pairs=: .* no table of products was given.* Usual names of columns are product_id",

@@ -27,6 +27,22 @@ _PNG_MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "I", "I;16")
 _OF_PANDAS = "__index_level_"  # an index without a name, which pandas hands over as a column
 
 
+def collected(rows: Any) -> Any:
+    """What is read: a LazyFrame of polars as its DataFrame, a Series or an array as the list of its values.
+
+    >>> collected(pa.array(["red boots", None]))
+    ['red boots', None]
+    """
+    if hasattr(rows, "collect_schema") and hasattr(rows, "lazy") and not hasattr(rows, "to_dicts"):
+        return rows.collect()
+    if hasattr(rows, "columns") or hasattr(rows, "column_names"):
+        return rows
+    for listed in ("to_list", "to_pylist", "tolist"):  # pandas and polars; Arrow; numpy
+        if hasattr(rows, listed):
+            return getattr(rows, listed)()
+    return rows
+
+
 def is_frame(rows: Any) -> bool:
     """Whether it is a table with columns: anything that speaks Arrow, or an older DataFrame."""
     return hasattr(rows, "__arrow_c_stream__") or (hasattr(rows, "columns") and hasattr(rows, "__getitem__"))
@@ -38,6 +54,7 @@ def arrow_table(rows: Any) -> pa.Table:
     >>> arrow_table([{"id": 1, "title": "shoe"}, {"id": 2}]).to_pylist()
     [{'id': 1, 'title': 'shoe'}, {'id': 2, 'title': None}]
     """
+    rows = collected(rows)
     if isinstance(rows, pa.Table):
         return _plain(rows)
     if is_frame(rows):

@@ -28,7 +28,7 @@ from gcl.data.store.records import Record, Value, images_of
 from gcl.data.store.shard_writer import content_hash, set_hash
 from gcl.data.tables.block import Reading, listed
 from gcl.data.tables.download import Downloads
-from gcl.data.tables.frame import FrameRows, arrow_table, cell_of, is_frame
+from gcl.data.tables.frame import FrameRows, arrow_table, cell_of, collected, is_frame
 from gcl.data.tables.images import Cells, image_cells, is_one_url
 from gcl.errors import nearest
 from gcl.files.progress import counted
@@ -133,13 +133,13 @@ def _hash(value: Value) -> bytes | None:
 def items(
     rows: Any, catalog: Catalog, side: SideName, *, cache_dir: str | Path, id: str | None = None, progress: bool = False
 ) -> Items:
-    """Records of one side of a catalog. rows: a DataFrame, an Arrow table, or a list of dicts, or of the values of the
-    side's only text (or image) field: texts, or PIL images, bytes and paths. id: the column of their ids; None: their
-    numbers. cache_dir: below it images behind URLs are kept.
+    """Records of one side of a catalog. rows: a DataFrame, an Arrow table, or a list (or Series) of dicts or of the
+    values of the side's only text (or image) field: texts, or PIL images, bytes and paths. id: the column of their ids;
+    None: their numbers. cache_dir: below it images behind URLs are kept.
 
     Raises ValueError, in a sentence, for rows without any column of the side.
     """
-    fields = catalog.schema.side(side)
+    fields, rows = catalog.schema.side(side), collected(rows)
     if is_frame(rows) or (_is_list(rows) and any(isinstance(row, Mapping) for row in rows)):
         cells, ids, fields = _of_table(arrow_table(rows), catalog, side, id)
     elif _is_list(rows):
@@ -147,7 +147,7 @@ def items(
     else:
         raise ValueError(
             f"{_WHAT[side].capitalize()} are a list (of texts, dicts or images), a DataFrame or an Arrow table; given "
-            f"a value of the type {type(rows).__name__}."
+            f"a value of the type {type(rows).__name__}. Read a file first, with pandas.read_csv for example."
         )
     downloads = Downloads(catalog.download, Path(cache_dir).expanduser() / "downloads")
     images = fields_of(fields, Modality.image)
@@ -166,6 +166,8 @@ def _is_list(rows: Any) -> bool:
 
 def _one_value(value: Any, fields: Mapping[str, Field], side: SideName) -> Cells:
     """A text, or an image, as the value of the only field that takes it."""
+    if value is None or (isinstance(value, float) and value != value):  # as a Series has what is missing
+        return dict.fromkeys(fields)
     text = isinstance(value, str)
     takes = fields_of(fields, Modality.text if text else Modality.image)
     if len(takes) != 1:
