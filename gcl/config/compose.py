@@ -23,7 +23,7 @@ from gcl.config.locations import locate, locate_settings, own_folder
 from gcl.config.schema import RunConfig
 from gcl.config.secrets import without_secrets
 from gcl.config.shape import shaped
-from gcl.config.trust import check_untrusted, read_untrusted, without_access
+from gcl.config.trust import check_untrusted, read_catalog, read_untrusted, without_access
 from gcl.config.words import for_hydra, one_by_one, quoted, value_of
 from gcl.config.yaml import SCHEME, YamlSource, read
 from gcl.data.catalog import Catalog
@@ -203,14 +203,19 @@ def _with_whole_catalogs(data: Catalog) -> Catalog:
         raise ConfigError(str(error)) from error
 
 
-def catalog_of(name: str) -> Catalog:
-    """The catalog of a name in conf/data, or of a YAML's path. Raises ConfigError."""
+def catalog_of(name: str, *, untrusted: bool = False, trust: Sequence[str] = ()) -> Catalog:
+    """The catalog of a name in conf/data, or of a YAML's path. Raises ConfigError.
+
+    untrusted: a run folder names it, so a YAML is read as data and sends no keys. trust: as in `load_config`.
+    """
     if not name.endswith((".yaml", ".yml")):
         return Overrides([f"data={name}"]).config().data
     if not Path(name).is_file():
         raise ConfigError(f"There is no file {name}: give a name from conf/data or the path of a catalog's YAML.")
     try:
-        return catalog_from(read(name), folder=Path(name).resolve().parent, name=Path(name).stem)
+        content = read_catalog(Path(name), trust) if untrusted else read(name)
+        catalog = catalog_from(content, folder=Path(name).resolve().parent, name=Path(name).stem)
+        return without_access(catalog) if untrusted else catalog
     except yaml.YAMLError as error:
         raise bad_yaml(error, None) from error
 
@@ -221,6 +226,11 @@ def catalog_from(settings: Mapping[str, Any], *, folder: Path | None = None, nam
     try:
         content = OmegaConf.merge(OmegaConf.structured(Catalog), shaped(settings, settings=Catalog))
         assert isinstance(content, DictConfig)
+        if content.mix or content.catalogs:
+            raise ConfigError(
+                f"{name}.yaml is a mix of catalogs (mix, catalogs), and one catalog is expected here: give each of its "
+                "catalogs by itself."
+            )
         locate(content, folder, name=name)
         return _catalog(content)
     except OmegaConfBaseException as error:
@@ -250,7 +260,9 @@ def load_config(path: str | Path, *, trust: Sequence[str] | None = ()) -> RunCon
     except OmegaConfBaseException as error:
         raise ConfigError(f"{path}: {explain(error, _keys(structure))}") from error
     run = typed(merged, trained=True)
-    run.data, run.trust = without_access(run.data), []
+    run.data, run.trust = without_access(run.data), list(trust or ())
+    for spec in run.evaluate.retention.values() if trust is not None else ():
+        spec.untrusted = True  # whatever the folder says
     return run
 
 

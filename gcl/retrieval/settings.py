@@ -69,6 +69,8 @@ class RetentionConfig:
     """Queries that a validation during training asks. null: all of them."""
     catalog: str | None = path()
     """A name of conf/data, or the path of a catalog's YAML: its tasks are the set."""
+    untrusted: bool = False
+    """Whether that YAML is read as data that sends no keys. Always true where a run folder names it."""
     folder: str | None = path()
     """A folder with corpus.jsonl, queries.jsonl and qrels/test.tsv, as BEIR's data sets have them."""
     images: str | None = path()

@@ -189,6 +189,7 @@ _OF_CATALOG = ("tasks", "monitor_tasks", "slices", "compress")  # settings of ev
 def of_run(run: RunFolder, given: RunConfig, overrides: Overrides) -> RunConfig:
     """The run's own config with the given settings on top; `data=…` and `evaluate=…` replace the run's."""
     config = run.read_config()
+    theirs = {name: spec.catalog for name, spec in config.evaluate.retention.items()}
     for name in ("data", "evaluate", "cache_dir"):
         if name in overrides.keys:
             setattr(config, name, getattr(given, name))
@@ -201,4 +202,7 @@ def of_run(run: RunFolder, given: RunConfig, overrides: Overrides) -> RunConfig:
     values = {key: value for key, value in overrides.values.items() if key.partition(".")[0] in on_top}
     config = with_values(config, values, trained=True) if values else config
     config.run, config.models, config.out, config.trust = given.run, given.models, given.out, given.trust
+    for name, spec in config.evaluate.retention.items():
+        if spec.catalog != theirs.get(name):  # the command line's own
+            spec.untrusted = False
     return config

@@ -95,7 +95,7 @@ def open_set(name: str, spec: RetentionConfig, config: RunConfig) -> General:
     if spec.catalog:
         from gcl.data.prepare.mixed import open_catalog
 
-        catalog = catalog_of(spec.catalog)
+        catalog = catalog_of(spec.catalog, untrusted=spec.untrusted, trust=config.trust)
         prepared = open_catalog(catalog, config.cache_dir)
         halves = {}
         for part in ("test", "dev"):

@@ -16,12 +16,13 @@ import torch
 import yaml
 
 from gcl.cli import main
-from gcl.config.compose import Overrides, load_config, save_config
+from gcl.config.compose import Overrides, catalog_of, load_config, save_config
 from gcl.data.tables.download import Downloads
 from gcl.errors import ConfigError
 from gcl.files.arrays import ArrayCache
 from gcl.lit.checkpoint import read_checkpoint
-from gcl.run.folder import RunFolder
+from gcl.run.folder import RunFolder, of_run
+from gcl.run.retention import Retention
 
 
 @pytest.fixture(scope="session")
@@ -219,6 +220,47 @@ def test_a_run_sends_nothing_of_the_environment(tmp_path, plain, monkeypatch):
     download = RunFolder(tmp_path / "run").read_config().data.download
     assert (download.headers, download.hosts, download.private) == ({}, [], False)
     Downloads(download, tmp_path / "cache")
+
+
+def test_a_catalog_that_a_run_names_sends_nothing_of_the_environment(tmp_path, plain):
+    access = {"headers": {"X-Stolen": "Bearer $SHOP_KEY"}, "hosts": ["evil.example"], "private": True}
+    evil, content = tmp_path / "evil.yaml", copy.deepcopy(plain)
+    evil.write_text(yaml.safe_dump({"name": "evil", "products": "https://evil.example/p.csv", "download": access}))
+    put(content, "evaluate.retention", {"x": {"catalog": str(evil), "untrusted": False}})
+    run = RunFolder(folder_of(content, tmp_path / "run"))
+    own = Overrides(["evaluate.retention.x.limit=0.1", f"evaluate.retention.y={{catalog: {evil}}}"])
+    specs = of_run(run, Overrides([]).config(), own).evaluate.retention
+    assert run.read_config().evaluate.retention["x"].untrusted and specs["x"].untrusted
+    assert not specs["y"].untrusted  # the command line's own
+    theirs, ours = (catalog_of(str(evil), untrusted=specs[name].untrusted).download for name in "xy")
+    assert (theirs.headers, theirs.hosts, theirs.private) == ({}, [], False)
+    assert ours.headers == access["headers"] and ours.private
+
+
+def test_a_catalog_that_a_run_names_is_checked_when_it_is_opened(tmp_path, plain, monkeypatch):
+    """However deep it names a program, and although it was harmless, or not there, when the run was read."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "payload.py").write_text("open('ran', 'w')\ndef f(): ...\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    content, evil = copy.deepcopy(plain), tmp_path / "evil.yaml"
+    put(content, "evaluate.retention", {"x": {"catalog": str(evil)}})
+    run = RunFolder(folder_of(content, tmp_path / "run"))
+    config = run.read_config()
+    mixed = "name: evil\nmix: {left: 1}\ncatalogs: {left: {generator: %s}}\n"
+    for text, says in (
+        ("name: evil\ngenerator: payload:f\n", "is not a generator of gcl"),
+        (mixed % "payload:f", "data.catalogs.left.generator is 'payload:f', which is not a generator of gcl"),
+        ("name: evil\nroot: ${oc.env:HOME}\n", "a reference in it is not followed"),
+    ):
+        evil.write_text(text)
+        for opening in (run.read_config, lambda: Retention(config)):
+            with pytest.raises(ConfigError, match=says):
+                opening()
+    evil.write_text(mixed % "null")
+    for opened in (run.read_config(), Overrides([f"evaluate.retention.x={{catalog: {evil}}}"]).config()):
+        with pytest.raises(ConfigError, match="evil.yaml is a mix of catalogs"):
+            Retention(opened)
+    assert not (tmp_path / "ran").exists()
 
 
 def test_a_checkpoint_that_is_a_program_is_not_run(finished, tmp_path):
