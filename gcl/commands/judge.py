@@ -83,6 +83,7 @@ def _pool(config: RunConfig, options: JudgeOptions, config_dir: str | None) -> t
     """What the models show and nobody judged, in the order of being judged, and where each pair stands."""
     from gcl.data.prepare.mixed import open_catalog
     from gcl.retrieval.analysis.pool import in_order, pooled
+    from gcl.retrieval.analysis.verdict import is_seen
     from gcl.retrieval.tasks.judgments import read_judgments
     from gcl.run.contestants import contestants
     from gcl.run.measurement import embedding_cache, frozen_features, measurement_of
@@ -95,12 +96,19 @@ def _pool(config: RunConfig, options: JudgeOptions, config_dir: str | None) -> t
         config.evaluate, config.data, prepared, cache=embedding_cache(config), judgments=known
     )  # fmt: skip
     tasks = {task.name.removesuffix(f".{part}"): task for task in measurement.opened(part)}
+    tasks = {name: task for name, task in tasks.items() if not is_seen(name)} or tasks  # those cannot move a verdict
+    if all(task.judgments.complete for task in tasks.values()):
+        raise ConfigError(
+            f"There is nothing to judge: the judgments of {config.data.name} are complete (complete: true), and what "
+            "they do not list is irrelevant."
+        )
     rows: dict[str, list] = {name: [] for name in tasks}
     for entry in contestants(config, config.data.schema, config_dir=config_dir):
         say(f"Searching with {entry.label}.")
         measurement.features = frozen_features(entry.encoder, prepared, config)
         for name, result in measurement(entry.encoder, part, [f"ndcg@{depth}"], k=depth).items():
-            rows[name].append(result.row)
+            if name in tasks:
+                rows[name].append(result.row)
     pools = [
         pooled(rows[name], task.judgments, documents=len(task.corpus), depth=depth) for name, task in tasks.items()
     ]
