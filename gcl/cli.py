@@ -172,6 +172,7 @@ def _run_in_hydra(command: Command, arguments: list[str]) -> None:
         run = typed(config)
         if sweep is None:
             return _swept(command)(run)
+        sweep.hide_secrets()
         run.run_dir = run.run_dir or str(run_folder(sweep, job))
         try:
             return _swept(command)(run)
@@ -180,9 +181,13 @@ def _run_in_hydra(command: Command, arguments: list[str]) -> None:
                 raise
             _stop(f"{run.run_dir}: {sentence_of(error)}")
 
+    if sweep is not None:
+        sweep.keep_private()
     try:
         task()
     finally:
+        if sweep is not None:
+            sweep.hide_secrets()
         if sweep is not None and command.after_sweep is not None:
             load(command.after_sweep)(sweep.folder)
 

@@ -6,11 +6,15 @@ import dataclasses
 import re
 from collections.abc import Sequence
 from copy import deepcopy
+from pathlib import Path
 from typing import Any
+
+import yaml
 
 from gcl.config.schema import RunConfig
 from gcl.data.catalog import Catalog
 from gcl.data.tables.masked import HIDDEN, masked
+from gcl.files.atomic import write_text
 
 
 def without_secrets(run: RunConfig) -> RunConfig:
@@ -35,6 +39,21 @@ def without_secrets_in(arguments: Sequence[str]) -> list[str]:
             argument = f"{key}={_reference(value)}" if "headers." in key else f"{key}={HIDDEN}"
         shown.append(masked(argument))
     return shown
+
+
+def hide_in_yaml(file: Path) -> None:
+    """Rewrites a YAML of settings, such as Hydra's multirun.yaml, without passwords and keys."""
+
+    def hidden(value: Any, key: str = "") -> Any:
+        if isinstance(value, dict):
+            return {name: hidden(below, "headers" if key == "headers" else str(name)) for name, below in value.items()}
+        if isinstance(value, list):
+            return [hidden(item, key) for item in value]
+        if not isinstance(value, str):
+            return value
+        return _reference(value) if key == "headers" else without_secrets_in([value])[0]
+
+    write_text(file, yaml.safe_dump(hidden(yaml.safe_load(file.read_text())), sort_keys=False, allow_unicode=True))
 
 
 def _reference(value: str) -> str:

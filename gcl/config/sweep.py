@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from gcl.config.compose import compose_words, for_hydra_all
+from gcl.config.secrets import hide_in_yaml
 from gcl.errors import ConfigError
 
 _CHECKED = 20  # configs that are composed before the first run begins, a quarter of a second each
@@ -25,6 +26,24 @@ class Sweep:
     folder: Path
     keys: frozenset[str]
 
+    @property
+    def settings(self) -> Path:
+        """Where Hydra writes the whole command line and config before the first run."""
+        return self.folder / "multirun.yaml"
+
+    def keep_private(self) -> None:
+        """Has Hydra write them into a file that nobody else may read."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.settings.unlink(missing_ok=True)
+        self.settings.touch(mode=0o600)
+
+    def hide_secrets(self) -> None:
+        """Rewrites what Hydra wrote without passwords and keys; a sweeper that wrote nothing leaves nothing."""
+        if self.settings.is_file() and not self.settings.stat().st_size:
+            self.settings.unlink()
+        elif self.settings.is_file():
+            hide_in_yaml(self.settings)
+
 
 def begin_sweep(settings: Sequence[str], config_dir: str | None) -> Sweep:
     """A sweep below outputs/<data>/<name, or sweep_time>, unless hydra.sweep.dir names another folder.
@@ -37,10 +56,12 @@ def begin_sweep(settings: Sequence[str], config_dir: str | None) -> Sweep:
             f"run_dir={given['run_dir']} would be one folder for every run of the sweep. name=… names the sweep: its "
             "runs get folders below it, called by what differs."
         )
+    folder = Path(given.get(_FOLDER, "").strip("'\""))
+    if "${" in str(folder):
+        raise ConfigError(f"{_FOLDER}={folder}: expected the path of a folder; Hydra's ${{…}} are not read here.")
     words = for_hydra_all(settings, config_dir, sweep=True)
     keys, runs = _varied(words)
     configs = [compose_words(one, config_dir) for one in runs[:_CHECKED]]
-    folder = Path(given.get(_FOLDER, ""))
     if _FOLDER not in given:
         data = "+".join(dict.fromkeys(str(config.data.name) for config in configs))
         folder = Path("outputs") / _plain(data) / _plain(given.get("name", time.strftime("sweep_%Y-%m-%d_%H-%M-%S")))

@@ -5,13 +5,15 @@ import io
 import json
 import re
 import shutil
+import subprocess
+import sys
 
 import pytest
 import yaml
 
 from gcl.cli import main
 from gcl.config.compose import Overrides
-from gcl.config.sweep import begin_sweep
+from gcl.config.sweep import Sweep, begin_sweep
 from gcl.errors import ConfigError
 from gcl.lit.whole import done_file
 from gcl.retrieval.analysis.verdict import Decision, Verdict
@@ -128,6 +130,31 @@ def test_a_sweep_has_a_folder_and_its_values_are_looked_at_first(tmp_path, monke
     (sweep.folder / "multirun.yaml").touch()
     with pytest.raises(ConfigError, match="has a sweep already"):
         begin_sweep(["seed=0,1", "name=wide"], None)
+
+
+def test_a_sweep_keeps_no_secrets(tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/c.yaml").write_text("name: c\nquery: {q: {modality: text}}\ndocument: {t: {modality: text}}\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "gcl", "prepare", "-m", "--config-dir", ".", "data=c", "seed=0,1",
+         "hydra.sweep.dir=here", "data.products=https://ann:url5ecret@127.0.0.1:9/p.csv",
+         "data.download.headers={Authorization: Bearer typed5ecret, X-Named: $SHOP_KEY}"],
+        capture_output=True, text=True, cwd=tmp_path, timeout=120,
+    )  # fmt: skip
+    kept = (tmp_path / "here/multirun.yaml").read_text()
+    assert "seed=0,1" in kept and "X-Named: $SHOP_KEY" in kept, done.stderr
+    written = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert not any(b"5ecret" in path.read_bytes() for path in written) and "5ecret" not in done.stdout + done.stderr
+
+
+def test_hydra_writes_what_a_sweep_was_given_where_only_its_owner_reads(tmp_path):
+    sweep = Sweep([], tmp_path / "sweep", frozenset())
+    sweep.keep_private()
+    assert sweep.settings.stat().st_mode & 0o777 == 0o600
+    sweep.hide_secrets()
+    assert not sweep.settings.exists()  # nothing was written
+    with pytest.raises(ConfigError, match="expected the path of a folder"):
+        begin_sweep(["seed=0,1", "hydra.sweep.dir=${name}"], None)
 
 
 @pytest.mark.parametrize(
