@@ -80,7 +80,7 @@ def run(options: JudgeOptions, overrides: Overrides) -> None:
 
 
 def _pool(config: RunConfig, options: JudgeOptions, config_dir: str | None) -> tuple[list[Pair], list[Place]]:
-    """What the models show and nobody judged, in the order of being judged, and where each pair stands."""
+    """What the models show and nobody judged, in the order of being judged, and the rows of each pair."""
     from gcl.data.prepare.mixed import open_catalog
     from gcl.retrieval.analysis.pool import in_order, pooled
     from gcl.retrieval.analysis.verdict import is_seen

@@ -26,7 +26,7 @@ _RARER = 0.05  # of a job's time so far: the least between two lines of a log
 
 
 class _Line(tqdm):
-    """A line of the terminal. Several at once are below each other; what is written meanwhile stands above them."""
+    """A line of the terminal. Several at once are below each other; what is written meanwhile appears above them."""
 
     monitor_interval = 0  # no thread of tqdm's own: worker processes are forked while a line is shown
 
@@ -46,7 +46,7 @@ class _Line(tqdm):
 
 
 def above_progress() -> AbstractContextManager[None]:
-    """What is written in its block stands above the lines that are shown."""
+    """What is written in its block appears above the lines that are shown."""
     return tqdm.external_write_mode(file=sys.stderr)
 
 

@@ -120,7 +120,7 @@ def check_loss(loss: LossConfig, *, query: Iterable[str], document: Iterable[str
 
 
 def check_score_to_weight(node: Any) -> None:
-    """Raises ValueError, with the key, for a range of scores without any in it, or a lowest weight that is none."""
+    """Raises ValueError, with the key, for an empty range of scores, or a lowest weight that cannot be a weight."""
     from gcl.loss.weight import FUNCTIONS
 
     key = "loss.score_to_weight."

@@ -61,7 +61,7 @@ def check_weights(
     """Raises ValueError for weights that a model of this name cannot be given: neither a file nor one of its tags.
 
     tags: the architecture's; None: those that open_clip's text says, and nothing is refused if it cannot be read so.
-    given_as: what stands before the weights in the sentence.
+    given_as: what precedes the weights in the sentence.
     """
     if not pretrained:
         return

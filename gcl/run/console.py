@@ -32,7 +32,7 @@ class _Shown(logging.Formatter):
 
 
 class _Above(logging.StreamHandler):
-    """A message stands above the lines that show progress."""
+    """A message appears above the lines that show progress."""
 
     def emit(self, record: logging.LogRecord) -> None:
         with progress.above_progress():

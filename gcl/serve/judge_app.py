@@ -30,7 +30,7 @@ _Judge = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, m
 
 
 class Place(NamedTuple):
-    """Where a pair of the pool stands in its task."""
+    """The rows of a pair of the pool in its task."""
 
     task: RetrievalTask
     query: int

@@ -103,7 +103,7 @@ def _values(scope: dict, name: bytes) -> list[str]:
 
 
 def _number(length: str) -> float:
-    """Of a Content-Length; what is none or has too many digits to be one is too large."""
+    """Of a Content-Length; anything that is not a number, or has too many digits, is too large."""
     return int(length) if length.isascii() and length.isdigit() and len(length) < 20 else float("inf")
 
 

@@ -28,7 +28,7 @@ class Names:
     """
 
     names: Sequence[str]
-    """`*` stands for every name."""
+    """`*` is every name."""
     addresses: bool = False
     """Whether every IP address is answered to as well: nobody can point one of those somewhere else."""
 
@@ -61,9 +61,9 @@ def name_of(host: str) -> str:
 
 
 def listen(host: str, port: int) -> list[socket.socket]:
-    """Sockets that listen at every address the host stands for; who connects waits until the server begins.
+    """Sockets that listen at every address of the host; who connects waits until the server begins.
 
-    Raises ConfigError: the port is taken or not allowed, or the host is none of this machine.
+    Raises ConfigError: the port is taken or not allowed, or this machine has no such host.
     """
     try:
         found = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
@@ -78,7 +78,7 @@ def listen(host: str, port: int) -> list[socket.socket]:
             if error.errno not in _ABSENT:
                 close(listening)
                 raise ConfigError(_sentence(error, host, port)) from error
-            absent = error  # localhost stands for ::1 too where IPv6 is switched off
+            absent = error  # localhost is ::1, too, where IPv6 is switched off
     if not listening:
         raise ConfigError(_no_address(host)) from absent
     return listening

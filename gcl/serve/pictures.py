@@ -27,9 +27,9 @@ class Pictures:
     urls: bool = False
 
     def given(self, text: str) -> bytes | None:
-        """The picture that a text stands for, if it is a data URL or an address; None: it is a text.
+        """The picture that a data URL or an address leads to; None: it is another text.
 
-        Raises BadRequest: the data URL is none, or an address is not fetched.
+        Raises BadRequest: the data URL is damaged, or the address is not fetched.
         """
         if _ADDRESS.fullmatch(text.strip()):
             return self._fetched(text.strip())

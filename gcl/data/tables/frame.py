@@ -49,7 +49,7 @@ def is_frame(rows: Any) -> bool:
 
 
 def arrow_table(rows: Any) -> pa.Table:
-    """Rows as an Arrow table. Raises ValueError, in a sentence, for what is none, and for a value that no cell holds.
+    """Rows as an Arrow table. Raises ValueError, in a sentence, for anything else, and for a value that no cell holds.
 
     >>> arrow_table([{"id": 1, "title": "shoe"}, {"id": 2}]).to_pylist()
     [{'id': 1, 'title': 'shoe'}, {'id': 2, 'title': None}]

@@ -87,7 +87,7 @@ class Verdict:
 
     @property
     def below(self) -> str:
-        """What stands below the decision in large letters: the reason, which does not repeat it."""
+        """The reason, below the decision in large letters, which it does not repeat."""
         return _capital(self.reason.removeprefix(_capital(self.decision.value)).lstrip(": "))
 
     def as_dict(self) -> dict[str, Any]:

@@ -154,7 +154,7 @@ def read_judgments(path: str | Path) -> Judgments:
 
 
 def _lines(path: Path, block: Block, names: list[str], graded: bool) -> Iterator[tuple[str, Line]]:
-    """(where it stands, the judgment) of each row."""
+    """(its place in the file, the judgment) of each row."""
     for number, reason, detail in block.bad:
         raise ConfigError(f"judgments={path}, row {number}: {reason} {detail}".rstrip() + ".")
     for number, *cells in zip(block.number, *(block.columns[name] for name in names), strict=True):

@@ -35,7 +35,7 @@ def title_of(task: str, titles: Mapping[str, str] | None = None) -> str:
 
 
 def title_within(task: str, title: str | None = None) -> str:
-    """The title as it stands within a sentence; one that somebody gave stays as it is.
+    """The title as it is written within a sentence; one that somebody gave is not changed.
 
     >>> title_within("zero_shot.test"), title_within("t", "Title searches"), title_within("Amazon")
     ('new searches, new products', 'Title searches', 'Amazon')
