@@ -133,7 +133,7 @@ class Embeddings(BaseModel):
         description="A text, or a picture as a data URL, as a query; a product as an object of its fields, for example "
         '{"title": "Red boots", "image": "data:image/jpeg;base64,…"}; or a list of up to '
         f"{MOST_INPUTS} of these",
-        json_schema_extra={"type": ["string", "object", "array"], "items": {}},
+        json_schema_extra={"anyOf": [{"type": "string"}, {"type": "object"}, {"type": "array", "items": {}}]},
     )
     encoding_format: Literal["float", "base64"] = Field("float", description="base64: of little-endian float32")
     dimensions: int | None = Field(None, description="the model's width, if given: vectors are not cut")
