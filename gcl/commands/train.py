@@ -101,6 +101,7 @@ def _fit(config: RunConfig, run: RunFolder, begun: float) -> _Trained:
 
 def _check_pairs(config: RunConfig, prepared: Prepared) -> None:
     """What only the prepared pairs can tell, before the model loads. Raises ConfigError."""
+    from gcl.loss.settings import Target
     from gcl.loss.weight import check_range, check_weights
 
     pairs = prepared.pairs
@@ -110,7 +111,9 @@ def _check_pairs(config: RunConfig, prepared: Prepared) -> None:
         prepared.check_tasks(config.evaluate.tasks or ())
         check_batch_size(config.train.batch_size, len(pairs))
         check_range(config.loss.score_to_weight, float(pairs.score.min()), float(pairs.score.max()))
-        check_weights(build(config.loss.score_to_weight), pairs.score.copy())  # torch wants no read-only map
+        probabilities = config.loss.target == Target.sigmoid
+        scores = pairs.score.copy()  # torch wants no read-only map
+        check_weights(build(config.loss.score_to_weight), scores, probabilities=probabilities)
     except ValueError as error:
         raise ConfigError(str(error)) from error
 

@@ -271,6 +271,10 @@ def _modernise(content: dict[str, Any]) -> None:
     evaluate = content.get("evaluate")
     if isinstance(evaluate, dict) and evaluate.get("forgetting") == "fail":
         evaluate.update(forgetting="warn", gate="worse")
+    loss = content.get("loss")
+    if isinstance(loss, dict) and "positive" in (loss.get("same_query"), loss.get("same_document")):
+        rules = {rule: "ignore" for rule in ("same_query", "same_document") if loss.get(rule) == "positive"}
+        loss.update(rules, target="sigmoid" if loss.get("form") == "sigmoid" else "graded")
 
 
 def with_values(run: RunConfig, values: Mapping[str, Any], *, trained: bool = False) -> RunConfig:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import logging
 import signal
+from collections.abc import Mapping
 from typing import Any
 
 import lightning.pytorch as pl
 from torch.utils.data import DataLoader, Dataset
 
 from gcl.data.batches.batch import PairDataset, SideReader
+from gcl.data.batches.judgments import Lookup
 from gcl.data.batches.loader import WatchedLoader
 from gcl.data.batches.order import BatchOrder
-from gcl.data.store.prepared import Pairs
 from gcl.lit.lightning_internals import end_workers, progress
 from gcl.lit.signals import SIGNALS
 from gcl.lit.step_log import Steps
@@ -25,13 +26,13 @@ class PairData(pl.LightningDataModule):
 
     may_change: a checkpoint of another plan is accepted, too; its run continues at the same step with this plan's
         batches.
+    lookups: what the loss has to know of every batch besides its pairs, by name.
 
     To Lightning the run is one long epoch: the plan knows epochs, so world size and workers never enter the count.
     """
 
     def __init__(
         self,
-        pairs: Pairs,
         plan: BatchOrder,
         *,
         query: SideReader,
@@ -40,24 +41,27 @@ class PairData(pl.LightningDataModule):
         workers: int = 0,
         augment: bool = False,
         may_change: bool = False,
+        lookups: Mapping[str, Lookup] | None = None,
     ) -> None:
         super().__init__()
-        self.pairs, self.plan = pairs, plan
+        self.plan = plan
         self.query, self.document = query, document
         self.steps = Steps(steps)
         self.workers, self.augment, self.may_change = workers, augment, may_change
+        self.lookups = lookups
         self._loader: WatchedLoader | None = None
 
     def train_dataloader(self) -> DataLoader:
         assert self.trainer is not None
         dataset = PairDataset(
-            self.pairs,
+            self.plan.pairs,
             self.plan,
             query=self.query,
             document=self.document,
             rank=self.trainer.global_rank,
             world=self.trainer.world_size,
             augment=self.augment,
+            lookups=self.lookups,
         )
         self._loader = WatchedLoader(
             dataset,

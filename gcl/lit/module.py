@@ -134,7 +134,10 @@ class GCLModule(pl.LightningModule):
         """The loss of a global batch: encode this rank's share, gather, pair up, compare."""
         query = self._parts(batch.query, "query", batch.query_row)
         document = self._parts(batch.document, "document", batch.document_row)
-        return self.loss(query, document, score=batch.score, query_id=batch.query_id, document_id=batch.document_id)
+        return self.loss(
+            query, document, score=batch.score, query_id=batch.query_id, document_id=batch.document_id,
+            **(batch.known or {}),
+        )  # fmt: skip
 
     def _parts(self, side_batch: SideBatch, side: SideName, row: Tensor) -> dict[str, Part]:
         """{part: Part of [N, D]}: the parts that the loss's terms name, one row per pair of the global batch."""

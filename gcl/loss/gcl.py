@@ -10,6 +10,8 @@ from typing import Literal, NamedTuple, TypeVar
 import torch
 from torch import Tensor, nn
 
+from gcl.data.batches.judgments import Judged
+from gcl.loss.judged import of_pairs
 from gcl.loss.reference import whole_loss
 from gcl.loss.settings import (
     FUSED,
@@ -18,8 +20,10 @@ from gcl.loss.settings import (
     Normalizer,
     Repeat,
     SigmoidWeight,
+    Target,
     Term,
     check_scale,
+    check_target,
     check_terms,
     check_tile,
 )  # fmt: skip
@@ -59,12 +63,16 @@ class GCLLoss(nn.Module):
     N ("count"):
 
     softmax:  L = 1/Z sum_i w_i (CE(row i) + CE(column i)) / 2. The bias drops out. w = 1 is CLIP's loss.
-    sigmoid:  L = 1/Z (sum over targets of A_ij softplus(-s_ij) + sum over negatives of (w_i + w_j) / 2 softplus(s_ij)).
+    sigmoid:  L = 1/Z (sum_i w_i softplus(-s_ii) + sum over negatives of (w_i + w_j) / 2 softplus(s_ij)).
               w = 1 is SigLIP's loss.
 
-    Weights of any one value give the same as 1 under "weight". gcl.loss.targets says which entries are targets and
-    negatives when queries and documents repeat, and what A is; else the targets are the diagonal and A_ii = w_i.
+    Weights of any one value give the same as 1 under "weight". gcl.loss.targets says which entries are negatives when
+    queries and documents repeat.
 
+    target: "pair", as above; or all that is judged of the batch, A_ij being the weight of the judgment of i's query and
+        j's document, 0 where there is none. Softmax: CE(row i) against A_ij / sum_k A_ik, CE(column j) against
+        A_ij / sum_k A_kj ("graded"), or the same with 1 for every A above 0 ("positives"). "sigmoid": L = 1/N sum of
+        A_ij softplus(-s_ij) + (1 - A_ij) softplus(s_ij), with weights from 0 to 1. No rule of repeats then applies.
     direction: "query" keeps the rows, in which a query chooses among documents: w_i CE(row i), and w_i in place of
         (w_i + w_j) / 2. "document" keeps the columns.
     sigmoid_weight: "pair" lets a pair's weight count for its target and for its negatives, as the softmax form does;
@@ -96,6 +104,7 @@ class GCLLoss(nn.Module):
         score_to_weight: Callable[[Tensor], Tensor] = constant,
         direction: Direction | str = Direction.both,
         normalizer: Normalizer | str = Normalizer.weight,
+        target: Target | str = Target.pair,
         same_query: Repeat | str = Repeat.ignore,
         same_document: Repeat | str = Repeat.ignore,
         terms: Sequence[Term | Mapping] = (Term(),),
@@ -117,7 +126,9 @@ class GCLLoss(nn.Module):
             same_query=_choose("same_query", Repeat, same_query),
             same_document=_choose("same_document", Repeat, same_document),
             sigmoid_weight=SigmoidWeight.pair if softmax else spread,
+            target=_choose("target", Target, target),
         )
+        check_target(self.options.target, self.form)
         check_tile(tile)
         self.tile = tile
         self.score_to_weight = score_to_weight
@@ -157,9 +168,11 @@ class GCLLoss(nn.Module):
         score: Tensor | None = None,
         query_id: Tensor | None = None,
         document_id: Tensor | None = None,
+        judged: Judged | None = None,
     ) -> LossOutput:
         """query, document: {part: Part of [N, D]}, or [N, D] where a side is one vector; score[N], all 1 if there is
-        none; query_id[N], document_id[N]: integers, by default all different.
+        none; query_id[N], document_id[N]: integers, by default all different. judged: where `target` asks for it, what
+        is known of these ids, each (query, document) once; None: what the pairs themselves say.
 
         N are the pairs of all ranks, and every rank passes all of them, with embeddings that came through gather_rows.
         Gradients that the ranks then average, as DistributedDataParallel does, are exactly those of the loss over N.
@@ -173,7 +186,7 @@ class GCLLoss(nn.Module):
         score = first.new_ones(len(first), dtype=torch.float32) if score is None else score
         query_id, document_id = (count if ids is None else ids for ids in (query_id, document_id))
         with torch.autocast(score.device.type, enabled=False):
-            problems = self._problems(query, document, score, query_id, document_id)
+            problems = self._problems(query, document, score, query_id, document_id, judged)
             dtype = problems[0].query.dtype
             scale, bias = self.scale.to(dtype), self.bias.to(dtype)
             if self.tile is None:
@@ -193,6 +206,7 @@ class GCLLoss(nn.Module):
         score: Tensor,
         query_id: Tensor,
         document_id: Tensor,
+        judged: Judged | None,
     ) -> list[Problem]:
         embeddings = [part.embedding for part in (*query.values(), *document.values())]
         dtype = functools.reduce(torch.promote_types, [x.dtype for x in embeddings], torch.float32)
@@ -200,12 +214,26 @@ class GCLLoss(nn.Module):
             {name: part._replace(embedding=part.embedding.to(dtype)) for name, part in side.items()}
             for side in (query, document)
         )
-        weight = self.score_to_weight(score.to(embeddings[0].device, dtype))
-        if not bool((weight >= 0).logical_and(weight < math.inf).all()):
-            least, most = (float(bound) for bound in weight.aminmax())
-            raise ValueError(f"Weights range from {least:g} to {most:g}; expected finite numbers of at least 0.")
+        weight = self._weight(score.to(embeddings[0].device, dtype))
         ids = {"query_id": query_id.to(weight.device), "document_id": document_id.to(weight.device)}
-        return [pose(term, query, document, weight=weight, **ids, options=self.options) for term in self.terms]
+        known = None
+        if self.options.target != Target.pair:
+            judged = of_pairs(**ids, score=score.to(weight)) if judged is None else judged
+            judged = Judged(*(x.to(weight.device) for x in judged))
+            known = judged, self._weight(judged.score.to(dtype))
+        return [
+            pose(term, query, document, weight=weight, **ids, options=self.options, judged=known) for term in self.terms
+        ]
+
+    def _weight(self, score: Tensor) -> Tensor:
+        """score[N] -> weight[N], checked."""
+        weight = self.score_to_weight(score)
+        most = 1 + 1e-5 if self.options.target == Target.sigmoid else math.inf
+        if not bool((weight >= 0).logical_and(weight < most).all()):
+            least, largest = (float(bound) for bound in weight.aminmax())
+            wanted = "finite numbers of at least 0" if most == math.inf else "probabilities for target=sigmoid, 0 to 1"
+            raise ValueError(f"Weights range from {least:g} to {largest:g}; expected {wanted}.")
+        return weight
 
 
 def _choose(name: str, choice: type[C], value: C | str) -> C:

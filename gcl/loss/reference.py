@@ -10,52 +10,55 @@ import torch
 from torch import Tensor
 
 from gcl.loss.settings import Form
-from gcl.loss.targets import Relations, Weights, target_matrix
+from gcl.loss.targets import Relations, Weights
 from gcl.loss.terms import Problem
+
+Shares = tuple[Tensor, Tensor]  # targets of the rows and of the columns
 
 
 def whole_loss(problem: Problem, *, form: Form, scale: Tensor, bias: Tensor) -> Tensor:
     """The weighted sum over pairs, a scalar, before the coefficient; s[N, N] = scale * query @ document.T + bias."""
     loss = whole_softmax if form == Form.softmax else whole_sigmoid
-    return loss(scale * problem.query @ problem.document.T + bias, problem.weights, problem.relations)
+    targets = None if problem.targets is None else problem.targets.dense(problem.relations)
+    return loss(scale * problem.query @ problem.document.T + bias, problem.weights, problem.relations, targets)
 
 
-def whole_softmax(s: Tensor, weights: Weights, relations: Relations) -> Tensor:
-    """s[N, N] -> sum_i row_i CE(row i) + column_i CE(column i), each against its soft targets t.
+def whole_softmax(s: Tensor, weights: Weights, relations: Relations, targets: Shares | None = None) -> Tensor:
+    """s[N, N] -> sum_i row_i CE(row i) + column_i CE(column i), against soft targets that sum to 1.
 
     With r_ij = s_ij - s_ii, CE(row i) = log(1 + sum_{j != i} exp r_ij) - sum_j t_ij r_ij. That is the usual
     logsumexp_j(s_ij) - sum_j t_ij s_ij of Radford et al. 2021, https://arxiv.org/abs/2103.00020, but a loss near 0
-    keeps its digits in float32.
+    keeps its digits in float32. targets: t[N, N] of the rows, and of the columns; None: the diagonal is the target.
     """
-    targets = target_matrix(relations, weights.target)
-    rows = _cross_entropy(s - s.diagonal()[:, None], targets, relations.ignored(slice(None), slice(None)), dim=1)
-    columns = _cross_entropy(s - s.diagonal()[None, :], targets, relations.ignored(slice(None), slice(None)), dim=0)
+    ignored = relations.ignored(slice(None), slice(None))
+    of_rows, of_columns = targets or (None, None)
+    rows = _cross_entropy(s - s.diagonal()[:, None], of_rows, ignored, dim=1)
+    columns = _cross_entropy(s - s.diagonal()[None, :], of_columns, ignored, dim=0)
     return (weights.row * rows + weights.column * columns).sum()
 
 
-def _cross_entropy(r: Tensor, targets: Tensor, ignored: Tensor | None, *, dim: int) -> Tensor:
-    """r[N, N] with a diagonal of 0, targets[N, N] before they sum to 1 -> [N]."""
-    mass = targets.sum(dim, keepdim=True)
-    diagonal = torch.zeros_like(mass.squeeze(dim))  # r_ii is 0 whatever s is, so the pair's own target adds nothing
-    targets = (targets / mass.masked_fill(mass == 0, 1.0)).diagonal_scatter(diagonal)
+def _cross_entropy(r: Tensor, targets: Tensor | None, ignored: Tensor | None, *, dim: int) -> Tensor:
+    """r[N, N] with a diagonal of 0, to which the targets[N, N] there add nothing -> [N]."""
     others = torch.eye(len(r), dtype=torch.bool, device=r.device)
     others = others if ignored is None else others | ignored
-    return _softplus(r.masked_fill(others, -torch.inf).logsumexp(dim)) - (targets * r).sum(dim)
+    entropy = _softplus(r.masked_fill(others, -torch.inf).logsumexp(dim))
+    return entropy if targets is None else entropy - (targets * r).sum(dim)
 
 
-def whole_sigmoid(s: Tensor, weights: Weights, relations: Relations) -> Tensor:
-    """s[N, N] -> sum of A_ij softplus(-s_ij) over targets and of (row_i + column_j) softplus(s_ij) over negatives.
+def whole_sigmoid(s: Tensor, weights: Weights, relations: Relations, targets: Shares | None = None) -> Tensor:
+    """s[N, N] -> sum of target_i softplus(-s_ii) over the diagonal and of (row_i + column_j) softplus(s_ij) off it.
 
-    The sigmoid loss of Zhai et al. 2023, https://arxiv.org/abs/2303.15343, with weights.
+    The sigmoid loss of Zhai et al. 2023, https://arxiv.org/abs/2303.15343, with weights. With targets A[N, N], each the
+    probability of a yes, every entry costs (row_i + column_j) (A_ij softplus(-s_ij) + (1 - A_ij) softplus(s_ij)), as in
+    BiXSE (2025, https://arxiv.org/abs/2508.06781).
     """
-    targets = target_matrix(relations, weights.target)
-    by_column, by_row = relations.positive(slice(None), slice(None))
-    positive = torch.eye(len(s), dtype=torch.bool, device=s.device)
-    for mask in (by_column, by_row):
-        positive = positive if mask is None else positive | mask
-    entries = torch.where(positive, targets * _softplus(-s), (weights.row[:, None] + weights.column) * _softplus(s))
+    weight = weights.row[:, None] + weights.column
+    if targets is not None:
+        return (weight * (targets[0] * _softplus(-s) + (1 - targets[0]) * _softplus(s))).sum()
+    diagonal = torch.eye(len(s), dtype=torch.bool, device=s.device)
+    entries = torch.where(diagonal, weights.target * _softplus(-s), weight * _softplus(s))
     ignored = relations.ignored(slice(None), slice(None))
-    return entries.sum() if ignored is None else entries.masked_fill(ignored & ~positive, 0.0).sum()
+    return entries.sum() if ignored is None else entries.masked_fill(ignored & ~diagonal, 0.0).sum()
 
 
 def _softplus(x: Tensor) -> Tensor:

@@ -51,7 +51,17 @@ class Repeat(Choice):
 
     ignore = "ignore"
     negative = "negative"
-    positive = "positive"
+
+
+class Target(Choice):
+    """What a query is to find. pair: the pair's own document. In the softmax form, all that training pairs know of the
+    batch: its positives, each as much (positives), or each as much as its weight (graded). In the sigmoid form, its
+    weight as the probability of a yes (sigmoid)."""
+
+    pair = "pair"
+    positives = "positives"
+    graded = "graded"
+    sigmoid = "sigmoid"
 
 
 @dataclass(frozen=True)
@@ -78,10 +88,13 @@ class LossConfig:
     """both, query (each query chooses among documents) or document (each document among queries)."""
     normalizer: Normalizer = Normalizer.weight
     """What the weighted sum is divided by: the sum of the weights (weight) or the number of pairs (count)."""
+    target: Target = Target.pair
+    """What each pair has to find: its own document (pair), or all of the batch that training pairs judge: positives
+    alike (positives), by their weights (graded), or, in the sigmoid form, weights as probabilities (sigmoid)."""
     same_query: Repeat = Repeat.ignore
-    """What another pair of the same query is to a pair: ignore (left out), negative, or positive (a soft target)."""
+    """What another pair of the same query is to a pair, with target=pair: ignore (left out) or negative."""
     same_document: Repeat = Repeat.ignore
-    """What another pair of the same document is to a pair: ignore (left out), negative, or positive."""
+    """What another pair of the same document is to a pair, with target=pair: ignore (left out) or negative."""
     sigmoid_weight: SigmoidWeight = SigmoidWeight.pair
     """What a weight counts for in the sigmoid form: target and negatives (pair) or the target alone (target)."""
     terms: list[Term] = field(default_factory=lambda: [Term()])
@@ -106,6 +119,7 @@ def check_loss(loss: LossConfig, *, query: Iterable[str], document: Iterable[str
         check_scale(loss.scale)
         check_tile(loss.tile)
         check_terms(loss.terms)
+        check_target(loss.target, loss.form)
     except ValueError as error:  # which begins with the option's name
         raise ValueError(f"loss.{error}") from error
     check_score_to_weight(loss.score_to_weight)
@@ -131,6 +145,14 @@ def check_score_to_weight(node: Any) -> None:
     low, high = given.get("low"), given.get("high")
     if is_number(low) and is_number(high) and not low < high:
         raise ValueError(f"{key}low={low} with {key}high={high}: the lowest score has to lie below the highest.")
+
+
+def check_target(target: Target, form: Form) -> None:
+    """Raises ValueError for a target that the form does not have."""
+    if target == Target.sigmoid and form != Form.sigmoid:
+        raise ValueError("target=sigmoid needs loss.form=sigmoid: set it, or choose target=graded.")
+    if target in (Target.positives, Target.graded) and form == Form.sigmoid:
+        raise ValueError(f"target={target} is of the softmax form: with form=sigmoid choose target=sigmoid or pair.")
 
 
 def check_scale(scale: float | None) -> None:

@@ -8,7 +8,8 @@ keeps its digits when it is near 0; columns alike. So
 3. the second pass computes the blocks again, in reverse, and overwrites each with
    G_ij = row_i p_ij + column_j p'_ij, p_ij = exp(s_ij) / (exp(t_i) + exp(lse_i)), j != i;
 4. the diagonal's gradient is -(row_i (1 - p_ii) + column_i (1 - p'_ii)), 1 - p_ii = sigmoid(lse_i - t_i);
-5. targets besides the diagonal ("positive" rules) only add a term that is linear in s, in O(N D).
+5. other targets (gcl.loss.judged) are linear in s: at the few judged entries of a block t_ij s_ij leaves the value and
+   t_ij the gradient.
 
 8 N^2 D operations and two blocks of memory, where autograd on the whole matrix holds it several times (the
 recomputation follows Gao et al. 2021, https://arxiv.org/abs/2101.06983, and Dao et al. 2022,
@@ -17,16 +18,12 @@ https://arxiv.org/abs/2205.14135).
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from torch import Tensor
 
 from gcl.distributed.ranks import own_rows
 from gcl.loss.blocks import Buffers, Gradients, blank, row_products, split, wide
 from gcl.loss.gather import logsumexp_over_ranks
-from gcl.loss.settings import Repeat
-from gcl.loss.targets import target_mean
 from gcl.loss.terms import Problem
 
 
@@ -37,7 +34,7 @@ def softmax_share(
 
     Adds coefficient times the gradient of its share to `gradients`. The bias drops out.
     """
-    query, document, weights, relations, _ = problem
+    query, document, weights, relations, _, targets = problem
     own = own_rows(len(query))
     mine = slice(own.start, own.stop)
     blocks, columns = split(own.start, own.stop, buffers.side), split(0, len(query), buffers.side)
@@ -46,11 +43,16 @@ def softmax_share(
     # First pass: log-sum-exp of the entries off the diagonal, added up block by block.
     row = query.new_full((len(query),), -torch.inf)
     column = query.new_full((len(query),), -torch.inf)
-    s = None
+    s, judged = None, None
+    linear = query.new_zeros((), dtype=wide(query.device))  # what targets besides the diagonal add to the value
     for r in blocks:
         left = scale * query[r]
+        if targets is not None:
+            judged = targets.entries(r, relations, weights)
         for c in columns:
             s = _similarities(left, document[c], r, c, problem, buffers)
+            if judged is not None:
+                linear = linear - judged.within(c).take(s)
             scratch = buffers.view(1, *s.shape)
             row[r] = torch.logaddexp(row[r], _logsumexp(s, 1, scratch))
             column[c] = torch.logaddexp(column[c], _logsumexp(s, 0, scratch))
@@ -59,6 +61,9 @@ def softmax_share(
     zero = torch.zeros_like(target)
     entropy = weights.row * torch.logaddexp(row, zero) + weights.column * torch.logaddexp(column, zero)
     value = entropy[mine].sum(dtype=wide(query.device))
+    if targets is not None:
+        rest = weights.row + weights.column - targets.diagonal(relations, weights)  # of the targets, off the diagonal
+        value = value + linear + (rest * target)[mine].sum(dtype=value.dtype)
 
     if gradients is not None:
         factor = problem.coefficient
@@ -67,20 +72,24 @@ def softmax_share(
         to_row = (weights.row * factor).log() - target - torch.logaddexp(row, zero)
         to_column = (weights.column * factor).log() - target - torch.logaddexp(column, zero)
         on_target = -factor * (weights.row * row.sigmoid() + weights.column * column.sigmoid())
+        if targets is not None:
+            on_target += factor * rest
         for r in reversed(blocks):  # the block that the first pass ended with is still in its buffer
             left = scale * query[r]
             step = on_target[r, None] * document[r]  # dL/d(scale * query[r]), begun with the diagonal
+            if targets is not None:
+                judged = targets.entries(r, relations, weights)
             for c in reversed(columns):
                 if s is None:
                     s = _similarities(left, document[c], r, c, problem, buffers)
                 g = torch.add(s, to_row[r, None], out=buffers.view(1, *s.shape)).exp_()  # row_i p_ij
                 g += s.add_(to_column[c]).exp_()  # + column_j p'_ij; the similarities are spent
+                if judged is not None:
+                    judged.within(c).subtract(g, factor)
                 gradients.add_block(g, r, c, left, document[c], step)
                 s = None
             gradients.add_diagonal(on_target[r], r, left)
             gradients.add_rows(r, query, step, scale)
-    if relations.repeats and Repeat.positive in (relations.same_query, relations.same_document):
-        value = value + _other_targets(problem, scale, mine, gradients)
     return value
 
 
@@ -94,27 +103,3 @@ def _logsumexp(s: Tensor, dim: int, scratch: Tensor) -> Tensor:
     """s[R, C] -> [R] or [C]; -inf where all entries are. Like torch.logsumexp, in a buffer that is there already."""
     largest = s.amax(dim, keepdim=True).clamp_min(torch.finfo(s.dtype).min)
     return torch.sub(s, largest, out=scratch).exp_().sum(dim).log() + largest.squeeze(dim)
-
-
-def _other_targets(problem: Problem, scale: Tensor, mine: slice, gradients: Gradients | None) -> Tensor:
-    """What targets off the diagonal add: sum_i row_i (s_ii - sum_j t_ij s_ij) of this rank's pairs; columns alike.
-
-    sum_j t_ij s_ij is query_i . (mean of its targets), so no block is needed; ordinary autograd gives the gradient.
-    """
-    query, document, weights, relations, _ = problem
-    with torch.enable_grad():
-        q, d, k = (x.detach().requires_grad_() for x in (query, document, scale))
-        value = query.new_zeros((), dtype=wide(query.device))
-        axes: tuple[tuple[Literal["row", "column"], Tensor, Tensor, Tensor], ...] = (
-            ("row", q, d, weights.row), ("column", d, q, weights.column),
-        )  # fmt: skip
-        for axis, left, right, weight in axes:
-            index, mean = target_mean(right, weights.target, relations, axis=axis)
-            share = weight[index] * (index >= mine.start) * (index < mine.stop)
-            value = value + k * (share * row_products(left[index], right[index] - mean)).sum(dtype=value.dtype)
-    if gradients is not None:
-        parts = torch.autograd.grad(value, (q, d, k), grad_outputs=torch.full_like(value, problem.coefficient))
-        for total, part in zip(gradients, parts, strict=False):  # query, document and scale; there is no bias
-            if total is not None:
-                total += part
-    return value.detach()

@@ -8,7 +8,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from gcl.loss.settings import Direction, Normalizer, Repeat, SigmoidWeight, Term
+from gcl.data.batches.judgments import Judged
+from gcl.loss.judged import Targets, spread
+from gcl.loss.settings import Direction, Normalizer, Repeat, SigmoidWeight, Target, Term
 from gcl.loss.targets import Relations, Weights, relate
 
 
@@ -30,12 +32,14 @@ class Options(NamedTuple):
     same_query: Repeat
     same_document: Repeat
     sigmoid_weight: SigmoidWeight
+    target: Target
 
 
 class Problem(NamedTuple):
     """A term's contrastive loss, ready to compute: the n pairs that have both its parts.
 
-    query[n, D], document[n, D]: of all ranks; coefficient: of the term in the sum.
+    query[n, D], document[n, D]: of all ranks; coefficient: of the term in the sum; targets: what is judged besides the
+    diagonal, None where the diagonal alone is a target.
     """
 
     query: Tensor
@@ -43,6 +47,7 @@ class Problem(NamedTuple):
     weights: Weights
     relations: Relations
     coefficient: float
+    targets: Targets | None = None
 
 
 def pose(
@@ -54,8 +59,12 @@ def pose(
     query_id: Tensor,
     document_id: Tensor,
     options: Options,
+    judged: tuple[Judged, Tensor] | None = None,
 ) -> Problem:
-    """The parts, weight[N], query_id[N], document_id[N] -> the term's Problem. KeyError for a part that is absent."""
+    """The parts, weight[N], query_id[N], document_id[N] -> the term's Problem. KeyError for a part that is absent.
+
+    judged: with a target other than "pair", what is known of the batch, and the weight[K] of each judgment.
+    """
     left, right = part_of(query, term.query, "query"), part_of(document, term.document, "document")
     x, y = left.embedding, right.embedding
     if not len(x) == len(y) == len(weight) == len(query_id) == len(document_id):
@@ -69,8 +78,21 @@ def pose(
         index = kept.nonzero().squeeze(1)
         x, y, weight, query_id, document_id = (v[index] for v in (x, y, weight, query_id, document_id))
     relations = relate(query_id, document_id, options.same_query, options.same_document)
-    weights = share_weights(weight, options.direction, options.normalizer, options.sigmoid_weight)
-    return Problem(x, y, weights, relations, term.weight)
+    if judged is None:
+        weights = share_weights(weight, options.direction, options.normalizer, options.sigmoid_weight)
+        return Problem(x, y, weights, relations, term.weight)
+    relations = relations._replace(repeats=False)  # what shares a query or a document is judged: no rule applies
+    known, value = judged
+    if options.target == Target.sigmoid:  # the weight is a probability, so every entry counts the same
+        weights = share_weights(torch.ones_like(weight), options.direction, Normalizer.count, SigmoidWeight.pair)
+    else:
+        weights = share_weights(weight, options.direction, options.normalizer, options.sigmoid_weight)
+        value = (value > 0).to(value.dtype) if options.target == Target.positives else value
+    targets = spread(
+        known, value, query_id=query_id, document_id=document_id, relations=relations,
+        sums=options.target != Target.sigmoid,
+    )  # fmt: skip
+    return Problem(x, y, weights, relations, term.weight, targets)
 
 
 def part_of(parts: Mapping[str, Part], name: str, side: str) -> Part:

@@ -235,9 +235,9 @@ loss.score_to_weight.high=5, or loss=constant.
 _LEAST, _MOST = 1e-30, 1e30  # weights between them can be multiplied and added up in float32
 
 
-def check_weights(function: Callable[[Tensor], Tensor], score: Any) -> None:
+def check_weights(function: Callable[[Tensor], Tensor], score: Any, *, probabilities: bool = False) -> None:
     """score: an array of all scores. Raises ValueError if their weights cannot be computed with in float32: only their
-    ratios count, so nobody needs weights that overflow or vanish.
+    ratios count, so nobody needs weights that overflow or vanish. probabilities: or if one is above 1.
 
     >>> check_weights(identity, [1.0, 1e35])
     Traceback (most recent call last):
@@ -259,6 +259,11 @@ ratios of weights count, so scale the scores, or choose another loss.score_to_we
             f"The score {float(scores[place]):g} gets the weight {float(weights[place]):g}, which float32 cannot "
             f"compute with ({_LEAST:g} … {_MOST:g}, or 0): only ratios of weights count, so scale the scores, or "
             "choose another loss.score_to_weight."
+        )
+    if probabilities and float(weights.max()) > 1 + 1e-5:
+        raise ValueError(
+            f"The score {float(scores[weights.argmax()]):g} gets the weight {float(weights.max()):g}, but with "
+            "loss.target=sigmoid weights are probabilities, from 0 to 1: choose another loss.score_to_weight."
         )
     if not (weights > 0).any():
         raise ValueError("Every training score gets the weight 0, so nothing is learned: see loss.score_to_weight.")

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from gcl.config.compose import build, load_config
 from gcl.config.schema import RunConfig
 from gcl.data.batches.batch import SideReader
+from gcl.data.batches.judgments import Judgments
 from gcl.data.batches.mixed_plan import CatalogShare, MixedPlan
 from gcl.data.batches.order import BatchOrder
 from gcl.data.batches.plan import Plan
@@ -40,7 +41,7 @@ from gcl.lit.settings import TrainConfig, TrainerConfig, interval
 from gcl.lit.signals import Interruption
 from gcl.lit.step_log import StepLog
 from gcl.loss.gcl import GCLLoss
-from gcl.loss.settings import Form, LossConfig
+from gcl.loss.settings import Form, LossConfig, Target
 from gcl.model.dual_encoder import DualEncoder
 from gcl.model.load import load_model
 from gcl.model.lora import add_adapters, merge_adapters
@@ -134,6 +135,7 @@ def assemble_loss(
         score_to_weight=score_to_weight or build(loss.score_to_weight),
         direction=loss.direction,
         normalizer=loss.normalizer,
+        target=loss.target,
         same_query=loss.same_query,
         same_document=loss.same_document,
         sigmoid_weight=loss.sigmoid_weight,
@@ -315,8 +317,8 @@ def assemble_data(
     def reader(side: SideName, store: Records) -> SideReader:
         return SideReader(store, config.data.schema.side(side), encoder.preprocess, features.get(side))
 
+    judged = config.loss.target != Target.pair
     return PairData(
-        prepared.pairs,
         plan,
         steps=steps,
         workers=config.train.workers,
@@ -324,6 +326,7 @@ def assemble_data(
         may_change=may_reorder(config.train),
         query=reader("query", prepared.queries),
         document=reader("document", prepared.documents),
+        lookups={"judged": Judgments(prepared.pairs)} if judged else {},
     )
 
 

@@ -248,4 +248,4 @@ class Ours:
             for side, store in (("query", prepared.queries), ("document", prepared.documents))
         }
         plan = Plan(prepared.pairs, batch_size=batch, seed=0, drop_last=True)
-        return self.fit(PairData(prepared.pairs, plan, steps=WARM + steps, workers=workers, **readers), steps, batch)
+        return self.fit(PairData(plan, steps=WARM + steps, workers=workers, **readers), steps, batch)

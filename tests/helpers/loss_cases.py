@@ -33,7 +33,7 @@ class Case(NamedTuple):
     form: str
     path: str  # whole, tiled, chunked (tiled behind towers that run in micro-batches, twice)
     terms: str
-    same_query: str
+    rule: str  # of other pairs of a query: negative, ignore; or judged: every known judgment is a target
     weights: str
     batch: str
 
@@ -49,7 +49,7 @@ CASES = [
         ("softmax", "sigmoid"),
         ("whole", "tiled", "chunked"),
         ("fused", "fields"),
-        ("negative", "ignore", "positive"),
+        ("negative", "ignore", "judged"),
         ("graded", "constant"),
         ("equal", "uneven"),
     )
@@ -93,6 +93,16 @@ class Batch(NamedTuple):
     document_row: Tensor
     score: Tensor
 
+    @property
+    def known(self) -> dict[tuple[int, int], float]:
+        """Scores of (query, document): of every third of all, and of every pair of the batch the highest it has."""
+        rows = range(len(self.queries)), range(len(self.documents))
+        known = {(q, d): float(7 * q + d + 1) for q, d in itertools.product(*rows) if (q + d) % 3 == 0}
+        own = zip(self.query_row.tolist(), self.document_row.tolist(), self.score.tolist(), strict=True)
+        for q, d, score in sorted(own):
+            known[q, d] = score
+        return known
+
 
 def make_batch(pairs: int, repeats: bool = True) -> Batch:
     g = torch.Generator().manual_seed(pairs)
@@ -121,6 +131,11 @@ def cast(batch: Batch, dtype: torch.dtype) -> Batch:
     return Batch(*(x.to(dtype) if x.is_floating_point() else x for x in batch))
 
 
+def target_of(case: Case) -> str:
+    judged = {"softmax": "graded", "sigmoid": "sigmoid"}[case.form]
+    return judged if case.rule == "judged" else "pair"
+
+
 def results_of(step: nn.Module, loss: Tensor) -> dict[str, Tensor]:
     """The loss and every parameter's gradient."""
     gradients = {name: p.grad for name, p in step.named_parameters() if p.grad is not None}
@@ -142,6 +157,10 @@ def reference(case: Case) -> dict[str, Tensor]:
     step = Start().double()
     batch = cast(make_batch(PAIRS[case.batch]), torch.float64)
     parts = to_parts(step.towers.query(batch.queries), step.towers.document(batch.documents, batch.has_title), batch)
+    known = {
+        pair: float(WEIGHT[case.weights](torch.tensor(score, dtype=torch.float64)))
+        for pair, score in batch.known.items()
+    }
     value = loop_loss(
         *parts,
         TERMS[case.terms],
@@ -149,7 +168,9 @@ def reference(case: Case) -> dict[str, Tensor]:
         batch.query_row,
         batch.document_row,
         form=case.form,
-        same_query=case.same_query,
+        same_query="ignore" if case.rule == "judged" else case.rule,
+        target=target_of(case),
+        known=known,
         scale=step.loss.log_scale.exp(),
         bias=step.loss.bias if case.form == "sigmoid" else 0.0,
     )

@@ -5,7 +5,7 @@ import torch
 from gcl.loss.gcl import LossOutput, Part
 
 TILES = (None, "auto", 5, 1)
-RULES = ("ignore", "negative", "positive")
+RULES = ("ignore", "negative")
 
 
 def unit(n, d=8, seed=0, dtype=torch.float64):

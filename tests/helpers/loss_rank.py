@@ -18,6 +18,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from gcl.data.batches.judgments import Judged
 from gcl.distributed.ranks import own_rows, world
 from gcl.lit.grad_cache import encode_chunked
 from gcl.loss.gather import gather_rows
@@ -35,6 +36,7 @@ from helpers.loss_cases import (
     cast,
     make_batch,
     results_of,
+    target_of,
     to_parts,
 )
 
@@ -56,7 +58,8 @@ class Step(nn.Module):
         self.loss = GCLLoss(
             form=case.form,
             score_to_weight=WEIGHT[case.weights],
-            same_query=case.same_query,
+            same_query="ignore" if case.rule == "judged" else case.rule,
+            target=target_of(case),
             terms=[Term(*term) for term in TERMS[case.terms]],
             scale=SCALE[case.form],
             bias=BIAS if case.form == "sigmoid" else None,
@@ -81,7 +84,15 @@ class Step(nn.Module):
             self.encode(towers.document, batch.documents, batch.has_title),
         )
         sides = [{name: Part(*part) for name, part in side.items()} for side in to_parts(query, document, batch)]
-        return self.loss(*sides, score=batch.score, query_id=batch.query_row, document_id=batch.document_row)
+        known = batch.known
+        pairs = torch.tensor(list(known)).T
+        return self.loss(
+            *sides,
+            score=batch.score,
+            query_id=batch.query_row,
+            document_id=batch.document_row,
+            judged=Judged(*pairs, torch.tensor(list(known.values()))),
+        )
 
 
 def wrap(step: nn.Module) -> nn.Module:
@@ -160,7 +171,7 @@ def run(cases: list[Case]) -> dict:
     for case in cases:
         for dtype in DTYPES[: 1 if case.batch == "tiny" else 2]:  # two pairs' gradients all but cancel in float32
             found["matrix"][tuple(case), str(dtype)] = compute(case, dtype)
-        if case.path == "tiled" and case.same_query == "positive" and case.weights == "graded":
+        if case.path == "tiled" and case.rule == "judged" and case.weights == "graded":
             found["steps"][tuple(case)] = ten_steps(case)
     for options in ({"local_loss": False}, {"local_loss": True}):
         found["peers"]["ClipLoss", str(options)] = peer("softmax", {"gather_with_grad": True, **options})

@@ -15,13 +15,18 @@ def entry(i: int, j: int, w: Sequence[float], query_id, document_id, same_query:
         return "target", w[i]
     query, document = query_id[i] == query_id[j], document_id[i] == document_id[j]
     if query and document:
-        if same_query == "positive":
-            return "target", w[j]
-        return ("target", w[i]) if same_document == "positive" else ("ignored", 0.0)
+        return "ignored", 0.0
     if not (query or document):
         return "negative", 0.0
-    rule, judged = (same_query, w[j]) if query else (same_document, w[i])
-    return {"positive": ("target", judged), "negative": ("negative", 0.0), "ignore": ("ignored", 0.0)}[rule]
+    return {"negative": ("negative", 0.0), "ignore": ("ignored", 0.0)}[same_query if query else same_document]
+
+
+def judged_entry(i: int, j: int, known: dict, query_id, document_id, target: str):
+    """The same where what is known of (query, document) decides: {(query, document): weight}."""
+    weight = known.get((query_id[i], document_id[j]), 0.0)
+    if target == "positives":
+        weight = float(weight > 0)
+    return ("target", weight) if weight > 0 else ("negative", 0.0)
 
 
 def loop_term(
@@ -39,14 +44,29 @@ def loop_term(
     same_query: str = "ignore",
     same_document: str = "ignore",
     sigmoid_weight: str = "pair",
+    target: str = "pair",
+    known: dict | None = None,
 ) -> Tensor:
     """One term over the pairs q[N, D], d[N, D], w[N]."""
     n = len(w)
     z = sum(w) if normalizer == "weight" else n
     s = [row.unbind() for row in (scale * q @ d.T + bias).unbind()]
-    kinds = [[entry(i, j, w, query_id, document_id, same_query, same_document) for j in range(n)] for i in range(n)]
+    kinds = [
+        [
+            entry(i, j, w, query_id, document_id, same_query, same_document)
+            if target == "pair"
+            else judged_entry(i, j, known, query_id, document_id, target)
+            for j in range(n)
+        ]
+        for i in range(n)
+    ]
     total = []
-    if form == "sigmoid":
+    if target == "sigmoid":
+        for i in range(n):
+            for j in range(n):
+                yes = kinds[i][j][1]
+                total.append(-(yes * logsigmoid(s[i][j]) + (1 - yes) * logsigmoid(-s[i][j])) / n)
+    elif form == "sigmoid":
         for i in range(n):
             for j in range(n):
                 kind, judged = kinds[i][j]

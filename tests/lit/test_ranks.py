@@ -40,7 +40,14 @@ def test_two_ranks_are_one_process(whole, start, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "words", [["train.micro_batch=3"], ["loss=gcl_sigmoid"], ["train.workers=1", "plan.drop_last=true"]]
+    "words",
+    [
+        ["train.micro_batch=3"],
+        ["loss=gcl_sigmoid"],
+        ["train.workers=1", "plan.drop_last=true"],
+        ["loss.target=graded", "train.workers=1"],
+        ["loss=gcl_sigmoid", "loss.target=sigmoid"],
+    ],
 )
 @pytest.mark.parametrize("world", [2, 3])
 def test_more_ranks_and_ways(start, world, words):

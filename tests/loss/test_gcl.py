@@ -7,6 +7,7 @@ import pytest
 import torch
 from open_clip.loss import ClipLoss, SigLipLoss
 
+from gcl.data.batches.judgments import Judged
 from gcl.loss import weight
 from gcl.loss.gcl import GCLLoss, Part, Term
 from helpers.loss_inputs import RULES, TILES, assert_close, call, repeats, unit
@@ -78,7 +79,12 @@ def test_every_option_is_the_loop(form, same_query, same_document):
 def test_gradcheck(form, tile):
     query_id, document_id = repeats(6)
     loss = GCLLoss(
-        form=form, tile=tile, same_query="positive", score_to_weight=weight.linear, scale=4.0, bias=-1.0
+        form=form,
+        tile=tile,
+        target={"softmax": "graded", "sigmoid": "sigmoid"}[form],
+        score_to_weight=weight.linear,
+        scale=4.0,
+        bias=-1.0,
     ).double()
     score = torch.tensor([1.0, 100, 30, 60, 80, 10])
 
@@ -146,17 +152,46 @@ def test_masked_share_is_counted(same_query, same_document):
     assert output.masked == pytest.approx(kinds.count("ignored") / (12 * 11))
 
 
-def test_positive_of_identical_queries_is_negative_along_rows():
-    """Soft targets proportional to weights, summed over a query's rows: sum_j w_j CE(row, j), each document in turn."""
+def test_graded_targets_of_identical_queries_are_each_document_in_turn():
+    """Soft targets proportional to weights, summed over a query's rows: sum_j w_j CE(row, j)."""
     query_id = torch.tensor([0, 0, 0, 1, 2])
     q, d, score = unit(5)[query_id], unit(5, seed=1), torch.tensor([100.0, 50, 25, 80, 10])
     values = [
-        call(
-            GCLLoss(direction="query", same_query=rule, score_to_weight=weight.linear).double(), q, d, score, query_id
-        ).loss
-        for rule in ("positive", "negative")
+        call(GCLLoss(direction="query", score_to_weight=weight.linear, **options).double(), q, d, score, query_id).loss
+        for options in ({"target": "graded"}, {"same_query": "negative"})
     ]
     assert_close(values[:1], values[1:], 1e-14)
+
+
+@pytest.mark.parametrize("target", ["positives", "graded", "sigmoid"])
+def test_targets_of_what_is_judged_are_the_loop(target):
+    """More is known than the batch's pairs say, also of records that the batch lacks, and one judgment counts 0."""
+    n, form = 9, "sigmoid" if target == "sigmoid" else "softmax"
+    query_id, document_id = torch.tensor([0, 0, 1, 2, 0, 3, 4, 4, 5]), torch.tensor([0, 1, 1, 2, 0, 2, 3, 3, 4])
+    q, d = unit(n, seed=1), unit(n, seed=2)
+    present = torch.tensor([1, 1, 1, 0, 1, 1, 1, 1, 0]).bool()
+    known = {(0, 0): 100.0, (0, 1): 20.0, (1, 1): 70.0, (2, 2): 5.0, (3, 2): 0.0, (4, 3): 66.0, (5, 4): 1.0}
+    score = torch.tensor([known[pair] for pair in zip(query_id.tolist(), document_id.tolist(), strict=True)])
+    known |= {(1, 3): 50.0, (5, 0): 10.0, (3, 4): 99.0, (2, 77): 3.0, (88, 1): 4.0, (0, 4): 0.0}
+    judged = Judged(*torch.tensor(sorted(known)).T, torch.tensor([known[pair] for pair in sorted(known)]))
+    to_weight = partial(weight.linear, low=0, high=100, floor=0)
+    weights = {pair: value / 100 for pair, value in known.items()}
+    for direction, normalizer, tile in itertools.product(("both", "query", "document"), ("weight", "count"), TILES):
+        options = {"form": form, "direction": direction, "normalizer": normalizer, "target": target}
+        loss = GCLLoss(**options, score_to_weight=to_weight, tile=tile, scale=5.0, bias=-1.0).double()
+        sides = {"fused": (q, None)}, {"fused": (d, present)}
+        expected = loop_loss(
+            *sides, [("fused", "fused", 1.0)], to_weight(score.double()), query_id, document_id, known=weights,
+            scale=loss.scale, bias=loss.bias, **options,
+        )  # fmt: skip
+        output = loss(
+            {"fused": Part(q)}, {"fused": Part(d, present)}, score=score, query_id=query_id, document_id=document_id,
+            judged=judged,
+        )  # fmt: skip
+        learned = [q, d, loss.log_scale, *([loss.bias] if form == "sigmoid" else [])]
+        assert output.masked == 0
+        assert_close([output.loss], [expected], 1e-13)
+        assert_close(torch.autograd.grad(output.loss, learned), torch.autograd.grad(expected, learned), 1e-12)
 
 
 def test_the_config_says_what_a_weight_counts_for():

@@ -62,10 +62,12 @@ class LargestTensor(TorchDispatchMode):
 
 
 @pytest.mark.parametrize("form", ["softmax", "sigmoid"])
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("rule", [*RULES, "judged"])
 def test_memory_is_linear_in_the_batch(form, rule):
     n, width, tile = 400, 8, 32
-    loss = GCLLoss(form=form, tile=tile, same_query=rule, same_document=rule)
+    judged = {"target": {"softmax": "graded", "sigmoid": "sigmoid"}[form]}
+    options = judged if rule == "judged" else {"same_query": rule, "same_document": rule}
+    loss = GCLLoss(form=form, tile=tile, **options)
     with LargestTensor() as seen:
         call(loss, unit(n, width), unit(n, width, seed=1), None, *repeats(n)).loss.backward()
     assert seen.elements <= n * width
@@ -145,6 +147,9 @@ def test_batches_of_one_and_none(n, form, tile):
         ({"terms": [Term(), Term()]}, "terms"),
         ({"terms": [Term(weight=-1.0)]}, "weight"),
         ({"scale": -1.0}, "scale"),
+        ({"target": "all"}, "target"),
+        ({"target": "graded", "form": "sigmoid"}, "target=sigmoid"),
+        ({"target": "sigmoid", "form": "softmax"}, "target=graded"),
         ({"tile": 0}, "tile"),
         ({"tile": "big"}, "tile"),
     ],
@@ -160,6 +165,8 @@ def test_wrong_inputs_are_refused():
         call(loss, q, d, torch.tensor([1.0, -1, 1, 1]))
     with pytest.raises(ValueError, match="at least 0"):
         call(loss, q, d, torch.tensor([1.0, math.nan, 1, 1]))
+    with pytest.raises(ValueError, match="probabilities"):
+        call(GCLLoss(form="sigmoid", target="sigmoid", score_to_weight=weight.identity), q, d, torch.full((4,), 2.0))
     with pytest.raises(ValueError, match="4 query rows, 3 document rows"):
         call(loss, q, d[:3])
     with pytest.raises(KeyError, match="title"):
@@ -170,7 +177,7 @@ def test_wrong_inputs_are_refused():
 def test_torch_compile_does_not_break():
     torch._dynamo.reset()
     q, d = unit(8, dtype=torch.float32), unit(8, seed=1, dtype=torch.float32)
-    loss = GCLLoss(same_query="positive")
+    loss = GCLLoss(target="graded")
     compiled = torch.compile(loss, backend="eager")
     ids = repeats(8)
     a, b = call(compiled, q, d, None, *ids).loss, call(loss, q, d, None, *ids).loss
