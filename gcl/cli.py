@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import sys
-from collections.abc import Callable, Collection, Sequence
+import threading
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import fields
 from typing import Any
 
@@ -17,14 +20,50 @@ _INTERRUPTED = "Interrupted. Finished work is kept: run the same command again (
 SETTING = re.compile(r"[A-Za-z_][\w.-]*=")
 
 
+class _Stopped(KeyboardInterrupt):
+    """A signal that ends a command as Ctrl-C does."""
+
+    def __init__(self, signum: int) -> None:
+        self.signum = signum
+        super().__init__(signum)
+
+
+@contextmanager
+def _signals_stop() -> Iterator[None]:
+    """SIGTERM and SIGHUP end the command as Ctrl-C does, so that it says a sentence and removes what it had begun. What
+    already handles them keeps them: nohup ignores SIGHUP, training and servers listen for themselves."""
+
+    def stop(signum: int, _: Any) -> None:
+        if os.getpid() != process:  # a worker that was forked
+            signal.signal(signum, signal.SIG_DFL)
+            os.kill(os.getpid(), signum)
+            return
+        for other in before:
+            signal.signal(other, signal.SIG_IGN)  # a second one must not interrupt the end
+        raise _Stopped(signum)
+
+    process, before = os.getpid(), []
+    if threading.current_thread() is threading.main_thread():
+        numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+        before = [number for number in numbers if signal.getsignal(number) is signal.SIG_DFL]
+    for number in before:
+        signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number in before:
+            signal.signal(number, signal.SIG_DFL)
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        _answer(arguments)
+        with _signals_stop():
+            _answer(arguments)
     except BrokenPipeError:  # the reader (head, less) has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except KeyboardInterrupt:
-        _stop(_INTERRUPTED, 130)
+    except KeyboardInterrupt as interrupt:
+        _stop(_INTERRUPTED, 128 + interrupt.signum if isinstance(interrupt, _Stopped) else 130)
     except SystemExit as stop:
         if isinstance(stop.__context__, KeyboardInterrupt):  # Lightning's way of ending while it measures
             _stop(_INTERRUPTED, 130)

@@ -13,6 +13,8 @@ import importlib
 import os
 import secrets
 import shutil
+import socket
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -34,6 +36,8 @@ from gcl.files.digest import text_sha256
 from gcl.files.lock import locked
 from gcl.files.progress import doing
 from gcl.schema import Field, SideName
+
+_ABANDONED = 86_400  # seconds after which another machine's unfinished folder belongs to nobody
 
 
 @dataclass
@@ -119,7 +123,8 @@ def _generated(catalog: Catalog, generator: str, folder: Path, root: Path | None
         if not is_whole():
             write = _import(generator)
             # A name of its own: another host may be at work on the same folder, where locks do not reach it.
-            unfinished = folder / f".{source.name}.{secrets.token_hex(6)}{PARTIAL}"
+            _remove_abandoned(folder, source.name)
+            unfinished = folder / f".{source.name}.{socket.gethostname()}.{secrets.token_hex(6)}{PARTIAL}"
             unfinished.mkdir()
             try:
                 with doing(f"{catalog.name}: writing its tables"):
@@ -133,6 +138,15 @@ def _generated(catalog: Catalog, generator: str, folder: Path, root: Path | None
             finally:
                 shutil.rmtree(unfinished, ignore_errors=True)
     return source
+
+
+def _remove_abandoned(folder: Path, name: str) -> None:
+    """What killed generations left: of this machine all of it, since the lock is ours; of others after a day."""
+    own = f".{name}.{socket.gethostname()}."
+    for left in folder.glob(f".{name}.*{PARTIAL}"):
+        with suppress(OSError):
+            if left.name.startswith(own) or time.time() - left.stat().st_mtime > _ABANDONED:
+                shutil.rmtree(left, ignore_errors=True)
 
 
 def _state_of(root: Path) -> str:

@@ -1,0 +1,49 @@
+"""Stopped while a catalog is prepared, a command says so in a sentence and leaves nothing unfinished."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+SLOW = """
+import pathlib, time
+def write(folder):
+    if not pathlib.Path("go").exists():
+        pathlib.Path("begun").touch()
+        time.sleep(60)
+    (folder / "products.csv").write_text("product_id,title\\n" + "".join(f"{i},shoe {i}\\n" for i in range(40)))
+"""
+WORDS = ["prepare", "data.name=slow", "data.generator=slow:write", "data.products=products.csv"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGHUP")
+@pytest.mark.parametrize("signum, ignored", [(signal.SIGHUP, False), (signal.SIGTERM, False), (signal.SIGHUP, True)])
+def test_stopped_while_preparing(tmp_path, signum, ignored):
+    (tmp_path / "slow.py").write_text(SLOW)
+    left = tmp_path / "prepared" / ".slow-source.0123456789ab.partial"
+    left.mkdir(parents=True)
+    os.utime(left, (0, 0))  # of a generation that was killed long ago
+    code = "import sys; from gcl.cli import main; main(sys.argv[1:])"
+    words = [sys.executable, "-c", code, *WORDS]
+    child = subprocess.Popen(
+        words, cwd=tmp_path, text=True, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL,
+        preexec_fn=(lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN)) if ignored else None,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), *filter(None, sys.path)])},
+    )  # fmt: skip
+    end = time.monotonic() + 60
+    while not (tmp_path / "begun").exists():
+        assert child.poll() is None and time.monotonic() < end, child.communicate()[1]
+        time.sleep(0.05)
+    child.send_signal(signum)
+    if ignored:  # nohup: it outlives its terminal
+        time.sleep(0.5)
+        assert child.poll() is None
+        child.send_signal(signal.SIGTERM)
+        signum = signal.SIGTERM
+    said = child.communicate(timeout=60)[1]
+    assert child.returncode == 128 + signum, said
+    assert "gcl: Interrupted. Finished work is kept" in said and "Traceback" not in said
+    assert not list((tmp_path / "prepared").glob("*.partial")) + list((tmp_path / "prepared").glob(".*.partial"))
