@@ -109,6 +109,7 @@ def _check_pairs(config: RunConfig, prepared: Prepared) -> None:
         say("Note: data.split holds nothing out, so the tables below measure data seen in training.")
     try:
         prepared.check_tasks(config.evaluate.tasks or ())
+        prepared.check_tasks(config.evaluate.monitor_tasks or (), "evaluate.monitor_tasks")
         check_batch_size(config.train.batch_size, len(pairs))
         check_range(config.loss.score_to_weight, float(pairs.score.min()), float(pairs.score.max()))
         probabilities = config.loss.target == Target.sigmoid

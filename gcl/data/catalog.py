@@ -381,7 +381,8 @@ class Catalog:
     time "changed", or "never"."""
 
     generator: str | None = None
-    """A function, package.module:name, that writes the tables, or translates the files in root into tables."""
+    """A function, package.module:name, that writes the tables, or translates the files in root into tables. Of one that
+    takes sample=True, and then writes a few rows with all columns, these are checked before it writes everything."""
 
     root: str | None = path()
     """Folder that relative paths of tables start from; null: the folder of a YAML of your own, the working folder for

@@ -26,7 +26,7 @@ def check_training(config: RunConfig) -> None:
     """Raises ConfigError for what training would only find out after the catalog is prepared."""
     _check_accelerator(config.trainer.accelerator)
     _check_model(config.model, begun=config.train.resume is None)
-    _check_slices(config, [config.data])
+    _check_columns_and_tasks(config, [config.data], monitored=config.evaluate.monitor_tasks or ())
 
 
 def check_measuring(config: RunConfig, catalogs: Sequence[Catalog], config_dir: str | None = None) -> None:
@@ -45,7 +45,7 @@ def check_measuring(config: RunConfig, catalogs: Sequence[Catalog], config_dir: 
         raise ConfigError(f"models={config.models}: a model or a name is listed twice.")
     for name in config.models:
         check_contestant(name, config_dir=config_dir, trust=config.trust)
-    _check_slices(config, catalogs)
+    _check_columns_and_tasks(config, catalogs)
 
 
 _LABEL = re.compile(r"([^:/\\=]+)=(.+)")
@@ -131,13 +131,19 @@ def _in_a_setting(setting: str, check: Callable[[str], None], name: str) -> None
         raise ConfigError(f"{setting}: {error}") from error
 
 
-def _check_slices(config: RunConfig, catalogs: Sequence[Catalog]) -> None:
-    if not config.evaluate.slices:
+def _check_columns_and_tasks(config: RunConfig, catalogs: Sequence[Catalog], *, monitored: Sequence[str] = ()) -> None:
+    slices, tasks = config.evaluate.slices, config.evaluate.tasks or ()
+    if not (slices or tasks or monitored):
         return
-    from gcl.data.prepare.sources import check_columns  # which loads pyarrow
+    from gcl.data.prepare.judged_tasks import possible_tasks  # which load pyarrow
+    from gcl.data.prepare.sources import check_columns
+    from gcl.data.store.prepared import check_tasks
 
     for catalog in catalogs:
-        check_columns(catalog, needed_columns(catalog.schema, config.evaluate.slices))
+        if (known := possible_tasks(catalog)) is not None:
+            check_tasks(tasks, known)
+            check_tasks(monitored, known, "evaluate.monitor_tasks")
+        check_columns(catalog, needed_columns(catalog.schema, slices))
 
 
 def gpu_files() -> list[Path]:

@@ -9,9 +9,12 @@ import sys
 import pytest
 
 from gcl.config.compose import Overrides
+from gcl.data.catalog import Catalog, Clicks, Task
+from gcl.data.prepare.sources import check_columns
 from gcl.errors import ConfigError
 from gcl.run.early import check_measuring
 from gcl.run.folder import RunFolder, config_of
+from gcl.schema import Field, Modality
 
 
 def answer(place, *words):
@@ -125,18 +128,60 @@ for words in others:
 """
 
 
-def test_no_mistake_of_a_newcomer_loads_torch(shop, tmp_path):
-    lines = []
-    for mistake in MISTAKES:
-        small = [] if "batch_size" in mistake else ["train.batch_size=16"]
-        catalog = [] if mistake.startswith("data=") else ["data=shop"]
-        lines.append(["train", "--config-dir", str(shop / "conf"), *catalog, *small, mistake])
-    command = [sys.executable, "-c", IN_FORKS, json.dumps(lines)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+def not_told(place, mistakes, line_of):
+    """{mistake: what was said} of those that were not answered as expected; line_of: the command with a mistake."""
+    command = [sys.executable, "-c", IN_FORKS, json.dumps([line_of(mistake) for mistake in mistakes])]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=place)
     told = done.stdout.split("next\n")
-    assert len(told) == len(lines), done.stderr
-    wrong = {
-        mistake: said for (mistake, words), said in zip(MISTAKES.items(), told, strict=True)
+    assert len(told) == len(mistakes), done.stderr
+    return {
+        mistake: said for (mistake, words), said in zip(mistakes.items(), told, strict=True)
         if not re.search(words, said) or "stopped 2 []" not in said
     }  # fmt: skip
-    assert not wrong
+
+
+def test_no_mistake_of_a_newcomer_loads_torch(shop, tmp_path):
+    def line_of(mistake):
+        small = [] if "batch_size" in mistake else ["train.batch_size=16"]
+        catalog = [] if mistake.startswith("data=") else ["data=shop"]
+        return ["train", "--config-dir", str(shop / "conf"), *catalog, *small, mistake]
+
+    assert not not_told(tmp_path, MISTAKES, line_of)
+
+
+# Of a catalog that is generated the first time: nothing is drawn before they are said.
+OF_THE_DEMO = {
+    "evaluate.slices=[colour]": "no column 'colour'. Did you mean 'color'", "evaluate.tasks=[nope]": "no task 'nope'",
+    "evaluate.monitor_tasks=[nope]": "evaluate.monitor_tasks: there is no task 'nope'",
+    "data.document_id=sku": "products.csv has no column 'sku'", "data.score=scor": "Did you mean 'score'",
+    "data.document.title.column=titel": "no column 'titel' .data.document.title",
+    "data.own_queries={query: name}": "no column 'name' .data.own_queries.query",
+}  # fmt: skip
+
+
+def test_mistakes_about_a_generated_catalog_are_said_before_it_is_drawn(tmp_path):
+    assert not not_told(tmp_path, OF_THE_DEMO, lambda mistake: ["train", "data=demo", "model=tiny", mistake])
+    assert not [path for path in tmp_path.rglob("*") if path.suffix in (".csv", ".jpg")]
+
+
+CLICKS = "query,product_id,position,clicks\nred shoe,1,1,1\nred shoe,2,2,0\n"
+PRODUCTS = "product_id,title,season\n1,red shoe,summer\n2,shoe,winter\n"
+
+
+@pytest.mark.parametrize("settings, has, lacks", [
+    ({"products": "products.csv", "pairs": "clicks.csv", "clicks": Clicks()}, "season", "clicks"),
+    ({"products": "products.csv", "tasks": {"by": Task(column="season")}}, "season", "clicks"),
+    ({"products": "products.csv", "layout": "shopify"}, "anything", None),
+    ({"products": "https://shop.example/products.csv"}, "anything", None),
+])  # fmt: skip
+def test_columns_are_known_by_headers(tmp_path, settings, has, lacks):
+    """Also of a click log and of queries that are made of a column; what is only fetched or translated later is left
+    for later."""
+    (tmp_path / "products.csv").write_text(PRODUCTS)
+    (tmp_path / "clicks.csv").write_text(CLICKS)
+    text = {"query": Field(Modality.text)}
+    catalog = Catalog(name="log", query=text, document={"title": Field(Modality.text)}, root=str(tmp_path), **settings)
+    check_columns(catalog, [has])
+    if lacks is not None:
+        with pytest.raises(KeyError, match=f"no column '{lacks}'"):
+            check_columns(catalog, [lacks])

@@ -21,13 +21,17 @@ QUALITY = 88
 
 
 def draw_catalog(
-    folder: str | Path, *, products: int = 1600, queries: int = 480, seed: int = 0, side: int = 224
-) -> Path:
+    folder: str | Path, *, products: int = 1600, queries: int = 480, seed: int = 0, side: int = 224,
+    sample: bool = False,
+) -> Path:  # fmt: skip
     """Draws the catalog into `folder` and returns it. products.csv is written last: where it is, everything is.
 
-    products, queries: how many (a small catalog answers fewer distinct queries); side: pixels of the square pictures.
+    products, queries: how many (a small catalog answers fewer distinct queries); side: pixels of the square pictures;
+    sample: one row of each table, which shows their columns.
     Raises ValueError for a size that cannot be drawn.
     """
+    if sample:
+        products, queries, side = 1, 1, 32
     if products < 1 or queries < 1:
         raise ValueError(f"products={products}, queries={queries}: a catalog needs at least one of each.")
     if not 32 <= side <= 320:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gcl.data.catalog import Corpus
+from gcl.data.catalog import Catalog, Corpus
 from gcl.data.prepare.distinct import Collector
 from gcl.data.prepare.near_ids import NearIds
 from gcl.data.prepare.rows import Line, Row, Scores, read_rows, usable_rows
@@ -208,6 +208,22 @@ def explicit_task(
             f"Check data.tasks.{key}.qrels, document_id and corpus (it is {wanted!r})."
         )
     return task
+
+
+def possible_tasks(catalog: Catalog) -> list[str] | None:
+    """The tasks that a catalog can have when it is prepared; None where a column of its tables names some."""
+    names = list(SITUATIONS) if catalog.training else []
+    if catalog.mix:
+        names = []
+        for part, one in catalog.catalogs.items():
+            if (own := possible_tasks(one)) is None:
+                return None
+            names += [f"{part}/{name}" for name in own]
+    for name, task in catalog.tasks.items():
+        if task.kind is not None and task.kinds is None:
+            return None
+        names += [file_name(kind) for kind in task.kinds or [name]]
+    return names
 
 
 def check_names(names: list[str]) -> None:

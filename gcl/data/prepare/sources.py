@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import inspect
 import os
 import secrets
 import shutil
 import socket
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -30,6 +32,7 @@ from gcl.data.prepare.rows import columns_of, image_columns, taken_images
 from gcl.data.tables.block import Reading
 from gcl.data.tables.cells import canonical_id
 from gcl.data.tables.images import is_one_url
+from gcl.data.tables.remote import is_remote
 from gcl.data.tables.table import Table, open_table
 from gcl.files.atomic import PARTIAL
 from gcl.files.digest import text_sha256
@@ -121,6 +124,10 @@ def _generated(catalog: Catalog, generator: str, folder: Path, root: Path | None
         return source
     with locked(folder / f".{source.name}.lock", waiting_for=f"{source} to be generated"):
         if not is_whole():
+            with _few_rows(catalog) as few:
+                if few is not None:  # what is wrong with the columns is said before everything is written
+                    opened, place, made = opened_catalog(few, str(few.root))
+                    open_sources(opened, place, copies=made / "tables")
             write = _import(generator)
             # A name of its own: another host may be at work on the same folder, where locks do not reach it.
             _remove_abandoned(folder, source.name)
@@ -138,6 +145,21 @@ def _generated(catalog: Catalog, generator: str, folder: Path, root: Path | None
             finally:
                 shutil.rmtree(unfinished, ignore_errors=True)
     return source
+
+
+@contextmanager
+def _few_rows(catalog: Catalog) -> Iterator[Catalog | None]:
+    """The catalog, with a few rows where a generator would write all; None for a generator that does not do this."""
+    if catalog.generator is None:
+        yield catalog
+        return
+    write = _import(catalog.generator)
+    if "sample" not in inspect.signature(write).parameters:
+        yield None
+        return
+    with tempfile.TemporaryDirectory(prefix="gcl-") as folder:
+        write(Path(folder), *([Path(catalog.root).expanduser().absolute()] if catalog.root else []), sample=True)
+        yield replace(catalog, generator=None, root=folder)
 
 
 def _remove_abandoned(folder: Path, name: str) -> None:
@@ -292,21 +314,33 @@ def product_rows(catalog: Catalog, folder: str | Path) -> Iterator[tuple[list[st
 
 
 def check_columns(catalog: Catalog, names: Sequence[str]) -> None:
-    """Raises KeyError for a name that no table has, by the tables' headers alone. Tables that are only made when the
-    catalog is prepared are not looked at."""
-    parts = list(catalog.catalogs.values()) if catalog.mix else [catalog]
-    if not names or any(one.generator or one.clicks for one in parts):
-        return
+    """Raises KeyError for a name that no table has, by the tables' headers alone. Says nothing where a table is only
+    fetched or translated when the catalog is prepared."""
     known: list[str] = []
-    for one in parts:
-        if not one.shards:
-            check_catalog(one)
-            sources = open_sources(one, Path(one.root or ".").expanduser().absolute())
-            tables = [sources.documents, *(task.queries for task in sources.tasks.values())]
-            known += [name for table in tables for name in table.columns]
+    for one in (catalog.catalogs.values() if catalog.mix else [catalog]) if names else []:
+        check_catalog(one)
+        if one.shards:
+            continue
+        with _few_rows(one) as few:
+            columns = None if few is None else _headers(few)
+        if columns is None:
+            return
+        known += columns
     for name in names:
         if name not in known:
             raise KeyError(_unknown(name, known))
+
+
+def _headers(catalog: Catalog) -> list[str] | None:
+    """The columns of the tables of products and of the tasks' queries; None where one of them is not there yet."""
+    named = {f"data.tasks.{name}.queries": task.queries for name, task in catalog.tasks.items()}
+    named |= {"data.products": catalog.products} if catalog.products else {"data.pairs": catalog.pairs}
+    paths = {setting: path for setting, path in named.items() if path}
+    if catalog.layout is not None or any(map(is_remote, paths.values())):
+        return None
+    root = Path(catalog.root or ".").expanduser().absolute()
+    tables = [open_table(paths[name], root=root, setting=name, reading=Reading.of(catalog)) for name in paths]
+    return [column for table in tables for column in table.columns]
 
 
 def _read_catalog(

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -112,12 +112,9 @@ class Prepared:
         """The four situations that exist, then the explicit tasks."""
         return list(self.counts["tasks"])
 
-    def check_tasks(self, names: Iterable[str]) -> None:
-        """Raises ValueError for the first name of evaluate.tasks that no task of this catalog has."""
-        known = self.counts["tasks"]
-        for name in names:
-            if name not in known:
-                raise ValueError(f"evaluate.tasks: there is no task {name!r}; the tasks are {', '.join(known)}.")
+    def check_tasks(self, names: Iterable[str], setting: str = "evaluate.tasks") -> None:
+        """Raises ValueError for the first name in a setting that no task of this catalog has."""
+        check_tasks(names, self.task_names, setting)
 
     def task(self, name: str, part: str = "test") -> PreparedTask:
         """One half of a task; raises KeyError for a task or a half that is not there."""
@@ -140,6 +137,13 @@ class Prepared:
             document=table["document"].to_numpy(),
             relevance=table["relevance"].to_numpy(),
         )
+
+
+def check_tasks(names: Iterable[str], known: Sequence[str], setting: str = "evaluate.tasks") -> None:
+    """Raises ValueError for the first name in a setting that is not known."""
+    for name in names:
+        if name not in known:
+            raise ValueError(f"{setting}: there is no task {name!r}; the tasks are {', '.join(known)}.")
 
 
 DEV_AND_TEST = (
