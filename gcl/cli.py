@@ -13,7 +13,7 @@ from dataclasses import fields
 from typing import Any
 
 from gcl.commands.registry import COMMANDS, Command, load
-from gcl.errors import ConfigError, ProcessLost, nearest, sentence_of
+from gcl.errors import ConfigError, ProcessLost, interruption, nearest, sentence_of
 
 _HYDRA_FLAGS = ("--multirun", "-m", "--cfg", "-c", "--info", "-i", "--hydra-help", "--shell-completion", "-sc")
 _INTERRUPTED = "Interrupted. Finished work is kept: run the same command again (training needs train.resume=auto)."
@@ -21,17 +21,13 @@ SETTING = re.compile(r"[A-Za-z_][\w.-]*=")
 
 
 class _Stopped(KeyboardInterrupt):
-    """A signal that ends a command as Ctrl-C does."""
-
-    def __init__(self, signum: int) -> None:
-        self.signum = signum
-        super().__init__(signum)
+    """SIGTERM or SIGHUP, which end a command as Ctrl-C does, but with another exit status."""
 
 
 @contextmanager
 def _signals_stop() -> Iterator[None]:
     """SIGTERM and SIGHUP end the command as Ctrl-C does, so that it says a sentence and removes what it had begun. What
-    already handles them keeps them: nohup ignores SIGHUP, training and servers listen for themselves."""
+    is ignored stays so (nohup, a script's background); training and servers listen for themselves."""
 
     def stop(signum: int, _: Any) -> None:
         if os.getpid() != process:  # a worker that was forked
@@ -40,7 +36,7 @@ def _signals_stop() -> Iterator[None]:
             return
         for other in before:
             signal.signal(other, signal.SIG_IGN)  # a second one must not interrupt the end
-        raise _Stopped(signum)
+        raise _Stopped
 
     process, before = os.getpid(), []
     if threading.current_thread() is threading.main_thread():
@@ -62,12 +58,10 @@ def main(argv: Sequence[str] | None = None) -> None:
             _answer(arguments)
     except BrokenPipeError:  # the reader (head, less) has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except KeyboardInterrupt as interrupt:
-        _stop(_INTERRUPTED, 128 + interrupt.signum if isinstance(interrupt, _Stopped) else 130)
-    except SystemExit as stop:
-        if isinstance(stop.__context__, KeyboardInterrupt):  # Lightning's way of ending while it measures
-            _stop(_INTERRUPTED, 130)
-        raise
+    except (KeyboardInterrupt, SystemExit) as stop:
+        if (interrupt := interruption(stop)) is None:
+            raise
+        _stop(_INTERRUPTED, 143 if isinstance(interrupt, _Stopped) else 130)
     except ProcessLost as error:
         _stop(str(error), 1)
     except (ValueError, KeyError, OSError) as error:

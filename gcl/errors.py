@@ -21,6 +21,11 @@ def sentence_of(error: BaseException) -> str:
     return str(error) if isinstance(error, ValueError | OSError | ProcessLost) else f"{type(error).__name__}: {error}"
 
 
+def interruption(error: BaseException) -> KeyboardInterrupt | None:
+    """The Ctrl-C (or another signal) behind an error; Lightning ends with SystemExit where it is interrupted."""
+    return next((one for one in (error, error.__context__) if isinstance(one, KeyboardInterrupt)), None)
+
+
 def nearest(name: str, names: Iterable[str]) -> str:
     """A hint for a mistyped name: the closest of the known ones, and all of them."""
     names = sorted(names)

@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 import torch.distributed as distributed
 
-from gcl.errors import ProcessLost, sentence_of
+from gcl.errors import ProcessLost, interruption, sentence_of
 from gcl.table import visible_lines
 
 _BEAT = 1.0  # seconds between heartbeats
@@ -78,7 +78,11 @@ def started(
     except Exception as error:
         if isinstance(error, distributed.DistError | RuntimeError) and (cause := watch.cause()):
             raise ProcessLost(cause) from error
-        watch.tell(sentence_of(error))
+        watch.tell(f"failed: {sentence_of(error)}")
+        raise
+    except BaseException as error:
+        if interruption(error) is not None:
+            watch.tell("was interrupted.")
         raise
     finally:
         watch.leave()
@@ -194,11 +198,11 @@ class _Watch(threading.Thread):
             time.sleep(0.2)
         return None
 
-    def tell(self, sentence: str) -> None:
-        """Leaves this rank's failure for the others; the first one counts."""
-        first = " ".join(sentence.split())[:2000]
+    def tell(self, what: str) -> None:
+        """Leaves for the others what happened to this rank; the first one counts."""
+        first = " ".join(what.split())[:2000]
         with self._turn, suppress(distributed.DistError, RuntimeError):
-            told = json.dumps({"rank": self.place.rank, "sentence": f"Rank {self.place.rank} failed: {first}"})
+            told = json.dumps({"rank": self.place.rank, "sentence": f"Rank {self.place.rank} {first}"})
             self.store.compare_set(_FAILED, "", told)
 
     def leave(self) -> None:

@@ -62,8 +62,8 @@ class Interruption(Checkpoint):
         if threading.current_thread() is not threading.main_thread():
             return
         for signum in SIGNALS:
-            if signal.getsignal(signum) is signal.SIG_IGN and signum != signal.SIGINT:
-                continue  # nohup: the run shall outlive its terminal
+            if signal.getsignal(signum) is signal.SIG_IGN:
+                continue  # nohup, or a script's background: the run shall outlive its terminal
             self._before.setdefault(signum, signal.signal(signum, self._note))
 
     def ignore(self) -> None:
