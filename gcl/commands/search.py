@@ -166,7 +166,8 @@ def need_serve() -> None:
     """Raises ConfigError, before the models are loaded, if the page's packages are not installed."""
     from importlib.util import find_spec
 
-    missing = [name for name in ("fastapi", "uvicorn", "h11", "python_multipart") if find_spec(name) is None]
+    packages = ("fastapi", "uvicorn", "h11", "prometheus_client", "python_multipart")
+    missing = [name for name in packages if find_spec(name) is None]
     if missing:
         needed = ", ".join(missing)
         raise ConfigError(

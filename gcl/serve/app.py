@@ -24,7 +24,7 @@ from gcl.serve.embeddings import embeddings_of
 from gcl.serve.engine import Engine, Hit
 from gcl.serve.facets import Facet
 from gcl.serve.listen import LOOPBACK, Names
-from gcl.serve.metrics import Metrics
+from gcl.serve.metrics import CONTENT_TYPE, Metrics
 from gcl.serve.pictures import PICTURE_BYTES, Pictures, checked
 from gcl.serve.pictures import refused as not_usable
 from gcl.serve.refusal import BadRequest
@@ -188,7 +188,11 @@ def _add_pages(app: FastAPI) -> None:
 
 
 def _add_operation(app: FastAPI, engine: Engine) -> None:
-    metrics = Metrics()
+    metrics = Metrics({
+        "gcl_products": ("Products in the catalog.", lambda: len(engine.documents)),
+        "gcl_waiting": ("Searches that no model has begun with.", lambda: engine.waiting),
+    })  # fmt: skip
+    engine.on_batch = metrics.batch_size.observe
     app.add_middleware(metrics.around)
 
     @app.get("/health/live", summary="Whether the process answers", response_class=PlainTextResponse)
@@ -206,11 +210,7 @@ def _add_operation(app: FastAPI, engine: Engine) -> None:
 
     @app.get("/metrics", summary="Counters as Prometheus reads them", response_class=PlainTextResponse)
     def counters() -> Response:
-        gauges = {
-            "gcl_products": ("Products in the catalog.", len(engine.documents)),
-            "gcl_waiting": ("Searches that no model has begun with.", engine.waiting),
-        }
-        return Response(metrics.text(gauges, engine.batch_size), media_type="text/plain; version=0.0.4; charset=utf-8")
+        return Response(metrics.text(), media_type=CONTENT_TYPE)
 
 
 def _answers(engine: Engine, queries: Sequence[asks.Query]) -> list[shapes.Answer]:

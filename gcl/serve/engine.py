@@ -32,7 +32,6 @@ from gcl.retrieval.search.ties import id_ranks
 from gcl.retrieval.tasks.task import ListRecords
 from gcl.schema import Field, Modality, Schema, SideName, fields_of
 from gcl.serve.facets import Facet, Wanted
-from gcl.serve.metrics import Histogram
 from gcl.serve.refusal import BadRequest
 
 LONGEST_TEXT = 1000
@@ -94,15 +93,19 @@ class Engine:
         self.facets = {facet.name: facet for facet in facets}
         self.query_fields = open_query_fields(*encoders.values())
         schema = Schema(query=self.query_fields, document=self.fields)
-        self.batch_size = Histogram((1, 2, 4, 8, 16, 32, TOGETHER))
+        self.on_batch: Callable[[int], object] | None = None  # is told how many searches are answered together
         self._rank = id_ranks(documents.ids)
         self._by_rank = np.argsort(self._rank)
         self._searchers = {}
         for label, encoder in encoders.items():
             options = replace(embedding, features=(features or {}).get(label, {}))
             embedded = embed(encoder, documents, "document", options)
-            searcher = _Searcher(encoder.with_schema(schema), embedded, self._rank, self.kept, self.batch_size)
+            searcher = _Searcher(encoder.with_schema(schema), embedded, self._rank, self.kept, self._note)
             self._searchers[label] = searcher
+
+    def _note(self, size: int) -> None:
+        if self.on_batch is not None:
+            self.on_batch(size)
 
     @property
     def labels(self) -> list[str]:
@@ -294,7 +297,7 @@ class _Searcher:
     fields: FieldEmbeddings
     rank: np.ndarray
     kept: Callable[[Wanted], np.ndarray]
-    batch_size: Histogram
+    on_batch: Callable[[int], object]
     _queue: list[_Waiting] = field(default_factory=list)
     _at_work: threading.Lock = field(default_factory=threading.Lock)
     _known: dict[tuple, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
@@ -325,7 +328,7 @@ class _Searcher:
     def _answer(self, together: Sequence[_Waiting]) -> None:
         jobs = [job for one in together for job in one.jobs]
         try:
-            self.batch_size.observe(len(jobs))
+            self.on_batch(len(jobs))
             found = iter(self._search(jobs))
         except Exception as error:
             if len(together) == 1:

@@ -181,11 +181,12 @@ def test_health_and_counters(engine):
     answer = client.get("/metrics")
     assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
     lines = answer.text.splitlines()
-    assert 'gcl_requests_total{path="/api/search",method="POST",status="200"} 3' in lines
-    assert 'gcl_requests_total{path="/api/search",method="GET",status="422"} 1' in lines
-    assert 'gcl_requests_total{path="other",method="GET",status="421"} 1' in lines
-    assert 'gcl_request_seconds_count{path="/api/search"} 4' in lines
-    assert "gcl_products 40" in lines and "gcl_waiting 0" in lines
+    assert 'gcl_requests_total{method="POST",path="/api/search",status="200"} 3.0' in lines
+    assert 'gcl_requests_total{method="GET",path="/api/search",status="422"} 1.0' in lines
+    assert 'gcl_requests_total{method="GET",path="other",status="421"} 1.0' in lines
+    assert 'gcl_request_seconds_count{path="/api/search"} 4.0' in lines
+    assert "gcl_products 40.0" in lines and "gcl_waiting 0.0" in lines
+    assert any(one.startswith('gcl_batch_size_bucket{le="64.0"}') and not one.endswith(" 0.0") for one in lines)
     line = re.compile(r'# (HELP|TYPE) \w+ .+|\w+(\{\w+="[^"\\]*"(,\w+="[^"\\]*")*\})? [\d.e+-]+')
     assert [one for one in lines if not line.fullmatch(one)] == [] and "/nothing" not in answer.text
     told = {one.split()[2] for one in lines if one.startswith("# TYPE")}
