@@ -1,6 +1,10 @@
 """Pictures by URL from a real server that fails, stalls and lies: what arrives is whole, or listed with its reason."""
 
+import io
+import logging
+import re
 import socket
+import sys
 import threading
 import time
 from collections import Counter
@@ -9,12 +13,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from gcl.data.catalog import Download
+from gcl.data.catalog import Download, Store
 from gcl.data.check import check_download
-from gcl.data.prepare.prepare import prepare
+from gcl.data.prepare.parts import Part
+from gcl.data.prepare.prepare import prepare, prepare_part
 from gcl.data.tables import fetch as fetching
 from gcl.data.tables.download import Downloads
 from gcl.data.tables.fetch import Failure, fetch
+from gcl.files import progress
 from helpers.small_catalog import catalog, drawn, image, pairs, prepared, products, quarantined, text, write_table
 
 PICTURE = drawn(7, size=(40, 30))
@@ -275,6 +281,26 @@ def test_a_redirect_to_a_private_address_is_not_followed(server, monkeypatch):
     with pytest.raises(Failure, match=r"127.0.0.2 is a private address"):
         fetch(f"{server.url}/away", Download(timeout=5.0))
     assert fetch(f"{server.url}/move-picture", Download(timeout=5.0)) == PICTURE
+
+
+def test_a_piece_says_how_long_its_downloads_take(server, tmp_path, caplog, monkeypatch):
+    rows = [row | {"photo": f"{server.url}/picture{n}"} for n, row in enumerate(products(12))]
+    write_table(tmp_path / "tables" / "products.csv", rows)
+    write_table(tmp_path / "tables" / "pairs.csv", pairs(5, 12))
+    given = catalog(
+        tmp_path / "tables", products="products.csv", pairs="pairs.csv", document={"photo": image(), "title": text()},
+        download=Download(rate=None, private=True, workers=1), store=Store(workers=1),
+    )  # fmt: skip
+    monkeypatch.setattr(progress, "LOG_DELAY", 0.0)
+    monkeypatch.setattr(progress, "LOG_SECONDS", 0.0)
+    monkeypatch.setattr(progress, "_RARER", 0.0)
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    monkeypatch.setattr(progress.logger, "handlers", [caplog.handler])
+    caplog.set_level(logging.INFO, logger=progress.logger.name)
+    prepare_part(given, tmp_path / "out", Part(1, 2))
+    told = "\n".join(caplog.messages)
+    assert re.search(r"part 1: downloading images: 1 image, .* left\n", told), told
+    assert re.search(r"part 1: checking documents: \d row.*", told), told
 
 
 @pytest.mark.parametrize("secret", ["user:hunter2@", "?X-Amz-Signature=hunter2&size=1", "?sig=hunter2", "?key=hunter2"])

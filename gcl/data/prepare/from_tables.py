@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -139,11 +139,8 @@ class TableBuild:
 
     def _download(self) -> None:
         self._downloads = Downloads(self.catalog.download, self.folder.parent / "downloads")
-        fetched = self._downloads.fetch_all(self.sources.image_urls(self.catalog))
-        total = lru_cache(lambda: self._downloads.expected(self.sources.image_urls(self.catalog)))
-        label = f"{self.catalog.name}: downloading images"
-        for _ in counted(fetched, label, shown=self.progress, total=total, unit="image"):
-            pass
+        urls = partial(self.sources.image_urls, self.catalog)
+        self._downloads.fetch_shown(urls, f"{self.catalog.name}: downloading images", shown=self.progress)
 
     @contextmanager
     def _collector(self, side: SideName, *, by_content: bool) -> Iterator[Collector]:

@@ -22,6 +22,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -38,6 +39,7 @@ from gcl.data.store.store import RecordStore
 from gcl.data.tables.download import NOT_DOWNLOADED, Downloads
 from gcl.data.tables.images import Cells, is_one_url, taken
 from gcl.data.tables.quarantine import Bad
+from gcl.data.tables.table import Table
 from gcl.files.atomic import write_text
 from gcl.files.lock import locked
 from gcl.files.progress import counted
@@ -84,10 +86,12 @@ def write_part(
         shutil.rmtree(target, ignore_errors=True)  # a piece that was cut short
         target.mkdir()
         cache = Downloads(catalog.download, downloads)
-        urls = _urls(_rows(catalog, sources, part), _sides(catalog))
-        label = f"{catalog.name}, part {part.number}: downloading images"
-        for _ in counted(cache.fetch_all(urls), label, shown=progress, unit="image"):
-            pass
+        label = f"{catalog.name}, part {part.number}"
+        cache.fetch_shown(
+            lambda: _urls(_rows(catalog, sources, part), _sides(catalog)),
+            f"{label}: downloading images",
+            shown=progress,
+        )
         lost = {}
         with ThreadPoolExecutor(catalog.store.workers) as pool:
             for name, side in _sides(catalog).items():
@@ -97,8 +101,9 @@ def write_part(
                 with ShardWriter(target, PREFIX[name], side=side, shard_bytes=catalog.store.shard_bytes) as writer:
                     rows = counted(
                         (row for row in _rows(catalog, sources, part) if row.side == name),
-                        f"{catalog.name}, part {part.number}: checking {PREFIX[name]}",
+                        f"{label}: checking {PREFIX[name]}",
                         shown=progress,
+                        total=partial(_expected_rows, catalog, sources, part, name),
                     )
                     while block := list(islice(rows, 16 * catalog.store.workers)):
                         results = pool.map(lambda row, check=check: check(row.cells, row.folder), block)
@@ -134,16 +139,26 @@ class _PieceRow(NamedTuple):
 
 def _rows(catalog: Catalog, sources: Sources, part: Part) -> Iterator[_PieceRow]:
     """Each different row of the piece."""
-    (documents, *queries) = sources.sides(catalog)
     for name in _sides(catalog):
         seen = KeyTable()
-        for table, side in [documents] if name == "document" else queries:
+        for table, side in _tables(catalog, sources, name):
             for line in plain_lines(table, side):
                 folder, cells = sources.image_root or line.file.parent, line.record(side)
                 raw = raw_key(cells, folder)
                 if part.holds(raw) and seen.get(raw) is None and any(cells.values()):
                     seen.add(raw, 0)
                     yield _PieceRow(name, raw, folder, cells)
+
+
+def _tables(catalog: Catalog, sources: Sources, side: SideName) -> list[tuple[Table, Mapping[str, Field]]]:
+    (documents, *queries) = sources.sides(catalog)
+    return [documents] if side == "document" else queries
+
+
+def _expected_rows(catalog: Catalog, sources: Sources, part: Part, side: SideName) -> int | None:
+    """About how many rows the piece has of a side, once all of its tables have been begun."""
+    rows = [table.expected_rows() for table, _ in _tables(catalog, sources, side)]
+    return None if None in rows else sum(map(int, filter(None, rows))) // part.count
 
 
 def _urls(rows: Iterable[_PieceRow], sides: Mapping[SideName, Mapping[str, Field]]) -> Iterator[str]:

@@ -12,8 +12,9 @@ import itertools
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from functools import cache
 from pathlib import Path
 
 from gcl.data.catalog import Download
@@ -24,6 +25,7 @@ from gcl.data.tables.quarantine import Bad
 from gcl.data.tables.remote import is_remote
 from gcl.files.atomic import write_bytes
 from gcl.files.digest import text_sha256
+from gcl.files.progress import counted
 
 NOT_DOWNLOADED = "image cannot be downloaded"
 _FIRST = 1000  # URLs whose hosts are listed where it is not said which of them get the headers
@@ -81,6 +83,12 @@ class Downloads:
         finally:
             self._turn.stop()  # an interrupted run does not wait for its turn
             pool.shutdown(cancel_futures=True)
+
+    def fetch_shown(self, urls: Callable[[], Iterable[str]], label: str, *, shown: bool) -> None:
+        """`fetch_all`, showing how far it is. urls: called once more where it takes long enough to be shown."""
+        total = cache(lambda: self.expected(urls()))
+        for _ in counted(self.fetch_all(urls()), label, shown=shown, total=total, unit="image"):
+            pass
 
     def expected(self, urls: Iterable[str]) -> int:
         """How many it will have asked for once it has been asked for all of these."""

@@ -31,7 +31,6 @@ from gcl.data.tables.download import Downloads
 from gcl.data.tables.frame import FrameRows, arrow_table, cell_of, collected, is_frame
 from gcl.data.tables.images import Cells, image_cells, is_one_url
 from gcl.errors import nearest
-from gcl.files.progress import counted
 from gcl.schema import Field, Modality, SideName, fields_of
 
 _WHAT: dict[SideName, str] = {"query": "queries", "document": "documents"}
@@ -151,9 +150,8 @@ def items(
         )
     downloads = Downloads(catalog.download, Path(cache_dir).expanduser() / "downloads")
     images = fields_of(fields, Modality.image)
-    urls = (cell for row in cells for name in images for cell in (row[name] or ()) if isinstance(cell, str))
-    for _ in counted(downloads.fetch_all(filter(is_one_url, urls)), "downloading images", shown=progress, unit="image"):
-        pass
+    texts = [cell for row in cells for name in images for cell in (row[name] or ()) if isinstance(cell, str)]
+    downloads.fetch_shown(lambda: filter(is_one_url, texts), "downloading images", shown=progress)
     check = RecordCheck(
         fields, catalog.max_image_pixels, catalog.store.image_side, downloads.read, where=side
     )  # as images of the catalog are stored  # fmt: skip
