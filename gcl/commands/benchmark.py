@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from gcl.retrieval.metrics.metrics import spelled
 from gcl.retrieval.settings import BenchmarkConfig, Rules
 from gcl.retrieval.tasks.protocol import BETWEEN, draw
 from gcl.retrieval.tasks.task import JudgedPairs, ListRecords, RetrievalTask
+from gcl.run.closing import close_gate, say_verdicts
 from gcl.run.console import say
 from gcl.run.contestants import Contestant, contestants
 from gcl.run.folder import new_folder
@@ -66,13 +67,15 @@ def run_benchmark(config: RunConfig, config_dir: str | None) -> Path:
             outcome.models.setdefault(entry.label, {}).update(_measured(config, entry, one, outcome))
         outcome.contestants[entry.label] = entry.facts()
         outcome.notes += [note for note in entry.notes if note not in outcome.notes]
-        outcome.write(folder)  # after each model: the next may take hours
+        replace(outcome).write(folder)  # after each model, with the verdicts so far: the next may take hours
     tables = published_tables(benchmark, outcome.models, settings.metrics)
     write_text(folder / "published.md", _markdown(tables, benchmark, outcome))
     say("\n" + summary(outcome.models, settings.headline, outcome.notes))
     for table in tables:
         say(f"\n{table.text()}")
     say(f"\nPublished figures: {benchmark.source}{_partial(sets)}\nAll results: {folder} (published.md, results.json)")
+    say_verdicts(outcome.verdicts, next(iter(outcome.models)), config, None)
+    close_gate(settings.gate, outcome.verdicts)
     return folder
 
 

@@ -47,13 +47,14 @@ def run(options: EvaluateOptions, overrides: Overrides) -> Path:
     speak_plainly()
     config, config_dir = config_of(overrides), overrides.config_dir
     given = _judgments(options, config)
-    if config.evaluate.benchmark is not None:
+    benchmark = config.evaluate.benchmark is not None
+    catalogs = [] if benchmark else _catalogs(config, overrides)
+    check_gate(config)
+    check_measuring(config, catalogs, config_dir)
+    if benchmark:
         from gcl.commands.benchmark import run_benchmark
 
         return run_benchmark(config, config_dir)
-    catalogs = _catalogs(config, overrides)
-    check_gate(config)
-    check_measuring(config, catalogs, config_dir)
 
     with doing("Loading torch"):
         from gcl.run.contestants import contestants

@@ -22,7 +22,8 @@ _ADAPTERS = "model.lora.rank=8"
 
 def say_verdicts(verdicts: Mapping[str, Verdict], base: str, config: RunConfig, run: RunFolder | None) -> None:
     """The verdict of each model and, of a run's, what to do next. base: the label of the
-    first model. config: the run's. Without a second model there is nothing to say."""
+    first model. config: the run's. run: None where its own catalog was not measured. Without a second model there is
+    nothing to say."""
     for label, verdict in verdicts.items():
         say(f"\n{spoken(label, base, verdict)}.")
     if run is None or len(verdicts) != 1:

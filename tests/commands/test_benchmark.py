@@ -177,6 +177,24 @@ def test_embeddings_and_models_in_one_table(sets, tmp_path):
         assert found["titan"][task] == pytest.approx(values, abs=1e-6)
 
 
+def test_a_run_ends_with_its_verdict_and_the_gate(sets, finished, tmp_path, capsys):
+    """Base and tuned on the benchmark, by the rule of every other measurement; models= next to run= is refused."""
+    root, _ = sets
+    with pytest.raises(SystemExit) as stopped:
+        run(root, tmp_path / "out", f"run={finished.path}", "evaluate.gate=better")
+    printed = capsys.readouterr().out
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    (verdict,) = results["verdicts"].values()
+    assert list(results["verdicts"]) == ["tuned"] and f"Verdict: {verdict['sentence']}." in printed
+    assert verdict["decision"] != "ship" and stopped.value.code == 3  # six steps on another catalog
+    assert "The exit status is 3 (evaluate.gate=better): tuned." in printed
+    for words, sentence in ((["models=[tiny]", f"run={finished.path}"], "would not be measured"),
+                            (["models=[tiny]", "evaluate.gate=worse"], "compared with nothing")):  # fmt: skip
+        with pytest.raises(SystemExit):
+            run(root, tmp_path / "none", *words)
+        assert sentence in capsys.readouterr().err and not (tmp_path / "none").exists()
+
+
 def test_what_is_not_there_is_told(sets, tmp_path, capsys):
     root, _ = sets
     for words, sentence in ((["evaluate.benchmark.size=huge"], "There is: all, easy, hard"),
