@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Literal
 
@@ -12,6 +12,7 @@ from gcl.options import Choice, number
 
 SideName = Literal["query", "document"]
 SIDES: tuple[SideName, ...] = ("query", "document")
+SideWeights = Mapping[SideName, Mapping[str, float]]  # side -> field -> weight
 _FIELD_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 
 
@@ -80,6 +81,22 @@ class Schema:
         if name not in SIDES:
             raise KeyError(f"A side is 'query' or 'document', not {name!r}.")
         return self.query if name == "query" else self.document
+
+    @property
+    def weights(self) -> dict[SideName, dict[str, float]]:
+        """The weight of each field."""
+        return {name: {key: spec.weight for key, spec in self.side(name).items()} for name in SIDES}
+
+    def weighted(self, weights: SideWeights) -> Schema:
+        """The same fields with other weights; those that are not named keep theirs."""
+        query, document = (
+            {
+                key: replace(spec, weight=weights.get(name, {}).get(key, spec.weight))
+                for key, spec in self.side(name).items()
+            }
+            for name in SIDES
+        )
+        return Schema(query, document)
 
     def check(self) -> Schema:
         """Raises ValueError, in a sentence, for a schema no model could use; returns itself."""

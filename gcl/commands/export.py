@@ -28,6 +28,7 @@ from gcl.files.progress import doing
 from gcl.loss.settings import Form
 from gcl.options import MISSING, free, number, path
 from gcl.run.console import quiet_libraries, say, speak_plainly
+from gcl.run.field_weights import read_weights
 from gcl.run.folder import RunFolder
 
 if TYPE_CHECKING:
@@ -398,6 +399,7 @@ def training_facts(config: RunConfig, run: RunFolder, *, interpolated: bool) -> 
 
     environment = _json(run.environment)
     weight, optimizer = config.loss.score_to_weight, config.optim.optimizer
+    weights = read_weights(run.field_weights)
     settings = {
         "model": config.model.name + (f", weights {config.model.pretrained}" if config.model.pretrained else ""),
         "catalog": f"{config.data.name}, fingerprint {str(environment.get('data_fingerprint', 'unknown'))[:16]}",
@@ -415,6 +417,7 @@ def training_facts(config: RunConfig, run: RunFolder, *, interpolated: bool) -> 
         "devices": f"{environment.get('world_size', 1)} x {environment.get('device', 'unknown')}",
         "parameters": _parameters(environment),
         "seed": config.seed,
+        "field weights": weights.sentence.partition(": ")[2] if weights is not None and weights.changed else None,
     }
     name = config.model.name.lower()
     cited = {

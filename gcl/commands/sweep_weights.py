@@ -15,13 +15,14 @@ from gcl.files.progress import doing
 from gcl.options import number
 from gcl.retrieval.metrics.metrics import depth, parse_metric
 from gcl.run.console import say, speak_plainly, terminal_width
+from gcl.run.field_weights import written
 from gcl.run.folder import config_of, new_folder, run_of
-from gcl.schema import SIDES, SideName
+from gcl.schema import SIDES, SideName, SideWeights
 from gcl.table import Table
 
 if TYPE_CHECKING:
     from gcl.model.dual_encoder import DualEncoder
-    from gcl.retrieval.analysis.weight_sweep import Embedded, Tried
+    from gcl.retrieval.analysis.weight_sweep import Embedded, Swept, Tried
     from gcl.retrieval.report import Row
     from gcl.run.measurement import Measurement
 
@@ -35,14 +36,11 @@ class SweepOptions:
     most: int = number(200, least=1)
     """At most this many combinations are tried per side."""
     metric: str | None = None
-    """The metric that chooses the weights; null: the run's own evaluate.monitor."""
+    """The metric that chooses the weights; null: the first of the run's own evaluate.headline."""
     checkpoint: str = "tuned"
     """Which model of a run is measured: tuned or base."""
     top: int = number(10, least=1)
     """Number of combinations shown per side."""
-
-
-Weights = dict[SideName, dict[str, float]]  # side -> field -> weight
 
 
 @dataclass
@@ -51,14 +49,14 @@ class Sweep:
 
     model: str
     metric: str
-    now: Weights
-    best: Weights
-    tried: dict[SideName, list[Tried]]
+    now: SideWeights
+    best: SideWeights
+    swept: dict[SideName, Swept]
     rows: dict[str, list[Row]]
 
     @property
-    def sides(self) -> list[SideName]:
-        return list(self.tried)
+    def tried(self) -> dict[SideName, list[Tried]]:
+        return {side: one.tried for side, one in self.swept.items()}
 
 
 def run(options: SweepOptions, overrides: Overrides) -> Path:
@@ -66,10 +64,9 @@ def run(options: SweepOptions, overrides: Overrides) -> Path:
     speak_plainly()
     _check(options)
     config = config_of(overrides)
-    sides = _sides(config)
-    metric = options.metric or config.evaluate.monitor
+    metric = options.metric or config.evaluate.headline[0]
     metrics = list(dict.fromkeys([metric, *config.evaluate.headline]))
-    sweep = _swept(config, options, sides, metric, metrics)
+    sweep = _swept(config, options, metric, metrics)
     shown = config.evaluate.headline if options.metric is None else metrics
     _say_rows(sweep, [row for row in sweep.rows["test"] if row.metric in shown])
     folder = _folder(config)
@@ -79,62 +76,47 @@ def run(options: SweepOptions, overrides: Overrides) -> Path:
     return folder
 
 
-def _sides(config: RunConfig) -> list[SideName]:
-    """The sides with weights to find, the document's first."""
-    sides: list[SideName] = ["document", "query"]
-    sides = [side for side in sides if len(config.data.schema.side(side)) > 1]
-    if not sides:
-        raise ConfigError(f"{config.data.name} has one field on each side, so there are no weights to tune.")
-    return sides
+def _check_fields(config: RunConfig) -> None:
+    weights = config.data.schema.weights
+    if all(sum(weight > 0 for weight in weights[side].values()) < 2 for side in SIDES):
+        raise ConfigError(
+            f"{config.data.name} has one field on each side (of weight above 0), so there are no weights to tune."
+        )
 
 
-def _swept(
-    config: RunConfig, options: SweepOptions, sides: Sequence[SideName], metric: str, metrics: Sequence[str]
-) -> Sweep:
-    """Embeds both halves once, tries weights on the dev half, one side after the other, and compares on both halves."""
+def _swept(config: RunConfig, options: SweepOptions, metric: str, metrics: Sequence[str]) -> Sweep:
+    """Embeds both halves once, chooses on the dev half, one side after the other, and compares on both halves."""
+    _check_fields(config)
     from gcl.data.prepare.mixed import open_catalog
 
     prepared = open_catalog(config.data, config.cache_dir)
     with doing("Loading torch"):
-        from gcl.run.measurement import Measurement, embedding_cache, frozen_features
+        from gcl.retrieval.analysis.weight_sweep import weights_table
+        from gcl.run.measurement import Measurement, embedding_cache, frozen_features, task_weights
+        from gcl.run.weighing import weigh
 
     label, encoder = _encoder(config, options.checkpoint)
     measurement = Measurement(
-        prepared, metrics, config.evaluate.tasks, batch_size=config.evaluate.batch_size, cache=embedding_cache(config),
+        prepared, metrics, config.evaluate.tasks, weights=task_weights(config.data),
+        batch_size=config.evaluate.batch_size, cache=embedding_cache(config),
         features=frozen_features(encoder, prepared, config),
     )  # fmt: skip
     _check_halves(measurement, config)
     halves = {part: measurement.embedded(encoder, part) for part in ("dev", "test")}
-    watched = config.evaluate.monitor_tasks
-    chosen_by = [one for one in halves["dev"] if watched is None or one.task.name.removesuffix(".dev") in watched]
-    chosen_by = chosen_by or halves["dev"]
-    queries = sum(len(one.task.queries) for one in chosen_by)
+    queries, schema = sum(len(one.task.queries) for one in halves["dev"]), config.data.schema
     say(f"\nFinding weights for {label} on {config.data.name}: {metric} over {queries:,} queries of the dev half.")
-    now: Weights = {side: {name: f.weight for name, f in config.data.schema.side(side).items()} for side in SIDES}
-    sweep = Sweep(label, metric, now, dict(now), {}, {})
-    for side in sides:
-        _sweep_side(sweep, side, chosen_by, [*halves["dev"], *halves["test"]], metrics, options)
+    swept, best = weigh(halves["dev"], metrics, schema, steps=options.steps, most=options.most)
+    for side, one in swept.items():
+        say(f"\n{side.capitalize()} fields, dev half, the best {options.top} of {len(one.tried)}:")
+        say(weights_table(one.tried, options.top).text())
+        say(f"Taken: {written(one.best.weights)}. {_WHY}")
+    sweep = Sweep(label, metric, schema.weights, best, swept, {})
     for part, tasks in halves.items():
         sweep.rows[part] = _compared(sweep, part, tasks, metrics, seed=config.seed)
     return sweep
 
 
-def _sweep_side(
-    sweep: Sweep, side: SideName, chosen_by: Sequence[Embedded], everywhere: Sequence[Embedded],
-    metrics: Sequence[str], options: SweepOptions,
-) -> None:  # fmt: skip
-    """Tries weights for one side, with the best ones so far on the other, and prints the best of them."""
-    from gcl.retrieval.analysis.weight_sweep import normalised, sweep_weights, usable, weights_table
-
-    now, other = sweep.now[side], sweep.best["query" if side == "document" else "document"]
-    tried = sweep_weights(
-        chosen_by, metrics, side=side, others=other, start=now, steps=options.steps, most=options.most
-    )
-    if tried[0].weights != normalised(now):
-        sweep.best[side] = usable(tried[0].weights, [getattr(one, side) for one in everywhere])
-    sweep.tried[side] = tried
-    say(f"\n{side.capitalize()} fields, dev half, the best {options.top} of {len(tried)}:")
-    say(weights_table(tried, options.top).text())
+_WHY = "Of those within one standard error of the best, it is nearest to the present weights; no field alone is better."
 
 
 def _compared(sweep: Sweep, part: str, tasks: Sequence[Embedded], metrics: Sequence[str], *, seed: int) -> list[Row]:
@@ -183,21 +165,21 @@ def _encoder(config: RunConfig, checkpoint: str) -> tuple[str, DualEncoder]:
 def _say_rows(sweep: Sweep, rows: Sequence[Row]) -> None:
     from gcl.retrieval.report import results_table
 
-    def written(weights: Weights) -> str:
-        return " ".join(f"{name}={value:.3g}" for side in sweep.sides for name, value in weights[side].items())
+    def both(weights: SideWeights) -> str:
+        return "; ".join(written(weights[side]) for side in sweep.swept)
 
-    say(f"\nTest half, {written(sweep.now)}  ->  {written(sweep.best)}:")
+    say(f"\nTest half, {both(sweep.now)}  ->  {both(sweep.best)}:")
     say(results_table(rows).renamed(lambda name: _RENAMED.get(name, name)).text(terminal_width()))
 
 
 def _advice(sweep: Sweep) -> str:
     """What the test half says about the new weights, and how to use them on the command line."""
     if sweep.best == sweep.now:
-        return "No weights were better on the dev half than the present ones."
+        return "No weights were better on the dev half than the present ones by more than luck."
     rows = [row for row in sweep.rows["test"] if row.metric == sweep.metric and row.p_corrected < 0.05]
     changes = [row.comparison.change for row in rows]
     settings = " ".join(
-        f"data.{side}.{name}.weight={value:g}" for side in sweep.sides for name, value in sweep.best[side].items()
+        f"data.{side}.{name}.weight={value:g}" for side in sweep.swept for name, value in sweep.best[side].items()
     )
     if any(change < 0 for change in changes):
         verdict = (
@@ -216,7 +198,7 @@ def _write(folder: Path, config: RunConfig, sweep: Sweep) -> None:
     content = {
         "model": sweep.model,
         "catalog": config.data.name,
-        "chosen_by": f"{sweep.metric}, mean over the dev tasks",
+        "chosen_by": f"{sweep.metric}, mean over the dev tasks; {_WHY}",
         "now": sweep.now,
         "best": sweep.best,
         # the two models of a comparison are two weightings here

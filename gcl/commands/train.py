@@ -91,10 +91,10 @@ def _fit(config: RunConfig, run: RunFolder, begun: float) -> _Trained:
     if fitting.is_first:
         _write_beginnings(config, run, fitting)
     with lost_workers_in_sentences(), names_full_disk(run.path):
-        base = fitting.measure_base()
+        fitting.measure_base()
         fit_or_stop(fitting, resume)
         tuned = fitting.measure_best()
-    verdicts = fitting.report(base, tuned, seconds=time.monotonic() - begun) if fitting.is_first else {}
+    verdicts = fitting.report(tuned, seconds=time.monotonic() - begun) if fitting.is_first else {}
     say_verdicts(verdicts, "base", config, run)
     return _Trained(run, fitting.checkpoints.best, verdicts)
 

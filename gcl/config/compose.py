@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -24,12 +24,13 @@ from gcl.config.schema import RunConfig
 from gcl.config.secrets import without_secrets
 from gcl.config.shape import shaped
 from gcl.config.trust import check_untrusted, read_catalog, read_untrusted, without_access
-from gcl.config.words import for_hydra, one_by_one, quoted, value_of
+from gcl.config.words import for_hydra, one_by_one, quoted, value_of, weighed_by_hand
 from gcl.config.yaml import SCHEME, YamlSource, read
 from gcl.data.catalog import Catalog
 from gcl.data.mix import check_names, complete_mix
 from gcl.errors import ConfigError, nearest
 from gcl.files.atomic import write_text
+from gcl.lit.settings import FieldWeights
 from gcl.options import check_numbers, options_of
 
 
@@ -101,7 +102,7 @@ def compose_words(
                 if catalog is not None:
                     config.data = OmegaConf.merge(OmegaConf.structured(Catalog), shaped(catalog, settings=Catalog))
                 _put(config, values or {})
-            complete(config, hydra, set(values or ()), own=catalog is not None)
+            complete(config, hydra, values or {}, own=catalog is not None)
             typed(config)
             return config
         except ConfigError:
@@ -143,15 +144,19 @@ def _known_keys(arguments: Sequence[str]) -> set[str]:
     return _keys(OmegaConf.structured(RunConfig)) | groups
 
 
-def complete(config: DictConfig, hydra: Any, values: Collection[str] = (), *, own: bool = False) -> None:
+def complete(config: DictConfig, hydra: Any, values: Mapping[str, Any] = {}, *, own: bool = False) -> None:
     """Makes the paths of the catalog absolute, and puts the YAML of each catalog that data.mix names below
-    data.catalogs, with the settings given there on top. hydra: Hydra's own part of the composed config. values: the
-    keys of what a program set. own: the catalog is in no YAML."""
+    data.catalogs, with the settings given there on top. A field's weight that is given here is not chosen after
+    training. hydra: Hydra's own part of the composed config. values: what a program set, by key. own: the catalog is in
+    no YAML."""
     from hydra import compose as hydra_compose
 
     sources = hydra.runtime.config_sources
     where = [argument for argument in hydra.overrides.hydra if argument.startswith("hydra.searchpath=")]
     keys = {argument.lstrip("+").partition("=")[0] for argument in hydra.overrides.task} | set(values)
+    typed_ones = [*hydra.overrides.task, *(f"{key}={value}" for key, value in values.items())]
+    if weighed_by_hand(typed_ones) and "train.field_weights" not in keys:
+        config.train.field_weights = FieldWeights.given
     choice = str(hydra.runtime.choices.data)
     folder = None if own else own_folder(choice, sources)
     locate(config.data, folder, typed=_below(keys, "data."), name=choice)

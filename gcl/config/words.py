@@ -7,6 +7,7 @@ value_of    an option of a command, or a setting on top of a run's own config, a
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from functools import cache
 from typing import Any
 
@@ -18,9 +19,25 @@ from gcl.config.shape import known_options, option_at, shaped
 from gcl.config.yaml import parse
 from gcl.errors import ConfigError
 from gcl.options import Kind, Option
+from gcl.schema import SIDES, SideName
 
 _SPECIAL = re.compile(r"[={}\[\]()'\"\\$,:]")
 _OPEN, _CLOSE = "{[", "}]"
+
+
+_WEIGHT = re.compile(r"\+*data\.(query|document)(?:\.[^.=]+(?:\.weight=.*|=.*\bweight\b.*)|=.*\bweight\b.*)", re.DOTALL)
+
+
+def weighed_by_hand(settings: Iterable[str]) -> set[SideName]:
+    """The sides of which a setting, `key=value`, gives the weight of a field.
+
+    >>> weighed_by_hand(["data.document.title.weight=0", "~data.query.brand", "data.root=weight"])
+    {'document'}
+    >>> weighed_by_hand(["++data.document={brand: {weight: 1}}", "data.query.query.prompt=weight {}"])
+    {'document'}
+    """
+    matches = map(_WEIGHT.fullmatch, settings)
+    return {side for match in matches if match for side in SIDES if side == match[1]}
 
 
 def for_hydra(argument: str, *, sweep: bool = False) -> str:

@@ -24,6 +24,14 @@ class NonFinitePolicy(Choice):
     rollback = "rollback"
 
 
+class FieldWeights(Choice):
+    """The field weights that a run's model is measured, searched, served and exported with: those that its dev half
+    chooses after training, or those that the catalog gives."""
+
+    dev = "dev"
+    given = "given"
+
+
 @dataclass
 class TrainConfig:
     """How long, how wide and how carefully a run trains."""
@@ -47,6 +55,9 @@ class TrainConfig:
     """Validations without a better result after which training stops; null: never."""
     workers: int = number(2, least=0, most=1000)
     """Processes that read and decode data, per GPU; 0 reads in the training process itself."""
+    field_weights: FieldWeights = FieldWeights.dev
+    """The field weights that the trained model is used with: dev (chosen on the dev half after training; training keeps
+    the given ones) or given. Weights on the command line of a training mean given."""
     cache_features: bool = True
     """Whether outputs of frozen trunks are computed once and kept in cache_dir."""
     augment: bool = False

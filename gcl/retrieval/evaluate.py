@@ -82,6 +82,7 @@ def evaluate(
     check: bool = True,
     forms: Sequence[VectorFormat] = (),
     embedding: EmbedOptions = DEFAULTS,
+    embedded: Sequence[tuple[FieldEmbeddings, FieldEmbeddings]] | None = None,
 ) -> dict[str, TaskResult]:
     """{task name: TaskResult}.
 
@@ -92,6 +93,7 @@ def evaluate(
     threshold: binary metrics call relevant what is above it.
     forms: smaller vectors to measure with the same queries, documents and metrics.
     embedding: how records are embedded (batch size, workers, device, cache, frozen trunks' features …).
+    embedded: queries and corpus of each task, embedded already.
     """
     for name in metrics:
         parse_metric(name)
@@ -102,11 +104,10 @@ def evaluate(
     for audited in audits.values():
         audited.check()
     k = k or depth(metrics) or 1000
-    queries = embed_shared(encoder, [task.queries for task in tasks], "query", embedding)
-    documents = embed_corpora(encoder, tasks, embedding)
-    results, corpus = {}, _LastFused()
+    pairs = embedded if embedded is not None else embed_tasks(encoder, tasks, embedding)
+    results, corpus = {}, LastFused()
     with doing("Searching and measuring"):
-        for task, query, document in zip(tasks, queries, documents, strict=True):
+        for task, (query, document) in zip(tasks, pairs, strict=True):
             asked = query.fused(query_weights)
             vectors = corpus.fused(
                 document, document_weights if task.document_weights is None else task.document_weights
@@ -121,7 +122,7 @@ def evaluate(
     return results
 
 
-class _LastFused:
+class LastFused:
     """Remembers the vectors that were fused last: tasks with the very same corpus and weights share them."""
 
     def __init__(self) -> None:
@@ -167,6 +168,14 @@ def result_of(
         status=task.judgments.status(row, len(task.corpus)) if covered else None,
     )
     return TaskResult(task.name, values, score, row, task.queries.ids, task.corpus.ids, audited, task.title)
+
+
+def embed_tasks(
+    encoder: DualEncoder | EmbedsRecords, tasks: Sequence[RetrievalTask], options: EmbedOptions = DEFAULTS
+) -> list[tuple[FieldEmbeddings, FieldEmbeddings]]:
+    """Queries and corpus of each task, field by field; what they share is embedded once."""
+    queries = embed_shared(encoder, [task.queries for task in tasks], "query", options)
+    return list(zip(queries, embed_corpora(encoder, tasks, options), strict=True))
 
 
 def embed_corpora(

@@ -109,7 +109,8 @@ def next_steps(verdict: Verdict, config: RunConfig, run: RunFolder) -> dict[str,
             steps[_ADAPTERS] = "adapters alone, which change less of the model"
     if facts.share is not None and facts.share >= 1 and verdict.decision is not Decision.mixed:
         steps |= _longer(config, facts)
-    if len(config.data.document) > 1 and verdict.decision is not Decision.unclear:
+    weighed = run.field_weights.is_file()
+    if len(config.data.document) > 1 and verdict.decision is not Decision.unclear and not weighed:
         steps[f"gcl sweep-weights {here}"] = "other field weights, without training again"
     if facts.pairs is not None and facts.pairs < _FEW_PAIRS:
         steps["more pairs"] = f"it was trained on {facts.pairs:,}: clicks and orders of a longer time, for example"

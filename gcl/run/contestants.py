@@ -10,7 +10,9 @@ from typing import Any
 import torch
 
 from gcl.config.schema import RunConfig
+from gcl.data.catalog import Catalog
 from gcl.lit.checkpoint import read_checkpoint
+from gcl.lit.settings import FieldWeights
 from gcl.loss.weight import constant
 from gcl.model.dual_encoder import DualEncoder
 from gcl.model.fingerprint import model_hash
@@ -98,16 +100,21 @@ def base_encoder(run: RunFolder, schema: Schema | None = None) -> DualEncoder:
     return merge_adapters(base)
 
 
-def contestant(name: str, schema: Schema, *, config_dir: str | None = None, trust: Sequence[str] = ()) -> Contestant:
+def contestant(
+    name: str, schema: Schema, *, config_dir: str | None = None, trust: Sequence[str] = (), catalog: str | None = None
+) -> Contestant:
     """`run:<folder>` (best checkpoint), `embeddings:<file.parquet>` (or two files with + between them),
     `trec:<run file>` ("{task}" is replaced by the task), a name in conf/model, `open_clip:<architecture>/<weights>`, or
-    anything load_model takes (local-dir:, hf-hub:, …). `<name>=` before it is what tables call it."""
+    anything load_model takes (local-dir:, hf-hub:, …). `<name>=` before it is what tables call it. catalog: the name of
+    the one that is measured, on which a run has the field weights that it chose."""
     label, name = split_label(name)
     if label is not None:
-        return replace(contestant(name, schema, config_dir=config_dir, trust=trust), label=label)
+        return replace(contestant(name, schema, config_dir=config_dir, trust=trust, catalog=catalog), label=label)
     kind, colon, rest = name.partition(":")
     if kind == "run" and colon:
         run = RunFolder(Path(rest), tuple(trust))
+        if catalog is not None:
+            schema = run.weighted(Catalog(catalog, query=schema.query, document=schema.document)).schema
         return Contestant(str(run.path), tuned_encoder(run, schema), run.best)
     if kind == "embeddings" and colon:
         files = rest.split("+")
@@ -147,7 +154,9 @@ def contestants(config: RunConfig, schema: Schema, *, config_dir: str | None = N
 def named(name: str, config: RunConfig, schema: Schema, *, config_dir: str | None = None) -> Contestant:
     """One contestant; a model from scratch is the same wherever it comes in a list."""
     seed_everything(config)
-    return _placed(contestant(name, schema, config_dir=config_dir, trust=config.trust), config)
+    alone = not config.evaluate.sets and config.train.field_weights is not FieldWeights.given
+    catalog = config.data.name if alone else None
+    return _placed(contestant(name, schema, config_dir=config_dir, trust=config.trust, catalog=catalog), config)
 
 
 def _placed(entry: Contestant, config: RunConfig) -> Contestant:

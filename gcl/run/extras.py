@@ -1,4 +1,5 @@
-"""What is measured in addition to the tasks: smaller vectors, slices of the queries, and what must not be forgotten."""
+"""What is measured in addition to the tasks: what chosen field weights are worth, smaller vectors, slices of the
+queries, and what must not be forgotten."""
 
 from __future__ import annotations
 
@@ -17,6 +18,7 @@ from gcl.retrieval.analysis.slices import Sliced
 from gcl.retrieval.evaluate import TaskResult
 from gcl.retrieval.settings import EvaluateConfig, needed_columns
 from gcl.retrieval.tasks.task import RetrievalTask
+from gcl.run.weighing import Weighed
 from gcl.table import Table, plain_markdown
 
 Models = Mapping[str, Mapping[str, TaskResult]]
@@ -24,13 +26,14 @@ Models = Mapping[str, Mapping[str, TaskResult]]
 
 @dataclass
 class Extras:
-    """Any of the three may be empty."""
+    """Any of the four may be empty."""
 
     compressed: compress.ByModel = field(default_factory=dict)
     sliced: list[Sliced] = field(default_factory=list)
     kept: dict[str, list[Kept]] = field(default_factory=dict)  # by model
     columns: dict[str, dict[str, list[str]]] = field(default_factory=dict)  # task -> column -> value of each query
     titles: dict[str, str] = field(default_factory=dict)  # of the tasks, as people read them
+    weighed: Weighed | None = None
 
     @property
     def warnings(self) -> list[str]:
@@ -48,7 +51,7 @@ class Extras:
         return self._tables(short=False)
 
     def _tables(self, *, short: bool) -> list[Table]:
-        tables = []
+        tables = [] if self.weighed is None else [self.weighed.table]
         if kept := [one for by_model in self.kept.values() for one in by_model]:
             tables.append(retention.retention_table(kept))
         if self.compressed:
@@ -85,6 +88,7 @@ class Extras:
             "retention": {label: retention.as_dict(kept) for label, kept in self.kept.items()},
             "compressed": compress.compression_records(self.compressed),
             "slices": slices.slices_records(self.sliced),
+            "field_weights": {} if self.weighed is None else self.weighed.as_dict(),
         }
         return {name: value for name, value in records.items() if value}
 

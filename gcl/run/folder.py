@@ -14,14 +14,26 @@ from typing import TypeVar
 
 from gcl.config.compose import Overrides, load_config, with_settings, with_values
 from gcl.config.schema import RunConfig
+from gcl.config.words import weighed_by_hand
+from gcl.data.catalog import Catalog
 from gcl.distributed.launched import launched_rank
 from gcl.errors import ConfigError
 from gcl.files.lock import owned
+from gcl.run.field_weights import read_weights
+from gcl.schema import SideName
 
 T = TypeVar("T")
 
 
-_RESULTS = ("metrics.json", "results.json", "report.html", "results.csv", "results.md", "queries.parquet")
+_RESULTS = (
+    "field_weights.json",
+    "metrics.json",
+    "results.json",
+    "report.html",
+    "results.csv",
+    "results.md",
+    "queries.parquet",
+)
 _CURVE = "metrics.csv"
 
 
@@ -61,6 +73,11 @@ class RunFolder:
         return self.path / "tasks"
 
     @property
+    def field_weights(self) -> Path:
+        """The field weights that the trained model is used with, where they were chosen (gcl/run/field_weights.py)."""
+        return self.path / "field_weights.json"
+
+    @property
     def owner(self) -> Path:
         """Names the process that trains here, while it does."""
         return self.path / ".owner"
@@ -70,8 +87,17 @@ class RunFolder:
         return self.path / "report.html"
 
     def read_config(self) -> RunConfig:
-        """The run's own config. Raises FileNotFoundError or ConfigError."""
-        return load_config(self.check().config, trust=self.trust)
+        """The run's own config, with the field weights that were chosen for its model. Raises FileNotFoundError or
+        ConfigError."""
+        config = load_config(self.check().config, trust=self.trust)
+        config.data = self.weighted(config.data)
+        return config
+
+    def weighted(self, catalog: Catalog) -> Catalog:
+        """The run's own catalog with the field weights that were chosen on it; any other, or with other weights than
+        those that the run was given, as it is."""
+        chosen = read_weights(self.field_weights)
+        return catalog if chosen is None else chosen.applied(catalog)
 
     @contextmanager
     def taken(self) -> Iterator[None]:
@@ -188,7 +214,7 @@ _OF_CATALOG = ("tasks", "monitor_tasks", "slices", "compress")  # settings of ev
 
 def of_run(run: RunFolder, given: RunConfig, overrides: Overrides) -> RunConfig:
     """The run's own config with the given settings on top; `data=…` and `evaluate=…` replace the run's."""
-    config = run.read_config()
+    config = load_config(run.check().config, trust=run.trust)
     theirs = {name: spec.catalog for name, spec in config.evaluate.retention.items()}
     for name in ("data", "evaluate", "cache_dir"):
         if name in overrides.keys:
@@ -196,6 +222,8 @@ def of_run(run: RunFolder, given: RunConfig, overrides: Overrides) -> RunConfig:
     if "data" in overrides.keys and "evaluate" not in overrides.keys:
         for name in _OF_CATALOG:  # another catalog need not have such tasks and columns
             setattr(config.evaluate, name, getattr(given.evaluate, name))
+    typed = [*overrides.settings, *(f"{key}={value}" for key, value in overrides.values.items())]
+    config.data = _weighted(run, config.data, weighed_by_hand(typed))
     on_top = {"data", "evaluate"} - overrides.keys
     settings = [one for one in overrides.settings if one.lstrip("+~").partition(".")[0] in on_top]
     config = with_settings(config, settings, trained=True)
@@ -206,3 +234,13 @@ def of_run(run: RunFolder, given: RunConfig, overrides: Overrides) -> RunConfig:
         if spec.catalog != theirs.get(name):  # the command line's own
             spec.untrusted = False
     return config
+
+
+def _weighted(run: RunFolder, catalog: Catalog, by_hand: set[SideName]) -> Catalog:
+    """With the weights that the run chose, but for a side of which the command line gives one."""
+    chosen = run.weighted(catalog)
+    return replace(
+        chosen,
+        query=(catalog if "query" in by_hand else chosen).query,
+        document=(catalog if "document" in by_hand else chosen).document,
+    )

@@ -23,14 +23,14 @@ from gcl.retrieval.embedding.embed import EmbedOptions, EmbedsRecords
 from gcl.retrieval.embedding.own import Embedder
 from gcl.retrieval.embedding.precomputed import RunFiles
 from gcl.retrieval.embedding.quantize import VectorFormat
-from gcl.retrieval.evaluate import TaskResult, embed_corpora, embed_shared, evaluate, result_of
+from gcl.retrieval.evaluate import TaskResult, embed_tasks, evaluate, result_of
 from gcl.retrieval.metrics.metrics import depth
 from gcl.retrieval.settings import EvaluateConfig, Rules
 from gcl.retrieval.tasks.judgments import Judgments
 from gcl.retrieval.tasks.protocol import under
 from gcl.retrieval.tasks.task import RetrievalTask, from_prepared
 from gcl.retrieval.tasks.titles import title_of
-from gcl.schema import SideName
+from gcl.schema import SideName, SideWeights
 
 Features = Mapping[SideName, Mapping[str, np.ndarray]]  # side -> field -> [rows, E]
 
@@ -81,14 +81,20 @@ class Measurement:
         *,
         k: int | None = None,
         passing: bool = False,
+        embedded: Sequence[Embedded] | None = None,
+        weights: SideWeights | None = None,
     ) -> dict[str, TaskResult]:
         """{task: TaskResult} of one part, names without the part. passing: a model that no one will measure again,
-        whose embeddings are not kept."""
+        whose embeddings are not kept. embedded: what `self.embedded` gave for it. weights: other field weights than
+        the schema's."""
         if isinstance(encoder, RunFiles):
             return self._of_runs(encoder, part, metrics or self.metrics, k=k)
         results = evaluate(
             encoder, self.opened(part), metrics or self.metrics, k=k, ties=self.rules.ties,
             forms=() if passing else self.forms, embedding=self._embedding(passing),
+            embedded=None if embedded is None else [(one.query, one.document) for one in embedded],
+            query_weights=None if weights is None else weights["query"],
+            document_weights=None if weights is None else weights["document"],
         )  # fmt: skip
         return {name.removesuffix(f".{part}"): result for name, result in results.items()}
 
@@ -102,10 +108,9 @@ class Measurement:
 
     def embedded(self, encoder: DualEncoder | EmbedsRecords, part: str) -> list[Embedded]:
         """The tasks of one part with both sides embedded field by field, to be measured with any field weights."""
-        tasks, options = self.opened(part), self._embedding()
-        query = embed_shared(encoder, [task.queries for task in tasks], "query", options)
-        document = embed_corpora(encoder, tasks, options)
-        return [Embedded(*one) for one in zip(tasks, query, document, strict=True)]
+        tasks = self.opened(part)
+        pairs = embed_tasks(encoder, tasks, self._embedding())
+        return [Embedded(task, *pair) for task, pair in zip(tasks, pairs, strict=True)]
 
     def _embedding(self, passing: bool = False) -> EmbedOptions:
         return EmbedOptions(

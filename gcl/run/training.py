@@ -17,12 +17,14 @@ from gcl.lit.checkpoint import read_checkpoint
 from gcl.lit.guards import RollBack
 from gcl.lit.module import Measuring, compile_towers
 from gcl.lit.progress import RunProgress
+from gcl.lit.settings import FieldWeights
 from gcl.lit.sharded import is_sharded, load_weights
 from gcl.model.dual_encoder import DualEncoder
 from gcl.model.lora import describe as describe_adapters
 from gcl.model.lora import merge_adapters
 from gcl.retrieval.analysis.compression import forms_of
 from gcl.retrieval.analysis.verdict import Verdict
+from gcl.retrieval.analysis.weight_sweep import Embedded
 from gcl.retrieval.settings import Forgetting
 from gcl.run import build as assembly
 from gcl.run import wandb_report
@@ -34,6 +36,8 @@ from gcl.run.measurement import embedding_cache, frozen_features, measurement_of
 from gcl.run.outcome import Outcome, page_metrics
 from gcl.run.retention import Retention
 from gcl.run.tables import only, summary
+from gcl.run.weighing import Weighed, choose_weights, sides_to_weigh
+from gcl.schema import SideWeights
 
 Results = dict[str, Any]
 
@@ -59,6 +63,10 @@ class Fitting:
         )  # fmt: skip
         self.columns = columns_for(config.evaluate, config.data, config.cache_dir)
         self.retention = Retention(config, embedding_cache(config))
+        self.base: Results = {}  # of the model as it comes
+        self._embedded_base: list[Embedded] = []
+        self.weighed: Weighed | None = None
+        self.notes: list[str] = []
         if config.train.compile:
             compile_towers(self.encoder, config.train.compile)
         measuring = Measuring(
@@ -109,9 +117,9 @@ class Fitting:
             "steps": self.steps,
         }
 
-    def measure_base(self) -> Results:
+    def measure_base(self) -> None:
         say(f"\nMeasuring {self.config.model.label} as it comes (base).")
-        return self._measure()
+        self.base = self._measure()
 
     def fit(self, resume: Path | None) -> None:
         pairs, steps = len(self.prepared.pairs), self.steps
@@ -153,11 +161,43 @@ class Fitting:
 
     def _measured(self, encoder: DualEncoder) -> Results:
         """The test half and the general sets, by every rank."""
-        first = not self.retention.results
+        first = not self.base
         if self.retention and first:
             self.retention.remember(encoder)
         self.retention.measure("base" if first else "tuned", encoder)
-        return self.measurement(encoder, "test", k=self.config.evaluate.depth)
+        if self.config.train.field_weights is FieldWeights.given:
+            self.run.field_weights.unlink(missing_ok=True)  # it was begun with another setting
+            return self.measurement(encoder, "test", k=self.config.evaluate.depth)
+        embedded = self.measurement.embedded(encoder, "test")
+        if first:
+            self._embedded_base = embedded
+            return self._with_weights(encoder, embedded)
+        return self._weighed(encoder, embedded)
+
+    def _with_weights(
+        self, encoder: DualEncoder, embedded: list[Embedded], weights: SideWeights | None = None
+    ) -> Results:
+        depth = self.config.evaluate.depth
+        return self.measurement(encoder, "test", k=depth, embedded=embedded, weights=weights)
+
+    def _weighed(self, encoder: DualEncoder, embedded: list[Embedded]) -> Results:
+        """With the field weights that the dev half chooses, the base as well: what is compared is the models."""
+        config = self.config
+        headline, schema = config.evaluate.headline, config.data.schema
+        dev = self.measurement.embedded(encoder, "dev") if sides_to_weigh(schema) else []
+        chosen = choose_weights(config.data.name, schema, dev, headline[0])
+        if self.is_first:
+            chosen.write(self.run.field_weights)
+        say(f"{chosen.sentence}.")
+        if not chosen.changed:
+            self.notes = [f"{chosen.sentence}."]
+            return self._with_weights(encoder, embedded)
+        given = self.measurement(encoder, "test", headline, embedded=embedded)
+        self.base = self._with_weights(encoder, self._embedded_base, chosen.used)
+        tuned = self._with_weights(encoder, embedded, chosen.used)
+        self.weighed = Weighed.of(chosen, given, tuned, seed=config.seed)
+        self.notes = [f"{chosen.sentence}. The base is measured with them as well."]
+        return tuned
 
     def _retain(self, encoder: DualEncoder) -> dict[str, float]:
         values = self.retention.quick(encoder)
@@ -171,8 +211,9 @@ class Fitting:
         self.trainer.test(self.module, self.data, verbose=False)
         return self.module.measured
 
-    def report(self, base: Results, tuned: Results, *, seconds: float) -> dict[str, Verdict]:
+    def report(self, tuned: Results, *, seconds: float) -> dict[str, Verdict]:
         """Writes and prints everything but the verdict on the tuned model, which is returned."""
+        base = self.base
         with doing("Computing intervals and writing the report"):
             outcome = self._outcome(base, tuned)
             outcome.seconds = seconds
@@ -196,6 +237,7 @@ class Fitting:
         config = self.config
         tasks, models = self.measurement.opened("test"), {"base": base, "tuned": tuned}
         extras = extras_of(config.evaluate, models, tasks, {"": self.columns}, self.retention.kept(config.seed))
+        extras.weighed = self.weighed
         best = self.checkpoints.best_path  # its hash and not the weights' in memory, which may lie on several ranks
         done = json.loads(best.with_name(f"{best.name}.DONE").read_text())
         known = {"model": config.model.name, "checkpoint": str(best), "checkpoint_sha256": done["sha256"]}
@@ -203,7 +245,7 @@ class Fitting:
             config.evaluate, "test", f"{config.model.label} fine-tuned on {config.data.name}",
             tasks=tasks, models=models, extras=extras,
             sources={config.data.name: {"fingerprint": self.prepared.fingerprint}},
-            contestants={"base": {"model": config.model.name}, "tuned": known}, seed=config.seed,
+            contestants={"base": {"model": config.model.name}, "tuned": known}, seed=config.seed, notes=self.notes,
         )  # fmt: skip
 
     def _write_page(

@@ -1,25 +1,36 @@
 """Which weights of the fields retrieve best? Fields are embedded once; only the fusing and the search are repeated.
 
 Choose on the dev half, report on the test half: the best of many weights is lucky on the half it was chosen on.
+
+One rule chooses, after training (`train.field_weights=dev`) and in `gcl sweep-weights`:
+
+1. What counts is the mean of one metric over tasks, each task alike: what the headline shows, new queries and products
+   included. A task with weights of its own has no say.
+2. Tried are the present weights, each field alone, a grid of weights that sum to 1, and smaller moves around its best.
+   A field of weight 0 stays out.
+3. Whatever is within one standard error of the best (paired, over queries) may be luck as well as the best itself. Of
+   these the weights nearest to the present ones are taken, but none that is below a single field or the present ones.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from gcl.files.progress import Count
 from gcl.retrieval.embedding.embed import FieldEmbeddings
-from gcl.retrieval.evaluate import TaskResult, result_of
+from gcl.retrieval.evaluate import LastFused, TaskResult, result_of
 from gcl.retrieval.metrics.metrics import depth
 from gcl.retrieval.search.search import search
 from gcl.retrieval.tasks.task import RetrievalTask
+from gcl.schema import Field, SideName
 from gcl.table import Table
 
-NOTHING = 1e-6  # the weight a field of weight 0 gets: it counts only where a record has no other
+NOTHING = 1e-6  # the weight of a field that is not wanted: it counts only where a record has no other
+_EQUAL = 1e-12  # means that differ by less differ by rounding
 
 Weights = dict[str, float]
 
@@ -33,21 +44,52 @@ class Embedded:
     document: FieldEmbeddings
 
     def measured(
-        self, query: Mapping[str, float] | None, document: Mapping[str, float] | None, metrics: Sequence[str], k: int
-    ) -> TaskResult:
-        """The task's result with these field weights; None: the schema's."""
-        score, row = search(
-            self.query.fused(_floored(query)), self.document.fused(_floored(document)), k, rank=self.task.id_ranks
+        self, query: Mapping[str, float] | None, document: Mapping[str, float] | None, metrics: Sequence[str], k: int,
+        corpus: LastFused | None = None,
+    ) -> TaskResult:  # fmt: skip
+        """The task's result with these field weights; None: the schema's. The task's own come first. corpus: of the
+        task that was measured before."""
+        own = self.task.document_weights
+        vectors = (corpus or LastFused()).fused(
+            self.document, _floored(document, self.document.side) if own is None else own
         )
+        score, row = search(self.query.fused(_floored(query, self.query.side)), vectors, k, rank=self.task.id_ranks)
         return result_of(self.task, score, row, metrics)
 
 
 @dataclass(frozen=True)
 class Tried:
-    """One combination of weights and the mean of each metric over the tasks."""
+    """One combination of weights, the mean of each metric over the tasks, and the first metric of each query."""
 
     weights: Weights
     means: dict[str, float]
+    values: list[np.ndarray] = field(default_factory=list, repr=False)  # of each task [Q]
+
+    @property
+    def value(self) -> float:
+        """The mean of the first metric."""
+        return next(iter(self.means.values()))
+
+    @property
+    def alone(self) -> bool:
+        """Whether one field has all the weight."""
+        return sum(weight > 0 for weight in self.weights.values()) == 1
+
+
+@dataclass(frozen=True)
+class Swept:
+    """The outcome for one side. tried: best first. now, best: the present weights, and those that the rule takes.
+    single: the best field alone."""
+
+    side: SideName
+    tried: list[Tried]
+    now: Tried
+    best: Tried
+    single: Tried
+
+    @property
+    def kept(self) -> bool:
+        return self.best is self.now
 
 
 def grid(fields: Sequence[str], steps: int = 10) -> Iterator[Weights]:
@@ -81,7 +123,7 @@ def sweep_weights(
     tasks: Sequence[Embedded],
     metrics: Sequence[str] = ("ndcg@10",),
     *,
-    side: str = "document",
+    side: SideName = "document",
     others: Mapping[str, float] | None = None,
     start: Mapping[str, float] | None = None,
     steps: int = 10,
@@ -91,10 +133,11 @@ def sweep_weights(
 
     First a grid of multiples of 1/steps (coarser where that would be more than half of `most`), and `start`; then from
     the best one weight is moved between two fields, in steps that halve down to 1/steps, while that helps.
-    others: the other side's weights; None: the schema's. A record whose fields all have weight 0 is represented by
-    what it has.
+    others: the other side's weights; None: the schema's. A field that `start` gives weight 0 stays out. A record whose
+    fields all have weight 0 is represented by what it has.
     """
-    fields = list((tasks[0].document if side == "document" else tasks[0].query).side)
+    sides = (tasks[0].document if side == "document" else tasks[0].query).side
+    fields = [name for name in sides if start is None or start.get(name, 0) > 0]
     tried: dict[tuple[float, ...], Tried] = {}
     k = depth(metrics) or 1000
     count = Count(f"Trying weights of the {side}'s fields", total=most, unit="combination")
@@ -103,10 +146,12 @@ def sweep_weights(
         key = tuple(round(weights.get(name, 0.0), 9) for name in fields)
         if key not in tried:
             given = dict(zip(fields, key, strict=True))
-            query, document = (others, given) if side == "document" else (given, others)
-            by_task = [one.measured(query, document, metrics, k).means for one in tasks]
-            means = {name: math.fsum(values[name] for values in by_task) / len(by_task) for name in metrics}
-            tried[key] = Tried(given, means)
+            used = given if start is None else usable(given, start)
+            query, document = (others, used) if side == "document" else (used, others)
+            corpus = LastFused()
+            results = [one.measured(query, document, metrics, k, corpus) for one in tasks]
+            means = {name: math.fsum(result.means[name] for result in results) / len(results) for name in metrics}
+            tried[key] = Tried(given, means, [result.values[metrics[0]] for result in results])
             count.add()
         return tried[key]
 
@@ -152,17 +197,54 @@ def normalised(weights: Mapping[str, float]) -> Weights:
     return {name: round(value / total, 9) for name, value in weights.items()}
 
 
-def usable(weights: Mapping[str, float], embedded: Sequence[FieldEmbeddings]) -> Weights:
-    """The weights as a config takes them: where a record has no field of positive weight, 0 becomes a hair more."""
-    for one in embedded:
-        given = np.array([weights[name] for name in one.side])
-        if ((one.present * given).sum(axis=1) <= 0).any():
-            return {name: max(value, NOTHING) for name, value in weights.items()}
-    return dict(weights)
+def usable(weights: Mapping[str, float], now: Mapping[str, float]) -> Weights:
+    """The weights as a config takes them, of the same sum as the present ones. A field that lost all of its weight
+    keeps a hair of it, for records, also of days to come, that have no other field.
+
+    >>> usable({"image": 0.0, "title": 1.0}, {"image": 3, "title": 1, "brand": 0})
+    {'image': 4e-06, 'title': 4.0, 'brand': 0.0}
+    """
+    total = math.fsum(now.values())
+    return {
+        name: float(f"{max(weights[name], NOTHING) * total:.6g}") if name in weights and was > 0 else float(was)
+        for name, was in now.items()
+    }
 
 
-def _floored(weights: Mapping[str, float] | None) -> Weights | None:
-    return None if weights is None else {name: max(value, NOTHING) for name, value in weights.items()}
+def choose(tried: Sequence[Tried], now: Mapping[str, float], tasks: Sequence[Embedded], side: SideName) -> Swept:
+    """The third step of the rule, on the outcome of `sweep_weights(tasks, …, start=now)`, best first."""
+    known = {name: weight for name, weight in normalised(now).items() if weight > 0}
+
+    def far(one: Tried) -> float:
+        return math.fsum(abs(one.weights[name] - weight) for name, weight in known.items())
+
+    present = min(tried, key=far)
+    single = max((one for one in tried if one.alone), key=lambda one: one.value)
+    floor, query = max(single.value, present.value) - _EQUAL, _query_numbers(tasks)
+    alike = [one for one in tried if one.value >= floor and _within_an_error(tried[0], one, query)]
+    return Swept(side, list(tried), present, min(alike, key=lambda one: (round(far(one), 9), -one.value)), single)
+
+
+def _query_numbers(tasks: Sequence[Embedded]) -> np.ndarray:
+    """A number for the query of each value, task after task; a query that several tasks ask has one."""
+    ids = [str(name) for one in tasks for name in one.task.queries.ids]
+    return np.unique(np.array(ids), return_inverse=True)[1].reshape(-1)
+
+
+def _within_an_error(best: Tried, other: Tried, query: np.ndarray) -> bool:
+    """Whether the mean over tasks of best - other is at most its standard error; queries are what was drawn, so all
+    values of one are one draw."""
+    share = [(b - o) / (len(b) * len(best.values)) for b, o in zip(best.values, other.values, strict=True)]
+    drawn = np.bincount(query, weights=np.concatenate(share))  # sums to the difference of the means
+    error = math.sqrt(len(drawn) / max(len(drawn) - 1, 1) * float(((drawn - drawn.mean()) ** 2).sum()))
+    return float(drawn.sum()) <= error + _EQUAL
+
+
+def _floored(weights: Mapping[str, float] | None, side: Mapping[str, Field]) -> Weights | None:
+    """A field of weight 0 counts where a record has nothing else, unless it has none in the schema either."""
+    if weights is None:
+        return None
+    return {name: max(value, NOTHING if side[name].weight > 0 else 0.0) for name, value in weights.items()}
 
 
 def weights_table(tried: Sequence[Tried], top: int = 10) -> Table:

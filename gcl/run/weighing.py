@@ -1,0 +1,96 @@
+"""Field weights by evidence: chosen on the dev half when training has ended, and what they are worth on the test half.
+
+The rule itself is in gcl/retrieval/analysis/weight_sweep.py. The query's weights are chosen first and the document's
+last, with the query's chosen ones: so on the dev half no single field of the document is better than all together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from gcl.distributed.ranks import gather_objects
+from gcl.retrieval.analysis.weight_sweep import Embedded, Swept, choose, sweep_weights, usable
+from gcl.retrieval.evaluate import TaskResult
+from gcl.retrieval.metrics.statistics import FEWEST
+from gcl.retrieval.report import Row, comparison_rows, results_table
+from gcl.run.field_weights import ChosenWeights
+from gcl.schema import Schema, SideName
+from gcl.table import Table
+
+_ORDER: tuple[SideName, ...] = ("query", "document")
+
+
+def sides_to_weigh(schema: Schema) -> list[SideName]:
+    """The sides with more than one field of positive weight, in the order in which they are weighed."""
+    return [side for side in _ORDER if sum(one.weight > 0 for one in schema.side(side).values()) > 1]
+
+
+def weigh(
+    tasks: Sequence[Embedded], metrics: Sequence[str], schema: Schema, *, steps: int = 20, most: int = 200
+) -> tuple[dict[SideName, Swept], dict[SideName, dict[str, float]]]:
+    """What was tried for each side that has weights to choose, and the weights that the rule takes, of both sides."""
+    now = schema.weights
+    best, swept = dict(now), {}
+    for side in sides_to_weigh(schema):
+        theirs = [one for one in tasks if side == "query" or one.task.document_weights is None]
+        if not theirs:  # every task has weights of its own
+            continue
+        others = best["document" if side == "query" else "query"]
+        tried = sweep_weights(theirs, metrics, side=side, others=others, start=now[side], steps=steps, most=most)
+        swept[side] = choose(tried, now[side], theirs, side)
+        if not swept[side].kept:
+            best[side] = usable(swept[side].best.weights, now[side])
+    return swept, best
+
+
+def choose_weights(catalog: str, schema: Schema, tasks: Sequence[Embedded], metric: str) -> ChosenWeights:
+    """By the rule on the tasks of the dev half, alike on every rank. Where there is nothing to choose, or too little to
+    choose by: the given weights, and why."""
+    given = schema.weights
+    queries = len({str(name) for one in tasks for name in one.task.queries.ids})
+    kept = ChosenWeights(catalog, given, given, "", metric, queries)
+    if not sides_to_weigh(schema):
+        return replace(kept, why="there is one field on each side")
+    if queries < FEWEST:
+        return replace(kept, why=f"the dev half has {queries} queries, and fewer than {FEWEST} choose by luck")
+    swept, best = gather_objects(weigh(tasks, [metric], schema))[0]  # what differs in a last bit is decided once
+    if not swept:
+        return replace(kept, why="every task has document weights of its own")
+    last = list(swept.values())[-1]
+    single = {name: weight for name, weight in last.single.weights.items() if weight > 0}
+    dev = {"given": next(iter(swept.values())).now.value, "used": last.best.value,
+           "single": {next(iter(single)): last.single.value}}  # fmt: skip
+    counted = f"{metric} {dev['given']:.4f} -> {dev['used']:.4f} on {queries:,} queries of the dev half"
+    if best == given:
+        shown = f"{metric} {dev['given']:.4f} on {queries:,} queries of the dev half"
+        return replace(kept, dev=dev, why=f"no others are better by more than luck ({shown})")
+    return replace(kept, used=best, dev=dev, why=f"chosen after training ({counted})")
+
+
+@dataclass(frozen=True)
+class Weighed:
+    """What was chosen, and the headline on the test half with the given weights and with the chosen ones."""
+
+    chosen: ChosenWeights
+    rows: Sequence[Row]
+
+    @classmethod
+    def of(
+        cls, chosen: ChosenWeights, given: Mapping[str, TaskResult], used: Mapping[str, TaskResult], *, seed: int
+    ) -> Weighed:
+        metrics = next(iter(given.values())).values
+        same = {task: replace(one, values={name: one.values[name] for name in metrics}) for task, one in used.items()}
+        return cls(chosen, comparison_rows(given, same, seed=seed))
+
+    @property
+    def table(self) -> Table:
+        names = {"base": "given", "tuned": "chosen"}
+        table = results_table(self.rows).renamed(lambda name: names.get(name, name))
+        return replace(table, title="What the field weights are worth, tuned model, test half", grouped=False)
+
+    def as_dict(self) -> dict[str, Any]:
+        rows = [{{"base": "given", "tuned": "chosen"}.get(key, key): value for key, value in row.record().items()}
+                for row in self.rows]  # fmt: skip
+        return {"given": self.chosen.given, "chosen": self.chosen.used, "why": self.chosen.why, "test": rows}
