@@ -8,7 +8,7 @@ from typing import Any
 from gcl.data.batches.settings import PlanConfig
 from gcl.data.catalog import Catalog
 from gcl.lit.settings import TrainConfig, TrainerConfig
-from gcl.loss.settings import LossConfig
+from gcl.loss.settings import LossConfig, TeacherConfig
 from gcl.model.settings import ModelConfig
 from gcl.optim.settings import OptimConfig
 from gcl.options import node, number, path
@@ -25,6 +25,8 @@ class RunConfig:
     """The model that is fine-tuned or measured, and the recipe it is usually fine-tuned with."""
     loss: LossConfig = field(default_factory=LossConfig)
     """The contrastive loss, and the function that turns scores into weights."""
+    teacher: TeacherConfig = field(default_factory=TeacherConfig)
+    """A model or a reranker whose opinion the loss learns from, besides the pairs."""
     optim: OptimConfig = field(default_factory=OptimConfig)
     """Optimizer, schedule, and what is frozen."""
     plan: PlanConfig = field(default_factory=PlanConfig)

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import logging
 import signal
-from collections.abc import Mapping
 from typing import Any
 
 import lightning.pytorch as pl
 from torch.utils.data import DataLoader, Dataset
 
 from gcl.data.batches.batch import PairDataset, SideReader
-from gcl.data.batches.judgments import Lookup
 from gcl.data.batches.loader import WatchedLoader
+from gcl.data.batches.lookups import Lookups
 from gcl.data.batches.order import BatchOrder
 from gcl.lit.lightning_internals import end_workers, progress
 from gcl.lit.signals import SIGNALS
@@ -26,7 +25,8 @@ class PairData(pl.LightningDataModule):
 
     may_change: a checkpoint of another plan is accepted, too; its run continues at the same step with this plan's
         batches.
-    lookups: what the loss has to know of every batch besides its pairs, by name.
+    lookups: what the loss has to know of every batch besides its pairs; a checkpoint that learned from another teacher
+        is refused as one of another plan is.
 
     To Lightning the run is one long epoch: the plan knows epochs, so world size and workers never enter the count.
     """
@@ -41,14 +41,14 @@ class PairData(pl.LightningDataModule):
         workers: int = 0,
         augment: bool = False,
         may_change: bool = False,
-        lookups: Mapping[str, Lookup] | None = None,
+        lookups: Lookups | None = None,
     ) -> None:
         super().__init__()
         self.plan = plan
         self.query, self.document = query, document
         self.steps = Steps(steps)
         self.workers, self.augment, self.may_change = workers, augment, may_change
-        self.lookups = lookups
+        self.lookups = lookups or Lookups()
         self._loader: WatchedLoader | None = None
 
     def train_dataloader(self) -> DataLoader:
@@ -94,9 +94,14 @@ class PairData(pl.LightningDataModule):
     def state_dict(self) -> dict[str, Any]:
         assert self.trainer is not None
         step = progress(self.trainer).processed
-        return {**self.plan.state(step), "step": step}
+        return {**self.plan.state(step), "step": step, "teacher": self.lookups.digest}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        if state.get("teacher") != self.lookups.digest and not self.may_change:
+            raise ValueError(
+                "The run cannot be resumed: what its teacher says has changed since it began (the file or run that "
+                "teacher names). Put it back, or begin a new run."
+            )
         if self.may_change and state["fingerprint"] != self.plan.fingerprint:
             self.steps.first = state["step"]
             logger.info("From step %d on, batches follow the changed settings.", state["step"])

@@ -161,6 +161,8 @@ class GCLModule(pl.LightningModule):
                 "train/masked": output.masked,
                 "train/learning_rate": max(rates),
             }
+            if output.teacher is not None:
+                values["train/teacher"] = output.teacher
             if min(rates) < max(rates):  # optim.rules or optim.layer_decay
                 values["train/learning_rate_lowest"] = min(rates)
             self.log_dict(values, batch_size=pairs)

@@ -85,6 +85,12 @@ def blank(s: Tensor, rows: slice, columns: slice, relations: Relations, value: f
     return s
 
 
+def logsumexp(s: Tensor, dim: int, scratch: Tensor) -> Tensor:
+    """s[R, C] -> [R] or [C]; -inf where all entries are. Like torch.logsumexp, in a buffer that is there already."""
+    largest = s.amax(dim, keepdim=True).clamp_min(torch.finfo(s.dtype).min)
+    return torch.sub(s, largest, out=scratch).exp_().sum(dim).log() + largest.squeeze(dim)
+
+
 def diagonal(s: Tensor, rows: slice, columns: slice) -> Tensor:
     """The part of the whole matrix's diagonal that crosses the block s[R, C]: a view, perhaps an empty one."""
     start, stop = max(rows.start, columns.start), min(rows.stop, columns.stop)

@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple, TypeVar
 import torch
 from torch import Tensor, nn
 
-from gcl.data.batches.judgments import Judged
+from gcl.data.batches.lookups import Judged, Vectors
 from gcl.loss.judged import of_pairs
 from gcl.loss.reference import whole_loss
 from gcl.loss.settings import (
@@ -28,7 +28,7 @@ from gcl.loss.settings import (
     check_tile,
 )  # fmt: skip
 from gcl.loss.targets import count_ignored
-from gcl.loss.terms import Options, Part, Problem, pose
+from gcl.loss.terms import Known, Options, Part, Problem, Teaching, pose
 from gcl.loss.tiled import tiled_loss
 from gcl.loss.weight import constant
 from gcl.options import Choice
@@ -44,6 +44,7 @@ class LossOutput(NamedTuple):
     masked: share of the off-diagonal entries that the rules same_query and same_document leave out, 0 to 1.
     absent: share of the pairs that terms leave out because a part is absent, 0 to 1.
     scale, bias: as used.
+    teacher: of the terms, as much as they count, what the teacher adds before its weight; None without a teacher.
     """
 
     loss: Tensor
@@ -52,6 +53,7 @@ class LossOutput(NamedTuple):
     absent: float
     scale: Tensor
     bias: Tensor
+    teacher: Tensor | None = None
 
 
 class GCLLoss(nn.Module):
@@ -79,6 +81,10 @@ class GCLLoss(nn.Module):
         "target" for its target alone, GCL's weighted ground-truth matrix to the letter: a negative then counts 1/N.
     terms: the loss is the sum of the terms, each times its weight. A term sees the pairs that have both its parts: it
         is the loss of a batch without the others, Z and N included.
+    teaching: a teacher's weight, and the temperature that divides its cosines or scores. Given its vectors, every term
+        has in addition KL(T || P), averaged over rows and columns, where T is the softmax over the batch of the
+        teacher's similarities and P of the student's (gcl.loss.distill). Given scores of lists, the softmax form's
+        cross-entropy against the softmax of each query's scores, for lists of at least two.
     scale, bias: where they start, the scale itself and not its logarithm. By default 1 / 0.07 and 0 (softmax), 10 and
         -10 (sigmoid).
     max_scale: a step that leaves it is projected back before the scale is used, so its gradient never dies. A
@@ -109,6 +115,7 @@ class GCLLoss(nn.Module):
         same_document: Repeat | str = Repeat.ignore,
         terms: Sequence[Term | Mapping] = (Term(),),
         sigmoid_weight: SigmoidWeight | str = SigmoidWeight.pair,
+        teaching: Teaching | None = None,
         scale: float | None = None,
         bias: float | None = None,
         learn_scale: bool = True,
@@ -121,12 +128,14 @@ class GCLLoss(nn.Module):
         softmax = self.form == Form.softmax
         spread = _choose("sigmoid_weight", SigmoidWeight, sigmoid_weight)
         self.options = Options(
+            form=self.form,
             direction=_choose("direction", Direction, direction),
             normalizer=_choose("normalizer", Normalizer, normalizer),
             same_query=_choose("same_query", Repeat, same_query),
             same_document=_choose("same_document", Repeat, same_document),
             sigmoid_weight=SigmoidWeight.pair if softmax else spread,
             target=_choose("target", Target, target),
+            teaching=teaching or Teaching(),
         )
         check_target(self.options.target, self.form)
         check_tile(tile)
@@ -169,10 +178,12 @@ class GCLLoss(nn.Module):
         query_id: Tensor | None = None,
         document_id: Tensor | None = None,
         judged: Judged | None = None,
+        teacher: Vectors | Judged | None = None,
     ) -> LossOutput:
         """query, document: {part: Part of [N, D]}, or [N, D] where a side is one vector; score[N], all 1 if there is
         none; query_id[N], document_id[N]: integers, by default all different. judged: where `target` asks for it, what
-        is known of these ids, each (query, document) once; None: what the pairs themselves say.
+        is known of these ids, each (query, document) once; None: what the pairs themselves say. teacher: its vectors
+        of the N pairs, or the scores it gave.
 
         N are the pairs of all ranks, and every rank passes all of them, with embeddings that came through gather_rows.
         Gradients that the ranks then average, as DistributedDataParallel does, are exactly those of the loss over N.
@@ -186,18 +197,22 @@ class GCLLoss(nn.Module):
         score = first.new_ones(len(first), dtype=torch.float32) if score is None else score
         query_id, document_id = (count if ids is None else ids for ids in (query_id, document_id))
         with torch.autocast(score.device.type, enabled=False):
-            problems = self._problems(query, document, score, query_id, document_id, judged)
+            known = Known(judged, None, teacher)
+            problems, lessons = self._problems(query, document, score, query_id, document_id, known)
+            every = [*problems, *lessons]
             dtype = problems[0].query.dtype
             scale, bias = self.scale.to(dtype), self.bias.to(dtype)
             if self.tile is None:
-                terms = torch.stack([whole_loss(p, form=self.form, scale=scale, bias=bias) for p in problems])
-                loss = terms @ terms.new_tensor([problem.coefficient for problem in problems])
+                terms = torch.stack([whole_loss(p, scale=scale, bias=bias) for p in every])
+                loss = terms @ terms.new_tensor([problem.coefficient for problem in every])
             else:
-                loss, terms = tiled_loss(problems, form=self.form, scale=scale, bias=bias, tile=self.tile)
+                loss, terms = tiled_loss(every, scale=scale, bias=bias, tile=self.tile)
+            terms, learned = terms.detach().split([len(problems), len(lessons)])
         kept = [len(problem.query) for problem in problems]
         masked = sum(count_ignored(problem.relations) for problem in problems) / max(sum(n * (n - 1) for n in kept), 1)
         absent = 1 - sum(kept) / max(len(score) * len(kept), 1)
-        return LossOutput(loss, terms.detach(), masked, absent, self.scale.detach(), self.bias.detach())
+        taught = learned @ learned.new_tensor([term.weight for term in self.terms]) if lessons else None
+        return LossOutput(loss, terms, masked, absent, self.scale.detach(), self.bias.detach(), taught)
 
     def _problems(
         self,
@@ -206,8 +221,9 @@ class GCLLoss(nn.Module):
         score: Tensor,
         query_id: Tensor,
         document_id: Tensor,
-        judged: Judged | None,
-    ) -> list[Problem]:
+        known: Known,
+    ) -> tuple[list[Problem], list[Problem]]:
+        """The terms' own problems, and those that a teacher sets."""
         embeddings = [part.embedding for part in (*query.values(), *document.values())]
         dtype = functools.reduce(torch.promote_types, [x.dtype for x in embeddings], torch.float32)
         query, document = (
@@ -216,14 +232,20 @@ class GCLLoss(nn.Module):
         )
         weight = self._weight(score.to(embeddings[0].device, dtype))
         ids = {"query_id": query_id.to(weight.device), "document_id": document_id.to(weight.device)}
-        known = None
-        if self.options.target != Target.pair:
-            judged = of_pairs(**ids, score=score.to(weight)) if judged is None else judged
-            judged = Judged(*(x.to(weight.device) for x in judged))
-            known = judged, self._weight(judged.score.to(dtype))
-        return [
-            pose(term, query, document, weight=weight, **ids, options=self.options, judged=known) for term in self.terms
+        if self.options.target == Target.pair:
+            known = known._replace(judged=None)
+        else:
+            judged = of_pairs(**ids, score=score.to(weight)) if known.judged is None else known.judged
+            judged = Judged._make(x.to(weight.device) for x in judged)
+            known = known._replace(judged=judged, weight=self._weight(judged.score.to(dtype)))
+        if known.teacher is not None:
+            moved = (x.to(weight.device) for x in known.teacher)
+            kind = Vectors if isinstance(known.teacher, Vectors) else Judged
+            known = known._replace(teacher=kind._make(moved))
+        posed = [
+            pose(term, query, document, weight=weight, **ids, options=self.options, known=known) for term in self.terms
         ]
+        return [problem for problem, *_ in posed], [lesson for _, *lessons in posed for lesson in lessons]
 
     def _weight(self, score: Tensor) -> Tensor:
         """score[N] -> weight[N], checked."""

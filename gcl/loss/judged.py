@@ -14,13 +14,22 @@ Time and memory are those of the judged entries of one row of blocks, beside tho
 
 from __future__ import annotations
 
+from enum import Enum
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from gcl.data.batches.judgments import Judged
+from gcl.data.batches.lookups import Judged
 from gcl.loss.targets import Relations, Weights
+
+
+class Scale(Enum):
+    """What becomes of values: shares of their row's and column's sum, the same of their exponentials, or nothing."""
+
+    share = "share"
+    softmax = "softmax"
+    none = "none"
 
 
 class Entries(NamedTuple):
@@ -83,6 +92,11 @@ class Targets(NamedTuple):
         blank = self.by_row.new_zeros(len(relations.query), len(relations.query))
         return blank.index_put((row, column), self.by_row[k]), blank.index_put((row, column), self.by_column[k])
 
+    def lists(self, relations: Relations) -> tuple[Tensor, Tensor]:
+        """Which pairs' rows and columns have at least two judgments, as a list has that says what is better. bool[n]"""
+        of_query, of_document = (torch.bincount(x, minlength=len(relations.query)) for x in (self.query, self.document))
+        return of_query[relations.query.long()] > 1, of_document[relations.document.long()] > 1
+
     def _expand(self, group: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """group[R]: of each row its query group -> row[E], column[E] and judgment[E] of all entries."""
         k, row = _ranges(self.start[group], self.start[group + 1])
@@ -100,10 +114,10 @@ def of_pairs(query_id: Tensor, document_id: Tensor, score: Tensor) -> Judged:
 
 
 def spread(
-    judged: Judged, value: Tensor, *, query_id: Tensor, document_id: Tensor, relations: Relations, sums: bool
+    judged: Judged, value: Tensor, *, query_id: Tensor, document_id: Tensor, relations: Relations, scale: Scale
 ) -> Targets:
-    """value[K]: A of each judgment; query_id[n], document_id[n]: of the term's pairs. sums: whether the targets of each
-    row and of each column sum to 1."""
+    """value[K]: A of each judgment, or with `Scale.softmax` its logarithm; query_id[n], document_id[n]: of the term's
+    pairs."""
     queries, documents = query_id.unique(), document_id.unique()  # in the order of the groups of `relations`
     q, known = places(judged.query, queries)
     d, also = places(judged.document, documents)
@@ -116,13 +130,17 @@ def spread(
     of_query = torch.bincount(relations.query, minlength=len(queries))
     of_document = torch.bincount(document, minlength=len(documents))
     first = torch.nn.functional.pad(of_document.cumsum(0), (1, 0))
-    by_row = _shares(value, q, of_document[d], len(queries)) if sums else value
-    by_column = _shares(value, d, of_query[q], len(documents)) if sums else value
+    by_row = _scaled(value, q, of_document[d], len(queries), scale)
+    by_column = _scaled(value, d, of_query[q], len(documents), scale)
     return Targets(q, d, by_row, by_column, start, torch.argsort(document, stable=True), first)
 
 
-def _shares(value: Tensor, group: Tensor, copies: Tensor, size: int) -> Tensor:
+def _scaled(value: Tensor, group: Tensor, copies: Tensor, size: int, scale: Scale) -> Tensor:
     """value[K], each `copies` times, divided by its group's sum; 0 where all of a group are 0."""
+    if scale is Scale.none:
+        return value
+    if scale is Scale.softmax:
+        value = (value - value.new_full((size,), -torch.inf).scatter_reduce(0, group, value, "amax")[group]).exp()
     total = value.new_zeros(size).index_add(0, group, value * copies)
     return value / total.masked_fill(total == 0, 1.0)[group]
 

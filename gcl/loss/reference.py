@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from gcl.loss.distill import whole_distillation
 from gcl.loss.settings import Form
 from gcl.loss.targets import Relations, Weights
 from gcl.loss.terms import Problem
@@ -16,11 +17,14 @@ from gcl.loss.terms import Problem
 Shares = tuple[Tensor, Tensor]  # targets of the rows and of the columns
 
 
-def whole_loss(problem: Problem, *, form: Form, scale: Tensor, bias: Tensor) -> Tensor:
+def whole_loss(problem: Problem, *, scale: Tensor, bias: Tensor) -> Tensor:
     """The weighted sum over pairs, a scalar, before the coefficient; s[N, N] = scale * query @ document.T + bias."""
-    loss = whole_softmax if form == Form.softmax else whole_sigmoid
+    s = scale * problem.query @ problem.document.T + bias
+    if problem.teacher is not None:
+        return whole_distillation(s, problem.teacher.query @ problem.teacher.document.T, problem.weights)
+    loss = whole_softmax if problem.form == Form.softmax else whole_sigmoid
     targets = None if problem.targets is None else problem.targets.dense(problem.relations)
-    return loss(scale * problem.query @ problem.document.T + bias, problem.weights, problem.relations, targets)
+    return loss(s, problem.weights, problem.relations, targets)
 
 
 def whole_softmax(s: Tensor, weights: Weights, relations: Relations, targets: Shares | None = None) -> Tensor:

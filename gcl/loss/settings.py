@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gcl.errors import nearest
-from gcl.options import MISSING, Choice, Range, check_given, free, is_number, node, number
+from gcl.options import MISSING, Choice, Range, check_given, free, is_number, mapping, node, number, path
 
 FUSED = "fused"  # the part that all fields of a side make together
 
@@ -111,6 +111,35 @@ class LossConfig:
     """Upper bound of the scale; a checkpoint that starts above it keeps its own value as the bound."""
     tile: Any = free("auto", "whole number, auto or null", "1024", "auto", "null")
     """Side of the square blocks of similarities in memory, in rows; "auto", or null for the whole matrix at once."""
+
+
+@dataclass
+class TeacherConfig:
+    """Whom the student is to agree with besides learning from pairs: none, or one of run, embeddings and scores."""
+
+    run: str | None = path()
+    """A finished run: every term of the loss learns its similarities of a batch's queries and documents."""
+    embeddings: str | None = path()
+    """The same of vectors by id from elsewhere: a Parquet file, or two with + between, of queries and of documents."""
+    scores: str | None = path()
+    """A table of a reranker's scores (query_id or query, product_id, score): every term learns their order."""
+    weight: float = number(1.0, above=0, most=1e6)
+    """Factor of what is learned from it, in each term of the loss."""
+    temperature: float | None = number(None, above=0, most=1e6)
+    """What divides its cosines or scores before the softmax; null: a run's own, 0.05 for vectors, 1 for scores."""
+    document: dict[str, float] = mapping(least=0)
+    """Weights of the document fields that a run reads as the teacher ({title: 1}); none: its own."""
+
+
+def check_teacher(teacher: TeacherConfig) -> None:
+    """Raises ValueError for two teachers at once, or for settings of one that is not there."""
+    given = [name for name in ("run", "embeddings", "scores") if getattr(teacher, name) is not None]
+    if len(given) > 1:
+        raise ValueError(f"teacher.{given[0]} and teacher.{given[1]}: a run has one teacher, so leave one out.")
+    if teacher.document and given != ["run"]:
+        raise ValueError("teacher.document: only a teacher.run reads fields.")
+    if teacher.document and not any(weight > 0 for weight in teacher.document.values()):
+        raise ValueError(f"teacher.document={teacher.document}: no field has a weight above 0.")
 
 
 def check_loss(loss: LossConfig, *, query: Iterable[str], document: Iterable[str]) -> None:

@@ -31,7 +31,7 @@ def sigmoid_share(
 
     Adds coefficient times the gradient of its share to `gradients`.
     """
-    query, document, weights, relations, _, targets = problem
+    query, document, weights, relations, targets = problem[:5]
     own = own_rows(len(query))
     mine = slice(own.start, own.stop)
     row, column = weights.row * problem.coefficient, weights.column * problem.coefficient

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from gcl.distributed.ranks import own_rows
-from gcl.loss.blocks import Buffers, Gradients, blank, row_products, split, wide
+from gcl.loss.blocks import Buffers, Gradients, blank, logsumexp, row_products, split, wide
 from gcl.loss.gather import logsumexp_over_ranks
 from gcl.loss.terms import Problem
 
@@ -34,7 +34,7 @@ def softmax_share(
 
     Adds coefficient times the gradient of its share to `gradients`. The bias drops out.
     """
-    query, document, weights, relations, _, targets = problem
+    query, document, weights, relations, targets = problem[:5]
     own = own_rows(len(query))
     mine = slice(own.start, own.stop)
     blocks, columns = split(own.start, own.stop, buffers.side), split(0, len(query), buffers.side)
@@ -54,8 +54,8 @@ def softmax_share(
             if judged is not None:
                 linear = linear - judged.within(c).take(s)
             scratch = buffers.view(1, *s.shape)
-            row[r] = torch.logaddexp(row[r], _logsumexp(s, 1, scratch))
-            column[c] = torch.logaddexp(column[c], _logsumexp(s, 0, scratch))
+            row[r] = torch.logaddexp(row[r], logsumexp(s, 1, scratch))
+            column[c] = torch.logaddexp(column[c], logsumexp(s, 0, scratch))
     # From here on relative to the target: lse_i - t_i. Rows are whole already, columns lie across the ranks.
     row, column = row - target, logsumexp_over_ranks(column) - target
     zero = torch.zeros_like(target)
@@ -97,9 +97,3 @@ def _similarities(left: Tensor, right: Tensor, r: slice, c: slice, problem: Prob
     """left[R, D], right[C, D] -> S[R, C] in buffer 0; -inf for the diagonal and what is ignored, which no sum has."""
     s = torch.mm(left, right.T, out=buffers.view(0, len(left), len(right)))
     return blank(s, r, c, problem.relations)
-
-
-def _logsumexp(s: Tensor, dim: int, scratch: Tensor) -> Tensor:
-    """s[R, C] -> [R] or [C]; -inf where all entries are. Like torch.logsumexp, in a buffer that is there already."""
-    largest = s.amax(dim, keepdim=True).clamp_min(torch.finfo(s.dtype).min)
-    return torch.sub(s, largest, out=scratch).exp_().sum(dim).log() + largest.squeeze(dim)

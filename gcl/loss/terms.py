@@ -8,9 +8,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from gcl.data.batches.judgments import Judged
-from gcl.loss.judged import Targets, spread
-from gcl.loss.settings import Direction, Normalizer, Repeat, SigmoidWeight, Target, Term
+from gcl.data.batches.lookups import Judged, Vectors
+from gcl.loss.judged import Scale, Targets, spread
+from gcl.loss.settings import Direction, Form, Normalizer, Repeat, SigmoidWeight, Target, Term
 from gcl.loss.targets import Relations, Weights, relate
 
 
@@ -24,30 +24,53 @@ class Part(NamedTuple):
     present: Tensor | None = None
 
 
+class Teaching(NamedTuple):
+    """How much a teacher counts beside the pairs, and what its cosines or scores are divided by."""
+
+    weight: float = 1.0
+    temperature: float = 1.0
+
+
 class Options(NamedTuple):
     """How a term counts; gcl.loss.gcl.GCLLoss explains each."""
 
+    form: Form
     direction: Direction
     normalizer: Normalizer
     same_query: Repeat
     same_document: Repeat
     sigmoid_weight: SigmoidWeight
     target: Target
+    teaching: Teaching
+
+
+class Known(NamedTuple):
+    """What is known of a batch besides its pairs; gcl.data.batches.lookups. weight[K]: of each judgment."""
+
+    judged: Judged | None = None
+    weight: Tensor | None = None
+    teacher: Vectors | Judged | None = None
+
+
+NOTHING = Known()
 
 
 class Problem(NamedTuple):
     """A term's contrastive loss, ready to compute: the n pairs that have both its parts.
 
-    query[n, D], document[n, D]: of all ranks; coefficient: of the term in the sum; targets: what is judged besides the
-    diagonal, None where the diagonal alone is a target.
+    query[n, D], document[n, D]: of all ranks; targets: what is judged besides the diagonal, None where the diagonal
+    alone is a target; coefficient: of the term in the sum; teacher: whose softmaxes are the targets instead, with its
+    similarities divided by the temperature.
     """
 
     query: Tensor
     document: Tensor
     weights: Weights
     relations: Relations
+    targets: Targets | None
     coefficient: float
-    targets: Targets | None = None
+    form: Form
+    teacher: Vectors | None = None
 
 
 def pose(
@@ -59,11 +82,11 @@ def pose(
     query_id: Tensor,
     document_id: Tensor,
     options: Options,
-    judged: tuple[Judged, Tensor] | None = None,
-) -> Problem:
-    """The parts, weight[N], query_id[N], document_id[N] -> the term's Problem. KeyError for a part that is absent.
+    known: Known = NOTHING,
+) -> list[Problem]:
+    """The parts, weight[N], query_id[N], document_id[N] -> the term's problem, and what a teacher adds to it.
 
-    judged: with a target other than "pair", what is known of the batch, and the weight[K] of each judgment.
+    KeyError for a part that is absent.
     """
     left, right = part_of(query, term.query, "query"), part_of(document, term.document, "document")
     x, y = left.embedding, right.embedding
@@ -72,27 +95,51 @@ def pose(
             f"Term {term.query} x {term.document}: {len(x)} query rows, {len(y)} document rows, {len(weight)} scores, "
             f"{len(query_id)} query ids and {len(document_id)} document ids; expected one of each per pair."
         )
+    teacher = known.teacher
     present = [part.present for part in (left, right) if part.present is not None]
     kept = torch.stack(present).all(0) if present else None
     if kept is not None and not bool(kept.all()):
         index = kept.nonzero().squeeze(1)
         x, y, weight, query_id, document_id = (v[index] for v in (x, y, weight, query_id, document_id))
-    relations = relate(query_id, document_id, options.same_query, options.same_document)
-    if judged is None:
+        teacher = Vectors._make(v[index] for v in teacher) if isinstance(teacher, Vectors) else teacher
+    ids = {"query_id": query_id, "document_id": document_id}
+    relations = relate(**ids, same_query=options.same_query, same_document=options.same_document)
+    every = relations._replace(repeats=False)  # what shares a query or a document is judged: no rule applies
+    if known.judged is None or known.weight is None:
         weights = share_weights(weight, options.direction, options.normalizer, options.sigmoid_weight)
-        return Problem(x, y, weights, relations, term.weight)
-    relations = relations._replace(repeats=False)  # what shares a query or a document is judged: no rule applies
-    known, value = judged
-    if options.target == Target.sigmoid:  # the weight is a probability, so every entry counts the same
-        weights = share_weights(torch.ones_like(weight), options.direction, Normalizer.count, SigmoidWeight.pair)
+        problem = Problem(x, y, weights, relations, None, term.weight, options.form)
     else:
-        weights = share_weights(weight, options.direction, options.normalizer, options.sigmoid_weight)
-        value = (value > 0).to(value.dtype) if options.target == Target.positives else value
-    targets = spread(
-        known, value, query_id=query_id, document_id=document_id, relations=relations,
-        sums=options.target != Target.sigmoid,
-    )  # fmt: skip
-    return Problem(x, y, weights, relations, term.weight, targets)
+        weights, value, scale = _judged_weights(weight, known.weight, options)
+        targets = spread(known.judged, value, **ids, relations=every, scale=scale)
+        problem = Problem(x, y, weights, every, targets, term.weight, options.form)
+    if teacher is None:
+        return [problem]
+    lesson = problem._replace(relations=every, targets=None, coefficient=term.weight * options.teaching.weight)
+    weights = share_weights(torch.ones_like(weight), options.direction, Normalizer.count, SigmoidWeight.pair)
+    return [problem, taught(lesson, weights, teacher, ids, options.teaching.temperature)]
+
+
+def _judged_weights(weight: Tensor, value: Tensor, options: Options) -> tuple[Weights, Tensor, Scale]:
+    """weight[n] of the pairs and value[K] of the judgments -> what pairs count, what judgments count, and how."""
+    if options.target == Target.sigmoid:  # the weight is a probability, so every entry counts the same
+        ones = torch.ones_like(weight)
+        return share_weights(ones, options.direction, Normalizer.count, SigmoidWeight.pair), value, Scale.none
+    weights = share_weights(weight, options.direction, options.normalizer, options.sigmoid_weight)
+    return weights, (value > 0).to(value.dtype) if options.target == Target.positives else value, Scale.share
+
+
+def taught(
+    problem: Problem, weights: Weights, teacher: Vectors | Judged, ids: Mapping[str, Tensor], temperature: float
+) -> Problem:
+    """The problem whose targets are a teacher's similarities, or the softmax of the scores it gave to lists."""
+    if isinstance(teacher, Vectors):
+        query, document = (v.to(problem.query) for v in teacher)
+        return problem._replace(weights=weights, teacher=Vectors(query / temperature, document))
+    value = teacher.score.to(weights.row) / temperature
+    targets = spread(teacher, value, **ids, relations=problem.relations, scale=Scale.softmax)
+    rows, columns = targets.lists(problem.relations)
+    weights = weights._replace(row=weights.row * rows, column=weights.column * columns)
+    return problem._replace(weights=weights, targets=targets, form=Form.softmax)
 
 
 def part_of(parts: Mapping[str, Part], name: str, side: str) -> Part:

@@ -15,12 +15,12 @@ S[N, N] = scale * query @ document.T + bias is never whole. One forward pass, al
 
 Making the gradient in the forward pass (as Gao et al. 2021 and Dao et al. 2022 recompute instead of keeping) leaves
 nothing but gradients in memory between the passes, and puts all exchanges in one place and the same order on all ranks.
-softmax.py and sigmoid.py hold steps 2 to 4 of their form, blocks.py the products.
+softmax.py and sigmoid.py hold steps 2 to 4 of their form, distill.py of a teacher, blocks.py the products.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -29,6 +29,7 @@ from torch.autograd.function import once_differentiable
 
 from gcl.distributed.ranks import world
 from gcl.loss.blocks import Buffers, Gradients, choose_tile, wide
+from gcl.loss.distill import distill_share
 from gcl.loss.gather import sum_over_ranks
 from gcl.loss.settings import Form
 from gcl.loss.sigmoid import sigmoid_share
@@ -37,9 +38,7 @@ from gcl.loss.terms import Problem
 
 
 @torch.compiler.disable
-def tiled_loss(
-    problems: Sequence[Problem], *, form: Form, scale: Tensor, bias: Tensor, tile: int | str
-) -> tuple[Tensor, Tensor]:
+def tiled_loss(problems: Sequence[Problem], *, scale: Tensor, bias: Tensor, tile: int | str) -> tuple[Tensor, Tensor]:
     """-> the sum of the terms with their coefficients, a scalar, and terms[T] without; both over all ranks.
 
     Gradients: those of scale and bias are complete on every rank; those of the embeddings are this rank's share times
@@ -49,7 +48,7 @@ def tiled_loss(
     # Terms that share a part share its gradient: each distinct tensor is one input of the function below.
     embeddings: list[Tensor] = []
     places = [(_place(problem.query, embeddings), _place(problem.document, embeddings)) for problem in problems]
-    return _TiledLoss.apply(form, tile, torch.is_grad_enabled(), problems, places, scale, bias, *embeddings)
+    return _TiledLoss.apply(tile, torch.is_grad_enabled(), problems, places, scale, bias, *embeddings)
 
 
 def _place(x: Tensor, among: list[Tensor]) -> int:
@@ -61,11 +60,17 @@ def _place(x: Tensor, among: list[Tensor]) -> int:
     return len(among) - 1
 
 
+def _kernel(problem: Problem) -> tuple[Callable[..., Tensor], int]:
+    """What computes a problem, and how many blocks it needs."""
+    if problem.teacher is not None:
+        return distill_share, 4
+    return (softmax_share, 2) if problem.form == Form.softmax else (sigmoid_share, 3)
+
+
 class _TiledLoss(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
-        form: Form,
         tile: int | str,
         differentiable: bool,
         problems: Sequence[Problem],
@@ -74,12 +79,12 @@ class _TiledLoss(torch.autograd.Function):
         bias: Tensor,
         *embeddings: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        share = softmax_share if form == Form.softmax else sigmoid_share
-        # Which inputs get a gradient: scale, bias and the embeddings come after five arguments that cannot.
-        ask_scale, ask_bias, *ask = ctx.needs_input_grad[5:]
+        # Which inputs get a gradient: scale, bias and the embeddings come after four arguments that cannot.
+        ask_scale, ask_bias, *ask = ctx.needs_input_grad[4:]
         side = choose_tile(tile, max(len(x) for x in embeddings), scale.device)
         # Buffers of one block, used again for every block of every term.
-        buffers = Buffers(side, like=embeddings[0], count=2 if form == Form.softmax else 3)
+        shares, counts = zip(*(_kernel(problem) for problem in problems), strict=True)
+        buffers = Buffers(side, like=embeddings[0], count=max(counts))
         # The value of each term, then the gradients of scale and bias: summed over ranks in one exchange.
         sums = torch.zeros(len(problems) + 2, dtype=wide(scale.device), device=scale.device)
         # One gradient per distinct tensor [N, D]: terms that share a part add to the same one.
@@ -89,7 +94,7 @@ class _TiledLoss(torch.autograd.Function):
         # Steps 2 to 4, for this rank's rows of each term.
         for number, (problem, (q, d)) in enumerate(zip(problems, places, strict=True)):
             gradients = Gradients(totals[q], totals[d], sums[-2] if ask_scale else None, sums[-1] if ask_bias else None)
-            sums[number] = share(problem, scale, bias, buffers, gradients if differentiable else None)
+            sums[number] = shares[number](problem, scale, bias, buffers, gradients if differentiable else None)
         # Step 5. The embeddings' gradients stay shares: gather_rows sums them over ranks in its backward pass.
         sums = sum_over_ranks(sums).to(scale.dtype)
         terms = sums[:-2]
@@ -110,4 +115,4 @@ class _TiledLoss(torch.autograd.Function):
         for total in totals:
             if total is not None:
                 total.mul_(gradient * world()[1])  # the ranks' mean divides by their number
-        return *(None,) * 5, *(None if x is None else x * gradient for x in (scale, bias)), *totals
+        return *(None,) * 4, *(None if x is None else x * gradient for x in (scale, bias)), *totals

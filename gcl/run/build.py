@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from gcl.config.compose import build, load_config
 from gcl.config.schema import RunConfig
 from gcl.data.batches.batch import SideReader
-from gcl.data.batches.judgments import Judgments
+from gcl.data.batches.lookups import Lookups
 from gcl.data.batches.mixed_plan import CatalogShare, MixedPlan
 from gcl.data.batches.order import BatchOrder
 from gcl.data.batches.plan import Plan
@@ -41,7 +41,8 @@ from gcl.lit.settings import TrainConfig, TrainerConfig, interval
 from gcl.lit.signals import Interruption
 from gcl.lit.step_log import StepLog
 from gcl.loss.gcl import GCLLoss
-from gcl.loss.settings import Form, LossConfig, Target
+from gcl.loss.settings import Form, LossConfig
+from gcl.loss.terms import Teaching
 from gcl.model.dual_encoder import DualEncoder
 from gcl.model.load import load_model
 from gcl.model.lora import add_adapters, merge_adapters
@@ -123,7 +124,11 @@ def _merged(encoder: DualEncoder, run: RunFolder, weights: dict[str, Tensor], so
 
 
 def assemble_loss(
-    loss: LossConfig, encoder: DualEncoder, score_to_weight: Callable[[Tensor], Tensor] | None = None
+    loss: LossConfig,
+    encoder: DualEncoder,
+    score_to_weight: Callable[[Tensor], Tensor] | None = None,
+    *,
+    teaching: Teaching | None = None,
 ) -> GCLLoss:
     """Scale and bias come from the checkpoint unless the config sets them. score_to_weight: in place of the config's,
     where no loss is computed."""
@@ -139,6 +144,7 @@ def assemble_loss(
         same_query=loss.same_query,
         same_document=loss.same_document,
         sigmoid_weight=loss.sigmoid_weight,
+        teaching=teaching,
         terms=loss.terms,
         scale=loss.scale if loss.scale is not None else math.exp(log_scale),
         bias=bias,
@@ -312,12 +318,17 @@ def assemble_module(
 
 
 def assemble_data(
-    config: RunConfig, prepared: Prepared, plan: BatchOrder, steps: int, encoder: DualEncoder, features: Features
+    config: RunConfig,
+    prepared: Prepared,
+    plan: BatchOrder,
+    steps: int,
+    encoder: DualEncoder,
+    features: Features,
+    lookups: Lookups,
 ) -> PairData:
     def reader(side: SideName, store: Records) -> SideReader:
         return SideReader(store, config.data.schema.side(side), encoder.preprocess, features.get(side))
 
-    judged = config.loss.target != Target.pair
     return PairData(
         plan,
         steps=steps,
@@ -326,7 +337,7 @@ def assemble_data(
         may_change=may_reorder(config.train),
         query=reader("query", prepared.queries),
         document=reader("document", prepared.documents),
-        lookups={"judged": Judgments(prepared.pairs)} if judged else {},
+        lookups=lookups,
     )
 
 

@@ -14,6 +14,7 @@ from gcl.config.compose import Overrides
 from gcl.config.schema import RunConfig
 from gcl.data.catalog import Catalog
 from gcl.errors import ConfigError
+from gcl.loss.settings import TeacherConfig
 from gcl.model.reach import check_architecture, check_name, check_weights
 from gcl.model.settings import ModelConfig
 from gcl.retrieval.settings import needed_columns
@@ -26,6 +27,7 @@ def check_training(config: RunConfig) -> None:
     """Raises ConfigError for what training would only find out after the catalog is prepared."""
     _check_accelerator(config.trainer.accelerator)
     _check_model(config.model, begun=config.train.resume is None)
+    _check_teacher(config.teacher, config.trust)
     _check_columns_and_tasks(config, [config.data], monitored=config.evaluate.monitor_tasks or ())
 
 
@@ -102,6 +104,19 @@ def earlier_run(pretrained: str | None) -> RunFolder | None:
         return RunFolder(Path(pretrained.removeprefix(RUN_PREFIX))).check_trained()
     except FileNotFoundError as error:
         raise ConfigError(f"model.pretrained={pretrained}: {str(error).partition(': ')[2]}") from error
+
+
+def _check_teacher(teacher: TeacherConfig, trust: Sequence[str]) -> None:
+    if teacher.run is not None:
+        try:
+            _check_run(RunFolder(Path(teacher.run), tuple(trust)))
+        except FileNotFoundError as error:
+            raise ConfigError(f"teacher.{error}") from error
+    for setting in ("embeddings", "scores"):
+        files = getattr(teacher, setting)
+        for file in [] if files is None else files.split("+") if setting == "embeddings" else [files]:
+            if not Path(file).is_file():
+                raise ConfigError(f"teacher.{setting}={files}: there is no file {file}.")
 
 
 def _check_run(run: RunFolder) -> None:

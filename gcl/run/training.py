@@ -36,6 +36,7 @@ from gcl.run.measurement import embedding_cache, frozen_features, measurement_of
 from gcl.run.outcome import Outcome, page_metrics
 from gcl.run.retention import Retention
 from gcl.run.tables import only, summary
+from gcl.run.teacher import lookups_of
 from gcl.run.weighing import Weighed, choose_weights, sides_to_weigh
 from gcl.schema import SideWeights
 
@@ -51,7 +52,8 @@ class Fitting:
         assembly.seed_everything(config)
         self.encoder = assembly.assemble_encoder(config.model, config.data.schema)
         assembly.freeze_parts(self.encoder, config.optim)
-        self.loss = assembly.assemble_loss(config.loss, self.encoder)
+        self.lookups, teaching = lookups_of(config, prepared)
+        self.loss = assembly.assemble_loss(config.loss, self.encoder, teaching=teaching)
         self.plan = assembly.assemble_plan(prepared, config)
         self.steps = assembly.total_steps(config.train, self.plan)
         self.watch = assembly.assemble_watch(config, run, prepared, self.plan, self._facts())
@@ -74,7 +76,9 @@ class Fitting:
             monitor=config.evaluate.monitor, monitor_tasks=config.evaluate.monitor_tasks,
         )  # fmt: skip
         self.module = assembly.assemble_module(config, self.encoder, self.loss, self.steps, measuring)
-        self.data = assembly.assemble_data(config, prepared, self.plan, self.steps, self.encoder, self.features)
+        self.data = assembly.assemble_data(
+            config, prepared, self.plan, self.steps, self.encoder, self.features, self.lookups
+        )
         self.trainer = self._trainer()
         self.wandb = wandb_report.begin(self.trainer, flatten(config), self.describe())
 
@@ -114,6 +118,7 @@ class Fitting:
         return {
             "data_fingerprint": self.prepared.fingerprint,
             "plan_fingerprint": self.plan.fingerprint,
+            **({} if self.lookups.digest is None else {"teacher_digest": self.lookups.digest}),
             "steps": self.steps,
         }
 

@@ -28,6 +28,7 @@ import torch
 from torch import Tensor
 
 GOALS = {"time": 0.65, "memory 4096": 0.3, "memory 16384": 1 / 25}
+AROUND = 16  # judgments known of each query of the batch, besides its pair
 PEERS = {"tiled softmax": "ClipLoss", "tiled sigmoid": "SigLipLoss"}
 
 
@@ -39,17 +40,28 @@ def contender(name: str, tile: int | str, terms: int = 1) -> Callable[[list[Tens
         if name == "ClipLoss":
             return lambda q, d: ClipLoss()(q[0], d[0], torch.tensor(100.0))
         return lambda q, d: SigLipLoss()(q[0], d[0], torch.tensor(100.0), torch.tensor(-10.0))
+    from gcl.data.batches.lookups import Judged, Vectors
     from gcl.loss.gcl import GCLLoss, Part, Term
 
-    form = name.split()[-1]
+    _, form, *kind = name.split()
+    target = {"judged": {"softmax": "graded", "sigmoid": "sigmoid"}[form]}.get(*kind or [""], "pair")
     loss = GCLLoss(
-        form=form, scale=100.0, bias=-10.0, tile=tile, terms=[Term(f"q{k}", f"d{k}", 1 / terms) for k in range(terms)]
-    )
+        form=form, scale=100.0, bias=-10.0, tile=tile, target=target,
+        terms=[Term(f"q{k}", f"d{k}", 1 / terms) for k in range(terms)],
+    )  # fmt: skip
 
     def call(q: list[Tensor], d: list[Tensor]) -> Tensor:
         ids = torch.arange(len(q[0]))
         sides = ({f"{side}{k}": Part(x) for k, x in enumerate(parts)} for side, parts in (("q", q), ("d", d)))
-        return loss(*sides, score=torch.ones(len(ids)), query_id=ids, document_id=ids).loss
+        known = {}
+        if kind == ["judged"]:
+            near = (ids[:, None] + torch.arange(AROUND + 1) * 37) % len(ids)
+            known["judged"] = Judged(
+                ids.repeat_interleave(AROUND + 1), near.sort(1)[0].flatten(), torch.ones(near.numel())
+            )
+        if kind == ["taught"]:
+            known["teacher"] = Vectors(q[0].detach(), d[0].detach())
+        return loss(*sides, score=torch.ones(len(ids)), query_id=ids, document_id=ids, **known).loss
 
     return call
 
@@ -135,6 +147,23 @@ def compare_terms(size: int, width: int, tile: str) -> None:
         print(f"N {size:6d}  terms   {ours}: three terms {three:.0f} MB, one {one:.0f} MB   ratio {three / one:.2f}")
 
 
+def compare_knowledge(size: int, width: int, tile: str, repeats: int) -> None:
+    """What judged targets and a teacher cost beside the pairs alone."""
+    for ours in PEERS:
+        names = [ours, f"{ours} judged", f"{ours} taught"]
+        query, document = [unit_rows(size, width, 0)], [unit_rows(size, width, 1)]
+        calls = {name: contender(name, tile if tile == "auto" else int(tile)) for name in names}
+        spent = [[seconds(calls[name], query, document) for name in names] for _ in range(repeats)]
+        time = [statistics.median(column) for column in zip(*spent, strict=True)]
+        space = [memory(name, size, width, tile)["megabytes"] for name in names]
+        for k, name in enumerate(names[1:], 1):
+            print(
+                f"N {size:6d}  {name:22s} time {time[k]:6.2f} s, ratio {time[k] / time[0]:.2f}   "
+                f"memory {space[k]:5.0f} MB, ratio {space[k] / space[0]:.2f}",
+                flush=True,
+            )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", type=int, nargs="+", default=[4096])
@@ -155,6 +184,7 @@ def main() -> None:
         if size <= arguments.time_up_to:
             compare_time(size, arguments.width, tile, arguments.repeats)
             compare_terms(size, arguments.width, str(tile))
+            compare_knowledge(size, arguments.width, str(tile), arguments.repeats)
         compare_memory(size, arguments.width, str(tile), peers=size <= arguments.peers_up_to)
 
 

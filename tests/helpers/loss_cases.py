@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from functools import partial
 from typing import NamedTuple
 
@@ -33,7 +34,9 @@ class Case(NamedTuple):
     form: str
     path: str  # whole, tiled, chunked (tiled behind towers that run in micro-batches, twice)
     terms: str
-    rule: str  # of other pairs of a query: negative, ignore; or judged: every known judgment is a target
+    rule: str
+    """Of other pairs of a query: negative, ignore; judged: every known judgment is a target; or ignore with a teacher:
+    vectors, or lists of scores."""
     weights: str
     batch: str
 
@@ -55,7 +58,14 @@ CASES = [
     )
 ]
 TINY = [Case(form, "tiled", "fields", "ignore", "graded", "tiny") for form in ("softmax", "sigmoid")]
-FEW = CASES[3::11] + TINY
+TAUGHT = [
+    Case(form, path, "fields", rule, "graded", "uneven")
+    for form, path, rule in itertools.product(
+        ("softmax", "sigmoid"), ("whole", "tiled", "chunked"), ("vectors", "lists")
+    )
+]
+TEACHING = (0.7, 0.2)  # weight and temperature
+FEW = CASES[3::11] + TAUGHT[2::3] + TINY
 
 
 class Towers(nn.Module):
@@ -92,6 +102,19 @@ class Batch(NamedTuple):
     query_row: Tensor
     document_row: Tensor
     score: Tensor
+
+    def teacher(self, rule: str):
+        """What `rule` says of a teacher: vectors of another width, scores of some of what is known, or nothing."""
+        if rule == "lists":
+            return {pair: math.sin(3 * score) for pair, score in self.known.items() if sum(pair) % 4}
+        if rule != "vectors":
+            return None
+        g = torch.Generator().manual_seed(1)
+        of_query, of_document = (
+            normalize(torch.randn(len(x), 5, generator=g, dtype=torch.float64), dim=-1)
+            for x in (self.queries, self.documents)
+        )
+        return of_query[self.query_row], of_document[self.document_row]
 
     @property
     def known(self) -> dict[tuple[int, int], float]:
@@ -168,7 +191,9 @@ def reference(case: Case) -> dict[str, Tensor]:
         batch.query_row,
         batch.document_row,
         form=case.form,
-        same_query="ignore" if case.rule == "judged" else case.rule,
+        same_query=case.rule if case.rule == "negative" else "ignore",
+        teacher=batch.teacher(case.rule),
+        teaching=TEACHING,
         target=target_of(case),
         known=known,
         scale=step.loss.log_scale.exp(),

@@ -18,16 +18,18 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from gcl.data.batches.judgments import Judged
+from gcl.data.batches.lookups import Judged, Vectors
 from gcl.distributed.ranks import own_rows, world
 from gcl.lit.grad_cache import encode_chunked
 from gcl.loss.gather import gather_rows
 from gcl.loss.gcl import GCLLoss, Part, Term
+from gcl.loss.terms import Teaching
 from helpers.loss_cases import (
     BIAS,
     DTYPES,
     PAIRS,
     SCALE,
+    TEACHING,
     TERMS,
     WEIGHT,
     Batch,
@@ -58,7 +60,8 @@ class Step(nn.Module):
         self.loss = GCLLoss(
             form=case.form,
             score_to_weight=WEIGHT[case.weights],
-            same_query="ignore" if case.rule == "judged" else case.rule,
+            same_query=case.rule if case.rule == "negative" else "ignore",
+            teaching=Teaching(*TEACHING),
             target=target_of(case),
             terms=[Term(*term) for term in TERMS[case.terms]],
             scale=SCALE[case.form],
@@ -92,7 +95,14 @@ class Step(nn.Module):
             query_id=batch.query_row,
             document_id=batch.document_row,
             judged=Judged(*pairs, torch.tensor(list(known.values()))),
+            teacher=said(batch.teacher(self.case.rule), batch.score.dtype),
         )
+
+
+def said(teacher, dtype: torch.dtype) -> Vectors | Judged | None:
+    if isinstance(teacher, dict):
+        return Judged(*torch.tensor(list(teacher)).T, torch.tensor(list(teacher.values()), dtype=dtype))
+    return teacher and Vectors(*(x.to(dtype) for x in teacher))
 
 
 def wrap(step: nn.Module) -> nn.Module:

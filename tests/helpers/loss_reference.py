@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -88,11 +89,49 @@ def loop_term(
     return torch.stack(total).sum()
 
 
+def loop_taught(q: Tensor, d: Tensor, query_id, document_id, *, teacher, temperature: float, scale, direction: str):
+    """What a teacher adds to a term: teacher is (vectors of the queries [n, E], of the documents [n, E]), or
+    {(query, document): score} of lists."""
+    n = len(q)
+    s = [row.unbind() for row in (scale * q @ d.T).unbind()]
+    total = [q.sum() * 0]
+    for of_row in (True, False):
+        share = {"both": 0.5, "query": float(of_row), "document": float(not of_row)}[direction] / n
+        for i in range(n):
+            places = [(i, j) if of_row else (j, i) for j in range(n)]
+            if isinstance(teacher, dict):
+                known = [teacher.get((query_id[a], document_id[b])) for a, b in places]
+                records = {(document_id if of_row else query_id)[b if of_row else a] for a, b in places}
+                own = (query_id if of_row else document_id)[i]
+                if sum((own, r) in teacher if of_row else (r, own) in teacher for r in records) < 2:
+                    continue
+                z = [-math.inf if score is None else score / temperature for score in known]
+            else:
+                z = [float(teacher[0][a] @ teacher[1][b]) / temperature for a, b in places]
+            whole = sum(math.exp(x - max(z)) for x in z)
+            logsumexp = torch.stack([s[a][b] for a, b in places]).logsumexp(0)
+            for (a, b), x in zip(places, z, strict=True):
+                if x > -math.inf:
+                    believed = math.exp(x - max(z)) / whole
+                    entropy = 0.0 if isinstance(teacher, dict) else math.log(believed)
+                    total.append(share * believed * (entropy - (s[a][b] - logsumexp)))
+    return torch.stack(total).sum()
+
+
 def loop_loss(
-    query: dict, document: dict, terms: Sequence[tuple], w: Tensor, query_id, document_id, **options
+    query: dict,
+    document: dict,
+    terms: Sequence[tuple],
+    w: Tensor,
+    query_id,
+    document_id,
+    *,
+    teacher=None,
+    teaching: tuple = (1.0, 1.0),
+    **options,
 ) -> Tensor:
     """query, document: {part: (embedding[N, D], present[N] or None)}; the sum of the terms over the pairs that have
-    both parts.
+    both parts. teaching: (weight, temperature) of the teacher.
     """
     w, query_id, document_id = (x.tolist() for x in (w, query_id, document_id))
     total = torch.zeros((), dtype=torch.float64)
@@ -102,4 +141,11 @@ def loop_loss(
         if any(w[i] > 0 for i in kept):
             chosen = [[x[i] for i in kept] for x in (w, query_id, document_id)]
             total = total + coefficient * loop_term(q[kept], d[kept], *chosen, **options)
+        if teacher is not None and kept:
+            own = teacher if isinstance(teacher, dict) else [x[kept] for x in teacher]
+            taught = loop_taught(
+                q[kept], d[kept], *([x[i] for i in kept] for x in (query_id, document_id)), teacher=own,
+                temperature=teaching[1], scale=options["scale"], direction=options.get("direction", "both"),
+            )  # fmt: skip
+            total = total + coefficient * teaching[0] * taught
     return total

@@ -7,10 +7,13 @@ import pytest
 import torch
 from open_clip.loss import ClipLoss, SigLipLoss
 
-from gcl.data.batches.judgments import Judged
+from gcl.data.batches.lookups import Judged, Vectors
 from gcl.loss import weight
 from gcl.loss.gcl import GCLLoss, Part, Term
+from gcl.loss.terms import Teaching
+from helpers.loss_cases import make_batch
 from helpers.loss_inputs import RULES, TILES, assert_close, call, repeats, unit
+from helpers.loss_rank import said
 from helpers.loss_reference import entry, loop_loss
 
 
@@ -192,6 +195,31 @@ def test_targets_of_what_is_judged_are_the_loop(target):
         assert output.masked == 0
         assert_close([output.loss], [expected], 1e-13)
         assert_close(torch.autograd.grad(output.loss, learned), torch.autograd.grad(expected, learned), 1e-12)
+
+
+@pytest.mark.parametrize("form", ["softmax", "sigmoid"])
+@pytest.mark.parametrize("rule", ["vectors", "lists"])
+def test_a_teacher_is_the_loop(form, rule):
+    """In every direction, with absent parts; a student that has the teacher's similarities learns nothing from it."""
+    batch = make_batch(11)
+    q, d, present = unit(11, seed=1), unit(11, seed=2), torch.arange(11) % 5 != 2
+    teacher, ids = batch.teacher(rule), (batch.query_row, batch.document_row)
+    for direction, tile in itertools.product(("both", "query", "document"), TILES):
+        loss = GCLLoss(form=form, direction=direction, tile=tile, scale=5.0, teaching=Teaching(0.7, 0.2)).double()
+        expected = loop_loss(
+            {"fused": (q, None)}, {"fused": (d, present)}, [("fused", "fused", 1.0)], torch.ones(11), *ids, form=form,
+            direction=direction, scale=loss.scale, bias=loss.bias, teacher=teacher, teaching=(0.7, 0.2),
+        )  # fmt: skip
+        output = loss(
+            {"fused": Part(q)}, {"fused": Part(d, present)}, query_id=ids[0], document_id=ids[1],
+            teacher=said(teacher, torch.float64),
+        )  # fmt: skip
+        assert_close([output.loss, output.terms.sum() + 0.7 * output.teacher], [expected] * 2, 1e-13)
+        learned = [q, d, loss.log_scale]
+        assert_close(torch.autograd.grad(output.loss, learned), torch.autograd.grad(expected, learned), 1e-12)
+        same = GCLLoss(form=form, scale=5.0, direction=direction, tile=tile, teaching=Teaching(1.0, 0.2)).double()
+        nothing = same({"fused": Part(q)}, {"fused": Part(d)}, teacher=Vectors(q.detach(), d.detach())).teacher
+        assert abs(nothing) < 1e-14
 
 
 def test_the_config_says_what_a_weight_counts_for():

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from gcl.data.batches.judgments import Lookup
+from gcl.data.batches.lookups import Judged, Lookups, Vectors
 from gcl.data.batches.order import BatchOrder
 from gcl.data.store.prepared import Pairs
 from gcl.data.store.records import Records, Subset, Value, first_images, images_of
@@ -62,7 +62,7 @@ class PairBatch(NamedTuple):
     query_id: Tensor  # int64 [N], row in the store
     document_id: Tensor  # int64 [N]
     step: int
-    known: dict[str, Any] | None = None  # by name, what was looked up for the batch
+    known: dict[str, Judged | Vectors] | None = None  # what was looked up for the batch
 
 
 class Transform(Protocol):
@@ -245,7 +245,7 @@ class PairDataset(Dataset):
     For a DataLoader with `batch_size=None, sampler=range(first_step, last_step)`: neither the number of workers nor
     of ranks changes which pairs a step holds. Images are augmented when the preprocess has `augment` and `augment`
     is True, from (seed, epoch, position, row): the same after a resume and on any number of ranks.
-    lookups: what `PairBatch.known` holds, by name.
+    lookups: what `PairBatch.known` holds.
     """
 
     def __init__(
@@ -258,7 +258,7 @@ class PairDataset(Dataset):
         rank: int = 0,
         world: int = 1,
         augment: bool = False,
-        lookups: Mapping[str, Lookup] | None = None,
+        lookups: Lookups | None = None,
     ) -> None:
         if not 0 <= rank < world:
             raise ValueError(f"rank is {rank}, world is {world}: a rank lies between 0 and world - 1.")
@@ -267,7 +267,7 @@ class PairDataset(Dataset):
         if augment and not hasattr(document.preprocess, "augment"):
             raise ValueError(f"{type(document.preprocess).__name__} has no `augment`: images cannot be augmented.")
         self.pairs, self.plan, self.query, self.document = pairs, plan, query, document
-        self.rank, self.world, self.augment, self.lookups = rank, world, augment, dict(lookups or {})
+        self.rank, self.world, self.augment, self.lookups = rank, world, augment, lookups or Lookups()
         self._shows = pairs.shows(document.side)  # [kinds of pairs, F]
 
     def __len__(self) -> int:
@@ -292,7 +292,7 @@ class PairDataset(Dataset):
             torch.from_numpy(query_id),
             torch.from_numpy(document_id),
             step,
-            {name: lookup.among(query_id, document_id) for name, lookup in self.lookups.items()},
+            self.lookups.among(query_id, document_id),
         )
 
 

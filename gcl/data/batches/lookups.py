@@ -1,12 +1,15 @@
-"""What is known of the queries and documents that meet in a batch: the scores of all training pairs among them.
+"""What is known of the queries and documents that meet in a batch, besides the pairs themselves.
 
-A pair of the batch brings its own score. Of the other N^2 - N entries many are judged as well, because another training
-pair says how good that document is for that query; `loss.target` makes targets of them.
+Judgments: of the N^2 - N entries off the diagonal many are judged as well, because another training pair says how good
+that document is for that query (`loss.target` makes targets of them), or a reranker does (`teacher.scores`).
+
+Vectors: those of a teacher, whose similarities the student's are to be like (`teacher.run`, `teacher.embeddings`).
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Protocol
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -25,14 +28,15 @@ class Judged(NamedTuple):
     score: Tensor  # float32 [K]
 
 
-class Lookup(Protocol):
-    """What can be looked up for the N pairs of a batch, by their rows of the stores."""
+class Vectors(NamedTuple):
+    """A teacher's unit vectors, in the order of the pairs. The same on every rank."""
 
-    def among(self, query: np.ndarray, document: np.ndarray) -> Any: ...  # a NamedTuple of tensors
+    query: Tensor  # float32 [N, E]
+    document: Tensor  # float32 [N, E]
 
 
 class Judgments:
-    """The scores of all training pairs, sorted by query and document; of a repeated pair the highest counts."""
+    """The scores of pairs, sorted by query and document; of a repeated pair the highest counts."""
 
     def __init__(self, pairs: Pairs) -> None:
         query, document, score = pairs.query, pairs.document, np.asarray(pairs.score, dtype=np.float32)
@@ -41,6 +45,7 @@ class Judgments:
         first = np.r_[True, (query[1:] != query[:-1]) | (document[1:] != document[:-1])][: len(order)]
         self._document, self._score = document[first], score[order][first]
         self._start = np.searchsorted(query[first], np.arange(int(query.max(initial=-1)) + 2))
+        self._end = len(self._start) - 1
 
     def among(self, query: np.ndarray, document: np.ndarray) -> Judged:
         """query int64[N], document int64[N]: rows, repeated or not -> the judgments of each with each, by query, then
@@ -51,6 +56,7 @@ class Judgments:
         tensor([1., 2.])
         """
         queries, documents = np.unique(query), np.unique(document)
+        queries = queries[queries < self._end]
         start = self._start[queries]
         count = self._start[queries + 1] - start
         parts = [(np.empty(0, np.int64), np.empty(0, np.int64))]
@@ -72,3 +78,31 @@ class Judgments:
             torch.from_numpy(self._document[place].astype(np.int64)),
             torch.from_numpy(self._score[place]),
         )
+
+
+class VectorTable:
+    """A teacher's vectors of all queries [Q, E] and of all documents [M, E]."""
+
+    def __init__(self, query: np.ndarray, document: np.ndarray) -> None:
+        self._query, self._document = query, document
+
+    def among(self, query: np.ndarray, document: np.ndarray) -> Vectors:
+        """query int64[N], document int64[N]: rows."""
+        return Vectors(torch.from_numpy(self._query[query]), torch.from_numpy(self._document[document]))
+
+
+@dataclass(frozen=True)
+class Lookups:
+    """What a run's loss asks of every batch: judgments of its training pairs, what a teacher says, both or neither.
+
+    digest: of everything that the teacher says.
+    """
+
+    judged: Judgments | None = None
+    teacher: Judgments | VectorTable | None = None
+    digest: str | None = None
+
+    def among(self, query: np.ndarray, document: np.ndarray) -> dict[str, Judged | Vectors]:
+        """query int64[N], document int64[N]: rows. By the names that the loss takes."""
+        asked = {"judged": self.judged, "teacher": self.teacher}
+        return {name: table.among(query, document) for name, table in asked.items() if table is not None}

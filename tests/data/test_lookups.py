@@ -3,15 +3,15 @@
 import numpy as np
 import pytest
 
-from gcl.data.batches import judgments
-from gcl.data.batches.judgments import Judgments
+from gcl.data.batches import lookups
+from gcl.data.batches.lookups import Judgments
 from gcl.data.store.prepared import Pairs
 
 
 @pytest.mark.parametrize("at_once", [1, 5, 1 << 20])
 def test_every_known_pair_of_the_batch_is_found_once(monkeypatch, at_once):
     """Against a loop: repeated pairs count by their highest score, order and repeats of the batch do not matter."""
-    monkeypatch.setattr(judgments, "_AT_ONCE", at_once)
+    monkeypatch.setattr(lookups, "_AT_ONCE", at_once)
     draw = np.random.default_rng(0)
     query, document = draw.integers(0, 12, 90), draw.integers(0, 15, 90)
     pairs = Pairs(query, document, draw.integers(1, 100, 90).astype(np.float32))
