@@ -12,6 +12,7 @@ import torch
 
 from gcl.api.catalog import stated_fields
 from gcl.api.index import Index
+from gcl.config.compose import catalog_from
 from gcl.data.catalog import Catalog
 from gcl.errors import ConfigError
 from gcl.model.dual_encoder import DualEncoder
@@ -100,6 +101,7 @@ def load(
     device: str | None = None,
     trust: Sequence[str] = (),
     config_dir: str | None = None,
+    download: Mapping[str, Any] | None = None,
 ) -> Model:
     """A model to embed with.
 
@@ -111,6 +113,9 @@ def load(
         otherwise query, and title and image.
     device: where it computes; None: the first GPU if there is one. trust: packages whose objects the run's config may
         name. config_dir: a folder of your own YAMLs.
+    download: how images behind URLs are fetched, as data.download of a catalog: {"headers": {"Authorization": "Bearer
+        $SHOP_KEY"}, "hosts": ["cdn.my-shop.com"]}, where $SHOP_KEY is read from the environment. None: without headers,
+        and from public addresses alone; a run folder holds neither.
     Raises ValueError or FileNotFoundError, in sentences.
     """
     known, place = called(name), Path(getattr(name, "path", name)).expanduser()
@@ -127,6 +132,8 @@ def load(
             raise ConfigError(f"which={which!r} is for runs, and {name} is not a run folder.")
         encoder = _pretrained(known, query, document, config_dir, trust)
         label = place.name if place.is_dir() else known
+    if download is not None:
+        catalog = replace(catalog, download=catalog_from({"name": "items", "download": download}).download)
     try:
         encoder.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     except (RuntimeError, AssertionError) as error:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gcl.config.schema import RunConfig
+from gcl.data.titles import task_titles
 from gcl.errors import ConfigError
 from gcl.exports.folder import EMBEDDINGS, check_free, whole, write_json
 from gcl.exports.formats.registry import FORMATS, check_formats
@@ -27,7 +28,7 @@ from gcl.exports.vectors.index import KINDS
 from gcl.files.progress import doing
 from gcl.loss.settings import Form
 from gcl.options import MISSING, free, number, path
-from gcl.run.console import quiet_libraries, say, speak_plainly
+from gcl.run.console import quiet_libraries, say, speak_plainly, terminal_width
 from gcl.run.field_weights import read_weights
 from gcl.run.folder import RunFolder
 
@@ -131,7 +132,8 @@ def run(options: ExportOptions) -> Path:
         notes = export.write(encoder, folder, formats)
         export.finish(encoder, folder, formats, notes)
         settle(folder, str(out.resolve()))
-    say(f"Exported to {out}: {', '.join(notes)}. {out / 'README.md'} shows how to load each.")
+    written = [name for name in notes if not name.endswith(" precisions")]
+    say(f"Exported to {out}: {', '.join(written)}. {out / 'README.md'} shows how to load each.")
     if target is not None:
         _push(target, out)
     return out
@@ -230,12 +232,10 @@ class Export:
             format, folder, encoder, lambda model: measurement(model, "dev", [evaluate.monitor], passing=True),
             metric=evaluate.monitor,
         )  # fmt: skip
-        self.sections += [f"## {format.name} in fewer bits", "", quality_table(quality).markdown(), ""]
-        for task, rows in quality["tasks"].items():
-            for precision, row in rows.items():
-                if precision != "torch":
-                    change = f"{row['change']:+.4f} ({row['low']:+.4f} … {row['high']:+.4f})"
-                    say(f"{task}, {precision}: {evaluate.monitor} {row['mean']:.4f}, {change}")
+        table = quality_table(quality, task_titles(self.config.data))
+        self.sections += [f"## {format.name} in fewer bits", "", table.markdown(), ""]
+        say(f"\n{format.name} in fewer bits, compared with the model itself on the dev half:")
+        say(f"{table.text(terminal_width())}\n")
         return notes
 
     def _images(self, encoder: DualEncoder) -> list[bytes]:
@@ -366,7 +366,7 @@ class Export:
                 self.name,
                 license_of(config.model.name, self.options.license),
                 ModelFacts.of(encoder, config.model.name),
-                CatalogFacts.of(config.data.name, prepared),
+                CatalogFacts.of(config.data, prepared),
                 self._measured(),
                 training_facts(config, self.run, interpolated=self.between is not None),
                 exported,

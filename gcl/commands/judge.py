@@ -61,7 +61,7 @@ def run(options: JudgeOptions, overrides: Overrides) -> None:
             from gcl.serve.judge_app import build_app
             from gcl.serve.judging import Judging, Ledger
 
-            pairs, places = _pool(config, options, overrides.config_dir)
+            pairs, places = pool_of(config, options, overrides.config_dir)
             ledger = Ledger(folder / "judgments.jsonl")
             judging = Judging(pairs, ledger, twice=options.twice)
             export = judging.export(folder / "qrels.csv")
@@ -79,7 +79,7 @@ def run(options: JudgeOptions, overrides: Overrides) -> None:
         close(sockets)
 
 
-def _pool(config: RunConfig, options: JudgeOptions, config_dir: str | None) -> tuple[list[Pair], list[Place]]:
+def pool_of(config: RunConfig, options: JudgeOptions, config_dir: str | None) -> tuple[list[Pair], list[Place]]:
     """What the models show and nobody judged, in the order of being judged, and the rows of each pair."""
     from gcl.data.prepare.mixed import open_catalog
     from gcl.retrieval.analysis.pool import in_order, pooled

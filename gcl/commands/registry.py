@@ -127,12 +127,12 @@ _LIST = (
     Command(
         name="doctor",
         help="find problems in a catalog before training",
-        example="gcl doctor data=my_catalog all=true",
+        example="gcl doctor data=my_catalog all=true   or   gcl doctor run=outputs/…",
         run="gcl.commands.doctor.command:run",
         options="gcl.commands.doctor.command:DoctorOptions",
         composed=True,
         groups=("data", "model", "loss", "optim", "trainer", "experiment"),
-        settings=("out", "cache_dir", "seed"),
+        settings=("run", "out", "trust", "cache_dir", "seed"),
     ),
     Command(
         name="sweep-weights",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from gcl.config.compose import Overrides
 from gcl.config.schema import RunConfig
+from gcl.data.titles import task_titles
 from gcl.errors import ConfigError
 from gcl.files.atomic import write_json, write_text
 from gcl.files.progress import doing
@@ -99,7 +100,7 @@ def _swept(config: RunConfig, options: SweepOptions, metric: str, metrics: Seque
     measurement = Measurement(
         prepared, metrics, config.evaluate.tasks, weights=task_weights(config.data),
         batch_size=config.evaluate.batch_size, cache=embedding_cache(config),
-        features=frozen_features(encoder, prepared, config),
+        features=frozen_features(encoder, prepared, config), titles=task_titles(config.data),
     )  # fmt: skip
     _check_halves(measurement, config)
     halves = {part: measurement.embedded(encoder, part) for part in ("dev", "test")}

@@ -50,7 +50,7 @@ class RunConfig:
     cache_dir: str = path("prepared")
     """The folder of prepared catalogs, cached features and embeddings, shared by all runs."""
     run: str | None = path()
-    """A run folder whose base and best model are measured."""
+    """A run folder whose base and best model are measured; for the doctor, whose catalog is examined."""
     models: list[str] = field(default_factory=list)
     """Models to measure, each compared with the first: names of conf/model, run:<folder>, local-dir:<folder>,
     hf-hub:<owner>/<name>, open_clip:<architecture>/<weights>, embeddings:<file>.parquet, trec:<file>. Tables call each

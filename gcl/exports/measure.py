@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from gcl.data.titles import title_of
 from gcl.exports.folder import write_json
 from gcl.exports.formats.registry import Format, Loaded
 from gcl.model.dual_encoder import DualEncoder
@@ -156,13 +157,14 @@ def measure_precisions(
     return quality
 
 
-def quality_table(quality: Mapping[str, Any]) -> Table:
-    """A row per task and precision, the torch model first."""
+def quality_table(quality: Mapping[str, Any], titles: Mapping[str, str]) -> Table:
+    """A row per task and precision, the torch model first. titles: of `task_titles`."""
     rows = []
     for task, by_precision in quality["tasks"].items():
         for precision, row in by_precision.items():
             changed = "change" in row
             change = f"{row['change']:+.4f} ({row['low']:+.4f} … {row['high']:+.4f})" if changed else ""
-            rows.append([task, precision, row["mean"], change, f"{row['top_10_equal']:.1%}" if changed else ""])
-    header = ["task (dev)", "precision", quality["metric"], "change (95 % interval)", "same top 10"]
-    return Table(header, rows, align="ll")
+            same = f"{row['top_10_equal']:.1%}" if changed else ""
+            rows.append([title_of(task, titles), precision, row["mean"], change, same])
+    header = ["task", "precision", quality["metric"], "change (95 % interval)", "same top 10"]
+    return Table(header, rows, align="ll", grouped=True)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from gcl.data.store.records import Records
+from gcl.data.titles import title_of
 from gcl.files.progress import doing
 from gcl.model.dual_encoder import DualEncoder
 from gcl.retrieval.embedding.embed import DEFAULTS, EmbedOptions, EmbedsRecords, FieldEmbeddings, embed
@@ -23,7 +24,6 @@ from gcl.retrieval.search.search import search
 from gcl.retrieval.search.ties import with_ties
 from gcl.retrieval.settings import TieRule
 from gcl.retrieval.tasks.task import Audit, RetrievalTask, Run
-from gcl.retrieval.tasks.titles import title_of
 from gcl.schema import SideName
 
 _BY_TREC_EVAL = ("ndcg", "map", "recall", "precision")

@@ -84,29 +84,27 @@ def _facts(run: RunFolder, config: RunConfig) -> _Facts:
 
 
 def next_steps(verdict: Verdict, config: RunConfig, run: RunFolder) -> dict[str, str]:
-    """{a command, or settings for the next training: why}, from what the run's folder tells."""
+    """{a command as it can be typed, or what to do: why}, from what the run's folder tells."""
     here, facts = f"run={shlex.quote(str(run.path))}", _facts(run, config)
+    export = f"gcl export {here} out={shlex.quote(f'{config.data.name}-{run.path.name}')}"
     if verdict.decision is Decision.ship:
-        return {
-            f"gcl search {here}": "try it",
-            f"gcl export {here} out=my_model": "take it where it is used",
-        }
+        return {f"gcl search {here}": "try it", export: "take it where it is used"}
     steps = {}
     if verdict.decision is Decision.mixed:
         steps[str(run.report)] = "which searches got worse"
         if _was_pretrained(config):
-            steps[f"gcl export {here} out=my_model alpha=auto"] = "a model between base and tuned, which keeps more"
+            steps[f"{export} alpha=auto"] = "a model between base and tuned, which keeps more"
     if verdict.decision is Decision.worse:
         if verdict.forgotten:
-            steps["evaluate.forgetting=choose"] = "the best checkpoint is one of those that keep enough"
+            steps[_again("evaluate.forgetting=choose")] = "the best checkpoint is one of those that keep enough"
         rate = config.optim.learning_rate
-        steps[f"optim.learning_rate={rate / 3:.2g}"] = f"a third of {rate:g}" + (
+        steps[_again(f"optim.learning_rate={rate / 3:.2g}")] = f"a third of {rate:g}" + (
             f": its best was step {facts.best_step} of {facts.steps}, downhill from there"
             if facts.share is not None and facts.share <= _EARLY
             else ", smaller steps"
         )
         if config.model.lora.rank is None and _was_pretrained(config):
-            steps[_ADAPTERS] = "adapters alone, which change less of the model"
+            steps[_again(_ADAPTERS)] = "adapters alone, which change less of the model"
     if facts.share is not None and facts.share >= 1 and verdict.decision is not Decision.mixed:
         steps |= _longer(config, facts)
     weighed = run.field_weights.is_file()
@@ -117,9 +115,12 @@ def next_steps(verdict: Verdict, config: RunConfig, run: RunFolder) -> dict[str,
     if verdict.decision is Decision.unclear:
         steps["more judged searches"] = "small differences show on many searches only"
     if verdict.decision is not Decision.mixed:
-        where = "what in the catalog stands in the way (with the --config-dir of the training, if it had one)"
-        steps[f"gcl doctor data={config.data.name}"] = where
+        steps[f"gcl doctor {here}"] = "what in the catalog stands in the way"
     return steps
+
+
+def _again(setting: str) -> str:
+    return f"train again with {setting}"
 
 
 def _was_pretrained(config: RunConfig) -> bool:
@@ -131,4 +132,4 @@ def _longer(config: RunConfig, facts: _Facts) -> dict[str, str]:
         setting = f"train.max_steps={2 * config.train.max_steps}"
     else:
         setting = f"train.epochs={2 * config.train.epochs:g}"
-    return {setting: f"it was still getting better at its last step, {facts.steps:,}"}
+    return {_again(setting): f"it was still getting better at its last step, {facts.steps:,}"}

@@ -210,13 +210,24 @@ def run_of(config: RunConfig) -> RunFolder:
 
 
 _OF_CATALOG = ("tasks", "monitor_tasks", "slices", "compress")  # settings of evaluate that speak of one catalog
+_ON_TOP = ("data", "evaluate", "trainer")
+_WITH_RUN = (*_ON_TOP, "cache_dir", "seed", "run", "models", "out", "trust")
 
 
 def of_run(run: RunFolder, given: RunConfig, overrides: Overrides) -> RunConfig:
-    """The run's own config with the given settings on top; `data=…` and `evaluate=…` replace the run's."""
+    """The run's own config with the given settings on top; `data=…`, `evaluate=…` and `trainer=…` replace the run's.
+
+    Raises ConfigError for a setting of the model or of training, which are the run's.
+    """
+    for key in overrides.keys:
+        if (root := key.lstrip("+~").partition(".")[0]) not in _WITH_RUN:
+            raise ConfigError(
+                f"run={run.path} has its own {root}, so {key}= would change nothing: leave it out. What can be set "
+                f"besides a run is {', '.join(_ON_TOP)}, cache_dir and seed."
+            )
     config = load_config(run.check().config, trust=run.trust)
     theirs = {name: spec.catalog for name, spec in config.evaluate.retention.items()}
-    for name in ("data", "evaluate", "cache_dir"):
+    for name in (*_ON_TOP, "cache_dir", "seed"):
         if name in overrides.keys:
             setattr(config, name, getattr(given, name))
     if "data" in overrides.keys and "evaluate" not in overrides.keys:
@@ -224,7 +235,7 @@ def of_run(run: RunFolder, given: RunConfig, overrides: Overrides) -> RunConfig:
             setattr(config.evaluate, name, getattr(given.evaluate, name))
     typed = [*overrides.settings, *(f"{key}={value}" for key, value in overrides.values.items())]
     config.data = _weighted(run, config.data, weighed_by_hand(typed))
-    on_top = {"data", "evaluate"} - overrides.keys
+    on_top = {*_ON_TOP} - overrides.keys
     settings = [one for one in overrides.settings if one.lstrip("+~").partition(".")[0] in on_top]
     config = with_settings(config, settings, trained=True)
     values = {key: value for key, value in overrides.values.items() if key.partition(".")[0] in on_top}

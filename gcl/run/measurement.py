@@ -11,9 +11,9 @@ import numpy as np
 
 from gcl.config.schema import RunConfig
 from gcl.data.catalog import Catalog
-from gcl.data.prepare.judged_tasks import file_name
 from gcl.data.store.prepared import Prepared
 from gcl.data.store.records import Records
+from gcl.data.titles import file_name, task_titles, title_of
 from gcl.files.arrays import ArrayCache
 from gcl.files.lock import locked
 from gcl.model.dual_encoder import DualEncoder
@@ -29,7 +29,6 @@ from gcl.retrieval.settings import EvaluateConfig, Rules
 from gcl.retrieval.tasks.judgments import Judgments
 from gcl.retrieval.tasks.protocol import under
 from gcl.retrieval.tasks.task import RetrievalTask, from_prepared
-from gcl.retrieval.tasks.titles import title_of
 from gcl.schema import SideName, SideWeights
 
 Features = Mapping[SideName, Mapping[str, np.ndarray]]  # side -> field -> [rows, E]
@@ -68,10 +67,11 @@ class Measurement:
 
     def _open(self, name: str, part: str) -> RetrievalTask:
         task = from_prepared(self.prepared, name, part, prefix=self.prefix)
+        title = title_of(self.prefix + name, self.titles)
+        task = replace(task, document_weights=self.weights.get(name), title=title)
         if self.judgments is not None:
             task = self.judgments.added_to(task, name)
-        title = title_of(self.prefix + name, self.titles)
-        return under(replace(task, document_weights=self.weights.get(name), title=title), self.rules)
+        return under(task, self.rules)
 
     def __call__(
         self,
@@ -145,20 +145,6 @@ def task_weights(data: Catalog) -> dict[str, dict[str, float]]:
         for kind in (task.kinds or [name])
         if task.document
     }
-
-
-def task_titles(data: Catalog) -> dict[str, str]:
-    """{task: the title that its YAML gives}, those of a mix with the catalog's name before them."""
-    titles = {
-        f"{catalog}/{name}": title
-        for catalog, one in data.catalogs.items()
-        if isinstance(one, Catalog)
-        for name, title in task_titles(one).items()
-    }
-    for name, task in data.tasks.items():
-        given = task.title if isinstance(task.title, Mapping) else {name: task.title}
-        titles |= {file_name(kind): title for kind, title in given.items() if title}
-    return titles
 
 
 def frozen_features(encoder: Embedder, prepared: Prepared, config: RunConfig, *, training: bool = False) -> Features:

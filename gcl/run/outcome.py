@@ -21,12 +21,12 @@ from typing import Any
 import numpy as np
 
 from gcl.data.importers.vectors import write_columns
+from gcl.data.titles import title_within
 from gcl.files.atomic import write_json, write_text
 from gcl.retrieval.analysis.verdict import Verdict, verdicts_of
 from gcl.retrieval.report import contest_rows, results_records, results_table
 from gcl.retrieval.settings import EvaluateConfig
 from gcl.retrieval.tasks.task import RetrievalTask
-from gcl.retrieval.tasks.titles import title_within
 from gcl.retrieval.tasks.trec import write_qrels, write_run
 from gcl.run.environment import describe_environment
 from gcl.run.extras import Extras

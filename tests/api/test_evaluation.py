@@ -13,16 +13,6 @@ from gcl.cli import main
 
 
 @pytest.fixture(scope="module")
-def judged(pairs):
-    """{"queries", "qrels"}: every other search of the shop, judged."""
-    texts = list(dict.fromkeys(row["query"] for row in pairs))[::2]
-    number = {text: f"q{place}" for place, text in enumerate(texts)}
-    qrels = [{"query_id": number[row["query"]], "product_id": row["product_id"], "score": row["score"]}
-             for row in pairs if row["query"] in number]  # fmt: skip
-    return {"queries": [{"query_id": name, "query": text} for text, name in number.items()], "qrels": qrels}
-
-
-@pytest.fixture(scope="module")
 def cache(tmp_path_factory):
     return {"cache_dir": str(tmp_path_factory.mktemp("prepared"))}
 

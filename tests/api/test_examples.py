@@ -1,6 +1,6 @@
 """The scripts and notebooks of examples/ run as they are."""
 
-import json
+import os
 import runpy
 from pathlib import Path
 
@@ -13,18 +13,28 @@ FILES = sorted(path for path in EXAMPLES.iterdir() if path.suffix in (".py", ".i
 
 @pytest.mark.parametrize(
     "file",
-    [pytest.param(path, marks=pytest.mark.slow if path.stem in TRAINING else [], id=path.name) for path in FILES],
+    [
+        pytest.param(path, marks=pytest.mark.slow if path.stem in TRAINING else [], id=path.name)
+        for path in FILES
+        if path.suffix == ".py"
+    ],
 )
-def test_it_runs(file, tmp_path, monkeypatch):
+def test_a_script_runs(file, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(EXAMPLES))
-    if file.suffix == ".py":
-        runpy.run_path(str(file))
-        return
-    names: dict[str, object] = {}
-    for cell in json.loads(file.read_text())["cells"]:
-        if cell["cell_type"] == "code":
-            exec(compile("".join(cell["source"]), file.name, "exec"), names)
+    runpy.run_path(str(file))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("file", [path for path in FILES if path.suffix == ".ipynb"], ids=lambda path: path.name)
+def test_a_notebook_runs_in_jupyter(file, tmp_path, monkeypatch):
+    nbclient, nbformat = pytest.importorskip("nbclient"), pytest.importorskip("nbformat")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(EXAMPLES), *filter(None, [os.environ.get("PYTHONPATH")])]))
+    notebook = nbformat.read(file, as_version=4)
+    nbformat.validate(notebook)
+    nbclient.NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    shown = [output for cell in notebook.cells for output in cell.get("outputs", ())]
+    assert any("text/html" in output.get("data", ()) for output in shown), "nothing was shown as in a notebook"
 
 
 def test_there_are_five_scripts_and_three_notebooks():

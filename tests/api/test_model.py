@@ -88,6 +88,30 @@ def test_an_image_that_cannot_be_used_is_absent_and_said(model, tmp_path):
     assert (vectors[1:] == vectors[0]).all()
 
 
+def test_images_behind_a_login_are_fetched_with_the_key_of_the_environment(
+    finished, products, private_images, judged, tmp_path, monkeypatch
+):
+    host, urls = private_images
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SHOP_KEY", "5ecret")
+    access = {"headers": {"Authorization": "Bearer $SHOP_KEY"}, "hosts": [host], "private": True, "rate": None}
+    expected = gcl.load(finished).embed_documents(products[:6])
+    for download in ({"private": True}, None):  # without a key; and as a run comes, which asks no private address
+        stranger = gcl.load(finished, download=download)
+        stranger.cache_dir = tmp_path / "empty"
+        with pytest.warns(UserWarning, match="rows have an image that cannot be used"):
+            assert not np.allclose(stranger.embed_documents(urls[:6]), expected)
+    model = gcl.load(finished, download=access)
+    model.cache_dir = tmp_path / "prepared"
+    assert (model.embed_documents(urls[:6]) == expected).all()
+    settings = {f"data.download.{key}": value for key, value in access.items()} | {"cache_dir": str(model.cache_dir)}
+    of_urls, of_files = (gcl.evaluate(model, products=rows, **judged, **settings) for rows in (urls, products))
+    assert of_urls.to_dicts() == of_files.to_dicts()
+    assert not any(b"5ecret" in path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+    with pytest.raises(ValueError, match="no setting .*header'"):
+        gcl.load(finished, download={"header": {}})
+
+
 def test_mistakes_are_answered_in_sentences(model, finished, tmp_path):
     for rows, said in (
         ([{"titel": "x"}], r"none of the columns that the model reads \(image, title, brand\). Did you mean titel"),

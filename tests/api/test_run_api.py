@@ -1,11 +1,18 @@
 """gcl.train and what follows: exactly what the commands do."""
 
 import json
+import shlex
+from contextlib import suppress
 
 import pandas as pd
 import pytest
 
 import gcl
+from gcl.cli import main, parse_options
+from gcl.commands.registry import COMMANDS
+from gcl.retrieval.analysis.verdict import Decision, Verdict
+from gcl.run.closing import next_steps
+from gcl.run.folder import RunFolder
 
 SETTINGS = {
     "model": "tiny", "trainer": "cpu", "optim.learning_rate": 3e-4, "train.batch_size": 16, "train.max_steps": 6,
@@ -58,6 +65,23 @@ def test_the_doctor_returns_what_it_finds(products, pairs, place, capsys):
     found = gcl.doctor(products, pairs, model="tiny", cache_dir=place["cache_dir"], **{"train.batch_size": 4096})
     assert found.report.is_file() and "4,096" in repr(found) + "".join(one["text"] for one in found.problems)
     assert {one["level"] for one in found.problems} == {"problem"}
+
+
+def test_what_is_proposed_after_training_on_frames_can_be_typed(run, tmp_path, monkeypatch, capsys):
+    """Each command is understood, wherever it is typed; the doctor's, which once named a catalog's YAML, is run."""
+    steps = {
+        step for decision in Decision for step in next_steps(Verdict(decision, "So"), run.config, RunFolder(run.path))
+    }
+    commands = {words[1]: words[2:] for words in map(shlex.split, steps) if words[0] == "gcl"}
+    assert set(commands) == {"search", "export", "sweep-weights", "doctor"}
+    for name in ("search", "export"):
+        assert parse_options(COMMANDS[name], commands[name]).run == str(run.path)
+    monkeypatch.chdir(tmp_path)
+    with suppress(SystemExit):  # 1: something is to be fixed
+        main(["doctor", *commands["doctor"], f"out={tmp_path}"])
+    said = capsys.readouterr().out
+    assert "gcl doctor: catalog" in said and "New searches, new products" in said and "zero_shot" not in said
+    assert (tmp_path / "doctor.html").is_file()
 
 
 def test_exporting_takes_the_command_s_options(run, tmp_path):

@@ -14,7 +14,10 @@ from contextlib import contextmanager, suppress
 import pytest
 
 from gcl.cli import main
+from gcl.commands.judge import JudgeOptions, pool_of
+from gcl.config.compose import Overrides
 from gcl.retrieval.tasks.judgments import write_judgments
+from gcl.run.folder import config_of
 from helpers.judged_shop import means
 
 pytest.importorskip("uvicorn", reason="the page needs the extra: pip install 'gcl-trainer[serve]'")
@@ -92,8 +95,23 @@ def test_killed_between_judgments_it_loses_none_and_the_measurement_takes_them(j
     with open(file, newline="") as opened:
         assert {(r["task"], r["query_id"], r["product_id"]): int(r["grade"]) for r in csv.DictReader(opened)} == graded
     out = evaluate("evaluate.tasks=[table]", "models=[tiny]", f"judgments={file}")
-    assert "table: 4 judgments added and 0 replaced" in (out / "results.md").read_text()
+    assert "Table: 4 judgments added and 0 replaced" in (out / "results.md").read_text()
     assert means(out, "table")["judged@10"] > means(plain, "table")["judged@10"]
+
+
+def test_a_complete_catalog_leaves_nothing_to_judge(shop, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main(["judge", "--config-dir", str(shop / "conf"), "data=shop", "data.complete=true", "models=[tiny]",
+              "port=8797", f"out={tmp_path}", f"cache_dir={tmp_path / 'cache'}"])  # fmt: skip
+    assert "There is nothing to judge: the judgments of shop are complete" in capsys.readouterr().err
+
+
+def test_searches_that_training_saw_are_judged_only_where_there_are_no_others(finished):
+    config = config_of(Overrides([f"run={finished.path}"]))
+    tasks = {pair.task for pair in pool_of(config, JudgeOptions(depth=3), None)[0]}
+    assert tasks and "in_domain" not in tasks
+    config.evaluate.tasks = ["in_domain"]
+    assert {pair.task for pair in pool_of(config, JudgeOptions(depth=3), None)[0]} == {"in_domain"}
 
 
 @pytest.mark.parametrize(

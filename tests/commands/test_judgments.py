@@ -36,7 +36,7 @@ def test_judgments_are_added_and_replace_and_the_metrics_follow(judged, plain, t
     assert all(after[task][q] == before[task][q] for task in before for q in before[task] if q not in ("q1", "q2"))
     notes = (out / "results.md").read_text()
     assert (
-        f"table: 1 judgment added and 1 replaced from qrels.csv; grades 0 to 4 count as 0 to {largest['table']:g}"
+        f"Table: 1 judgment added and 1 replaced from qrels.csv; grades 0 to 4 count as 0 to {largest['table']:g}"
         in notes
     )
     assert json.loads((out / "results.json").read_text())["provenance"]["data"]["judged"]["judgments"]["sha256"]
@@ -52,7 +52,7 @@ def test_everything_judged_through_the_file_is_the_task_judged_so_from_the_start
     file = lines(tmp_path / "again.csv", rows, ("query_id", "document_id", "relevance"))
     out = evaluate("evaluate.tasks=[table]", "models=[tiny]", f"judgments={file}")
     assert means(out, "table") == means(plain, "table")
-    assert f"table: 0 judgments added and {len(rows)} replaced" in (out / "results.md").read_text()
+    assert f"Table: 0 judgments added and {len(rows)} replaced" in (out / "results.md").read_text()
 
 
 def test_what_does_not_belong_is_counted_and_told(judged, tmp_path):

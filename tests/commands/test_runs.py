@@ -165,7 +165,7 @@ def test_hydra_writes_what_a_sweep_was_given_where_only_its_owner_reads(tmp_path
         (
             "unclear",
             6,
-            ["train.max_steps=12 .*at its last step, 6", "more judged searches", "gcl doctor data=shop"],
+            ["train.max_steps=12 .*at its last step, 6", "more judged searches", "gcl doctor run="],
             "3e-4",
         ),
         (

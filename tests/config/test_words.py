@@ -119,6 +119,14 @@ def test_settings_on_top_of_a_run_are_read_the_same_way(tmp_path):
     assert run.evaluate.slices == ["007", "no"] and run.data.score == "12e5"
 
 
+def test_a_run_brings_its_own_model(tmp_path):
+    save_config(typed(compose([])), tmp_path / "config.yaml")
+    with pytest.raises(ConfigError, match="has its own model, so model= would change nothing"):
+        config_of(Overrides([f"run={tmp_path}", "model=lite"]))
+    run = config_of(Overrides([f"run={tmp_path}", "trainer.accelerator=cpu", "seed=7"]))
+    assert run.trainer.accelerator == "cpu" and run.seed == 7
+
+
 @pytest.mark.parametrize("name", ["My Drive", "josé", "目录", "a+b", "dt=2024", "it's", 'say "x"', "[a],{b}", "100%"])
 def test_config_dir_may_lie_below_any_path(tmp_path, name):
     folder = tmp_path / name

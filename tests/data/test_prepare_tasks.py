@@ -8,10 +8,9 @@ import pytest
 
 from gcl.data.catalog import Split, Task
 from gcl.data.prepare.prepare import prepare
+from gcl.data.titles import task_titles, title_of
 from gcl.retrieval.metrics.functions import JUDGED
 from gcl.retrieval.tasks.task import from_prepared
-from gcl.retrieval.tasks.titles import title_of
-from gcl.run.measurement import task_titles
 from helpers.small_catalog import catalog, contents, pairs, prepared, products, quarantined, write_table
 
 QUERIES = [{"qid": f"q{n}", "query": f"query {n}", "kind": "even ones" if n % 2 == 0 else "odd"} for n in range(20)]

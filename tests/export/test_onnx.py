@@ -205,7 +205,7 @@ def test_what_a_precision_loses_is_measured_on_a_task(exports, tmp_path):
     assert set(rows) == {"torch", "fp32", "int8"} and rows["fp32"]["change"] == pytest.approx(0, abs=1e-6)
     assert rows["fp32"]["top_10_equal"] == 1.0
     assert rows["int8"]["low"] <= rows["int8"]["change"] <= rows["int8"]["high"]
-    assert len(quality_table(quality).rows) == 3
+    assert len(quality_table(quality, {}).rows) == 3
     one, other = (embed(model, corpus, "document") for model in (encoder, OnnxEncoder(LoadedOnnx(tmp_path), encoder)))
     assert np.allclose(one.fused(), other.fused(), atol=1e-5)
     # The measured int8 is the int8 of the files, absent fields and prompts included.

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from importlib.resources import files
 
 import pytest
 
@@ -18,9 +19,10 @@ def chromium():
         filter(None, map(shutil.which, ("chromium", "google-chrome"))), None
     )
     try:
+        import axe_playwright_python  # noqa: F401
         from playwright.sync_api import sync_playwright
-    except ImportError:
-        program, missing = None, "the Python package playwright is not installed (pip install 'gcl-trainer[dev]')"
+    except ImportError as error:
+        program, missing = None, f"the package {error.name} is not installed (pip install 'gcl-trainer[dev]')"
     else:
         missing = "chromium is not installed (apt-get install chromium, or GCL_CHROMIUM=/path/to/it)"
     if program is None:
@@ -29,3 +31,10 @@ def chromium():
         browser = playwright.chromium.launch(executable_path=program, args=FLAGS)  # headless, with a new empty profile
         yield browser
         browser.close()
+
+
+def axe_findings(page) -> list[tuple[str, str]]:
+    """What axe-core finds on a page as it stands: [(rule, the first element that breaks it)]."""
+    page.evaluate(files("axe_playwright_python").joinpath("axe.min.js").read_text("utf-8"))
+    found = page.evaluate("axe.run().then((found) => found.violations)")
+    return [(one["id"], one["nodes"][0]["html"]) for one in found]

@@ -7,6 +7,7 @@ import pytest
 from gcl.retrieval.page.page import write_page
 from gcl.retrieval.tasks.task import ListRecords
 from gcl.schema import Field
+from helpers.browser import axe_findings
 from helpers.page_shop import ATTACK, answers, shop, shop_task
 
 
@@ -192,6 +193,7 @@ def test_both_modes_are_readable(open_page, address, screenshots, dark):
         ".card .mark",
     ):
         assert page.evaluate(CONTRAST, selector) >= 4.5, selector
+    assert axe_findings(page) == []
     if dark:
         page.screenshot(path=screenshots / "report-dark.png")
         page.locator("#searches").screenshot(path=screenshots / "report-dark-searches.png")

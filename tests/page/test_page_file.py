@@ -7,6 +7,7 @@ import re
 import numpy as np
 import pytest
 
+from gcl.data.titles import title_within
 from gcl.retrieval.analysis.verdict import Decision, Verdict, verdicts_of
 from gcl.retrieval.evaluate import result_of
 from gcl.retrieval.metrics.statistics import Comparison
@@ -18,7 +19,6 @@ from gcl.retrieval.page.sections import all_slices, query_slices
 from gcl.retrieval.page.thumbnails import Album, thumbnail
 from gcl.retrieval.page.words import outcome
 from gcl.retrieval.tasks.task import ListRecords, task_from_qrels
-from gcl.retrieval.tasks.titles import title_within
 from gcl.schema import Field
 from helpers.page_shop import ATTACK, answers, picture, shop, shop_task
 

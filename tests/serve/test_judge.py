@@ -11,6 +11,7 @@ import pytest
 
 from gcl.retrieval.analysis.pool import in_order, pooled
 from gcl.retrieval.tasks.judgments import read_judgments
+from helpers.browser import axe_findings
 from helpers.page_shop import ATTACK
 
 pytest.importorskip("fastapi", reason="the page needs the extra: pip install 'gcl-trainer[serve]'")
@@ -169,6 +170,7 @@ def test_two_judges_grade_with_keys_and_buttons_undo_and_download(served, open_p
         page.get_by_role("status").filter(has_text="Graded 1").wait_for()
         assert page.evaluate("document.documentElement.scrollWidth") <= page.viewport_size["width"]
         assert page.evaluate("document.activeElement.id") == "pair", "keys go on to work"
+        assert axe_findings(page) == []
         page.screenshot(path=screenshots / f"judge-{name}.png", full_page=True)
     said = {name: list(own.values()) for name, own in judging.ledger.of.items()}
     assert said == {"Ann": [4, 0, None, 1], "Ben": [4, 0, None, 1]}

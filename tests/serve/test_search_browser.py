@@ -1,13 +1,12 @@
 """The search page in a real browser, served by a real server on loopback."""
 
-import os
 import socket
 import threading
 import time
-from pathlib import Path
 
 import pytest
 
+from helpers.browser import axe_findings
 from helpers.page_shop import ATTACK, picture
 
 pytest.importorskip("fastapi", reason="the search page needs the extra: pip install 'gcl-trainer[serve]'")
@@ -319,7 +318,7 @@ NAMELESS = """() => {
 
 @pytest.mark.parametrize("width, dark", [(390, False), (768, True), (1280, False), (1280, True)])
 def test_everything_has_a_name_and_can_be_read(opened, screenshots, width, dark):
-    """Names, contrast, sizes, ids and headings; and all that axe-core finds, where GCL_AXE names its axe.min.js."""
+    """Names, contrast, sizes, ids and headings; and all that axe-core finds."""
     page = opened("?q=blue&like=p7&f.category=Bags&w.image=0.5", width=width, dark=dark)
     settled(page)
     if not page.locator("#sliders").is_visible():
@@ -333,10 +332,7 @@ def test_everything_has_a_name_and_can_be_read(opened, screenshots, width, dark)
         ids = page.locator("[id]").evaluate_all("nodes => nodes.map((node) => node.id)")
         assert len(ids) == len(set(ids)) and page.locator("h1").count() == 1
         page.screenshot(path=screenshots / f"search-{view}-{width}{'-dark' * dark}.png")
-        if axe := os.environ.get("GCL_AXE"):
-            page.evaluate(Path(axe).read_text())
-            found = page.evaluate("axe.run().then((found) => found.violations)")
-            assert [(one["id"], one["nodes"][0]["html"]) for one in found] == []
+        assert axe_findings(page) == []
 
 
 def test_controls_are_reached_by_keyboard_in_the_order_they_are_read(opened):

@@ -1,4 +1,4 @@
-"""`gcl doctor data=…`: checks whether a catalog is fit for training before any time is spent on training."""
+"""`gcl doctor data=…`, or run=… for that of a run: whether a catalog is fit for training, before it costs time."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ from typing import Any
 
 from gcl.config.compose import Overrides
 from gcl.config.schema import RunConfig
-from gcl.data.catalog import Verify
+from gcl.data.catalog import Catalog, Verify
+from gcl.data.titles import task_titles
 from gcl.files.atomic import write_json, write_text
 from gcl.files.progress import Stages
 from gcl.run.console import say, speak_plainly
+from gcl.run.folder import config_of
 from gcl.schema import SideName
 from gcl.table import visible_lines
 
@@ -35,7 +37,7 @@ class DoctorOptions:
 
 def run(options: DoctorOptions, overrides: Overrides) -> None:
     """Exits with status 1 if something has to be fixed before training."""
-    config = overrides.config()
+    config = config_of(overrides)
     if options.verify:
         for catalog in (config.data, *config.data.catalogs.values()):
             catalog.verify = Verify.always
@@ -73,21 +75,21 @@ def examine(config: RunConfig, *, everything: bool = False) -> Iterator[Examined
     problems = 0
     for name, catalog in config.data.catalogs.items() if config.data.mix else ():
         own = partial(_examine, replace(config, data=catalog), out / name, everything, alone=False)
-        one = _examined(catalog.name, out / name, own)
+        one = _examined(catalog, out / name, own)
         problems += one.problems
         yield one
     if not problems:
         look = (
             partial(_examine_mix, config, everything) if config.data.mix else partial(_examine, config, out, everything)
         )
-        yield _examined(config.data.name, out, look)
+        yield _examined(config.data, out, look)
 
 
-def _examined(name: str, out: Path, look: Callable[[Path, dict[str, Any], Stages], Any]) -> Examined:
+def _examined(catalog: Catalog, out: Path, look: Callable[[Path, dict[str, Any], Stages], Any]) -> Examined:
     """look: fills in facts, and may prepare in a folder that is soon removed."""
     begun = time.monotonic()
-    facts: dict[str, Any] = {"name": name}
-    with tempfile.TemporaryDirectory(prefix="gcl-doctor-") as place, Stages(f"gcl doctor: {name}") as stages:
+    facts: dict[str, Any] = {"name": catalog.name, "titles": task_titles(catalog)}
+    with tempfile.TemporaryDirectory(prefix="gcl-doctor-") as place, Stages(f"gcl doctor: {catalog.name}") as stages:
         prepared = look(Path(place), facts, stages)
         stages.begin("writing the page")
         from gcl.commands.doctor.findings import judge

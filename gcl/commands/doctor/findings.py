@@ -12,6 +12,7 @@ from typing import Any, Literal, NamedTuple
 from gcl.data.catalog import OwnField
 from gcl.data.doctor.images import TINY
 from gcl.data.store.prepared import SITUATIONS
+from gcl.data.titles import title_of
 
 # Problems.
 LEAKED = 0.01  # held-out queries or products that are also in training, equal in every field or with the same image
@@ -70,6 +71,11 @@ def words(record: Mapping[str, Any]) -> str:
     return f"{record['id']} {record['title']}".rstrip()
 
 
+def task_title(name: str, facts: Mapping[str, Any]) -> str:
+    """A task in words. facts: the doctor's."""
+    return title_of(name, facts.get("titles"))
+
+
 def _all_words(records: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
     return tuple(map(words, records))
 
@@ -91,7 +97,7 @@ def _pairs(facts: dict[str, Any]) -> Iterator[Finding]:
     held = {"pairs": counts.get("word_for_word", {})}
     for name, task in facts.get("tasks", {}).items():
         if name not in SITUATIONS:  # which are made of the pairs
-            held[f"judgments of the task {name}"] = task.get("word_for_word", {})
+            held[f"judgments of {task_title(name, facts)}"] = task.get("word_for_word", {})
     for of, fields in held.items():
         for name, (count, looked_at) in fields.items():
             if count > WORD_FOR_WORD * looked_at:
@@ -108,7 +114,7 @@ def _scores(facts: dict[str, Any]) -> Iterator[Finding]:
     for name, signs in facts.get("direction", {}).items():
         if reason := _turned_round(signs):
             level, why = reason
-            of = f"The relevance of the task {name}" if name else "The score"
+            of = f"The relevance of {task_title(name, facts)}" if name else "The score"
             where = f"data.tasks.{name}.grades" if name else "data.grades"
             lowest = facts.get("examples", {}).get("lowest", ())[:2] if not name else ()
             yield Finding(
@@ -284,7 +290,7 @@ def _tasks(facts: dict[str, Any]) -> Iterator[Finding]:
             lost = task.get(key, 0)
             if lost > limit * (lost + kept):
                 unknown = tuple(task.get("dangling", ())) if key == "dangling_judgments" else ()
-                yield Finding(level, f"Task {name}: {lost:,} of {lost + kept:,} {what}.", do, unknown)
+                yield Finding(level, f"{task_title(name, facts)}: {lost:,} of {lost + kept:,} {what}.", do, unknown)
 
 
 def _weights(facts: dict[str, Any]) -> Iterator[Finding]:

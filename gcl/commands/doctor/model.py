@@ -138,7 +138,8 @@ def batches(prepared: Prepared, config: RunConfig, *, everything: bool) -> tuple
         steps["mix"] = {
             name: {what: count, "passes_per_epoch": passes} for name, (count, passes) in plan.of_an_epoch.items()
         }
-    return plan, steps | {"epochs": config.train.epochs} | repeats(prepared.pairs, plan, everything=everything)
+    length = {"epochs": config.train.epochs, "max_steps": config.train.max_steps}
+    return plan, steps | length | repeats(prepared.pairs, plan, everything=everything)
 
 
 def memory(encoder: DualEncoder, prepared: Prepared, plan: BatchOrder, config: RunConfig) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from gcl.commands.doctor.findings import words
+from gcl.commands.doctor.findings import task_title, words
 from gcl.data.prepare.prepare import WHY_NOT_TRAINED, decisions
 from gcl.data.store.prepared import DEV_AND_TEST
 from gcl.files.progress import duration
@@ -303,9 +303,10 @@ def _tasks(facts: Facts) -> Iterator[Part]:
         "dangling_judgments": "of unknown products",
     }
     rows = [
-        (name, task["dev"]["queries"], task["test"]["queries"], task["corpus"], *(task.get(key, 0) for key in lost))
+        (task_title(name, facts), task["dev"]["queries"], task["test"]["queries"], task["corpus"],
+         *(task.get(key, 0) for key in lost))
         for name, task in facts.get("tasks", {}).items()
-    ]
+    ]  # fmt: skip
     if rows:
         header = ["task", "dev queries", "test queries", "products searched", *lost.values()]
         some = [number for number in range(len(header)) if number < 4 or any(row[number] for row in rows)]
@@ -318,10 +319,12 @@ def _tasks(facts: Facts) -> Iterator[Part]:
 def _run(facts: Facts) -> Iterator[Part]:
     batches, memory, seconds = (facts.get(name, {}) for name in ("batches", "memory", "time"))
     if "steps" in batches:
+        most = batches.get("max_steps")
+        length = f"train.epochs={batches['epochs']:g}" if most is None else f"train.max_steps={most}"
         yield (
             f"A run of model={facts['model']['label']}: "
             f"{batches['steps_per_epoch']:,} steps of {batches['batch_size']:,} pairs per epoch (train.batch_size), "
-            f"{batches['steps']:,} in the run (train.epochs={batches['epochs']:g})."
+            f"{batches['steps']:,} in the run ({length})."
         )
         for name, own in batches.get("mix", {}).items():
             count = f"{own['pairs']:,} pairs" if "pairs" in own else f"{own['batches']:,} batches"

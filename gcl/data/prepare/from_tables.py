@@ -30,7 +30,6 @@ from gcl.data.prepare.judged_tasks import (
     TaskQueries,
     check_names,
     explicit_task,
-    file_name,
     read_corpus,
     read_judgments,
     read_queries,
@@ -60,6 +59,7 @@ from gcl.data.store.store import RecordStore
 from gcl.data.tables.download import Downloads
 from gcl.data.tables.quarantine import Bad, Quarantine
 from gcl.data.tables.table import Table
+from gcl.data.titles import file_name
 from gcl.files.progress import counted, doing
 from gcl.schema import SideName
 

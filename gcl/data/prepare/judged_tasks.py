@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,6 +18,7 @@ from gcl.data.prepare.split import PairList, WholeTask, shows_other_fields, whol
 from gcl.data.store.prepared import PARTS, SITUATIONS, Fields, Pairs
 from gcl.data.store.store import RecordStore
 from gcl.data.tables.quarantine import Bad, Quarantine
+from gcl.data.titles import file_name
 from gcl.table import ListFile
 
 
@@ -163,15 +163,6 @@ def read_corpus(task: TaskQueries, *, documents: Collector, near: NearIds, quara
     lines = read_rows(table, {}, [document_id], quarantine=quarantine)
     listed = {row for _, row in usable_rows(lines, usable, table=table, named_by=document_id, quarantine=quarantine)}
     return np.array(sorted(listed), np.int64)
-
-
-def file_name(kind: str) -> str:
-    """A task's name, which names files.
-
-    >>> file_name("T-shirts & tops")
-    'T-shirts_tops'
-    """
-    return re.sub(r"[^A-Za-z0-9.-]+", "_", kind).strip("._") or "task"
 
 
 def explicit_task(

@@ -40,6 +40,7 @@ from gcl.data.tables.image_paths import spellings
 from gcl.data.tables.images import is_url
 from gcl.data.tables.remote import locate_shards
 from gcl.data.tables.table import Table
+from gcl.data.titles import task_titles, title_of
 from gcl.files.atomic import names_full_disk, synchronize, write_text
 from gcl.files.digest import Digest, file_sha256
 from gcl.files.lock import locked
@@ -328,11 +329,12 @@ def summary(counts: dict[str, Any], folder: Path, catalog: Catalog) -> list[str]
     if not counts["tasks"]:
         return lines
     header = ["task", "dev queries", "test queries", "judgments", "products searched"]
-    rows, notes = [], []
+    rows, notes, titles = [], [], task_titles(catalog)
     for name, task in counts["tasks"].items():
         queries = [task[part]["queries"] for part in PARTS]
-        rows.append([name, *queries, sum(task[part]["judgments"] for part in PARTS), task["corpus"]])
+        title = title_of(name, titles)
+        rows.append([title, *queries, sum(task[part]["judgments"] for part in PARTS), task["corpus"]])
         if left_out := [f"{task[key]:,} {what}" for key, what in _LEFT_OUT.items() if task.get(key)]:
-            notes.append(f"{name}: left out: {', '.join(left_out)}")
+            notes.append(f"{title}: left out: {', '.join(left_out)}")
     tasks = Shown(header, rows, formats=dict.fromkeys(header[1:], ","), notes=notes)
     return [*lines, "", *tasks.text().split("\n"), DEV_AND_TEST]

@@ -37,6 +37,7 @@ from gcl.data.prepare.repeated import Settled, settle_scores
 from gcl.data.prepare.word_for_word import WordForWord
 from gcl.data.store.prepared import PARTS, PREFIX, SITUATIONS, Fields, Pairs
 from gcl.data.store.store import RecordStore
+from gcl.data.titles import title_of
 
 COLUMNS = ("query", "document", "score")
 NO_PAIRS = Pairs(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32))  # of a catalog without training
@@ -344,8 +345,8 @@ def situations(
 
 def _untested(name: str, dev: int) -> str:
     return (
-        f"the situation {name} is left out: it has no query in its test half ({dev} in its dev half). The catalog is "
-        "too small for this split: more data, another data.split.seed or other shares (data.split) bring it back"
+        f"the task {title_of(name)} ({name}) is left out: it has no query in its test half ({dev} in its dev half). "
+        "The catalog is too small for this split: more rows, another data.split.seed or other shares bring it back"
     )
 
 

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
+from gcl.data.catalog import Catalog
 from gcl.data.store.prepared import Prepared
 from gcl.data.store.records import MOST_IMAGES
+from gcl.data.titles import task_titles, title_of
 from gcl.errors import ConfigError
 from gcl.exports.card.snippets import Executed
 from gcl.exports.formats.registry import FORMATS
@@ -59,10 +61,12 @@ class CatalogFacts:
     name: str
     counts: Mapping[str, Any] | None = None
     score: np.ndarray | None = None
+    titles: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, name: str, prepared: Prepared | None) -> CatalogFacts:
-        return cls(name) if prepared is None else cls(name, prepared.counts, prepared.pairs.score)
+    def of(cls, data: Catalog, prepared: Prepared | None) -> CatalogFacts:
+        facts = cls(data.name, titles=task_titles(data))
+        return facts if prepared is None else replace(facts, counts=prepared.counts, score=prepared.pairs.score)
 
 
 @dataclass(frozen=True)
@@ -124,7 +128,7 @@ def write_card(facts: CardFacts) -> str:
         f"the catalog {plain_markdown(facts.catalog.name)}. Queries and documents become vectors of length 1 and "
         f"width {model.width}; the dot product of two of them says how well they match.", "",
         "## How good it is", "",
-        *metric_table(measured), "",
+        *metric_table(measured, facts.catalog.titles), "",
         *([f"`base` is the model before fine-tuning, {code_span(measured.tuned)} the one in this folder; same "
            "held-out tasks, same code. Intervals are bootstraps over queries.", ""] if measured.metrics else []),
         *(["### What it was not to forget", "", retention_table(retention).markdown(), ""] if retention else []),
@@ -207,9 +211,11 @@ def limits(facts: CardFacts) -> list[str]:
     if not measured.metrics.get("retention"):
         sentences.append("What it forgot of the base model's general knowledge was not measured (no retention set).")
     tasks = (facts.catalog.counts or {}).get("tasks", {})
-    few = [plain_markdown(name) for name, task in tasks.items() if 0 < task["test"]["queries"] < _FEW]
+    titles = facts.catalog.titles
+    few = [title_of(name, titles) for name, task in tasks.items() if 0 < task["test"]["queries"] < _FEW]
     if few:
-        sentences.append(f"Measured on fewer than {_FEW} test queries: {', '.join(few)}. Their intervals are wide.")
+        which = plain_markdown("; ".join(few))
+        sentences.append(f"Measured on fewer than {_FEW} test queries: {which}. Their intervals are wide.")
     if measured.metrics and not measured.results:
         sentences.append("The table has no intervals: small differences in it may be luck.")
     modalities = {spec.modality for side in SIDES for spec in facts.model.schema.side(side).values()}
@@ -218,8 +224,9 @@ def limits(facts: CardFacts) -> list[str]:
     return [*sentences, "Bias, safety and languages were not examined.", *measured.not_measured]
 
 
-def metric_table(measured: Measured) -> list[str]:
-    """The headline metrics, from results.json with intervals; without it the means of metrics.json."""
+def metric_table(measured: Measured, titles: Mapping[str, str]) -> list[str]:
+    """The headline metrics, from results.json with intervals; without it the means of metrics.json. titles: those that
+    tasks were given."""
     rows: list[list[Any]] = []
     if measured.results:
         for row in (row for row in measured.results if row["metric"] in measured.headline):
@@ -228,7 +235,8 @@ def metric_table(measured: Measured) -> list[str]:
                 change = f"{row['change']:+.3f} ({row['change_low']:+.3f} … {row['change_high']:+.3f})"
                 p = "" if row["p_holm"] is None else "< 0.001" if row["p_holm"] < 0.001 else f"{row['p_holm']:.3f}"
             value = f"{row['value']:.3f} ({row['low']:.3f} … {row['high']:.3f})"
-            rows.append([row["task"], row["metric"], row["model"], value, change, p, row["n"]])
+            title = title_of(row["task"], titles)
+            rows.append([title, row["metric"], row["model"], value, change, p, row["n"]])
         header = ["task", "metric", "model", "value (95 % interval)", "change (95 % interval)", "p, Holm", "queries"]
         return Table(header, rows, align="lll").markdown().splitlines()
     models = [name for name in measured.metrics if name != "retention"]
@@ -237,7 +245,8 @@ def metric_table(measured: Measured) -> list[str]:
     for task in measured.metrics[models[0]]:
         for metric in measured.headline:
             values = [measured.metrics[model].get(task, {}).get(metric) for model in models]
-            rows.append([task, metric, *(f"{v:.3f}" if isinstance(v, (int, float)) else "" for v in values)])
+            shown = [f"{value:.3f}" if isinstance(value, (int, float)) else "" for value in values]
+            rows.append([title_of(task, titles), metric, *shown])
     return Table(["task", "metric", *models], rows, align="ll").markdown().splitlines()
 
 
@@ -275,7 +284,7 @@ def set_lines(schema: Schema) -> list[str]:
     ]  # fmt: skip
 
 
-def data_lines(counts: Mapping[str, Any], score: np.ndarray) -> list[str]:
+def data_lines(counts: Mapping[str, Any], score: np.ndarray, titles: Mapping[str, str]) -> list[str]:
     """counts: of a prepared catalog; score[P]: those of the training pairs."""
     queries, documents = (  # folders of an earlier version know the halves alone
         counts.get(f"{name}_trained_on", counts[f"{name}_of_training"]) for name in ("queries", "products")
@@ -294,7 +303,7 @@ def data_lines(counts: Mapping[str, Any], score: np.ndarray) -> list[str]:
         )
     columns = {f"{half} {key}": (half, key) for half in ("dev", "test") for key in ("queries", "judgments")}
     rows = [
-        [name, task["corpus"], *(task[half][key] for half, key in columns.values())]
+        [title_of(name, titles), task["corpus"], *(task[half][key] for half, key in columns.values())]
         for name, task in counts["tasks"].items()
     ]
     table = Table(["task", "corpus", *columns], rows, formats=dict.fromkeys(["corpus", *columns], ",d"))
@@ -312,15 +321,16 @@ def _place(facts: CardFacts) -> list[str]:
 def _data(catalog: CatalogFacts) -> list[str]:
     if catalog.counts is None:
         return ["The catalog was not at hand when this folder was written: its statistics are missing."]
-    return data_lines(catalog.counts, np.empty(0) if catalog.score is None else catalog.score)
+    score = np.empty(0) if catalog.score is None else catalog.score
+    return data_lines(catalog.counts, score, catalog.titles)
 
 
 def _eval_results(facts: CardFacts) -> list[EvalResult]:
-    catalog, measured = facts.catalog.name, facts.measured
+    catalog, titles, measured = facts.catalog.name, facts.catalog.titles, facts.measured
     return [
         EvalResult(
             task_type="text-retrieval", task_name="Product search",
-            dataset_type=catalog, dataset_name=f"{catalog}, {task}", dataset_split="test",
+            dataset_type=catalog, dataset_name=f"{catalog}, {title_of(task, titles)}", dataset_split="test",
             dataset_config=task, metric_type=metric, metric_name=metric, metric_value=round(float(values[metric]), 5),
         )
         for task, values in measured.metrics.get(measured.tuned, {}).items()

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from gcl.data.titles import SITUATIONS, described, short_name
 from gcl.retrieval.evaluate import TaskResult
 from gcl.retrieval.tasks.task import RetrievalTask
-from gcl.retrieval.tasks.titles import SITUATIONS, described, short_name
 
 
 @dataclass(frozen=True)

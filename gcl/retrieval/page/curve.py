@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
+from gcl.data.titles import title_of
 from gcl.retrieval.metrics.metrics import spelled
 from gcl.retrieval.page.markup import Line, Markup, chart, legend, tag
-from gcl.retrieval.tasks.titles import title_of
 
 _MOST_POINTS = 200
 _MOST_LINES = 6

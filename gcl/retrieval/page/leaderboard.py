@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
+from gcl.data.titles import title_within
 from gcl.retrieval.analysis.verdict import FIRM, is_seen
 from gcl.retrieval.metrics.metrics import spelled
 from gcl.retrieval.metrics.statistics import FEWEST, Interval, bootstrap, compare, holm
 from gcl.retrieval.page.contest import Entry
 from gcl.retrieval.page.markup import Markup, tag, untrusted
-from gcl.retrieval.tasks.titles import title_within
 
 _SAMPLES = 2000  # of the paired tests: there is one for each pair of models and task
 

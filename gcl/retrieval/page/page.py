@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gcl.data.titles import title_within
 from gcl.files.atomic import write_text
 from gcl.retrieval.analysis.verdict import PAIR, Verdict, is_seen, spoken, verdicts_of
 from gcl.retrieval.evaluate import TaskResult
@@ -24,7 +25,6 @@ from gcl.retrieval.page.words import outcome
 from gcl.retrieval.report import Row, audit_lines, comparison_rows, single_rows
 from gcl.retrieval.tasks.judgments import GRADES
 from gcl.retrieval.tasks.task import RetrievalTask
-from gcl.retrieval.tasks.titles import title_within
 from gcl.table import Table
 
 _STYLES = ("base.css", "report.css", "judging.css")

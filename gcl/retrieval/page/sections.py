@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from gcl.data.titles import title_within
 from gcl.retrieval.analysis.slices import Slice, lacking, slices, word_counts
 from gcl.retrieval.analysis.unsure import unsure
 from gcl.retrieval.analysis.verdict import Verdict
@@ -23,7 +24,6 @@ from gcl.retrieval.page.markup import Markup, join, share_bar, tag, untrusted, w
 from gcl.retrieval.page.words import interval, outcome, signed
 from gcl.retrieval.report import Row, SingleRow, p_text
 from gcl.retrieval.tasks.task import RetrievalTask
-from gcl.retrieval.tasks.titles import title_within
 from gcl.schema import Modality, fields_of
 from gcl.table import Table
 

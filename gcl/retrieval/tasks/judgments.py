@@ -74,7 +74,7 @@ class Judgments:
         relevance = np.array([line.value for line in mine.values()]) * (largest / HIGHEST if self.graded else 1)
         if relevance.max(initial=0) > largest:
             raise ConfigError(
-                f"judgments={self.path}: a relevance of {relevance.max():g}, but those of the task {name} go up to "
+                f"judgments={self.path}: a relevance of {relevance.max():g}, but those of {task.title} go up to "
                 f"{largest:g}. Give relevances on its scale, or grades from 0 to {HIGHEST} in a column called grade, "
                 "which are converted."
             )
@@ -84,7 +84,7 @@ class Judgments:
         scale = f"; grades 0 to {HIGHEST} count as 0 to {largest:g}" if self.graded and largest != HIGHEST else ""
         added = len(mine) - replaced
         self._notes[name] = (
-            f"{name}: {added:,} judgment{'s' if added != 1 else ''} added and {replaced:,} replaced from "
+            f"{task.title}: {added:,} judgment{'s' if added != 1 else ''} added and {replaced:,} replaced from "
             f"{self.path.name}{scale}."
         )
         merged = JudgedPairs(

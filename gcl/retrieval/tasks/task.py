@@ -14,9 +14,9 @@ import numpy as np
 
 from gcl.data.store.records import Record, Records, Value, images_of
 from gcl.data.store.shard_writer import content_hash, set_hash
+from gcl.data.titles import title_of
 from gcl.retrieval.metrics.functions import JUDGED, JUDGED_ELSEWHERE, NOTHING, UNKNOWN
 from gcl.retrieval.search.ties import id_ranks
-from gcl.retrieval.tasks.titles import title_of
 from gcl.schema import Field
 
 Qrels = dict[str, dict[str, float]]

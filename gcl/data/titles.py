@@ -1,8 +1,11 @@
-"""What people read where a task is meant: the title that its YAML gives, or its name in words."""
+"""What a task is called: its name in files and settings, its title wherever people read."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+
+from gcl.data.catalog import Catalog
 
 SITUATIONS = {
     "zero_shot": ("New searches, new products", "neither was in the training data"),
@@ -10,6 +13,29 @@ SITUATIONS = {
     "novel_document": ("Known searches, new products", "the products were not in the training data"),
     "in_domain": ("Known searches, known products", "both were in the training data; shows what was learned by heart"),
 }  # what matters most first
+
+
+def file_name(kind: str) -> str:
+    """A task's name, which names files.
+
+    >>> file_name("T-shirts & tops")
+    'T-shirts_tops'
+    """
+    return re.sub(r"[^A-Za-z0-9.-]+", "_", kind).strip("._") or "task"
+
+
+def task_titles(data: Catalog) -> dict[str, str]:
+    """{task: the title that its YAML gives}, those of a mix with the catalog's name before them."""
+    titles = {
+        f"{catalog}/{name}": title
+        for catalog, one in data.catalogs.items()
+        if isinstance(one, Catalog)
+        for name, title in task_titles(one).items()
+    }
+    for name, task in data.tasks.items():
+        given = task.title if isinstance(task.title, Mapping) else {name: task.title}
+        titles |= {file_name(kind): title for kind, title in given.items() if title}
+    return titles
 
 
 def short_name(task: str) -> str:
