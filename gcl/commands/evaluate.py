@@ -157,8 +157,10 @@ def _measure(
     """Every contestant on one catalog, into `outcome`, and on the general sets, into `retention`."""
     from gcl.data.prepare.mixed import open_catalog
     from gcl.files.digest import file_sha256
+    from gcl.model.dual_encoder import DualEncoder
     from gcl.retrieval.analysis.compression import forms_of
     from gcl.run.measurement import embedding_cache, frozen_features, measurement_of
+    from gcl.run.weighing import beaten_by_a_field
 
     settings = config.evaluate
     prepared = open_catalog(catalog, config.cache_dir)
@@ -180,7 +182,13 @@ def _measure(
         part = "all queries" if settings.part == "all" else f"{settings.part} half"
         say(f"Measuring {entry.label} on {catalog.name} ({part}).")
         measurement.features = frozen_features(entry.encoder, prepared, config)
-        results = measurement(entry.encoder, settings.part, k=settings.depth)
+        embedded = None
+        if isinstance(entry.encoder, DualEncoder) and entry.weights_from_elsewhere(catalog):
+            embedded = measurement.embedded(entry.encoder, settings.part)
+        results = measurement(entry.encoder, settings.part, k=settings.depth, embedded=embedded)
+        if embedded is not None:
+            beaten = beaten_by_a_field(catalog.name, catalog.schema, embedded, settings.headline[0])
+            outcome.notes += [] if beaten is None else [f"{beaten.sentence}: {beaten.setting}"]
         outcome.models.setdefault(entry.label, {}).update(results)
         outcome.contestants[entry.label] = entry.facts()
         retention.measure(entry.label, entry.encoder)

@@ -21,6 +21,7 @@ from gcl.retrieval.embedding.own import Embedder
 from gcl.retrieval.embedding.precomputed import PrecomputedEmbeddings, RunFiles
 from gcl.run.build import assemble_encoder, assemble_loss, freeze_parts, seed_everything, write_scale_back
 from gcl.run.early import model_of, split_label
+from gcl.run.field_weights import read_weights
 from gcl.run.folder import RunFolder, run_of
 from gcl.schema import Schema
 
@@ -32,6 +33,15 @@ class Contestant:
     label: str
     encoder: Embedder
     checkpoint: Path | None = None
+
+    def weights_from_elsewhere(self, catalog: Catalog) -> bool:
+        """Whether it is a trained model whose field weights were not chosen on this catalog."""
+        if self.checkpoint is None or not isinstance(self.encoder, DualEncoder):
+            return False
+        chosen = read_weights(RunFolder(self.checkpoint.parent.parent).field_weights)
+        if chosen is None or not chosen.dev or chosen.catalog != catalog.name:
+            return True
+        return self.encoder.schema.weights != chosen.used
 
     @property
     def notes(self) -> list[str]:

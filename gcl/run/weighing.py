@@ -11,11 +11,21 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from gcl.distributed.ranks import gather_objects
-from gcl.retrieval.analysis.weight_sweep import Embedded, Swept, choose, sweep_weights, usable
+from gcl.retrieval.analysis.weight_sweep import (
+    NOTHING,
+    Embedded,
+    Swept,
+    choose,
+    difference_by_query,
+    measure_weights,
+    query_numbers,
+    sweep_weights,
+    usable,
+)
 from gcl.retrieval.evaluate import TaskResult
-from gcl.retrieval.metrics.statistics import FEWEST
-from gcl.retrieval.report import Row, comparison_rows, results_table
-from gcl.run.field_weights import ChosenWeights
+from gcl.retrieval.metrics.statistics import FEWEST, Interval, bootstrap
+from gcl.retrieval.report import Row, comparison_rows, interval_text, results_table
+from gcl.run.field_weights import ChosenWeights, written
 from gcl.schema import Schema, SideName
 from gcl.table import Table
 
@@ -67,6 +77,52 @@ def choose_weights(catalog: str, schema: Schema, tasks: Sequence[Embedded], metr
         shown = f"{metric} {dev['given']:.4f} on {queries:,} queries of the dev half"
         return replace(kept, dev=dev, why=f"no others are better by more than luck ({shown})")
     return replace(kept, used=best, dev=dev, why=f"chosen after training ({counted})")
+
+
+@dataclass(frozen=True)
+class Beaten:
+    """The document's weights on a catalog where one of its fields alone is better. change: its mean and interval."""
+
+    catalog: str
+    weights: Mapping[str, float]
+    field: str
+    metric: str
+    before: float
+    change: Interval
+    queries: int
+    setting: str
+
+    @property
+    def sentence(self) -> str:
+        """Without its full stop."""
+        return (
+            f"On {self.catalog}, document.{self.field} alone is better than {written(self.weights)}: {self.metric} "
+            f"{self.before + self.change.mean:.4f} instead of {self.before:.4f} ({interval_text(self.change)}, "
+            f"{self.queries:,} queries)"
+        )
+
+
+def beaten_by_a_field(catalog: str, schema: Schema, tasks: Sequence[Embedded], metric: str) -> Beaten | None:
+    """Whether a single field of the document would beat the schema's weights, by more than luck (95 %)."""
+    tasks = [one for one in tasks if one.task.document_weights is None]
+    weights = schema.weights["document"]
+    fields = [name for name, weight in weights.items() if weight > 0]
+    numbers = query_numbers(tasks)
+    queries = len(set(numbers.tolist()))
+    if len(fields) < 2 or queries < FEWEST:
+        return None
+    now = measure_weights(tasks, "document", weights, metric)
+    alone = {name: usable({other: float(other == name) for other in fields}, weights) for name in fields}
+    tried = {name: measure_weights(tasks, "document", alone[name], metric) for name in fields}
+    best = max(tried, key=lambda name: tried[name].value)
+    change = bootstrap(difference_by_query(tried[best], now, numbers))
+    if change.low <= 0:
+        return None
+    columns = [list(weights).index(best)]
+    everywhere = all(bool(one.document.present[:, columns].all()) for one in tasks)
+    zero = "0" if everywhere else f"{NOTHING:g}"  # where a product lacks the field, it has the others
+    setting = " ".join(f"data.document.{name}.weight={zero}" for name in fields if name != best)
+    return Beaten(catalog, weights, best, metric, now.value, change, queries, setting)
 
 
 @dataclass(frozen=True)

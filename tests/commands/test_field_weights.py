@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+from contextlib import suppress
 
 import pytest
 
@@ -158,3 +159,24 @@ def test_too_few_queries_choose_nothing(finished):
     file = json.loads(finished.field_weights.read_text())
     assert file["used"] == file["given"] and "fewer than 20" in file["why"]
     assert "Field weights as given" in (finished.path / "results.md").read_text()
+
+
+@pytest.mark.slow
+def test_on_another_catalog_a_single_field_that_is_better_is_told_with_the_setting(chosen, named, tmp_path, capsys):
+    yaml = (named / "conf" / "data" / "shop.yaml").read_text()
+    (named / "conf" / "data" / "other.yaml").write_text(
+        yaml.replace("name: shop", "name: other").replace("weight: 0.6", "weight: 5")
+    )
+    where = ["--config-dir", str(named / "conf"), "data=other"]
+    before = measured(chosen, tmp_path / "given", *where)
+    said = capsys.readouterr().out
+    line = next(line for line in said.splitlines() if "On other, document.title alone is better than" in line)
+    settings = line.rpartition(": ")[2].split()
+    assert [one.partition("=")[0] for one in settings] == [
+        "data.document.image.weight", "data.document.brand.weight"
+    ]  # fmt: skip
+    assert headline(measured(chosen, tmp_path / "alone", *where, *settings)) > headline(before)
+    assert "alone is better" not in capsys.readouterr().out
+    with suppress(SystemExit):  # other findings may be problems
+        main(["doctor", f"run={chosen.path}", *where, f"out={tmp_path / 'doctor'}"])
+    assert "On other, document.title alone is better than" in capsys.readouterr().out

@@ -17,7 +17,7 @@ from gcl.data.titles import task_titles
 from gcl.files.atomic import write_json, write_text
 from gcl.files.progress import Stages
 from gcl.run.console import say, speak_plainly
-from gcl.run.folder import config_of
+from gcl.run.folder import config_of, run_of
 from gcl.schema import SideName
 from gcl.table import visible_lines
 
@@ -150,6 +150,9 @@ def _examine(
         "own_field": catalog.own_field,
         "split": {name: getattr(catalog.split, name) for name in ("queries", "documents", "copies", "group")},
     }
+    if config.run is not None and run_of(config).best.is_file() and found.whole:
+        stages.begin("measuring the run's field weights")
+        facts["field_weights"] = _field_weights(replace(config, data=catalog), prepared)
     config, steps = replace(config, data=catalog), alone and catalog.training and found.whole
     _examine_batches(config, prepared, facts, stages, everything=everything, texts=True, steps=steps)
     if not found.whole:
@@ -157,6 +160,26 @@ def _examine(
         for name in OF_PAIRS if found.catalog.pairs is None else OF_SPLIT:
             facts.pop(name, None)
     return prepared
+
+
+def _field_weights(config: RunConfig, prepared: Any) -> dict[str, str]:
+    """Whether one field alone would be better for the run's model than the weights, on the dev half: what is said, and
+    the setting. Empty where not, or where there are too few queries."""
+    from gcl.run.contestants import tuned_encoder
+    from gcl.run.measurement import embedding_cache, frozen_features, measurement_of
+    from gcl.run.weighing import beaten_by_a_field
+
+    encoder = tuned_encoder(run_of(config), config.data.schema)
+    measurement = measurement_of(
+        config.evaluate, config.data, prepared, cache=embedding_cache(config),
+        features=frozen_features(encoder, prepared, config),
+    )  # fmt: skip
+    try:
+        tasks = measurement.embedded(encoder, "dev")
+    except ValueError:  # no task has a query there
+        return {}
+    beaten = beaten_by_a_field(config.data.name, config.data.schema, tasks, config.evaluate.headline[0])
+    return {} if beaten is None else {"sentence": f"{beaten.sentence}.", "do": beaten.setting}
 
 
 def _examine_batches(

@@ -294,6 +294,8 @@ def _tasks(facts: dict[str, Any]) -> Iterator[Finding]:
 
 
 def _weights(facts: dict[str, Any]) -> Iterator[Finding]:
+    if beaten := facts.get("field_weights"):
+        yield Finding("warning", beaten["sentence"], beaten["do"])
     weights = facts.get("weights", {})
     if not weights.get("count"):
         return

@@ -220,24 +220,41 @@ def choose(tried: Sequence[Tried], now: Mapping[str, float], tasks: Sequence[Emb
 
     present = min(tried, key=far)
     single = max((one for one in tried if one.alone), key=lambda one: one.value)
-    floor, query = max(single.value, present.value) - _EQUAL, _query_numbers(tasks)
+    floor, query = max(single.value, present.value) - _EQUAL, query_numbers(tasks)
     alike = [one for one in tried if one.value >= floor and _within_an_error(tried[0], one, query)]
     return Swept(side, list(tried), present, min(alike, key=lambda one: (round(far(one), 9), -one.value)), single)
 
 
-def _query_numbers(tasks: Sequence[Embedded]) -> np.ndarray:
+def query_numbers(tasks: Sequence[Embedded]) -> np.ndarray:
     """A number for the query of each value, task after task; a query that several tasks ask has one."""
     ids = [str(name) for one in tasks for name in one.task.queries.ids]
     return np.unique(np.array(ids), return_inverse=True)[1].reshape(-1)
 
 
+def difference_by_query(better: Tried, worse: Tried, query: np.ndarray) -> np.ndarray:
+    """[G], one for each query, whose mean is the difference of the means over tasks: queries are what was drawn, so all
+    values of one are one draw. query: their numbers, as of `query_numbers`."""
+    share = [(b - w) / (len(b) * len(better.values)) for b, w in zip(better.values, worse.values, strict=True)]
+    drawn = np.bincount(query, weights=np.concatenate(share))
+    return drawn * len(drawn)
+
+
 def _within_an_error(best: Tried, other: Tried, query: np.ndarray) -> bool:
-    """Whether the mean over tasks of best - other is at most its standard error; queries are what was drawn, so all
-    values of one are one draw."""
-    share = [(b - o) / (len(b) * len(best.values)) for b, o in zip(best.values, other.values, strict=True)]
-    drawn = np.bincount(query, weights=np.concatenate(share))  # sums to the difference of the means
-    error = math.sqrt(len(drawn) / max(len(drawn) - 1, 1) * float(((drawn - drawn.mean()) ** 2).sum()))
-    return float(drawn.sum()) <= error + _EQUAL
+    """Whether the mean over tasks of best - other is at most its standard error."""
+    drawn = difference_by_query(best, other, query)
+    error = math.sqrt(float(((drawn - drawn.mean()) ** 2).sum()) / max(len(drawn) - 1, 1) / len(drawn))
+    return float(drawn.mean()) <= error + _EQUAL
+
+
+def measure_weights(
+    tasks: Sequence[Embedded], side: SideName, weights: Mapping[str, float], metric: str,
+    others: Mapping[str, float] | None = None,
+) -> Tried:  # fmt: skip
+    """One combination. others: the other side's; None: the schema's."""
+    query, document = (others, weights) if side == "document" else (weights, others)
+    corpus, k = LastFused(), depth([metric]) or 1000
+    values = [one.measured(query, document, [metric], k, corpus).values[metric] for one in tasks]
+    return Tried(dict(weights), {metric: math.fsum(float(one.mean()) for one in values) / len(values)}, values)
 
 
 def _floored(weights: Mapping[str, float] | None, side: Mapping[str, Field]) -> Weights | None:
