@@ -95,7 +95,8 @@ class TrainerConfig:
     start_timeout: float = number(120.0, above=0, most=1e6)
     """Seconds in which all processes of a run must have begun; those that have not are named, and the run ends."""
     timeout: float = number(600.0, above=0, most=1e6)
-    """Seconds that one exchange between the processes may take before the run ends."""
+    """Seconds that one exchange between the processes may take before the run ends: the longest that one of them may be
+    behind the others (a slow disk, a model that compiles). One that fails or is lost ends the others much earlier."""
     log_every_n_steps: int = number(5, least=1)
     """Optimiser steps per row of the training curve."""
     options: dict[str, Any] = node({})

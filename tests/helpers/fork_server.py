@@ -1,7 +1,8 @@
 """A process that has imported everything and forks real training processes on request: their start costs nothing.
 
 Reads JSON lines: {"start": [[word, …] for each rank], "env": {…}, "log": folder} answers {"pids": […]};
-{"wait": [pid, …], "seconds": n} answers {"status": […]}, None for a process that is still running.
+{"wait": [pid, …], "seconds": n} answers {"status": […], "ended": [seconds since 1970, …]}, None for a process that is
+still running.
 """
 
 import json
@@ -27,7 +28,8 @@ def main():
         if "start" in request:
             answer = {"pids": start(gcl, request)}
         else:
-            answer = {"status": wait(request["wait"], request["seconds"])}
+            status, ended = wait(request["wait"], request["seconds"])
+            answer = {"status": status, "ended": ended}
         print(json.dumps(answer), flush=True)
 
 
@@ -69,15 +71,15 @@ def run(gcl, words, log):
 
 
 def wait(pids, seconds):
-    status, end = {}, time.monotonic() + seconds
+    status, ended, end = {}, {}, time.monotonic() + seconds
     while len(status) < len(pids) and time.monotonic() < end:
         for pid in pids:
             if pid not in status:
                 done, code = os.waitpid(pid, os.WNOHANG)
                 if done:
-                    status[pid] = os.waitstatus_to_exitcode(code)
+                    status[pid], ended[pid] = os.waitstatus_to_exitcode(code), time.time()
         time.sleep(0.02)
-    return [status.get(pid) for pid in pids]
+    return [status.get(pid) for pid in pids], [ended.get(pid) for pid in pids]
 
 
 if __name__ == "__main__":

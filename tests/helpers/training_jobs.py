@@ -39,7 +39,8 @@ class Job:
                 os.kill(pid, signum)
 
     def wait(self, seconds=150):
-        status = self.zygote.ask({"wait": self.pids, "seconds": seconds})["status"]
+        answer = self.zygote.ask({"wait": self.pids, "seconds": seconds})
+        status, self.ended = answer["status"], answer["ended"]
         if None in status:
             for pid, code in zip(self.pids, status, strict=True):
                 if code is None:

@@ -1,6 +1,7 @@
 """A process that is missing, fails or is killed never leaves the others waiting: they end with its name or sentence."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -67,6 +68,52 @@ def test_a_loader_worker_that_is_killed(start):
     os.kill(worker, signal.SIGKILL)
     (line,) = ended(job, 0, seconds=30)
     assert line.replace(f" (pid {worker})", "").startswith("gcl: A process that reads data was killed")
+
+
+def stretch():
+    """How many times longer than alone work takes on this machine just now."""
+    begun, cpu = time.monotonic(), time.process_time()
+    while time.process_time() - cpu < 0.2:
+        pass
+    return max(1.0, (time.monotonic() - begun) / 0.2)
+
+
+def in_3(*case):
+    return pytest.param(*case, 3, marks=pytest.mark.slow)
+
+
+STEP, READ, KILLED = (
+    ("step", "no such number"),
+    ("worker", "no such picture"),
+    ("killed", "A process that reads data was"),
+)
+
+
+@pytest.mark.parametrize("how, sentence, failing, world", [
+    (*STEP, 1, 2), (*READ, 0, 2), (*KILLED, 1, 2), in_3(*STEP, 0), in_3(*READ, 2), in_3(*KILLED, 1), in_3(*KILLED, 0)
+])  # fmt: skip
+def test_the_others_end_within_ten_seconds_of_a_failure(start, tmp_path, how, sentence, failing, world):
+    """With the sentence of the rank that failed, wherever they wait. The ten seconds are those of an idle machine."""
+    fail = f"{{_target_: helpers.fail_callback.Fail, how: {how}, rank: {failing}, step: 3, path: {tmp_path / 'at'}}}"
+    before = stretch()
+    job = start("train.max_steps=100000", "train.workers=1", f"++callbacks.fail={fail}", world=world)
+    status = job.wait()
+    took = [ended - float((tmp_path / "at").read_text()) for ended in job.ended]
+    limit = 10 * max(before, stretch())
+    assert all(code > 0 for code in status) and max(took) < limit, (status, took, limit)
+    for rank in range(world):
+        (line, *_), said = job.log(rank).strip().splitlines()[-1:], job.log(rank)
+        told = line.replace(f"gcl: Rank {failing} failed: ", "gcl: ") if rank != failing else line
+        assert re.sub(r" \(pid [\d, ]+\)", "", told).startswith(f"gcl: {sentence}"), said
+        assert "Traceback" not in said and (rank == failing or f"Rank {failing} failed" in line), said
+
+
+def test_a_rank_that_is_interrupted_before_training(start):
+    job = start("train.max_steps=100000", world=2)
+    job.until(lambda: (job.logs / "rank0.log").is_file() and "Measuring tiny as it comes" in job.log())
+    job.kill(signal.SIGTERM, ranks=[1])
+    other, own = ended(job, 0, 1, seconds=60)
+    assert other == "gcl: Rank 1 was interrupted." and own.startswith("gcl: Interrupted.")
 
 
 @pytest.mark.slow
