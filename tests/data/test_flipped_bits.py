@@ -8,11 +8,12 @@ import shutil
 import numpy as np
 import pytest
 
-from gcl.data.catalog import Split, Verify
+from gcl.cli import main
+from gcl.data.catalog import Clicks, Split, Verify
 from gcl.data.prepare.prepare import prepare
 from gcl.data.store.prepared import open_prepared, read_index
 from gcl.files.arrays import ArrayCache
-from helpers.small_catalog import catalog, pairs, products, write_table
+from helpers.small_catalog import catalog, drawn, pairs, products, write_table
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +47,80 @@ def test_every_file_of_a_prepared_folder(folder, tmp_path):
             open_prepared(copy, verify=Verify.always)
         assert str(copy) in str(refused.value) and "prepare" in str(refused.value).lower()
         shutil.rmtree(copy)
+
+
+@pytest.mark.slow
+def test_fifty_flips_before_the_doctor(tmp_path, capsys):
+    """`gcl doctor verify=true` names every prepared file in which a bit changed: pictures, sets of them, texts, pairs,
+    tasks of every kind and their corpora. A damaged index is named and made again."""
+    for number in range(40):
+        (tmp_path / f"{number}.jpg").write_bytes(drawn(number))
+    rows = [row | {"photo": f"{n}.jpg", "views": f"{n}.jpg|{(n + 1) % 40}.jpg", "kind": f"kind {n % 5}"}
+            for n, row in enumerate(products(40))]  # fmt: skip
+    write_table(tmp_path / "products.csv", rows)
+    write_table(tmp_path / "pairs.csv", pairs(60, 40))
+    write_table(tmp_path / "queries.csv", [{"query_id": f"t{n}", "query": f"typed {n}"} for n in range(9)])
+    judged = [{"query_id": f"t{n % 9}", "product_id": f"{n:04d}", "score": 1 + n % 3} for n in range(40)]
+    write_table(tmp_path / "qrels.csv", judged)
+    (tmp_path / "conf" / "data").mkdir(parents=True)
+    (tmp_path / "conf" / "data" / "many.yaml").write_text(json.dumps({
+        "name": "many", "root": str(tmp_path), "products": "products.csv", "pairs": "pairs.csv", "score": "score",
+        "query": {"query": {"modality": "text"}},
+        "document": {"photo": {"modality": "image"}, "views": {"modality": "image", "images": "all"},
+                     "title": {"modality": "text"}},
+        "tasks": {"typed": {"queries": "queries.csv", "qrels": "qrels.csv", "corpus": "all"},
+                  "kinds": {"column": "kind", "corpus": "all"}},
+        "split": {"queries": 0.7, "documents": 0.6}, "store": {"shard_bytes": 1_000_000},
+    }))  # fmt: skip
+
+    def doctor():
+        capsys.readouterr()
+        try:
+            main(["doctor", "--config-dir", str(tmp_path / "conf"), "data=many", "model=tiny", "train.batch_size=16",
+                  f"cache_dir={tmp_path / 'cache'}", "verify=true"])  # fmt: skip
+            status = 0
+        except SystemExit as stopped:
+            status = stopped.code
+        return status, "".join(capsys.readouterr())
+
+    assert doctor()[0] in (0, 1)
+    (place,) = [path.parent for path in (tmp_path / "cache").glob("many-*/index.json")]
+    names, rng = files_of(place), np.random.default_rng(5)
+    assert any("kinds.corpus" in name for name in names) and any("typed.test" in name for name in names)
+    for turn in range(50):
+        path = place / names[turn % len(names)]
+        whole, index = path.read_bytes(), (place / "index.json").read_bytes()
+        flip(path, rng)
+        status, said = doctor()
+        assert str(path) in said, (path, said)
+        if path.name == "index.json":
+            assert "Prepared again" in said and json.loads(path.read_bytes()) == json.loads(index)
+        else:
+            assert status == 2 and "Traceback" not in said, said
+            path.write_bytes(whole)
+
+
+@pytest.mark.parametrize("made, options", [
+    ("clicks", {"products": "products.csv", "pairs": "log.csv", "clicks": Clicks(impressions="shown")}),
+    ("woocommerce", {"products": "shop.csv", "layout": "woocommerce", "pairs": "pairs.csv", "score": "score"}),
+])  # fmt: skip
+def test_tables_that_are_made_of_others_are_made_again(tmp_path, caplog, made, options):
+    write_table(tmp_path / "products.csv", products(12))
+    write_table(tmp_path / "pairs.csv", pairs(20, 12))
+    log = [row | {"position": 1 + n % 5, "clicks": n % 3, "shown": 9} for n, row in enumerate(pairs(20, 12))]
+    write_table(tmp_path / "log.csv", log)
+    shop = [{"ID": row["product_id"], "Type": "simple", "SKU": row["product_id"], "Name": row["title"]}
+            for row in products(12)]  # fmt: skip
+    write_table(tmp_path / "shop.csv", shop)
+    given, rng = catalog(tmp_path, **options), np.random.default_rng(3)
+    first = prepare(given, tmp_path / "out", progress=False)
+    (table,) = (tmp_path / "out").glob(f"small-{made}-*/*.parquet")
+    whole = table.read_bytes()
+    for _ in range(5):
+        flip(table, rng)
+        caplog.clear()
+        assert prepare(given, tmp_path / "out", progress=False) == first
+        assert f"{table} is damaged, so it is made again." in caplog.text and table.read_bytes() == whole
 
 
 def test_an_index_without_its_own_digest(folder, tmp_path):

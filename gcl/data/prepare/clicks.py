@@ -29,6 +29,7 @@ import pyarrow.parquet as parquet
 
 from gcl.data.catalog import Catalog, Clicks, Scale
 from gcl.data.prepare.rows import Line, column, read_rows, usable_rows
+from gcl.data.store.verify import is_whole, write_about
 from gcl.data.tables.block import Reading
 from gcl.data.tables.cells import parse_number
 from gcl.data.tables.quarantine import Bad, Quarantine
@@ -52,7 +53,8 @@ def catalog_of_clicks(catalog: Catalog, clicks: Clicks, root: Path, folder: Path
         with open(file, "rb") as source:
             add_file(digest, source)
     target = folder / f"{catalog.name}-clicks-{digest.hexdigest()[:12]}"
-    if not target.is_dir():
+    if not is_whole(target / "pairs.parquet"):
+        shutil.rmtree(target, ignore_errors=True)
         unfinished = folder / f".{target.name}.{os.getpid()}"
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(parents=True)
@@ -99,7 +101,7 @@ def _write(catalog: Catalog, clicks: Clicks, table: Table, folder: Path, *, repo
     graded = graded.append_column(SCORE, pa.array(score.astype(np.float32)))
     parquet.write_table(graded, folder / "pairs.parquet", compression="zstd")
     about = {"power": power, "fitted": clicks.power is None, "pairs": len(often), "queries": len(query_of)}
-    (folder / "about.json").write_text(json.dumps(about, indent=1), encoding="utf-8")
+    write_about(folder / "pairs.parquet", about)
 
 
 class _Log(NamedTuple):

@@ -251,7 +251,11 @@ def _commit(catalog: Catalog, built: Built, digest: str, folder: Path) -> None:
 
 
 def _replace(unfinished: Path, target: Path) -> None:
-    if target.exists():  # half of a copy, or of another format: nothing that can be used
+    if target.exists():  # half of a copy, damaged, or of another format: nothing that can be used
+        try:
+            read_index(target)
+        except (FileNotFoundError, ValueError) as error:
+            logger.warning(f"Prepared again, since what was there could not be used: {error}")
         shutil.rmtree(target)
     try:
         os.rename(unfinished, target)

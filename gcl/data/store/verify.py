@@ -9,15 +9,19 @@ from __future__ import annotations
 
 import errno
 import json
+import logging
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from gcl.files.atomic import write_text
 from gcl.files.digest import file_sha256
 from gcl.files.lock import locked
 from gcl.files.progress import counted
 
+logger = logging.getLogger(__name__)
+_ABOUT = "about.json"
 _READ_ONLY = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 
@@ -47,6 +51,25 @@ def check_table(path: Path, sha256: str) -> None:
             f"{path} has SHA-256 {digest[:16]}…, the folder's index says {sha256[:16]}…: its bytes changed after it "
             "was written. Restore the file, or delete the prepared folder and prepare the catalog again."
         )
+
+
+def write_about(table: Path, about: Mapping[str, Any]) -> None:
+    """about.json next to a table that is made once of the user's own: what is known of it, and its SHA-256."""
+    write_text(table.parent / _ABOUT, json.dumps({**about, "sha256": file_sha256(table)}, indent=1))
+
+
+def is_whole(table: Path) -> bool:
+    """Whether such a table is there, and as it was written; where it is not, a line says that it is made again."""
+    if not table.is_file():
+        return False
+    try:
+        about = json.loads((table.parent / _ABOUT).read_text(encoding="utf-8"))
+        whole = about.get("sha256") in (None, file_sha256(table))  # None: of an earlier version
+    except (OSError, ValueError, AttributeError):
+        whole = False
+    if not whole:
+        logger.warning(f"{table} is damaged, so it is made again.")
+    return whole
 
 
 def mark_verified(folder: Path, names: Iterable[str]) -> None:

@@ -19,6 +19,7 @@ from gcl.data.catalog import Catalog
 from gcl.data.importers.layouts.feed import read_items, root_of
 from gcl.data.importers.layouts.layout import COLUMNS, Export, Layout, Product, Row
 from gcl.data.importers.layouts.registry import LAYOUTS
+from gcl.data.store.verify import is_whole, write_about
 from gcl.data.tables.block import Reading
 from gcl.data.tables.quarantine import Bad, Quarantine
 from gcl.data.tables.table import Table, locate_table, readable
@@ -45,13 +46,15 @@ def catalog_of_export(catalog: Catalog, root: Path, folder: Path) -> Catalog:
         with open(file, "rb") as source:
             add_file(digest, source)
     target = folder / f"{catalog.name}-{layout.name}-{digest.hexdigest()[:12]}"
-    if not target.is_dir():
+    products = target / "products.parquet"
+    if not is_whole(products):
         with locked(folder / f".{target.name}.lock", waiting_for=f"{target} to be translated"):
-            if not target.is_dir():
+            if not is_whole(products):
+                shutil.rmtree(target, ignore_errors=True)
                 _translate(catalog, layout, files, target)
     _say_what_it_became(target)
     images = root / Path(catalog.image_root).expanduser() if catalog.image_root else files[0].parent
-    return replace(catalog, products=str(target / "products.parquet"), layout=None, image_root=str(images))
+    return replace(catalog, products=str(products), layout=None, image_root=str(images))
 
 
 def _translate(catalog: Catalog, layout: Layout, files: list[Path], target: Path) -> None:
@@ -76,7 +79,7 @@ def _translate(catalog: Catalog, layout: Layout, files: list[Path], target: Path
             lines.append(f"  left out {bad:,}: {reasons}; see {target / 'quarantine.csv'}.")
         lines += [f"  {note}." for note in export.notes]
         about = {"rows": rows, "products": count, "bad_rows": bad, "lines": lines}
-        (unfinished / "about.json").write_text(json.dumps(about, indent=1), encoding="utf-8")
+        write_about(unfinished / "products.parquet", about)
         os.rename(unfinished, target)
     except BaseException:
         if (unfinished / "quarantine.csv").exists():
@@ -88,7 +91,7 @@ def _translate(catalog: Catalog, layout: Layout, files: list[Path], target: Path
 
 @cache  # a command may open its catalog more than once
 def _say_what_it_became(target: Path) -> None:
-    for line in json.loads((target / "about.json").read_text(encoding="utf-8"))["lines"]:
+    for line in json.loads((target / "about.json").read_text(encoding="utf-8")).get("lines", []):
         logger.info(line)
 
 
