@@ -14,6 +14,10 @@ class ProcessLost(RuntimeError):
     """A sentence about another process of this run that failed, was killed or never began."""
 
 
+class WorkerLost(ProcessLost):
+    """The same about a process that reads data for this one."""
+
+
 def sentence_of(error: BaseException) -> str:
     """What an error says, for people; those that are not meant for them with their kind."""
     if isinstance(error, KeyError) and error.args:

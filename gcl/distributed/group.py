@@ -5,7 +5,8 @@
 2. The process group is made at once, before anything heavy, with a time limit for every collective
 3. A thread of each rank writes a heartbeat. Rank 0 reads all of them, the others rank 0's and whether a rank failed
 4. A rank that fails leaves its sentence in the store; the others end with it, also those inside a collective, which
-   nothing can interrupt but the end of the process. A rank that was killed says nothing: its heartbeat stops
+   nothing can interrupt but the end of the process. A rank that was killed says nothing: its heartbeat stops, and who
+   notices tells the others. Rank 0, which may serve the store, ends when all have read why
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from typing import NamedTuple
 
 import torch.distributed as distributed
 
-from gcl.errors import ProcessLost, interruption, sentence_of
+from gcl.errors import ProcessLost, WorkerLost, interruption, sentence_of
 from gcl.table import visible_lines
 
 _BEAT = 1.0  # seconds between heartbeats
@@ -73,19 +74,25 @@ def started(
             timeout=timedelta(seconds=timeout),
         )
         yield
-    except ProcessLost:
-        raise
     except Exception as error:
-        if isinstance(error, distributed.DistError | RuntimeError) and (cause := watch.cause()):
+        if isinstance(error, ProcessLost) and not isinstance(error, WorkerLost):
+            raise
+        if _broke_off(error) and (cause := watch.cause()):
+            watch.tell(cause)
             raise ProcessLost(cause) from error
-        watch.tell(f"failed: {sentence_of(error)}")
+        watch.tell(f"Rank {place.rank} failed: {sentence_of(error)}")
         raise
     except BaseException as error:
         if interruption(error) is not None:
-            watch.tell("was interrupted.")
+            watch.tell(f"Rank {place.rank} was interrupted.")
         raise
     finally:
         watch.leave()
+
+
+def _broke_off(error: Exception) -> bool:
+    """Whether an exchange with other ranks failed, which may be their fault; gloo's errors are known by their text."""
+    return isinstance(error, distributed.DistError) or (isinstance(error, RuntimeError) and "gloo" in str(error))
 
 
 def _connect(place: Place, timeout: float) -> distributed.Store:
@@ -144,6 +151,7 @@ class _Watch(threading.Thread):
         super().__init__(daemon=True, name="gcl-ranks")
         self.place, self.store = place, store
         self._left = threading.Event()
+        self._known: str | None = None  # why the run ends, once this thread has read it
         self._watched = [rank for rank in range(place.world) if rank != place.rank and 0 in (place.rank, rank)]
         self._seen = {rank: (b"", time.monotonic()) for rank in self._watched}
         self._count = 0
@@ -151,9 +159,13 @@ class _Watch(threading.Thread):
 
     def run(self) -> None:
         while not self._left.wait(_BEAT):
-            cause = self._look(_SILENT)
-            if cause is not None and not self._left.wait(_GRACE):
-                print(f"\ngcl: {visible_lines(cause)}", file=sys.stderr, flush=True)
+            self._known = self._look(_SILENT)
+            if self._known is None:
+                continue
+            self.tell(self._known)
+            self._say_left()
+            if not self._left.wait(_GRACE):
+                print(f"\ngcl: {visible_lines(self._known)}", file=sys.stderr, flush=True)
                 os._exit(1)  # the main thread is inside a collective, which never ends
 
     def _look(self, silent: float) -> str | None:
@@ -193,25 +205,28 @@ class _Watch(threading.Thread):
         """Called where a collective has broken off: what another rank said, or which one no longer answers."""
         deadline = time.monotonic() + 2 * _DOUBT
         while time.monotonic() < deadline:
-            if cause := self._look(_DOUBT):
+            if cause := self._known or self._look(_DOUBT):
                 return cause
             time.sleep(0.2)
         return None
 
-    def tell(self, what: str) -> None:
-        """Leaves for the others what happened to this rank; the first one counts."""
-        first = " ".join(what.split())[:2000]
+    def tell(self, sentence: str) -> None:
+        """Leaves for the others why the run ends; the first one counts."""
+        told = json.dumps({"rank": self.place.rank, "sentence": " ".join(sentence.split())[:2000]})
         with self._turn, suppress(distributed.DistError, RuntimeError):
-            told = json.dumps({"rank": self.place.rank, "sentence": f"Rank {self.place.rank} {first}"})
             self.store.compare_set(_FAILED, "", told)
+
+    def _say_left(self) -> None:
+        with self._turn, suppress(distributed.DistError, RuntimeError):
+            self.store.set(_beat(self.place.rank), _LEFT.decode())
 
     def leave(self) -> None:
         """This rank is done: its silence means nothing from now on. Rank 0, which may be serving the store, waits until
         the others are done or have had the time to read why it ends."""
         self._left.set()
         deadline = time.monotonic() + 2 * _GRACE
+        self._say_left()
         with self._turn, suppress(distributed.DistError, RuntimeError):
-            self.store.set(_beat(self.place.rank), _LEFT.decode())
             while self.place.rank == 0 and time.monotonic() < deadline and not all(map(self._is_gone, self._watched)):
                 time.sleep(0.1)
 
@@ -220,4 +235,4 @@ class _Watch(threading.Thread):
         now, beat = time.monotonic(), self.store.get(_beat(rank))
         if beat != self._seen[rank][0]:
             self._seen[rank] = (beat, now)
-        return beat == _LEFT or now - self._seen[rank][1] > _DOUBT
+        return beat == _LEFT or now - self._seen[rank][1] > 2 * _DOUBT

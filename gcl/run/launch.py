@@ -22,6 +22,8 @@ def all_ranks(trainer: TrainerConfig) -> Iterator[None]:
     if not _several(trainer):
         yield
         return
+    # Read as torch loads. Its warnings of a store that is gone, with frames of C++, would stand before our sentence.
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     import lightning.pytorch as pl
     import torch
 

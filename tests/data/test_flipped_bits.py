@@ -66,7 +66,7 @@ def test_fifty_flips_before_the_doctor(tmp_path, capsys):
     (tmp_path / "conf" / "data" / "many.yaml").write_text(json.dumps({
         "name": "many", "root": str(tmp_path), "products": "products.csv", "pairs": "pairs.csv", "score": "score",
         "query": {"query": {"modality": "text"}},
-        "document": {"photo": {"modality": "image"}, "views": {"modality": "image", "images": "all"},
+        "document": {"photo": {"modality": "image"}, "views": {"modality": "image", "images": "all", "separator": "|"},
                      "title": {"modality": "text"}},
         "tasks": {"typed": {"queries": "queries.csv", "qrels": "qrels.csv", "corpus": "all"},
                   "kinds": {"column": "kind", "corpus": "all"}},
@@ -109,7 +109,7 @@ def test_tables_that_are_made_of_others_are_made_again(tmp_path, caplog, made, o
     write_table(tmp_path / "pairs.csv", pairs(20, 12))
     log = [row | {"position": 1 + n % 5, "clicks": n % 3, "shown": 9} for n, row in enumerate(pairs(20, 12))]
     write_table(tmp_path / "log.csv", log)
-    shop = [{"ID": row["product_id"], "Type": "simple", "SKU": row["product_id"], "Name": row["title"]}
+    shop = [{"ID": row["product_id"], "Type": "simple", "SKU": row["product_id"], "Name": row["title"], "Images": ""}
             for row in products(12)]  # fmt: skip
     write_table(tmp_path / "shop.csv", shop)
     given, rng = catalog(tmp_path, **options), np.random.default_rng(3)

@@ -35,7 +35,7 @@ class Fail(pl.Callback):
             return
         if self.how == "step":
             self._note()
-            raise ValueError("no such number")
+            raise RuntimeError("no such number")
         if self.how == "killed":
             self._note()
             for worker in multiprocessing.active_children():

@@ -12,7 +12,7 @@ from typing import Any
 
 from torch.utils.data import DataLoader
 
-from gcl.errors import ProcessLost
+from gcl.errors import WorkerLost
 
 logger = logging.getLogger(__name__)
 PATIENCE = 60.0  # seconds without a batch
@@ -49,7 +49,7 @@ def _in_a_sentence(error: Exception) -> Exception:
     text = str(error)
     if (killed := _KILLED.search(text)) or isinstance(error, ConnectionError | EOFError):  # its pipe broke first
         pid = f" (pid {killed[1]})" if killed else ""
-        return ProcessLost(
+        return WorkerLost(
             f"A process that reads data{pid} was killed, most often because memory ran out: lower "
             "train.workers, or set data.store.image_side so that smaller images are read. Continue with "
             "train.resume=auto and the same run_dir."
