@@ -134,5 +134,6 @@ def _conclude(judging: Judging, export: Path, overrides: Overrides) -> None:
         say(f"Agreement (Krippendorff's alpha) on {state['twice']:,} pairs graded by several: {state['alpha']:.2f}")
     run = any(one.startswith("run=") for one in overrides.settings)
     keys = ("run=", "data=") if run else ("data=", "model=", "models=")
-    measured = shlex.join([one for one in overrides.settings if one.startswith(keys)] + [f"judgments={export}"])
-    say(f"{export}\n  gcl evaluate {measured}")
+    words = ["--config-dir", overrides.config_dir] if overrides.config_dir else []
+    words += [one for one in overrides.settings if one.startswith(keys)]
+    say(f"{export}\n  gcl evaluate {shlex.join([*words, f'judgments={export}'])}")

@@ -94,9 +94,10 @@ def check_unchanged(begun: RunConfig, now: RunConfig) -> None:
     changed = [key for key in dict.fromkeys([*old, *new]) if old.get(key) != new.get(key)]
     refused = [key for key in changed if not under(key, tuple(now.train.allow_change))]
     if refused:
-        listed = "; ".join(f"{key} was {old.get(key)!r}, is now {new.get(key)!r}" for key in refused)
+        listed = [f"{key} was {old.get(key)!r}, is now {new.get(key)!r}" for key in refused]
+        told = f" {listed[0]}. " if len(listed) == 1 else "".join(f"\n  {one}" for one in listed) + "\n"
         raise ConfigError(
-            f"This run was started with other settings: {listed}. Restore them, or continue with the new ones: "
+            f"This run was started with other settings:{told}Restore them, or continue with the new ones: "
             f"train.allow_change=[{','.join(refused)}]."
         )
 

@@ -91,7 +91,11 @@ def test_killed_between_judgments_it_loses_none_and_the_measurement_takes_them(j
         os.waitpid(child, 0)
     said = log.read_text()
     file = tmp_path / "out" / "qrels.csv"
-    assert re.search(rf"4 grades by 1 judge: 4 of \d+ pairs.*data=judged.*judgments={file}", said, re.DOTALL), said
+    assert re.search(
+        rf"4 grades by 1 judge: 4 of \d+ pairs.*--config-dir {folder}/conf data=judged.*judgments={file}",
+        said,
+        re.DOTALL,
+    ), said
     with open(file, newline="") as opened:
         assert {(r["task"], r["query_id"], r["product_id"]): int(r["grade"]) for r in csv.DictReader(opened)} == graded
     out = evaluate("evaluate.tasks=[table]", "models=[tiny]", f"judgments={file}")

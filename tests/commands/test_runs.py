@@ -161,7 +161,7 @@ def test_hydra_writes_what_a_sweep_was_given_where_only_its_owner_reads(tmp_path
     ("decision", "best_step", "says", "unsaid"),
     [
         ("ship", 3, ["gcl search run=", "gcl export run="], "optim.learning_rate"),
-        ("mixed", 3, ["report.html", "alpha=auto", "gcl sweep-weights run="], "optim.learning_rate"),
+        ("mixed", 3, ["report.html", "alpha=auto"], "optim.learning_rate"),
         (
             "unclear",
             6,
@@ -185,6 +185,7 @@ def test_what_to_do_next_follows_from_the_verdict(finished, tmp_path, decision, 
     steps = next_steps(Verdict(Decision[decision], "Because"), config, run)
     told = "\n".join(f"{step}  {why}" for step, why in steps.items())
     assert all(re.search(one, told) for one in says) and unsaid not in told
+    assert ("gcl sweep-weights run=" in told) == (decision in ("mixed", "worse") and not run.field_weights.is_file())
     assert "run=" not in told or f"run='{run.path}'" in told  # quoted: there is a space in it
     config.model.pretrained = None  # a model from scratch: its base is nothing to stay close to
     assert not re.search("lora|alpha", " ".join(next_steps(Verdict(Decision[decision], "Because"), config, run)))
