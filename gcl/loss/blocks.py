@@ -85,9 +85,10 @@ def blank(s: Tensor, rows: slice, columns: slice, relations: Relations, value: f
     return s
 
 
-def logsumexp(s: Tensor, dim: int, scratch: Tensor) -> Tensor:
-    """s[R, C] -> [R] or [C]; -inf where all entries are. Like torch.logsumexp, in a buffer that is there already."""
-    largest = s.amax(dim, keepdim=True).clamp_min(torch.finfo(s.dtype).min)
+def logsumexp(s: Tensor, dim: int, scratch: Tensor | None = None, largest: Tensor | None = None) -> Tensor:
+    """s[R, C] -> [R] or [C]; -inf where all entries are. Like torch.logsumexp, in a buffer that is there already.
+    largest: s.amax(dim, keepdim=True), where that is known."""
+    largest = (s.amax(dim, keepdim=True) if largest is None else largest).clamp_min(torch.finfo(s.dtype).min)
     return torch.sub(s, largest, out=scratch).exp_().sum(dim).log() + largest.squeeze(dim)
 
 

@@ -22,6 +22,7 @@ from gcl.loss.settings import (
     SigmoidWeight,
     Target,
     Term,
+    check_false_negative,
     check_scale,
     check_target,
     check_terms,
@@ -71,6 +72,11 @@ class GCLLoss(nn.Module):
     Weights of any one value give the same as 1 under "weight". gcl.loss.targets says which entries are negatives when
     queries and documents repeat.
 
+    A score of 0 says "not relevant", as it does where a model is measured: such a pair has no row and is nobody's
+    target. Its document is one more that queries choose among, a negative of its own query as well, and counts as often
+    as it is given; in the sigmoid form w_i stands in place of (w_i + w_j) / 2. It belongs into a batch that holds a
+    better pair of its query.
+
     target: "pair", as above; or all that is judged of the batch, A_ij being the weight of the judgment of i's query and
         j's document, 0 where there is none. Softmax: CE(row i) against A_ij / sum_k A_ik, CE(column j) against
         A_ij / sum_k A_kj ("graded"), or the same with 1 for every A above 0 ("positives"). "sigmoid": L = 1/N sum of
@@ -79,6 +85,8 @@ class GCLLoss(nn.Module):
         (w_i + w_j) / 2. "document" keeps the columns.
     sigmoid_weight: "pair" lets a pair's weight count for its target and for its negatives, as the softmax form does;
         "target" for its target alone, GCL's weighted ground-truth matrix to the letter: a negative then counts 1/N.
+    false_negative: leaves out negatives that the model puts above the target by more than this margin, a difference of
+        cosines (gcl.loss.margin). None: all count.
     terms: the loss is the sum of the terms, each times its weight. A term sees the pairs that have both its parts: it
         is the loss of a batch without the others, Z and N included.
     teaching: a teacher's weight, and the temperature that divides its cosines or scores. Given its vectors, every term
@@ -116,6 +124,7 @@ class GCLLoss(nn.Module):
         terms: Sequence[Term | Mapping] = (Term(),),
         sigmoid_weight: SigmoidWeight | str = SigmoidWeight.pair,
         teaching: Teaching | None = None,
+        false_negative: float | None = None,
         scale: float | None = None,
         bias: float | None = None,
         learn_scale: bool = True,
@@ -136,7 +145,9 @@ class GCLLoss(nn.Module):
             sigmoid_weight=SigmoidWeight.pair if softmax else spread,
             target=_choose("target", Target, target),
             teaching=teaching or Teaching(),
+            false_negative=false_negative,
         )
+        check_false_negative(false_negative)
         check_target(self.options.target, self.form)
         check_tile(tile)
         self.tile = tile
@@ -181,9 +192,9 @@ class GCLLoss(nn.Module):
         teacher: Vectors | Judged | None = None,
     ) -> LossOutput:
         """query, document: {part: Part of [N, D]}, or [N, D] where a side is one vector; score[N], all 1 if there is
-        none; query_id[N], document_id[N]: integers, by default all different. judged: where `target` asks for it, what
-        is known of these ids, each (query, document) once; None: what the pairs themselves say. teacher: its vectors
-        of the N pairs, or the scores it gave.
+        none and 0 for a pair that is not relevant; query_id[N], document_id[N]: integers, by default all different.
+        judged: where `target` asks for it, what is known of these ids, each (query, document) once; None: what the
+        pairs themselves say. teacher: its vectors of the N pairs, or the scores it gave.
 
         N are the pairs of all ranks, and every rank passes all of them, with embeddings that came through gather_rows.
         Gradients that the ranks then average, as DistributedDataParallel does, are exactly those of the loss over N.
@@ -209,8 +220,9 @@ class GCLLoss(nn.Module):
                 loss, terms = tiled_loss(every, scale=scale, bias=bias, tile=self.tile)
             terms, learned = terms.detach().split([len(problems), len(lessons)])
         kept = [len(problem.query) for problem in problems]
-        masked = sum(count_ignored(problem.relations) for problem in problems) / max(sum(n * (n - 1) for n in kept), 1)
-        absent = 1 - sum(kept) / max(len(score) * len(kept), 1)
+        entries = sum(len(problem.query) * (len(problem.document) - 1) for problem in problems)
+        masked = sum(count_ignored(problem.relations) for problem in problems) / max(entries, 1)
+        absent = 1 - sum(kept) / max(int((score != 0).sum()) * len(kept), 1)
         taught = learned @ learned.new_tensor([term.weight for term in self.terms]) if lessons else None
         return LossOutput(loss, terms, masked, absent, self.scale.detach(), self.bias.detach(), taught)
 
@@ -230,18 +242,31 @@ class GCLLoss(nn.Module):
             {name: part._replace(embedding=part.embedding.to(dtype)) for name, part in side.items()}
             for side in (query, document)
         )
-        weight = self._weight(score.to(embeddings[0].device, dtype))
-        ids = {"query_id": query_id.to(weight.device), "document_id": document_id.to(weight.device)}
+        score = score.to(embeddings[0].device, dtype)
+        ids = {"query_id": query_id.to(score.device), "document_id": document_id.to(score.device)}
+        if known.teacher is not None:
+            moved = (x.to(score.device) for x in known.teacher)
+            kind = Vectors if isinstance(known.teacher, Vectors) else Judged
+            known = known._replace(teacher=kind._make(moved))
+        if bool((not_relevant := score == 0).any()):
+            pairs = (~not_relevant).nonzero().squeeze(1)
+            order = torch.cat([pairs, not_relevant.nonzero().squeeze(1)])
+            query, document = (
+                {name: part.take(rows) for name, part in side.items()}
+                for side, rows in ((query, pairs), (document, order))
+            )
+            score, ids = score[pairs], {name: value[order] for name, value in ids.items()}
+            if isinstance(known.teacher, Vectors):
+                known = known._replace(teacher=Vectors._make(x[pairs] for x in known.teacher))
+        weight = self._weight(score)
         if self.options.target == Target.pair:
             known = known._replace(judged=None)
         else:
-            judged = of_pairs(**ids, score=score.to(weight)) if known.judged is None else known.judged
-            judged = Judged._make(x.to(weight.device) for x in judged)
+            own = {name: value[: len(score)] for name, value in ids.items()}
+            judged = of_pairs(**own, score=score) if known.judged is None else known.judged
+            relevant = judged.score != 0
+            judged = Judged._make(x[relevant].to(weight.device) for x in judged)
             known = known._replace(judged=judged, weight=self._weight(judged.score.to(dtype)))
-        if known.teacher is not None:
-            moved = (x.to(weight.device) for x in known.teacher)
-            kind = Vectors if isinstance(known.teacher, Vectors) else Judged
-            known = known._replace(teacher=kind._make(moved))
         posed = [
             pose(term, query, document, weight=weight, **ids, options=self.options, known=known) for term in self.terms
         ]

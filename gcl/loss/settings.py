@@ -99,6 +99,9 @@ class LossConfig:
     """What a weight counts for in the sigmoid form: target and negatives (pair) or the target alone (target)."""
     terms: list[Term] = field(default_factory=lambda: [Term()])
     """The contrasts that are summed: {query, document, weight}, each part "fused" or a field's name."""
+    false_negative: float | None = number(None, least=0, most=2)
+    """Negatives whose cosine exceeds the target's by more than this are left out, most often good answers that nobody
+    judged; 0.1 is usual. null: all negatives count."""
     scale: float | None = number(None, above=0, most=1e5)
     """Factor of the cosines at the start (1 / temperature); null: the checkpoint's own."""
     bias: float | None = number(None, least=-1e5, most=1e5)
@@ -145,6 +148,7 @@ def check_teacher(teacher: TeacherConfig) -> None:
 def check_loss(loss: LossConfig, *, query: Iterable[str], document: Iterable[str]) -> None:
     """query, document: the sides' field names. Raises ValueError for the first value that cannot be, with its key."""
     try:
+        check_false_negative(loss.false_negative)
         check_scale(loss.scale)
         check_tile(loss.tile)
         check_terms(loss.terms)
@@ -188,6 +192,12 @@ def check_scale(scale: float | None) -> None:
     """Raises ValueError for a scale that is not a positive number."""
     if scale is not None and not 0 < scale < math.inf:
         raise ValueError(f"scale={scale}: expected the positive factor of the cosines, not its logarithm.")
+
+
+def check_false_negative(margin: float | None) -> None:
+    """Raises ValueError for a margin that is no difference of cosines."""
+    if margin is not None and not 0 <= margin <= 2:
+        raise ValueError(f"false_negative={margin}: expected a difference of cosines, from 0 to 2, or null.")
 
 
 def check_tile(tile: object) -> None:

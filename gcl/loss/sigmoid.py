@@ -16,11 +16,15 @@ entries were negatives but the diagonal, which is done apart:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from gcl.distributed.ranks import own_rows
 from gcl.loss.blocks import Buffers, Gradients, blank, log1p_exp, row_products, split, wide
+from gcl.loss.margin import BOTH, Dim, TooClose, margin_of
+from gcl.loss.targets import Weights
 from gcl.loss.terms import Problem
 
 
@@ -32,11 +36,14 @@ def sigmoid_share(
     Adds coefficient times the gradient of its share to `gradients`.
     """
     query, document, weights, relations, targets = problem[:5]
-    own = own_rows(len(query))
+    pairs = len(query)
+    own = own_rows(pairs)
     mine = slice(own.start, own.stop)
     row, column = weights.row * problem.coefficient, weights.column * problem.coefficient
     # The diagonal: every pair is its own target
-    target = scale * row_products(query, document) + bias  # s_ii [N]
+    target = scale * row_products(query, document[:pairs])
+    margin = margin_of(target, scale, problem.margin, relations)
+    target = target + bias  # s_ii [N]
     value = (weights.target * log1p_exp(-target))[mine].sum(dtype=wide(query.device))
     on_target = -problem.coefficient * weights.target * torch.sigmoid(-target)
     if targets is not None:  # or is one with a probability below 1
@@ -49,11 +56,13 @@ def sigmoid_share(
         left = scale * query[r]
         step = on_target[r, None] * document[r]  # dL/d(scale * query[r]), begun with the diagonal
         judged = None if targets is None else targets.entries(r, relations, weights)
-        for c in split(0, len(query), buffers.side):
+        for c in split(0, pairs, buffers.side) + split(pairs, len(document), buffers.side):
             right = document[c]
             s = torch.mm(left, right.T, out=buffers.view(0, len(left), len(right)))
-            x = torch.sub(-bias, s, out=s)  # -s of the formula: log(1 + exp(s)) is -logsigmoid(-s)
             entries = None if judged is None else judged.within(c)
+            left_out = [(dim, margin.too_close(s, r, c, dim, judged=entries)) for dim in BOTH if margin is not None]
+            weight = _weight(weights, r, c, [(dim, close) for dim, close in left_out if close is not None])
+            x = torch.sub(-bias, s, out=s)  # -s of the formula: log(1 + exp(s)) is -logsigmoid(-s)
             if entries is not None:
                 value = value + entries.take(x)
             blank(x, r, c, relations, torch.inf)  # logsigmoid(inf) is 0: the diagonal and what is ignored add nothing
@@ -61,11 +70,16 @@ def sigmoid_share(
             # What torch's logsigmoid is made of, with both results in buffers: scratch = logsigmoid(x), powers =
             # exp(-|x|) for its backward.
             logarithm, _ = torch.ops.aten.log_sigmoid_forward.output(x, output=scratch, buffer=powers)
-            # row_i + column_j: two matrix-vector products instead of a matrix of weights
-            value = value - (weights.row[r] @ logarithm.sum(1) + weights.column[c] @ logarithm.sum(0))
+            if weight is None:  # row_i + column_j: two matrix-vector products instead of a matrix of weights
+                value = value - (weights.row[r] @ logarithm.sum(1) + weights.column[c] @ logarithm.sum(0))
+            else:
+                value = value - logarithm.mul_(weight).sum()
             if gradients is None:
                 continue
-            weight = torch.add(row[r, None], column[c], out=scratch)  # the logarithms are spent
+            if weight is None:
+                weight = torch.add(row[r, None], column[c], out=scratch)  # the logarithms are spent
+            else:
+                weight *= problem.coefficient
             # weight * sigmoid(s) over x, from the exponentials that the logarithm was made of.
             g = torch.ops.aten.log_sigmoid_backward.grad_input(weight, x, powers, grad_input=x)
             if entries is not None:
@@ -76,6 +90,18 @@ def sigmoid_share(
             gradients.add_diagonal(on_target[r], r, left)
             gradients.add_rows(r, query, step, scale)
     return value
+
+
+def _weight(weights: Weights, r: slice, c: slice, left_out: Sequence[tuple[Dim, TooClose]]) -> Tensor | None:
+    """What the entries of a block count [R, C]; None: row_i + column_j, as they do where nothing is left out."""
+    if (additional := c.start >= len(weights.row)) or left_out:
+        shape = r.stop - r.start, c.stop - c.start
+        row = (weights.additional if additional else weights.row)[r, None].expand(shape).clone()
+        column = row.new_zeros(shape) if additional else weights.column[c].expand(shape).clone()
+        for dim, close in left_out:
+            close.fill_(row if dim else column, dim, 0.0)
+        return row.add_(column)
+    return None
 
 
 def _add_bias(gradients: Gradients | None, g: Tensor) -> None:

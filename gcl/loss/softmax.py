@@ -24,7 +24,11 @@ from torch import Tensor
 from gcl.distributed.ranks import own_rows
 from gcl.loss.blocks import Buffers, Gradients, blank, logsumexp, row_products, split, wide
 from gcl.loss.gather import logsumexp_over_ranks
+from gcl.loss.judged import Entries
+from gcl.loss.margin import BOTH, Dim, Margin, TooClose, margin_of
 from gcl.loss.terms import Problem
+
+Above = dict[tuple[int, int, Dim], Tensor]  # the lines of each block with an entry beyond the margin
 
 
 def softmax_share(
@@ -35,27 +39,37 @@ def softmax_share(
     Adds coefficient times the gradient of its share to `gradients`. The bias drops out.
     """
     query, document, weights, relations, targets = problem[:5]
-    own = own_rows(len(query))
+    pairs = len(query)
+    own = own_rows(pairs)
     mine = slice(own.start, own.stop)
-    blocks, columns = split(own.start, own.stop, buffers.side), split(0, len(query), buffers.side)
-    target = scale * row_products(query, document)  # s_ii [N]
+    blocks = split(own.start, own.stop, buffers.side)
+    columns = split(0, pairs, buffers.side) + split(pairs, len(document), buffers.side)
+    target = scale * row_products(query, document[:pairs])  # s_ii [N]
+    margin = margin_of(target, scale, problem.margin, relations)
+    above: Above = {}
 
     # First pass: log-sum-exp of the entries off the diagonal, added up block by block.
     row = query.new_full((len(query),), -torch.inf)
     column = query.new_full((len(query),), -torch.inf)
-    s, judged = None, None
+    s = None
     linear = query.new_zeros((), dtype=wide(query.device))  # what targets besides the diagonal add to the value
     for r in blocks:
         left = scale * query[r]
-        if targets is not None:
-            judged = targets.entries(r, relations, weights)
+        judged = _judged(problem, r)
         for c in columns:
             s = _similarities(left, document[c], r, c, problem, buffers)
-            if judged is not None:
-                linear = linear - judged.within(c).take(s)
+            entries = judged and judged.within(c)
+            if entries is not None:
+                linear = linear - entries.take(s)
             scratch = buffers.view(1, *s.shape)
-            row[r] = torch.logaddexp(row[r], logsumexp(s, 1, scratch))
-            column[c] = torch.logaddexp(column[c], logsumexp(s, 0, scratch))
+            along: tuple[tuple[Dim, slice, Tensor], ...] = ((1, r, row), (0, c, column))
+            for dim, lines, total in along if c.start < pairs else along[:1]:
+                largest = s.amax(dim, keepdim=True)
+                part = logsumexp(s, dim, scratch, largest)
+                if margin is not None:
+                    line = above[r.start, c.start, dim] = margin.lines_above(largest.squeeze(dim), lines)
+                    _correct(part, s, dim, margin.too_close(s, r, c, dim, judged=entries, line=line))
+                total[lines] = torch.logaddexp(total[lines], part)
     # From here on relative to the target: lse_i - t_i. Rows are whole already, columns lie across the ranks.
     row, column = row - target, logsumexp_over_ranks(column) - target
     zero = torch.zeros_like(target)
@@ -77,15 +91,19 @@ def softmax_share(
         for r in reversed(blocks):  # the block that the first pass ended with is still in its buffer
             left = scale * query[r]
             step = on_target[r, None] * document[r]  # dL/d(scale * query[r]), begun with the diagonal
-            if targets is not None:
-                judged = targets.entries(r, relations, weights)
+            judged = _judged(problem, r)
             for c in reversed(columns):
                 if s is None:
                     s = _similarities(left, document[c], r, c, problem, buffers)
+                entries = judged and judged.within(c)
+                left_out = [] if margin is None else _left_out(s, r, c, margin, above, entries)
                 g = torch.add(s, to_row[r, None], out=buffers.view(1, *s.shape)).exp_()  # row_i p_ij
-                g += s.add_(to_column[c]).exp_()  # + column_j p'_ij; the similarities are spent
-                if judged is not None:
-                    judged.within(c).subtract(g, factor)
+                for dim, close in left_out:
+                    close.fill_(g if dim else s, dim, 0.0 if dim else -torch.inf)
+                if c.start < pairs:
+                    g += s.add_(to_column[c]).exp_()  # + column_j p'_ij; the similarities are spent
+                if entries is not None:
+                    entries.subtract(g, factor)
                 gradients.add_block(g, r, c, left, document[c], step)
                 s = None
             gradients.add_diagonal(on_target[r], r, left)
@@ -97,3 +115,23 @@ def _similarities(left: Tensor, right: Tensor, r: slice, c: slice, problem: Prob
     """left[R, D], right[C, D] -> S[R, C] in buffer 0; -inf for the diagonal and what is ignored, which no sum has."""
     s = torch.mm(left, right.T, out=buffers.view(0, len(left), len(right)))
     return blank(s, r, c, problem.relations)
+
+
+def _judged(problem: Problem, r: slice) -> Entries | None:
+    return None if problem.targets is None else problem.targets.entries(r, problem.relations, problem.weights)
+
+
+def _correct(part: Tensor, s: Tensor, dim: Dim, close: TooClose | None) -> None:
+    """The log-sum-exps of the lines of s[R, C] that hold entries to be left out, computed without these, into part."""
+    if close is not None:
+        kept = s.index_select(1 - dim, close.line).masked_fill_(close.mask, -torch.inf)
+        part[close.line] = logsumexp(kept, dim)
+
+
+def _left_out(
+    s: Tensor, r: slice, c: slice, margin: Margin, above: Above, entries: Entries | None
+) -> list[tuple[Dim, TooClose]]:
+    """What a margin leaves out of the block, as in the first pass."""
+    each = [(dim, above.get((r.start, c.start, dim))) for dim in BOTH]
+    found = [(dim, margin.too_close(s, r, c, dim, judged=entries, line=line)) for dim, line in each if line is not None]
+    return [(dim, close) for dim, close in found if close is not None]

@@ -11,7 +11,7 @@ from torch import Tensor
 from gcl.data.batches.lookups import Judged, Vectors
 from gcl.loss.judged import Scale, Targets, spread
 from gcl.loss.settings import Direction, Form, Normalizer, Repeat, SigmoidWeight, Target, Term
-from gcl.loss.targets import Relations, Weights, relate
+from gcl.loss.targets import Relations, Weights, more, relate
 
 
 class Part(NamedTuple):
@@ -22,6 +22,9 @@ class Part(NamedTuple):
 
     embedding: Tensor
     present: Tensor | None = None
+
+    def take(self, rows: Tensor) -> Part:
+        return Part(self.embedding[rows], None if self.present is None else self.present[rows])
 
 
 class Teaching(NamedTuple):
@@ -42,6 +45,7 @@ class Options(NamedTuple):
     sigmoid_weight: SigmoidWeight
     target: Target
     teaching: Teaching
+    false_negative: float | None = None
 
 
 class Known(NamedTuple):
@@ -58,9 +62,10 @@ NOTHING = Known()
 class Problem(NamedTuple):
     """A term's contrastive loss, ready to compute: the n pairs that have both its parts.
 
-    query[n, D], document[n, D]: of all ranks; targets: what is judged besides the diagonal, None where the diagonal
-    alone is a target; coefficient: of the term in the sum; teacher: whose softmaxes are the targets instead, with its
-    similarities divided by the temperature.
+    query[n, D], document[n + e, D]: of all ranks, the documents of the pairs and then the e additional ones, which are
+    nobody's target; targets: what is judged besides the diagonal, None where the diagonal alone is a target;
+    coefficient: of the term in the sum; teacher: whose softmaxes are the targets instead, with its similarities divided
+    by the temperature; margin: of gcl.loss.margin.
     """
 
     query: Tensor
@@ -71,6 +76,7 @@ class Problem(NamedTuple):
     coefficient: float
     form: Form
     teacher: Vectors | None = None
+    margin: float | None = None
 
 
 def pose(
@@ -86,35 +92,48 @@ def pose(
 ) -> list[Problem]:
     """The parts, weight[N], query_id[N], document_id[N] -> the term's problem, and what a teacher adds to it.
 
-    KeyError for a part that is absent.
+    KeyError for a part that is absent. Documents and both ids may go on for E additional documents, each of the query
+    that it is a negative of.
     """
     left, right = part_of(query, term.query, "query"), part_of(document, term.document, "document")
     x, y = left.embedding, right.embedding
-    if not len(x) == len(y) == len(weight) == len(query_id) == len(document_id):
+    if not len(x) == len(weight) <= len(y) == len(query_id) == len(document_id):
         raise ValueError(
             f"Term {term.query} x {term.document}: {len(x)} query rows, {len(y)} document rows, {len(weight)} scores, "
             f"{len(query_id)} query ids and {len(document_id)} document ids; expected one of each per pair."
         )
     teacher = known.teacher
-    present = [part.present for part in (left, right) if part.present is not None]
-    kept = torch.stack(present).all(0) if present else None
+    kept = right.present
+    if left.present is not None:
+        kept = torch.ones(len(y), dtype=torch.bool, device=y.device) if kept is None else kept.clone()
+        kept[: len(x)] &= left.present
     if kept is not None and not bool(kept.all()):
-        index = kept.nonzero().squeeze(1)
-        x, y, weight, query_id, document_id = (v[index] for v in (x, y, weight, query_id, document_id))
-        teacher = Vectors._make(v[index] for v in teacher) if isinstance(teacher, Vectors) else teacher
-    ids = {"query_id": query_id, "document_id": document_id}
+        index, rows = kept.nonzero().squeeze(1), kept[: len(x)].nonzero().squeeze(1)
+        x, weight = x[rows], weight[rows]
+        y, query_id, document_id = (v[index] for v in (y, query_id, document_id))
+        teacher = Vectors._make(v[rows] for v in teacher) if isinstance(teacher, Vectors) else teacher
+    pairs = len(x)
+    ids = {"query_id": query_id[:pairs], "document_id": document_id[:pairs]}
     relations = relate(**ids, same_query=options.same_query, same_document=options.same_document)
+    if len(y) > pairs:
+        of = known.judged
+        relevant = (ids["query_id"], ids["document_id"]) if of is None else (of.query, of.document)
+        relations = relations._replace(additional=more(query_id, document_id, pairs=pairs, relevant=relevant))
     every = relations._replace(repeats=False)  # what shares a query or a document is judged: no rule applies
+    margin = options.false_negative
     if known.judged is None or known.weight is None:
         weights = share_weights(weight, options.direction, options.normalizer, options.sigmoid_weight)
-        problem = Problem(x, y, weights, relations, None, term.weight, options.form)
+        problem = Problem(x, y, weights, relations, None, term.weight, options.form, margin=margin)
     else:
         weights, value, scale = _judged_weights(weight, known.weight, options)
         targets = spread(known.judged, value, **ids, relations=every, scale=scale)
-        problem = Problem(x, y, weights, every, targets, term.weight, options.form)
+        problem = Problem(x, y, weights, every, targets, term.weight, options.form, margin=margin)
     if teacher is None:
         return [problem]
-    lesson = problem._replace(relations=every, targets=None, coefficient=term.weight * options.teaching.weight)
+    lesson = problem._replace(
+        document=y if len(y) == pairs else y[:pairs], relations=every._replace(additional=None), targets=None,
+        coefficient=term.weight * options.teaching.weight, margin=None,
+    )  # fmt: skip
     weights = share_weights(torch.ones_like(weight), options.direction, Normalizer.count, SigmoidWeight.pair)
     return [problem, taught(lesson, weights, teacher, ids, options.teaching.temperature)]
 
@@ -158,4 +177,5 @@ def share_weights(weight: Tensor, direction: Direction, normalizer: Normalizer, 
     target = weight / total.masked_fill(total == 0, 1.0)
     spread = target if negatives == SigmoidWeight.pair else torch.full_like(target, 1 / max(len(target), 1))
     rows = {Direction.both: 0.5, Direction.query: 1.0, Direction.document: 0.0}[direction]
-    return Weights(row=rows * spread, column=(1 - rows) * spread, target=target)
+    additional = spread if rows else 0 * spread
+    return Weights(row=rows * spread, column=(1 - rows) * spread, target=target, additional=additional)

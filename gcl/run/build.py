@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from gcl.config.schema import RunConfig
 from gcl.data.batches.batch import SideReader
 from gcl.data.batches.lookups import Lookups
 from gcl.data.batches.mixed_plan import CatalogShare, MixedPlan
+from gcl.data.batches.negatives import Negatives, Rounds
 from gcl.data.batches.order import BatchOrder
 from gcl.data.batches.plan import Plan
 from gcl.data.prepare.mixed import Joined
@@ -35,6 +37,7 @@ from gcl.lit.curve import CurveLogger
 from gcl.lit.data import PairData
 from gcl.lit.guards import Agreement, Guard
 from gcl.lit.lightning_internals import leave_signals_alone
+from gcl.lit.mining import Mining
 from gcl.lit.module import GCLModule, Measuring, Optimization
 from gcl.lit.progress import Meter, Watchdog
 from gcl.lit.settings import TrainConfig, TrainerConfig, interval
@@ -50,6 +53,8 @@ from gcl.model.settings import ModelConfig
 from gcl.model.weights import fill
 from gcl.optim.groups import freeze
 from gcl.optim.settings import OptimConfig, check_warmup
+from gcl.retrieval.embedding.embed import EmbedOptions
+from gcl.retrieval.mining import mine
 from gcl.run.early import RUN_PREFIX, earlier_run
 from gcl.run.folder import RunFolder
 from gcl.run.measurement import Features
@@ -145,6 +150,7 @@ def assemble_loss(
         same_document=loss.same_document,
         sigmoid_weight=loss.sigmoid_weight,
         teaching=teaching,
+        false_negative=loss.false_negative,
         terms=loss.terms,
         scale=loss.scale if loss.scale is not None else math.exp(log_scale),
         bias=bias,
@@ -170,7 +176,34 @@ def freeze_parts(encoder: DualEncoder, optim: OptimConfig) -> None:
 
 
 def assemble_plan(prepared: Prepared, config: RunConfig) -> BatchOrder:
+    plan = _order(prepared, config)
+    settings = config.plan.hard_negatives
+    rounds = mining_rounds(config) if settings.source is not None else None
+    plan.negatives = Negatives(
+        prepared.not_relevant, per_query=settings.per_query, seed=config.seed, mined=rounds
+    )  # fmt: skip
+    return plan
+
+
+def mining_rounds(config: RunConfig) -> Rounds:
+    """Where a run keeps what it mined, by batches."""
+    every = config.plan.hard_negatives.every
+    batches = None if every is None else every * config.train.accumulate
+    return Rounds(RunFolder(Path(str(config.run_dir))).mined, batches)
+
+
+def assemble_mining(config: RunConfig, prepared: Prepared, features: Features) -> list[Callback]:
+    """The callback that mines hard negatives, where the plan wants some."""
+    settings = config.plan.hard_negatives
+    if settings.source is None:
+        return []
+    options = EmbedOptions(config.evaluate.batch_size, config.train.workers, features=features)
+    return [Mining(partial(mine, prepared=prepared, settings=settings, options=options), mining_rounds(config))]
+
+
+def _order(prepared: Prepared, config: RunConfig) -> BatchOrder:
     options: dict[str, Any] = {"batch_size": config.train.batch_size, "seed": config.seed, **vars(config.plan)}
+    del options["hard_negatives"]
     if not isinstance(prepared, Joined):
         return Plan(prepared.pairs, shard_of_document=prepared.documents.shard, **options)
     first = prepared.first_rows("document")

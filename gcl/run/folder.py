@@ -78,6 +78,11 @@ class RunFolder:
         return self.path / "field_weights.json"
 
     @property
+    def mined(self) -> Path:
+        """What was mined, one file for each round."""
+        return self.path / "mined"
+
+    @property
     def owner(self) -> Path:
         """Names the process that trains here, while it does."""
         return self.path / ".owner"

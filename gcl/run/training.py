@@ -89,7 +89,12 @@ class Fitting:
             validate_every=assembly.validation_interval(config.train, self.plan, self.steps),
             run_dir=self.run.path,
             loggers=assembly.assemble_loggers(config.logger, self.run),
-            callbacks=[*self.watch.callbacks, RunProgress(), *(build(n) for n in config.callbacks.values() if n)],
+            callbacks=[
+                *self.watch.callbacks,
+                *assembly.assemble_mining(config, self.prepared, self.features),
+                RunProgress(),
+                *(build(n) for n in config.callbacks.values() if n),
+            ],
             clip_norm=config.optim.clip_norm,
             accumulate=config.train.accumulate,
         )
@@ -225,6 +230,7 @@ class Fitting:
             outcome.write(self.run.path)
             verdicts = outcome.verdicts
             self._write_page(base, tuned, seconds, outcome.extras, verdicts)
+            shown = self._write_mined()
         if self.wandb is not None:
             say(f"Weights & Biases: {wandb_report.place_of(self.wandb)}")
             wandb_report.finish(self.wandb, outcome, self.run.path)
@@ -235,8 +241,20 @@ class Fitting:
             f"  results.md, .csv   the table            results.json with provenance\n"
             f"  metrics.json       all metrics          tasks/       TREC run and qrels files\n"
             f"  checkpoints/       best and last        metrics.csv  the training curve"
+            + ("\n  mined.html         the hard negatives that were mined, with pictures" if shown else "")
         )
         return verdicts
+
+    def _write_mined(self) -> bool:
+        """The page of what was mined, if anything was."""
+        if self.config.plan.hard_negatives.source is None:
+            return False
+        from gcl.retrieval.page.mined import write_mined_page
+
+        rounds = assembly.mining_rounds(self.config).files()
+        title = f"Hard negatives mined from {self.config.data.name}"
+        write_mined_page(self.run.path / "mined.html", self.prepared, title=title, rounds=rounds)
+        return True
 
     def _outcome(self, base: Results, tuned: Results) -> Outcome:
         config = self.config

@@ -129,6 +129,35 @@ def compare_time(size: int, width: int, tile: str, repeats: int) -> None:
         )
 
 
+def compare_margin(size: int, width: int, tile: str, repeats: int) -> None:
+    """loss.false_negative against the same loss without it: of vectors like those of training, where one row in
+    twenty holds a negative beyond the margin, and where nearly every row does."""
+    from gcl.loss.gcl import GCLLoss
+
+    torch.set_num_threads(1)
+    for form in ("softmax", "sigmoid"):
+        for few, noise in ((0.05, 1.0), (1.0, 2.0)):
+            query, document = unit_rows(size, width, 0), unit_rows(size, width, 1)
+            with torch.no_grad():
+                document.mul_(noise).add_(query)
+                document /= document.norm(dim=1, keepdim=True)
+                some = torch.arange(int(few * size))
+                query[some] = document[(some + 1) % size]  # far from its own document, next to another's
+            calls = {margin: GCLLoss(form=form, scale=20.0, tile=tile, false_negative=margin) for margin in (None, 0.1)}
+            spent: dict[float | None, list[float]] = {margin: [] for margin in calls}
+            for _ in range(repeats):
+                for margin, loss in calls.items():
+                    spent[margin].append(
+                        seconds(lambda q, d, loss=loss: loss(q[0], d[0]).loss, [query], [document])
+                    )  # fmt: skip
+            with_it, without = (statistics.median(spent[margin]) for margin in (0.1, None))
+            print(
+                f"N {size:6d}  margin  {form}, {few:4.0%} of the rows: {with_it:6.2f} s, without {without:6.2f} s   "
+                f"ratio {with_it / without:.3f}   goal 1.10",
+                flush=True,
+            )
+
+
 def compare_memory(size: int, width: int, tile: str, peers: bool) -> None:
     for ours, peer in PEERS.items():
         one = memory(ours, size, width, tile)
@@ -183,6 +212,7 @@ def main() -> None:
     for size in arguments.sizes:
         if size <= arguments.time_up_to:
             compare_time(size, arguments.width, tile, arguments.repeats)
+            compare_margin(size, arguments.width, tile, arguments.repeats)
             compare_terms(size, arguments.width, str(tile))
             compare_knowledge(size, arguments.width, str(tile), arguments.repeats)
         compare_memory(size, arguments.width, str(tile), peers=size <= arguments.peers_up_to)

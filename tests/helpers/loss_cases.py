@@ -27,6 +27,7 @@ PAIRS = {
     "equal": 12,
     "uneven": 11,
     "tiny": 2,
+    "refused": 13,  # a third of them with the score 0, and a margin
 }  # 12 is divisible by 1 to 4 ranks, 11 by none, and 2 leaves ranks without rows
 
 
@@ -65,7 +66,13 @@ TAUGHT = [
     )
 ]
 TEACHING = (0.7, 0.2)  # weight and temperature
-FEW = CASES[3::11] + TAUGHT[2::3] + TINY
+REFUSED = [
+    Case(form, path, "fields", rule, "graded", "refused")
+    for form in ("softmax", "sigmoid")
+    for path, rule in (("whole", "ignore"), ("tiled", "judged"), ("chunked", "ignore"))
+]
+MARGIN = {"refused": 0.2}
+FEW = CASES[3::11] + TAUGHT[2::3] + REFUSED[1::3] + TINY
 
 
 class Towers(nn.Module):
@@ -124,7 +131,7 @@ class Batch(NamedTuple):
         own = zip(self.query_row.tolist(), self.document_row.tolist(), self.score.tolist(), strict=True)
         for q, d, score in sorted(own):
             known[q, d] = score
-        return known
+        return {pair: score for pair, score in known.items() if score > 0}
 
 
 def make_batch(pairs: int, repeats: bool = True) -> Batch:
@@ -137,7 +144,10 @@ def make_batch(pairs: int, repeats: bool = True) -> Batch:
     )
     x, y = (torch.randn(n, 5, generator=g) for n in (queries, documents))
     has_title = torch.arange(documents) % 4 != 1
-    return Batch(x, y, has_title, *rows, torch.randint(1, 101, (pairs,), generator=g).float())
+    batch = Batch(x, y, has_title, *rows, torch.randint(1, 101, (pairs,), generator=g).float())
+    if pairs == PAIRS["refused"]:
+        batch.score[2::3] = 0
+    return batch
 
 
 def to_parts(query: Tensor, document: Tensor, batch: Batch) -> tuple[dict, dict]:
@@ -187,9 +197,11 @@ def reference(case: Case) -> dict[str, Tensor]:
     value = loop_loss(
         *parts,
         TERMS[case.terms],
-        WEIGHT[case.weights](batch.score),
+        WEIGHT[case.weights](batch.score.clamp_min(1)),
         batch.query_row,
         batch.document_row,
+        batch.score == 0,
+        margin=MARGIN.get(case.batch),
         form=case.form,
         same_query=case.rule if case.rule == "negative" else "ignore",
         teacher=batch.teacher(case.rule),

@@ -27,6 +27,7 @@ from gcl.loss.terms import Teaching
 from helpers.loss_cases import (
     BIAS,
     DTYPES,
+    MARGIN,
     PAIRS,
     SCALE,
     TEACHING,
@@ -66,6 +67,7 @@ class Step(nn.Module):
             terms=[Term(*term) for term in TERMS[case.terms]],
             scale=SCALE[case.form],
             bias=BIAS if case.form == "sigmoid" else None,
+            false_negative=MARGIN.get(case.batch),
             tile=None if case.path == "whole" else 4,
         )
 

@@ -47,40 +47,55 @@ def loop_term(
     sigmoid_weight: str = "pair",
     target: str = "pair",
     known: dict | None = None,
+    refused: Sequence[bool] | None = None,
+    margin: float | None = None,
 ) -> Tensor:
-    """One term over the pairs q[N, D], d[N, D], w[N]."""
-    n = len(w)
-    z = sum(w) if normalizer == "weight" else n
+    """One term over the pairs q[N, D], d[N, D], w[N]; of those that are refused the document alone, as a negative."""
+    refused = [False] * len(w) if refused is None else refused
+    pairs = [i for i in range(len(w)) if not refused[i]]
+    n = len(pairs)
+    z = sum(w[i] for i in pairs) if normalizer == "weight" else n
     s = [row.unbind() for row in (scale * q @ d.T + bias).unbind()]
-    kinds = [
-        [
-            entry(i, j, w, query_id, document_id, same_query, same_document)
-            if target == "pair"
-            else judged_entry(i, j, known, query_id, document_id, target)
-            for j in range(n)
-        ]
-        for i in range(n)
-    ]
+    cosine = (q @ d.T).tolist()
+    relevant = {(query_id[i], document_id[i]) for i in pairs} if target == "pair" else known
+
+    def kind_of(i: int, j: int):
+        if refused[j]:
+            return ("ignored" if (query_id[i], document_id[j]) in relevant else "negative"), 0.0
+        if target == "pair":
+            return entry(i, j, w, query_id, document_id, same_query, same_document)
+        return judged_entry(i, j, known, query_id, document_id, target)
+
+    def counts(i: int, j: int, of_row: bool) -> bool:
+        """Whether a negative is within the margin of the row's or of the column's own target."""
+        if margin is None or i == j or (refused[j] and query_id[i] == query_id[j]):
+            return True
+        own = i if of_row else j
+        return not cosine[i][j] > cosine[own][own] + margin
+
+    kinds = {(i, j): kind_of(i, j) for i in pairs for j in range(len(w))}
     total = []
-    if target == "sigmoid":
-        for i in range(n):
-            for j in range(n):
-                yes = kinds[i][j][1]
-                total.append(-(yes * logsigmoid(s[i][j]) + (1 - yes) * logsigmoid(-s[i][j])) / n)
-    elif form == "sigmoid":
-        for i in range(n):
-            for j in range(n):
-                kind, judged = kinds[i][j]
-                if kind == "target":
-                    total.append(-judged / z * logsigmoid(s[i][j]))
-                if kind == "negative":
-                    pair = {"both": (w[i] + w[j]) / 2, "query": w[i], "document": w[j]}[direction] / z
-                    total.append(-(pair if sigmoid_weight == "pair" else 1 / n) * logsigmoid(-s[i][j]))
+    for (i, j), (kind, judged) in kinds.items() if form == "sigmoid" else ():
+        of_pairs = sigmoid_weight == "pair" and target == "pair"
+        of_row, of_column = (w[i] / z, w[j] / z) if of_pairs else (1 / n, 1 / n)
+        row, column = {"both": (0.5, 0.5), "query": (1.0, 0.0), "document": (0.0, 1.0)}[direction]
+        if refused[j]:
+            row, column = float(row > 0), 0.0
+        if target == "sigmoid" and kind == "target":
+            total.append(-(judged * logsigmoid(s[i][j]) + (1 - judged) * logsigmoid(-s[i][j])) / n)
+        elif kind == "target":
+            total.append(-judged / z * logsigmoid(s[i][j]))
+        elif kind == "negative":
+            pair = row * of_row * counts(i, j, True)
+            if not refused[j]:
+                pair += column * of_column * counts(i, j, False)
+            total.append(-pair * logsigmoid(-s[i][j]))
     for of_row in (True, False) if form == "softmax" else ():
         share = {"both": 0.5, "query": float(of_row), "document": float(not of_row)}[direction]
-        for i in range(n):
-            places = [(i, j) if of_row else (j, i) for j in range(n)]
-            seen = [(s[a][b], *kinds[a][b]) for a, b in places]
+        for i in pairs:
+            places = [(i, j) for j in range(len(w))] if of_row else [(j, i) for j in pairs]
+            places = [(a, b) for a, b in places if kinds[a, b][0] != "negative" or counts(a, b, of_row)]
+            seen = [(s[a][b], *kinds[a, b]) for a, b in places]
             logsumexp = torch.stack([value for value, kind, _ in seen if kind != "ignored"]).logsumexp(0)
             mass = sum(judged for _, kind, judged in seen if kind == "target")
             for value, kind, judged in seen:
@@ -125,6 +140,7 @@ def loop_loss(
     w: Tensor,
     query_id,
     document_id,
+    refused=None,
     *,
     teacher=None,
     teaching: tuple = (1.0, 1.0),
@@ -134,13 +150,20 @@ def loop_loss(
     both parts. teaching: (weight, temperature) of the teacher.
     """
     w, query_id, document_id = (x.tolist() for x in (w, query_id, document_id))
+    refused = [False] * len(w) if refused is None else refused.tolist()
     total = torch.zeros((), dtype=torch.float64)
     for left, right, coefficient in terms:
         (q, q_present), (d, d_present) = query[left], document[right]
-        kept = [i for i in range(len(w)) if (q_present is None or q_present[i]) and (d_present is None or d_present[i])]
-        if any(w[i] > 0 for i in kept):
+        kept = [
+            i
+            for i in range(len(w))
+            if (q_present is None or q_present[i] or refused[i]) and (d_present is None or d_present[i])
+        ]
+        if any(w[i] > 0 for i in kept if not refused[i]):
             chosen = [[x[i] for i in kept] for x in (w, query_id, document_id)]
-            total = total + coefficient * loop_term(q[kept], d[kept], *chosen, **options)
+            no = [refused[i] for i in kept]
+            total = total + coefficient * loop_term(q[kept], d[kept], *chosen, refused=no, **options)
+        kept = [i for i in kept if not refused[i]]
         if teacher is not None and kept:
             own = teacher if isinstance(teacher, dict) else [x[kept] for x in teacher]
             taught = loop_taught(

@@ -10,6 +10,8 @@ from open_clip.loss import ClipLoss, SigLipLoss
 from gcl.data.batches.lookups import Judged, Vectors
 from gcl.loss import weight
 from gcl.loss.gcl import GCLLoss, Part, Term
+from gcl.loss.margin import margin_of
+from gcl.loss.targets import relate
 from gcl.loss.terms import Teaching
 from helpers.loss_cases import make_batch
 from helpers.loss_inputs import RULES, TILES, assert_close, call, repeats, unit
@@ -39,8 +41,8 @@ def test_every_option_is_the_loop(form, same_query, same_document):
     query = {"a": unit(n, seed=1), "b": unit(n, seed=2)}
     document = {"c": unit(n, seed=3), "e": unit(n, seed=4)}
     present = torch.tensor([1, 1, 1, 0, 1, 1, 1, 1, 0]).bool()
-    score = torch.tensor([100.0, 20, 70, 5, 40, 0, 33, 66, 1])  # one weight is 0
-    to_weight = partial(weight.linear, low=0, high=100, floor=0)
+    score = torch.tensor([100.0, 20, 70, 5, 40, 1, 33, 66, 2])  # one weight is 0
+    to_weight = partial(weight.linear, low=1, high=100, floor=0)
     terms = [("a", "c", 1.0), ("a", "e", 0.25), ("b", "c", 0.0)]
     for direction, normalizer, sigmoid_weight in itertools.product(
         ("both", "query", "document"), ("weight", "count"), ("pair", "target") if form == "sigmoid" else ("pair",)
@@ -75,6 +77,89 @@ def test_every_option_is_the_loop(form, same_query, same_document):
                 [output.loss, output.terms @ output.terms.new_tensor([t[2] for t in terms])], [expected] * 2, 1e-13
             )
             assert_close(torch.autograd.grad(output.loss, learned, materialize_grads=True), gradients, 1e-12)
+
+
+@pytest.mark.parametrize("form", ["softmax", "sigmoid"])
+@pytest.mark.parametrize("rule", ["ignore", "negative", "judged"])
+@pytest.mark.parametrize("margin", [None, 0.1])
+def test_pairs_that_are_not_relevant_and_false_negatives_are_the_loop(form, rule, margin):
+    """Pairs of score 0 stand anywhere: a refused document of a query with other pairs and of one without, one that is
+    another pair's document, and one that was judged both ways."""
+    n = 11
+    query_id = torch.tensor([0, 0, 1, 2, 0, 3, 4, 4, 5, 6, 1])
+    document_id = torch.tensor([0, 1, 1, 2, 3, 2, 3, 4, 5, 1, 1])
+    score = torch.tensor([100.0, 0, 70, 5, 40, 0, 33, 66, 50, 0, 0])
+    q, d = unit(n, seed=1), {"c": unit(n, seed=3), "e": unit(n, seed=4)}
+    present = torch.tensor([1, 1, 1, 0, 1, 1, 1, 1, 0, 0, 1]).bool()
+    parts = {"c": Part(d["c"]), "e": Part(d["e"], present)}
+    to_weight = partial(weight.linear, low=0, high=100, floor=0.1)
+    terms = [("fused", "c", 1.0), ("fused", "e", 0.25)]
+    known = {(q, d): s for q, d, s in zip(query_id.tolist(), document_id.tolist(), score.tolist(), strict=True) if s}
+    known |= {(2, 1): 30.0, (5, 3): 80.0}
+    judged = Judged(*torch.tensor(list(known)).T, torch.tensor(list(known.values())))
+    weights = {pair: float(to_weight(torch.tensor(s, dtype=torch.float64))) for pair, s in known.items()}
+    for direction, spread in itertools.product(
+        ("both", "query", "document"), ("pair", "target") if form == "sigmoid" else ("pair",)
+    ):
+        options = {"form": form, "direction": direction, "sigmoid_weight": spread}
+        if rule == "judged":
+            options["target"] = {"softmax": "graded", "sigmoid": "sigmoid"}[form]
+        else:
+            options["same_query"] = rule
+        for tile in TILES:
+            loss = GCLLoss(
+                **options, score_to_weight=to_weight, terms=[Term(*t) for t in terms], tile=tile, false_negative=margin
+            ).double()
+            learned = [q, *d.values(), loss.log_scale] + ([loss.bias] if form == "sigmoid" else [])
+            if tile is None:
+                expected = loop_loss(
+                    {"fused": (q, None)}, {"c": (d["c"], None), "e": (d["e"], present)}, terms,
+                    to_weight(score.double()), query_id, document_id, score == 0, **options,
+                    scale=loss.scale, bias=loss.bias, margin=margin, known=weights,
+                )  # fmt: skip
+                gradients = torch.autograd.grad(expected, learned, materialize_grads=True)
+            output = loss(
+                {"fused": Part(q)}, parts, score=score, query_id=query_id, document_id=document_id, judged=judged
+            )
+            assert_close([output.loss], [expected], 1e-13)
+            assert_close(torch.autograd.grad(output.loss, learned, materialize_grads=True), gradients, 1e-12)
+
+
+def test_a_document_that_is_not_relevant_is_pushed_from_its_query():
+    q, d = unit(4), unit(4, seed=1)
+    ids = {"query_id": torch.tensor([0, 1, 2, 0]), "document_id": torch.arange(4)}
+    for form in ("softmax", "sigmoid"):
+        loss = GCLLoss(form=form, direction="query").double()
+        gradient = torch.autograd.grad(call(loss, q, d, torch.tensor([1.0, 1, 1, 0]), **ids).loss, d)[0]
+        pushed = gradient[3] @ q[:3].T @ torch.linalg.pinv(q[:3] @ q[:3].T)  # in terms of the three queries
+        assert (pushed > 0).all()
+
+
+@pytest.mark.parametrize("form", ["softmax", "sigmoid"])
+def test_planted_false_negatives_are_left_out(form):
+    """Queries of groups that share their answers, of which only one is judged: copies of it, with noise."""
+    g = torch.Generator().manual_seed(0)
+    n, group = 240, torch.arange(240) // 2
+    centre = torch.nn.functional.normalize(torch.randn(n, 64, generator=g), dim=-1)[group]
+    d = torch.nn.functional.normalize(centre + 0.02 * torch.randn(n, 64, generator=g), dim=-1)
+    q = torch.nn.functional.normalize(centre + 0.08 * torch.randn(n, 64, generator=g), dim=-1)
+    d[::2] = torch.nn.functional.normalize(
+        d[::2] + 0.12 * torch.randn(n // 2, 64, generator=g), dim=-1
+    )  # judged, worse
+    s, eye = q @ d.T, torch.eye(n).bool()
+    relations = relate(torch.arange(n), torch.arange(n), "ignore", "ignore")
+    margin = margin_of(s.diagonal(), torch.tensor(1.0), 0.1, relations)
+    close = margin.too_close(s.masked_fill(eye, -torch.inf), slice(0, n), slice(0, n), 1)
+    left_out = torch.zeros(n, n).bool()
+    close.fill_(left_out, 1, True)
+    planted = (group[:, None] == group) & ~eye
+    planted[1::2] = False  # whose own target is the better of the two
+    assert float((left_out & planted).sum() / planted.sum()) >= 0.95 and not (left_out & ~planted).any()
+    loss = GCLLoss(form=form, direction="query", false_negative=0.1)
+    kept = [i for i in range(n) if i % 2 == 0]
+    more = call(loss, q[[*kept, 1]], d[[*kept, 1]]).loss  # a false negative of query 0, and its own pair
+    without = call(GCLLoss(form=form, direction="query"), q[[*kept, 1]], d[[*kept, 1]]).loss
+    assert more < without
 
 
 @pytest.mark.parametrize("form", ["softmax", "sigmoid"])
@@ -173,12 +258,12 @@ def test_targets_of_what_is_judged_are_the_loop(target):
     query_id, document_id = torch.tensor([0, 0, 1, 2, 0, 3, 4, 4, 5]), torch.tensor([0, 1, 1, 2, 0, 2, 3, 3, 4])
     q, d = unit(n, seed=1), unit(n, seed=2)
     present = torch.tensor([1, 1, 1, 0, 1, 1, 1, 1, 0]).bool()
-    known = {(0, 0): 100.0, (0, 1): 20.0, (1, 1): 70.0, (2, 2): 5.0, (3, 2): 0.0, (4, 3): 66.0, (5, 4): 1.0}
+    known = {(0, 0): 100.0, (0, 1): 20.0, (1, 1): 70.0, (2, 2): 5.0, (3, 2): 1.0, (4, 3): 66.0, (5, 4): 2.0}
     score = torch.tensor([known[pair] for pair in zip(query_id.tolist(), document_id.tolist(), strict=True)])
-    known |= {(1, 3): 50.0, (5, 0): 10.0, (3, 4): 99.0, (2, 77): 3.0, (88, 1): 4.0, (0, 4): 0.0}
+    known |= {(1, 3): 50.0, (5, 0): 10.0, (3, 4): 99.0, (2, 77): 3.0, (88, 1): 4.0, (0, 4): 1.0}
     judged = Judged(*torch.tensor(sorted(known)).T, torch.tensor([known[pair] for pair in sorted(known)]))
-    to_weight = partial(weight.linear, low=0, high=100, floor=0)
-    weights = {pair: value / 100 for pair, value in known.items()}
+    to_weight = partial(weight.linear, low=1, high=100, floor=0)
+    weights = {pair: (value - 1) / 99 for pair, value in known.items()}
     for direction, normalizer, tile in itertools.product(("both", "query", "document"), ("weight", "count"), TILES):
         options = {"form": form, "direction": direction, "normalizer": normalizer, "target": target}
         loss = GCLLoss(**options, score_to_weight=to_weight, tile=tile, scale=5.0, bias=-1.0).double()

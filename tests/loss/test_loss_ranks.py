@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from helpers.loss_cases import CASES, FEW, TAUGHT, TINY, reference
+from helpers.loss_cases import CASES, FEW, REFUSED, TAUGHT, TINY, reference
 from helpers.loss_rank import run
 
 TOLERANCE = {"torch.float64": 1e-12, "torch.float32": 1e-6}
@@ -108,4 +108,4 @@ def test_ranks_are_one_process(ranks, tmp_path):
 @pytest.mark.parametrize("ranks", [1, 2, 3, 4])
 def test_every_case(ranks, tmp_path):
     """Forms x paths x terms x rules x weights x batches, and teachers, each in float64 and float32."""
-    check_all(ranks, CASES + TAUGHT + TINY, tmp_path)
+    check_all(ranks, CASES + TAUGHT + REFUSED + TINY, tmp_path)

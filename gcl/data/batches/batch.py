@@ -47,7 +47,7 @@ class SideBatch(NamedTuple):
 
 
 class PairBatch(NamedTuple):
-    """One rank's share of a global batch of N pairs over W ranks.
+    """One rank's share of a global batch of N pairs over W ranks, those of score 0, its additional documents, last.
 
     `query` and `document` hold this rank's contiguous share of the batch's distinct records, equally many on every
     rank. Once all ranks' embeddings are gathered in rank order, `query_row` and `document_row` say which of them
@@ -274,12 +274,12 @@ class PairDataset(Dataset):
         return self.plan.steps_per_epoch
 
     def __getitem__(self, step: int) -> PairBatch:
-        pairs, rows = self.pairs, self.plan.batch(step)
-        query_id, document_id = pairs.query[rows], pairs.document[rows]
+        pairs = self._pairs(step)
+        query_id, document_id = pairs.query, pairs.document
         query, query_row = share(query_id, self.rank, self.world)
         # A document that some pairs show whole and others without a field is two records to be read and embedded.
         kinds = len(pairs.hides)
-        as_shown = document_id if pairs.hidden is None else document_id * kinds + pairs.hidden[rows]
+        as_shown = document_id if pairs.hidden is None else document_id * kinds + pairs.hidden
         key, document_row = share(as_shown, self.rank, self.world)
         document, shown = (key, None) if pairs.hidden is None else (key // kinds, self._shows[key % kinds])
         seed = (self.plan.seed, self.plan.epoch_of(step), self.plan.position_of(step)) if self.augment else None
@@ -288,12 +288,25 @@ class PairDataset(Dataset):
             self.document(document, augment_seed=seed and (*seed, 1), shown=shown),
             query_row,
             document_row,
-            torch.from_numpy(np.asarray(pairs.score[rows], dtype=np.float32)),
+            torch.from_numpy(np.asarray(pairs.score, dtype=np.float32)),
             torch.from_numpy(query_id),
             torch.from_numpy(document_id),
             step,
             self.lookups.among(query_id, document_id),
         )
+
+    def _pairs(self, step: int) -> Pairs:
+        """Those of the plan, and then those that say what is not relevant."""
+        pairs = self.pairs.take(self.plan.batch(step))
+        if not self.plan.negatives:
+            return pairs
+        queries, first = np.unique(pairs.query, return_index=True)
+        place, document = self.plan.negatives.of_batch(step, queries)
+        # Shown as the query's own document is: what it lacks must not tell the two apart.
+        hidden = None if pairs.hidden is None else np.concatenate([pairs.hidden, pairs.hidden[first[place]]])
+        score = np.concatenate([pairs.score, np.zeros(len(place), pairs.score.dtype)])
+        query = np.concatenate([pairs.query, queries[place]])
+        return Pairs(query, np.concatenate([pairs.document, document]), score, hidden, pairs.hides)
 
 
 class RowsDataset(Dataset):

@@ -16,8 +16,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from gcl.data.batches.chance import permutation, random_stream
 from gcl.data.batches.order import BatchOrder, Draw
-from gcl.data.batches.plan import Plan, permutation, random_stream
+from gcl.data.batches.plan import Plan
 from gcl.data.batches.settings import PlanConfig, check_batch_size
 from gcl.data.catalog import Batches
 from gcl.data.store.prepared import Pairs

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from gcl.data.batches.negatives import Negatives
 from gcl.data.store.prepared import Pairs
 
 
@@ -20,12 +21,13 @@ class Draw(NamedTuple):
 
 
 class BatchOrder(ABC):
-    """A pure function step -> pair rows. `batch_size` N counts the pairs of all ranks."""
+    """A pure function step -> pair rows. `batch_size` N counts the pairs of all ranks. negatives: what joins them."""
 
     pairs: Pairs
     batch_size: int
     seed: int
     steps_per_epoch: int
+    negatives: Negatives | None = None
 
     @property
     @abstractmethod
@@ -49,7 +51,9 @@ class BatchOrder(ABC):
 
     def state(self, step: int) -> dict[str, Any]:
         """What a checkpoint keeps so that a resumed run continues at `step`."""
-        return {"fingerprint": self.fingerprint, "epoch": self.epoch_of(step), "position": self.position_of(step)}
+        own = self.negatives.state(step) if self.negatives else {}
+        place = {"epoch": self.epoch_of(step), "position": self.position_of(step)}
+        return {"fingerprint": self.fingerprint, **place, **own}
 
     def step_of(self, state: dict[str, Any]) -> int:
         """The step at which a saved state continues. Raises ValueError when pairs or options are not the saved ones."""
@@ -60,6 +64,8 @@ class BatchOrder(ABC):
                 "Restore them, or continue at the same step with the new ones: name what changed, for example "
                 "train.allow_change=[data] where the catalog's files did."
             )
+        if self.negatives is not None:
+            self.negatives.check(state)
         return state["epoch"] * self.steps_per_epoch + state["position"]
 
     def _check_step(self, step: int) -> None:

@@ -1,8 +1,4 @@
-"""Which pairs each step sees: a pure function of (pairs, options, seed, step); ranks and workers do not enter.
-
-Random numbers come straight from a Philox counter (numpy keeps bit generators' streams stable across versions, but
-not `Generator.permutation`), so a run resumed under another numpy sees the same batches.
-"""
+"""Which pairs each step sees: a pure function of (pairs, options, seed, step); ranks and workers do not enter."""
 
 from __future__ import annotations
 
@@ -12,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from gcl.data.batches.chance import permutation, random_stream
 from gcl.data.batches.order import BatchOrder
 from gcl.data.batches.settings import PlanConfig, Unique, check_batch_size
 from gcl.data.store.prepared import Pairs
@@ -153,16 +150,6 @@ class Plan(BatchOrder):
             size, key = self.documents_per_query, self.pairs.query
             order = np.concatenate([_grouped(rows, key, size=size, stream=stream) for rows in windows])
         return order, np.minimum(np.arange(self.steps_per_epoch + 1) * self.batch_size, len(order))
-
-
-def random_stream(*key: int) -> np.random.Philox:
-    """The stream of random numbers of these integers, the same in every version of NumPy."""
-    return np.random.Philox(np.random.SeedSequence(key))
-
-
-def permutation(stream: np.random.Philox, count: int) -> np.ndarray:
-    """0 … count - 1 in random order, int64 [count]."""
-    return np.argsort(stream.random_raw(count), kind="stable")
 
 
 def _grouped(rows: np.ndarray, key: np.ndarray, *, size: int, stream: np.random.Philox) -> np.ndarray:

@@ -30,9 +30,9 @@ from gcl.data.importers.webdataset import (
 )
 from gcl.data.prepare.bad_images import ImageList
 from gcl.data.prepare.rows import Scores
-from gcl.data.prepare.split import NO_PAIRS, Built, PairList, gather, write_division
+from gcl.data.prepare.split import Built, PairList, gather, write_division
 from gcl.data.store.key_table import Keys, KeyTable, text_key
-from gcl.data.store.prepared import PREFIX, Pairs
+from gcl.data.store.prepared import NO_PAIRS, PREFIX, Pairs
 from gcl.data.store.shard_writer import IndexWriter
 from gcl.data.store.store import RecordStore
 from gcl.data.tables.quarantine import Bad, Quarantine, most_frequent

@@ -158,24 +158,27 @@ def join(parts: Mapping[str, Prepared], schema: Schema) -> Joined:
     }
     for side in SIDES:
         _check_not_empty(side, stores[side])
-    columns = {
-        side: np.concatenate([
-            getattr(part.pairs, side) + first for part, first in zip(parts.values(), stores[side].start, strict=False)
-        ])
-        for side in SIDES
-    }  # fmt: skip
-    score = np.concatenate([part.pairs.score for part in parts.values()])
-    hidden, hides = _hidden([part.pairs for part in parts.values()])
+    starts = {side: stores[side].start for side in SIDES}
     return Joined(
         folder=next(iter(parts.values())).folder.parent,
         fingerprint="+".join(f"{name}:{part.fingerprint}" for name, part in parts.items()),
         schema=schema,
         documents=stores["document"],
         queries=stores["query"],
-        pairs=Pairs(columns["query"], columns["document"], score, hidden, hides),
+        pairs=_joined([part.pairs for part in parts.values()], starts),
         counts=_counts(parts),
+        not_relevant=_joined([part.not_relevant for part in parts.values()], starts),
         parts=dict(parts),
     )
+
+
+def _joined(each: Sequence[Pairs], starts: Mapping[SideName, np.ndarray]) -> Pairs:
+    """The pairs of several catalogs, in rows of the joined stores, which begin there."""
+    query, document = (
+        np.concatenate([getattr(pairs, side) + first for pairs, first in zip(each, starts[side], strict=False)])
+        for side in ("query", "document")
+    )
+    return Pairs(query, document, np.concatenate([pairs.score for pairs in each]), *_hidden(each))
 
 
 def _hidden(each: Sequence[Pairs]) -> tuple[np.ndarray | None, tuple[Fields, ...]]:

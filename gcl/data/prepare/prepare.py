@@ -269,7 +269,7 @@ WHY_NOT_TRAINED = {
     "held_by_tasks": "with a query of a task",
     "queries_held_out": "with a held-out query",
     "products_held_out": "with a held-out product",
-    "score_0": "with the score 0",
+    "score_0": "with the score 0, which training takes as negatives",
 }
 
 

@@ -35,12 +35,11 @@ from gcl.data.prepare.copies import group_products, group_queries
 from gcl.data.prepare.memory import give_back
 from gcl.data.prepare.repeated import Settled, settle_scores
 from gcl.data.prepare.word_for_word import WordForWord
-from gcl.data.store.prepared import PARTS, PREFIX, SITUATIONS, Fields, Pairs
+from gcl.data.store.prepared import NO_PAIRS, NOT_RELEVANT, PARTS, PREFIX, SITUATIONS, Fields, Pairs
 from gcl.data.store.store import RecordStore
 from gcl.data.titles import title_of
 
 COLUMNS = ("query", "document", "score")
-NO_PAIRS = Pairs(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32))  # of a catalog without training
 
 
 class PairList:
@@ -206,6 +205,10 @@ def write_division(
     if not len(training) and gathered is not None:
         raise ValueError(_no_training(len(pairs), split))
     write_pairs(training, folder / "pairs.parquet")
+    refused = training_pairs(pairs, halves, relevant=False)
+    refused = refused.take(np.isin(refused.query, training.query))  # without a target a query has nothing to choose
+    if len(refused):
+        write_pairs(refused, folder / NOT_RELEVANT)
     tasks = folder / "tasks"
     tasks.mkdir(exist_ok=True)
     hides: Fields = ()
@@ -301,12 +304,13 @@ def seen_or_copied(first: np.ndarray, rows: np.ndarray) -> np.ndarray:
     return seen[first]
 
 
-def training_pairs(pairs: Pairs, halves: Halves) -> Pairs:
-    """The pairs whose query and document training may see and whose score is above 0, in the table's order.
+def training_pairs(pairs: Pairs, halves: Halves, *, relevant: bool = True) -> Pairs:
+    """The pairs whose query and document training may see and whose score is above 0 (not `relevant`: is 0), in the
+    table's order.
 
     A pair the table repeats stays repeated: how often it occurs in a log says something.
     """
-    keep = halves.train_query[pairs.query] & halves.train_document[pairs.document] & (pairs.score > 0)
+    keep = halves.train_query[pairs.query] & halves.train_document[pairs.document] & ((pairs.score > 0) == relevant)
     return pairs.take(keep)
 
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:  # what follows loads no pyarrow datasets for those who only r
 
 FORMAT = 1  # raised whenever a folder written before can no longer be read
 INDEX = "index.json"
+NOT_RELEVANT = "not_relevant.parquet"  # is there only where a training pair has the score 0
 PREFIX: dict[SideName, str] = {"document": "documents", "query": "queries"}  # of a side's shards and index table
 PARTS = ("dev", "test")
 SITUATIONS = ("in_domain", "novel_query", "novel_document", "zero_shot")
@@ -80,6 +81,9 @@ class Pairs:
         return cls(query, document, score, written.indices.to_numpy().astype(np.uint8), hides)
 
 
+NO_PAIRS = Pairs(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32))
+
+
 @dataclass
 class PreparedTask:
     """One half of a retrieval task, in rows of the stores: corpus int64[M], then one judgment per position of
@@ -106,6 +110,7 @@ class Prepared:
     queries: Stored
     pairs: Pairs
     counts: dict[str, Any] = field(default_factory=dict)
+    not_relevant: Pairs = field(default_factory=lambda: NO_PAIRS)  # of training, with the score 0
 
     @property
     def task_names(self) -> list[str]:
@@ -169,7 +174,8 @@ def open_prepared(folder: str | Path, schema: Schema | None = None, *, verify: V
         schema = stored
     for name in SIDES:
         _check_same_fields(folder, name, schema.side(name), stored.side(name))
-    for name, table in index["tables"].items():
+    tables = index["tables"]
+    for name, table in tables.items():
         check_table(folder / name, table["sha256"])
     stores = {side: RecordStore(folder, PREFIX[side], schema.side(side)) for side in SIDES}
     if verify is not Verify.never:
@@ -183,6 +189,7 @@ def open_prepared(folder: str | Path, schema: Schema | None = None, *, verify: V
         queries=stores["query"],
         pairs=Pairs.of_table(parquet.read_table(folder / "pairs.parquet")),
         counts=index["counts"],
+        not_relevant=Pairs.of_table(parquet.read_table(folder / NOT_RELEVANT)) if NOT_RELEVANT in tables else NO_PAIRS,
     )
 
 
