@@ -13,7 +13,7 @@ from gcl.config.trust import NAME
 from gcl.data.catalog import Batches
 from gcl.data.check import check_split
 from gcl.errors import ConfigError, install
-from gcl.lit.settings import check_train, check_trainer
+from gcl.lit.settings import check_field_weights, check_train, check_trainer
 from gcl.loss.settings import check_loss, check_teacher
 from gcl.model.settings import Recipe
 from gcl.optim.settings import check_optim
@@ -68,6 +68,7 @@ def _check_training(run: RunConfig) -> None:
     check_trainer(run.trainer)
     run.plan.check("plan.", mixed=bool(run.data.mix) and run.data.batches is Batches.mixed)
     check_loss(run.loss, query=run.data.query, document=run.data.document)
+    check_field_weights(run.train, run.data.schema, run.loss.terms)
     check_teacher(run.teacher)
     check_numbers(run)
     check_optim(run.optim, run.train.max_steps)

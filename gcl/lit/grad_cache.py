@@ -35,16 +35,17 @@ T = TypeVar("T")
 
 
 def encode_parts(
-    encoder: DualEncoder, batch: SideBatch, side: SideName, names: Collection[str], *, micro_batch: int | None = None
-) -> dict[str, Part]:
+    encoder: DualEncoder, batch: SideBatch, side: SideName, names: Collection[str], *, micro_batch: int | None = None,
+    weight: Tensor | None = None,
+) -> dict[str, Part]:  # fmt: skip
     """{"fused" or a field's name: Part of [B, D]}. micro_batch: rows encoded at a time, and images of each set where
-    those are more; None: all."""
+    those are more; None: all. weight: [F], the fields'; None: the schema's."""
     embedding = _embed(encoder, batch, side, micro_batch)
     fields = list(encoder.schema.side(side))
     parts = {}
     for name in names:
         if name == FUSED:
-            parts[name] = Part(encoder.fuse(embedding, batch.present, side), None)
+            parts[name] = Part(encoder.fuse(embedding, batch.present, side, weight), None)
         else:
             f = fields.index(name)
             parts[name] = Part(embedding[:, f], batch.present[:, f])

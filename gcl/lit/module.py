@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from gcl.data.batches.batch import PairBatch, SideBatch
 from gcl.distributed.ranks import own_rows
 from gcl.lit.grad_cache import encode_parts
+from gcl.lit.learned_weights import LearnedWeights
 from gcl.lit.lightning_internals import is_logged, step_unscaled
 from gcl.lit.sharded import ShardedStrategy, average_gradients, gathered, is_sharded, shard, whole_tensor
 from gcl.loss.gather import gather_rows
@@ -87,10 +88,12 @@ class GCLModule(pl.LightningModule):
         measuring: Measuring | None = None,
         micro_batch: int | None = None,
         seed: int = 0,
+        field_weights: LearnedWeights | None = None,
     ) -> None:
         super().__init__()
         self.encoder = encoder
         self.loss = loss
+        self.field_weights = field_weights
         self.optimization = optimization
         self.measuring = measuring
         self.micro_batch: int | None = micro_batch
@@ -116,7 +119,8 @@ class GCLModule(pl.LightningModule):
 
     def on_after_backward(self) -> None:
         if isinstance(self.trainer.strategy, ShardedStrategy):
-            average_gradients(self.loss.parameters())
+            learned = () if self.field_weights is None else self.field_weights.parameters()
+            average_gradients([*self.loss.parameters(), *learned])
 
     def forward(self, batch: SideBatch, side: SideName) -> Tensor:
         return self.encoder(batch, side)
@@ -142,7 +146,8 @@ class GCLModule(pl.LightningModule):
     def _parts(self, side_batch: SideBatch, side: SideName, row: Tensor) -> dict[str, Part]:
         """{part: Part of [N, D]}: the parts that the loss's terms name, one row per pair of the global batch."""
         names = {getattr(term, side) for term in self.loss.terms}
-        local = encode_parts(self.encoder, side_batch, side, names, micro_batch=self.micro_batch)
+        weight = None if self.field_weights is None else self.field_weights(side)
+        local = encode_parts(self.encoder, side_batch, side, names, micro_batch=self.micro_batch, weight=weight)
         return {
             name: Part(
                 gather_rows(part.embedding)[row],

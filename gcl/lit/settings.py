@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import Any, Literal, NamedTuple
 
 from gcl.errors import nearest
+from gcl.loss.settings import FUSED, Term
 from gcl.options import MISSING, Choice, Range, check_given, free, node, number, path
+from gcl.schema import SIDES, Schema, SideName
 
 # Lightning's own (lightning.fabric.plugins.precision), and "auto".
 PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed", "64-true", "32", "16", "bf16", "64", "transformer-engine",
@@ -26,10 +29,11 @@ class NonFinitePolicy(Choice):
 
 class FieldWeights(Choice):
     """The field weights that a run's model is measured, searched, served and exported with: those that its dev half
-    chooses after training, or those that the catalog gives."""
+    chooses after training, those that the catalog gives, or those that the loss has learned."""
 
     dev = "dev"
     given = "given"
+    learned = "learned"
 
 
 @dataclass
@@ -57,7 +61,8 @@ class TrainConfig:
     """Processes that read and decode data, per GPU; 0 reads in the training process itself."""
     field_weights: FieldWeights = FieldWeights.dev
     """The field weights that the trained model is used with: dev (chosen on the dev half after training; training keeps
-    the given ones) or given. Weights on the command line of a training mean given."""
+    the given ones), given, or learned (one number per field, trained with the loss; validations keep the given ones).
+    Weights on the command line of a training mean given."""
     cache_features: bool = True
     """Whether outputs of frozen trunks are computed once and kept in cache_dir."""
     augment: bool = False
@@ -124,6 +129,26 @@ def interval(every: float | str) -> Interval:
     if not 0 < number < math.inf or unit.strip() not in ("", "step", "steps", "epoch", "epochs"):
         raise ValueError(f'train.validate_every={every}: a number of epochs above 0 (0.5), or "50 steps".')
     return Interval(number, "steps" if unit.strip().startswith("step") else "epochs")
+
+
+def sides_to_learn(schema: Schema, terms: Sequence[Term]) -> list[SideName]:
+    """The sides with several fields of positive weight that a term of the loss compares as a whole."""
+    return [
+        side
+        for side in SIDES
+        if sum(one.weight > 0 for one in schema.side(side).values()) > 1
+        and any(getattr(term, side) == FUSED for term in terms)
+    ]
+
+
+def check_field_weights(train: TrainConfig, schema: Schema, terms: Sequence[Term]) -> None:
+    """Raises ValueError where no weight could be learned."""
+    if train.field_weights is FieldWeights.learned and not sides_to_learn(schema, terms):
+        raise ValueError(
+            "train.field_weights=learned: no side has several fields of positive weight that a term of the loss "
+            f"compares together ({FUSED}), so there is nothing to learn. "
+            "train.field_weights=dev chooses after training."
+        )
 
 
 def check_train(train: TrainConfig) -> None:

@@ -254,9 +254,9 @@ class DualEncoder(nn.Module):
         """batch of B records -> fused unit vectors [B, D]."""
         return self.fuse(self.embed_fields(batch, side), batch.present, side)
 
-    def fuse(self, embedding: Tensor, present: Tensor, side: SideName) -> Tensor:
-        """embedding[B, F, D], present[B, F] -> [B, D] by the schema's weights of this side."""
-        return fuse(embedding, getattr(self, f"_{side}_weight"), present)
+    def fuse(self, embedding: Tensor, present: Tensor, side: SideName, weight: Tensor | None = None) -> Tensor:
+        """embedding[B, F, D], present[B, F] -> [B, D] by weight[F], or the schema's weights of this side."""
+        return fuse(embedding, getattr(self, f"_{side}_weight") if weight is None else weight, present)
 
 
 def rest_frozen(module: nn.Module) -> None:

@@ -36,11 +36,12 @@ from gcl.lit.checkpoint import BestAndLast, WholeCheckpointIO, read_checkpoint
 from gcl.lit.curve import CurveLogger
 from gcl.lit.data import PairData
 from gcl.lit.guards import Agreement, Guard
+from gcl.lit.learned_weights import LearnedWeights
 from gcl.lit.lightning_internals import leave_signals_alone
 from gcl.lit.mining import Mining
 from gcl.lit.module import GCLModule, Measuring, Optimization
 from gcl.lit.progress import Meter, Watchdog
-from gcl.lit.settings import TrainConfig, TrainerConfig, interval
+from gcl.lit.settings import FieldWeights, TrainConfig, TrainerConfig, interval, sides_to_learn
 from gcl.lit.signals import Interruption
 from gcl.lit.step_log import StepLog
 from gcl.loss.gcl import GCLLoss
@@ -329,7 +330,9 @@ def assemble_loggers(node: Any, run: RunFolder) -> list[Logger]:
 def assemble_module(
     config: RunConfig, encoder: DualEncoder, loss: GCLLoss, steps: int, measuring: Measuring
 ) -> GCLModule:
-    optim, size = config.optim, config.train.micro_batch
+    optim, size, learned = config.optim, config.train.micro_batch, None
+    if config.train.field_weights is FieldWeights.learned:
+        learned = LearnedWeights(config.data.schema, sides_to_learn(config.data.schema, config.loss.terms))
     check_warmup(optim.warmup, -(-steps // config.train.accumulate))
     return GCLModule(
         encoder,
@@ -347,6 +350,7 @@ def assemble_module(
         measuring=measuring,
         micro_batch=None if size == "auto" else size,  # auto: FitMicroBatch finds it when training begins
         seed=config.seed,
+        field_weights=learned,
     )
 
 

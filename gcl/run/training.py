@@ -37,7 +37,7 @@ from gcl.run.outcome import Outcome, page_metrics
 from gcl.run.retention import Retention
 from gcl.run.tables import only, summary
 from gcl.run.teacher import lookups_of
-from gcl.run.weighing import Weighed, choose_weights, sides_to_weigh
+from gcl.run.weighing import Weighed, choose_weights, learned_weights, sides_to_weigh
 from gcl.schema import SideWeights
 
 Results = dict[str, Any]
@@ -191,11 +191,16 @@ class Fitting:
         return self.measurement(encoder, "test", k=depth, embedded=embedded, weights=weights)
 
     def _weighed(self, encoder: DualEncoder, embedded: list[Embedded]) -> Results:
-        """With the field weights that the dev half chooses, the base as well: what is compared is the models."""
+        """With the field weights that the dev half chooses, or that were learned, the base as well: what is compared is
+        the models."""
         config = self.config
         headline, schema = config.evaluate.headline, config.data.schema
-        dev = self.measurement.embedded(encoder, "dev") if sides_to_weigh(schema) else []
-        chosen = choose_weights(config.data.name, schema, dev, headline[0])
+        if (learned := self.module.field_weights) is not None:
+            shares = {side: learned.shares(side) for side in learned.fields}
+            chosen = learned_weights(config.data.name, schema, shares)
+        else:
+            dev = self.measurement.embedded(encoder, "dev") if sides_to_weigh(schema) else []
+            chosen = choose_weights(config.data.name, schema, dev, headline[0])
         if self.is_first:
             chosen.write(self.run.field_weights)
         say(f"{chosen.sentence}.")

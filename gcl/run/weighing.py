@@ -79,6 +79,13 @@ def choose_weights(catalog: str, schema: Schema, tasks: Sequence[Embedded], metr
     return replace(kept, used=best, dev=dev, why=f"chosen after training ({counted})")
 
 
+def learned_weights(catalog: str, schema: Schema, shares: Mapping[SideName, Mapping[str, float]]) -> ChosenWeights:
+    """Those that were trained with the loss, of the same sum as the given ones."""
+    given = schema.weights
+    used = {side: usable(shares[side], now) if side in shares else now for side, now in given.items()}
+    return ChosenWeights(catalog, given, used, "learned with the loss")
+
+
 @dataclass(frozen=True)
 class Beaten:
     """The document's weights on a catalog where one of its fields alone is better. change: its mean and interval."""
