@@ -48,7 +48,7 @@ class Tables:
     ) -> Overrides:
         """As the command line's. Raises ConfigError for a setting that the command would ignore."""
         if refused := [
-            key for key in ("run", "models", "out") if key in settings and (key, command) != ("out", "doctor")
+            key for key in ("run", "models", "out") if key in settings and (key == "models" or command != "doctor")
         ]:
             raise ConfigError(f"gcl.{command} has no {refused[0]}=.")
         choices = {key: value for key, value in settings.items() if key in GROUPS and not isinstance(value, Mapping)}

@@ -16,8 +16,9 @@ from gcl.api.tabular import Tabular
 from gcl.config.compose import load_config, options_from
 from gcl.config.schema import RunConfig
 from gcl.data.store.prepared import Prepared
+from gcl.data.titles import task_titles, title_of
 from gcl.errors import ConfigError
-from gcl.run.folder import RunFolder
+from gcl.run.folder import RunFolder, config_of
 from gcl.table import Table
 
 
@@ -60,7 +61,7 @@ class Run:
     @property
     def results(self) -> Results:
         """results.csv: one row for each task, metric and model, with intervals, changes and p."""
-        return Results(self._written["results"])
+        return Results(self._written["results"], task_titles(self.config.data))
 
     @property
     def verdict(self) -> str:
@@ -77,10 +78,10 @@ class Run:
 
 
 class Results(Tabular):
-    """The figures of a run."""
+    """The figures of a run. titles: those that its tasks were given."""
 
-    def __init__(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        self._rows = [dict(row) for row in rows]
+    def __init__(self, rows: Sequence[Mapping[str, Any]], titles: Mapping[str, str]) -> None:
+        self._rows, self._titles = [dict(row) for row in rows], titles
 
     def to_dicts(self) -> list[dict[str, Any]]:
         return self._rows
@@ -89,7 +90,8 @@ class Results(Tabular):
     def table(self) -> Table:
         """For people."""
         shown = ("task", "metric", "model", "value", "low", "high", "n", "change", "p_holm")
-        return Table.of_records(({key: row.get(key) for key in shown} for row in self._rows), align="lll", grouped=True)
+        rows = ({**row, "task": title_of(row["task"], self._titles)} for row in self._rows)
+        return Table.of_records(({key: row.get(key) for key in shown} for row in rows), align="lll", grouped=True)
 
     def __repr__(self) -> str:
         return self.table.text()
@@ -164,7 +166,7 @@ def doctor(
     products: Any = None, pairs: Any = None, *, everything: bool = False, **arguments: Any
 ) -> Diagnosis:  # fmt: skip
     """Looks for what is wrong with a catalog, as `gcl doctor`. everything: at all images and texts, not at a sample.
-    Other arguments as of `gcl.train`."""
+    run: instead of tables, the catalog of a run. Other arguments as of `gcl.train`."""
     from gcl.commands.doctor.command import examine
 
     examined = list(examine(_config("doctor", products, pairs, arguments), everything=everything))
@@ -201,8 +203,10 @@ def _config(command: str, products: Any, pairs: Any, arguments: dict[str, Any]) 
     given = {"products": products, "pairs": pairs, **{name: arguments.pop(name, None) for name in ("queries", "qrels")}}
     tables = Tables(given, *(arguments.pop(name, None) for name in ("data", "query", "document")))
     config_dir = arguments.pop("config_dir", None)
-    config = tables.overrides(arguments, command=command, config_dir=config_dir).config()
-    if not tables.given and tables.data is None:
+    if run := arguments.get("run"):
+        arguments["run"] = str(getattr(run, "path", run))
+    config = config_of(tables.overrides(arguments, command=command, config_dir=config_dir))
+    if not tables.given and tables.data is None and not run:
         raise ConfigError(f"What is the catalog? Give gcl.{command} products=, pairs= or both, or data=.")
     return config
 

@@ -37,6 +37,7 @@ def test_training_on_frames_gives_the_run_of_the_command(run, finished):
     assert run.metrics == json.loads(finished.metrics.read_text())
     assert run.results.to_dicts() == gcl.Run(finished.path).results.to_dicts()
     assert run.report.is_file() and run.verdict and run.config.train.max_steps == 6
+    assert "New searches, new products" in repr(run.results) and "zero_shot" not in repr(run.results)
     assert run.verdict in repr(run) and "<table" in run._repr_html_()
     assert {"task", "model", "value", "p"} <= set(run.results.to_pandas().columns)
     assert (run.model().embed_queries(["red shoe"]) == gcl.load(finished.path).embed_queries(["red shoe"])).all()
@@ -82,6 +83,8 @@ def test_what_is_proposed_after_training_on_frames_can_be_typed(run, tmp_path, m
     said = capsys.readouterr().out
     assert "gcl doctor: catalog" in said and "New searches, new products" in said and "zero_shot" not in said
     assert (tmp_path / "doctor.html").is_file()
+    found = gcl.doctor(run=run, out=tmp_path)
+    assert found.findings and all(one["text"] in said for one in found.findings)
 
 
 def test_exporting_takes_the_command_s_options(run, tmp_path):
