@@ -27,6 +27,7 @@ from gcl.exports.settings import Content, Precision, VectorType
 from gcl.exports.vectors.index import KINDS
 from gcl.files.progress import doing
 from gcl.loss.settings import Form
+from gcl.model.settings import Head
 from gcl.options import MISSING, free, number, path
 from gcl.run.console import quiet_libraries, say, speak_plainly, terminal_width
 from gcl.run.field_weights import read_weights
@@ -412,6 +413,7 @@ def training_facts(config: RunConfig, run: RunFolder, *, interpolated: bool) -> 
         "learning rate": f"{config.optim.learning_rate:g}",
         "weight decay": f"{config.optim.weight_decay:g}",
         "frozen": ", ".join(config.optim.freeze),
+        "image head": None if config.model.head is Head.linear else config.model.head.value,
         "adapters": f"LoRA of rank {config.model.lora.rank}, merged" if config.model.lora.rank else None,
         "precision": environment.get("precision"),
         "devices": f"{environment.get('world_size', 1)} x {environment.get('device', 'unknown')}",

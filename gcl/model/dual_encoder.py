@@ -154,6 +154,19 @@ class DualEncoder(nn.Module):
         part = self.tower(modality)
         return part is not None and part.trunk_frozen
 
+    def trained_trunks(self) -> list[str]:
+        """The modalities whose tower's trunk is trained."""
+        return [m.value for m in Modality if self.tower(m) is not None and not self.frozen_trunk(m)]
+
+    def trunk_names(self, modality: Modality) -> list[str]:
+        """Patterns over the names of the open_clip model's parameters that fit those of a trunk, for optim.freeze."""
+        part, names = self.tower(modality), {}
+        for name, module in self.model.named_modules():
+            names[id(module)] = f"{name}.*"
+        names |= {id(parameter): name for name, parameter in self.model.named_parameters()}
+        parts = () if part is None else part.trunk_parts
+        return [names[id(p)] for p in parts if isinstance(p, nn.Parameter) or next(p.parameters(), None) is not None]
+
     def unused_parameters(self) -> Iterator[nn.Parameter]:
         """Parameters of towers that no field of the schema reaches. Freeze them: DDP waits for every gradient."""
         used = {field.modality for side in SIDES for field in self.schema.side(side).values()}

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from gcl.data.batches.batch import RowsDataset, SideReader
-from gcl.data.store.records import EachImage, Records
+from gcl.data.store.records import EachImage, Records, first_images
 from gcl.files.arrays import Allocate, ArrayCache
 from gcl.files.progress import counted
 from gcl.model.dual_encoder import DualEncoder
@@ -21,6 +21,7 @@ from gcl.schema import Field, Modality, SideName
 
 _FORMAT = "gcl-features-2"
 _COPIED_ROWS = 1 << 14
+_MOST_DESCRIBED = 1 << 16  # records whose features the statistics are computed from
 
 
 def cached_features(
@@ -59,12 +60,34 @@ def cached_features(
     return features
 
 
+def statistics(records: Records, features: Mapping[str, np.ndarray], rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and deviation [E], float64, of the features of some fields in distinct rows of the records, with every image
+    of a set; of more than 65,536 rows, in as many that are evenly spaced.
+
+    The same on every rank, as each reads the same file. Raises ValueError where the rows have none of the fields.
+    """
+    rows, parts = rows[:: -(-len(rows) // _MOST_DESCRIBED) or 1], []
+    for name, values in features.items():
+        if records.side[name].is_set:
+            first = first_images(records, name)
+            taken = np.concatenate([np.arange(first[row], first[row + 1]) for row in rows])
+        else:
+            taken = rows[records.present(rows)[:, list(records.side).index(name)]]
+        parts += [(values, taken[start : start + _COPIED_ROWS]) for start in range(0, len(taken), _COPIED_ROWS)]
+    count = sum(len(taken) for _, taken in parts)
+    if not count:
+        raise ValueError(f"No record of the training pairs has a value of {', '.join(features)}.")
+    mean = sum(values[taken].sum(axis=0, dtype=np.float64) for values, taken in parts) / count
+    square = sum(np.square(values[taken] - mean).sum(axis=0) for values, taken in parts) / count
+    return mean, np.sqrt(square)
+
+
 def _name(encoder: DualEncoder, records: Records, name: str, field: Field) -> str:
     part, side = encoder.required_tower(field.modality), {name: field}
     digest = hashlib.sha256()
     for piece in (
         _FORMAT, field.modality.value, field.prompt, fingerprint(encoder.preprocess, side),
-        structure_hash(part.trunk_parts), records_hash(records, side),
+        structure_hash(part.trunk_parts), records_hash(records, side), *part.stages,
     ):  # fmt: skip
         digest.update(f"{piece}\n".encode())
     return f"features-{name}-{digest.hexdigest()[:24]}"

@@ -19,6 +19,7 @@ from torch import nn
 
 from gcl.model import lite
 from gcl.model.dual_encoder import DualEncoder, Origin
+from gcl.model.heads import replace_head
 from gcl.model.preprocess import Preprocess
 from gcl.model.reach import (
     CONFIG,
@@ -30,10 +31,10 @@ from gcl.model.reach import (
     check_weights,
     reaching,
 )
-from gcl.model.settings import DEFAULTS, OWN_RESIZE, LoadOptions
+from gcl.model.settings import DEFAULTS, OWN_RESIZE, Head, LoadOptions
 from gcl.model.text_only import TextOnly
 from gcl.model.tokens import Tokens
-from gcl.model.towers import OpenClipModel, tower
+from gcl.model.towers import OpenClipModel, embedding_width, tower
 from gcl.model.transformers.folder import hugging_face_tokenizer, read_native
 from gcl.model.trusted import check_links, check_model_cfg, check_no_code, check_repository, check_tokenizer, read_json
 from gcl.schema import Modality, Schema
@@ -58,11 +59,26 @@ def load_model(name: str, *, schema: Schema, options: LoadOptions = DEFAULTS) ->
             model, origin = _lite()
         else:
             model, origin = _open_clip(name, options.pretrained, options.image_size)
+    if options.head is not Head.linear:
+        _replace_head(model, origin, options.head)
     tokens = Tokens(origin.tokenizer, _context_length(model, origin, options.context_length))
     preprocess = _preprocess(origin.preprocess_cfg, tokens, options)
     resize = {"resize_mode": preprocess.resize.in_open_clip.value}
     origin = replace(origin, preprocess_cfg=origin.preprocess_cfg | resize)
     return DualEncoder(model, schema, preprocess, origin=origin, channels_last=options.channels_last)
+
+
+def _replace_head(model: nn.Module, origin: Origin, kind: Head) -> None:
+    """model.head: the two towers of gcl-lite have never met, so its own head is nothing to begin as."""
+    own = tower(model, Modality.image)
+    if own is None:
+        raise ValueError(f"model.head={kind}: {origin.name} has no image tower; use model.head=linear.")
+    visual = cast(OpenClipModel, model).visual
+    assert visual is not None
+    visual.eval()
+    replace_head(
+        visual, kind, trunk=own.trunk, head=own.head, width=embedding_width(model), begin=origin.name != lite.NAME
+    )
 
 
 def _open_clip(name: str, pretrained: str | None, image_size: int | None) -> tuple[nn.Module, Origin]:

@@ -40,6 +40,14 @@ class Decode(Choice):
     scaled = "scaled"  # large JPEGs at a smaller size first: faster, slightly different
 
 
+class Head(Choice):
+    """What maps an image tower's features to the embedding."""
+
+    linear = "linear"  # the model's own projection
+    mlp = "mlp"  # two layers on the trunk's output
+    stages = "stages"  # two layers on the trunk's output and on what its stages saw
+
+
 @dataclass
 class Recipe:
     """The usual fine-tuning of a model, from which the defaults of other settings come."""
@@ -100,6 +108,9 @@ class LoadOptions:
     """Least share of a training image's area that is shown, above 0 and at most 1, where train.augment is on."""
     channels_last: bool = False
     """Whether the image tower runs in the memory format channels_last, which is faster for convolutions."""
+    head: Head = Head.linear
+    """What is trained on a frozen image tower: linear, the model's own projection; mlp, two layers in its place; or
+    stages, two layers that read mean and deviation of every stage of the tower beside its output."""
 
     def check(self) -> None:
         """Raises ConfigError for impossible numbers."""
@@ -135,6 +146,11 @@ class ModelConfig(LoadOptions, ModelNames):  # the names come first
         """Raises ConfigError for impossible numbers."""
         super().check()
         self.lora.check()
+        if self.head is not Head.linear and self.lora.rank is not None:
+            raise ConfigError(
+                f"model.head={self.head} reads a frozen image tower, and model.lora.rank={self.lora.rank} trains "
+                "adapters in it: set model.lora.rank=null, or model.head=linear."
+            )
 
 
 DEFAULTS = LoadOptions()

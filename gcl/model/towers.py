@@ -7,7 +7,7 @@ a text at its own length need the two halves. A Tower only points into the model
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, cast
 
 import torch
@@ -16,6 +16,8 @@ from open_clip.timm_model import TimmModel
 from open_clip.transformer import TextTransformer, Transformer, VisionTransformer, text_global_pool
 from torch import Tensor, nn
 
+from gcl.model.heads import ImageHead, image_head, reading_stages, stages_of
+from gcl.model.settings import Head
 from gcl.schema import Modality
 
 _LENGTH_STEP = 8  # text lengths are rounded up to a multiple of it: few distinct shapes, aligned kernels
@@ -65,6 +67,7 @@ class Tower:
 
     trunk_parts, head_parts: the modules and bare parameters each half consists of.
     trim: drops the columns of a token batch that cannot change its embeddings; None: padding counts, all must stay.
+    stages: names of the stages that the features speak of beside the trunk's output (model.head=stages).
     """
 
     trunk: Callable[[Tensor], Tensor]
@@ -72,6 +75,7 @@ class Tower:
     trunk_parts: tuple[nn.Module | nn.Parameter, ...]
     head_parts: tuple[nn.Module | nn.Parameter, ...]
     trim: Callable[[Tensor], Tensor] | None = None
+    stages: tuple[str, ...] = ()
 
     def parameters(self) -> Iterator[nn.Parameter]:
         """Those of both halves."""
@@ -127,9 +131,21 @@ def image_size(model: nn.Module) -> tuple[int, ...]:
 
 
 def _image_tower(visual: nn.Module) -> Tower:
+    own, head = _own_image_tower(visual), image_head(visual)
+    if head is None:
+        return own
+    if head.kind is not Head.stages:
+        return replace(own, head=head, head_parts=(head,))
+    return replace(
+        own, trunk=reading_stages(visual, own.trunk), head=head, head_parts=(head,), stages=tuple(stages_of(visual))
+    )
+
+
+def _own_image_tower(visual: nn.Module) -> Tower:
     if isinstance(visual, TimmModel):
         return Tower(visual.trunk, visual.head, (visual.trunk,), (visual.head,))
-    if isinstance(visual, VisionTransformer) and visual.proj is not None and not visual.output_tokens:
+    replaced = image_head(visual) is not None
+    if isinstance(visual, VisionTransformer) and (replaced or visual.proj is not None) and not visual.output_tokens:
 
         def trunk(image: Tensor) -> Tensor:
             return visual._pool(visual.transformer(visual._embeds(image)))[0]
@@ -137,8 +153,8 @@ def _image_tower(visual: nn.Module) -> Tower:
         def head(features: Tensor) -> Tensor:
             return features @ visual.proj
 
-        return Tower(trunk, head, _without(visual, "proj"), (visual.proj,))
-    return _whole(visual)
+        return Tower(trunk, head, _without(visual, "proj"), () if visual.proj is None else (visual.proj,))
+    return replace(_whole(visual), trunk_parts=_without(visual)) if replaced else _whole(visual)
 
 
 def _hugging_face_tower(text: HFTextEncoder) -> Tower:
@@ -200,9 +216,10 @@ def _shorten(tokens: Tensor, longest: Tensor) -> Tensor:
     return tokens[:, : min(length, tokens.shape[1])]
 
 
-def _without(module: nn.Module, name: str) -> tuple[nn.Module | nn.Parameter, ...]:
+def _without(module: nn.Module, name: str = "") -> tuple[nn.Module | nn.Parameter, ...]:
+    """Its parameters and children except the parameter of this name and a head of ours."""
     bare = (parameter for key, parameter in module.named_parameters(recurse=False) if key != name)
-    return (*bare, *module.children())
+    return (*bare, *(child for child in module.children() if not isinstance(child, ImageHead)))
 
 
 def _parameters(parts: tuple[nn.Module | nn.Parameter, ...]) -> Iterator[nn.Parameter]:

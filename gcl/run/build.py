@@ -48,6 +48,7 @@ from gcl.loss.gcl import GCLLoss
 from gcl.loss.settings import Form, LossConfig
 from gcl.loss.terms import Teaching
 from gcl.model.dual_encoder import DualEncoder
+from gcl.model.heads import image_head
 from gcl.model.load import load_model
 from gcl.model.lora import add_adapters, merge_adapters
 from gcl.model.settings import ModelConfig
@@ -60,7 +61,7 @@ from gcl.run.early import RUN_PREFIX, earlier_run
 from gcl.run.folder import RunFolder
 from gcl.run.measurement import Features
 from gcl.run.resume import may_reorder
-from gcl.schema import Schema, SideName
+from gcl.schema import Modality, Schema, SideName
 
 
 @dataclass(frozen=True)
@@ -163,7 +164,8 @@ def assemble_loss(
 
 
 def freeze_parts(encoder: DualEncoder, optim: OptimConfig) -> None:
-    """Freezes what the config names and every tower that no field uses. Raises ConfigError if no adapter is left."""
+    """Freezes what the config names and every tower that no field uses. Raises ConfigError if no adapter is left, and
+    for a head that needs frozen towers on one that is trained."""
     freeze(encoder.model, optim.freeze)
     for parameter in encoder.unused_parameters():
         parameter.requires_grad_(False)
@@ -173,6 +175,14 @@ def freeze_parts(encoder: DualEncoder, optim: OptimConfig) -> None:
         raise ConfigError(
             f"model.lora: optim.freeze=[{','.join(optim.freeze)}] freezes every adapter. model.lora already "
             "freezes the model's own weights: set optim.freeze=[]."
+        )
+    head = image_head(encoder.model.visual)
+    if head is not None and (trained := encoder.trained_trunks()):
+        needed = [name for modality in Modality for name in encoder.trunk_names(modality)]
+        told = " and ".join(f"the {name} tower" for name in trained) + (" is" if len(trained) == 1 else " are")
+        raise ConfigError(
+            f"model.head={head.kind} is for frozen towers, and {told} trained: set "
+            f"'optim.freeze=[{', '.join(needed)}]', or model.head=linear."
         )
 
 

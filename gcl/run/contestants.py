@@ -16,6 +16,7 @@ from gcl.lit.settings import FieldWeights
 from gcl.loss.weight import constant
 from gcl.model.dual_encoder import DualEncoder
 from gcl.model.fingerprint import model_hash
+from gcl.model.heads import image_head
 from gcl.model.lora import merge_adapters
 from gcl.retrieval.embedding.own import Embedder
 from gcl.retrieval.embedding.precomputed import PrecomputedEmbeddings, RunFiles
@@ -106,6 +107,10 @@ def base_encoder(run: RunFolder, schema: Schema | None = None) -> DualEncoder:
     config = run.read_config()
     seed_everything(config)  # a model from scratch begins where its run began
     base = assemble_encoder(config.model, schema or config.data.schema).eval()
+    head = image_head(base.model.visual)
+    if head is not None and head.lacks_statistics:
+        state = read_checkpoint(run.best)["state_dict"]
+        head.standardise(*(state[f"encoder.model.visual.head.{name}"] for name in ("mean", "deviation")))
     freeze_parts(base, config.optim)
     return merge_adapters(base)
 

@@ -8,16 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from gcl.config.schema import RunConfig
 from gcl.data.catalog import Catalog
 from gcl.data.store.prepared import Prepared
 from gcl.data.store.records import Records
 from gcl.data.titles import file_name, task_titles, title_of
+from gcl.errors import ConfigError
 from gcl.files.arrays import ArrayCache
 from gcl.files.lock import locked
 from gcl.model.dual_encoder import DualEncoder
-from gcl.model.features import cached_features
+from gcl.model.features import cached_features, statistics
+from gcl.model.heads import image_head
 from gcl.retrieval.analysis.weight_sweep import Embedded
 from gcl.retrieval.embedding.embed import EmbedOptions, EmbedsRecords
 from gcl.retrieval.embedding.own import Embedder
@@ -29,7 +32,7 @@ from gcl.retrieval.settings import EvaluateConfig, Rules
 from gcl.retrieval.tasks.judgments import Judgments
 from gcl.retrieval.tasks.protocol import under
 from gcl.retrieval.tasks.task import RetrievalTask, from_prepared
-from gcl.schema import SideName, SideWeights
+from gcl.schema import Modality, SideName, SideWeights, fields_of
 
 Features = Mapping[SideName, Mapping[str, np.ndarray]]  # side -> field -> [rows, E]
 
@@ -161,3 +164,31 @@ def frozen_features(encoder: Embedder, prepared: Prepared, config: RunConfig, *,
     cache.folder.mkdir(parents=True, exist_ok=True)
     with locked(cache.folder / ".lock", waiting_for="the features of the frozen trunks"):
         return cached_features(encoder, stores, cache, workers=config.train.workers)
+
+
+def describe_features(encoder: DualEncoder, prepared: Prepared, config: RunConfig, features: Features) -> None:
+    """Tells a head that standardises (model.head=stages) the statistics of the training products' features, unless an
+    earlier run has told it. features: those that training reads, if any.
+
+    Raises ConfigError for a head whose tower no field uses, and where no features are kept.
+    """
+    head = image_head(encoder.model.visual)
+    if head is None:
+        return
+    side: SideName = "document" if fields_of(encoder.schema.document, Modality.image) else "query"
+    names = fields_of(encoder.schema.side(side), Modality.image)
+    if not names:
+        raise ConfigError(f"model.head={head.kind} reads images, and no field of this catalog is one: leave it out.")
+    if not head.lacks_statistics:
+        return
+    if not config.train.cache_features:
+        raise ConfigError(
+            f"model.head={head.kind} is standardised by the cached features of the training products: leave "
+            "train.cache_features=true, or choose model.head=mlp."
+        )
+    features = features or frozen_features(encoder, prepared, config)
+    records, pairs = (prepared.documents, prepared.pairs.document) if side == "document" else (
+        prepared.queries, prepared.pairs.query
+    )  # fmt: skip
+    mean, deviation = statistics(records, {name: features[side][name] for name in names}, np.unique(pairs))
+    head.standardise(torch.from_numpy(mean), torch.from_numpy(deviation))

@@ -32,7 +32,7 @@ from gcl.run.console import quiet_libraries, say
 from gcl.run.environment import describe_environment
 from gcl.run.extras import Extras, columns_for, extras_of
 from gcl.run.folder import RunFolder
-from gcl.run.measurement import embedding_cache, frozen_features, measurement_of
+from gcl.run.measurement import describe_features, embedding_cache, frozen_features, measurement_of
 from gcl.run.outcome import Outcome, page_metrics
 from gcl.run.retention import Retention
 from gcl.run.tables import only, summary
@@ -59,6 +59,7 @@ class Fitting:
         self.watch = assembly.assemble_watch(config, run, prepared, self.plan, self._facts())
         self.checkpoints, self.interruption = self.watch.checkpoints, self.watch.interruption
         self.features = frozen_features(self.encoder, prepared, config, training=True)
+        describe_features(self.encoder, prepared, config, self.features)
         self.measurement = measurement_of(
             config.evaluate, config.data, prepared, features=self.features, cache=embedding_cache(config),
             forms=forms_of(config.evaluate.compress),

@@ -21,7 +21,7 @@ from gcl.loss.gcl import GCLLoss
 from gcl.loss.terms import Part
 from gcl.model.load import load_model
 from gcl.model.lora import add_adapters
-from gcl.model.settings import LoraConfig
+from gcl.model.settings import Head, LoadOptions, LoraConfig
 from gcl.optim.groups import freeze
 from gcl.optim.schedule import warmup_constant
 from gcl.run.console import quiet_libraries
@@ -157,6 +157,19 @@ def test_what_the_config_drops_is_dropped_in_training_alone(tmp_path, bert, what
 def test_a_hugging_face_text_encoder_drops_though_it_comes_in_evaluation_mode(bert):
     encoder = load_model(f"hf-text:{bert}", schema=TEXTS)
     assert fit(encoder) == [{Modality.text}] * 3
+
+
+@pytest.mark.parametrize("kind", ["mlp", "stages"])
+@pytest.mark.parametrize("tower", ["ViT of open_clip", "layers of a frozen trunk", "values of a frozen text tower"])
+def test_a_head_drops_and_the_frozen_towers_under_it_rest(tmp_path, bert, tower, kind):
+    config = {"vision_cfg": VIT, "text_cfg": TEXT} if tower.startswith("ViT") else FOLDERS[tower][0]
+    encoder = load_model(write_open_clip(tmp_path, config, bert), schema=BOTH, options=LoadOptions(head=Head(kind)))
+    freeze(encoder.model, [name for modality in Modality for name in encoder.trunk_names(modality)])
+    value = batch_for(encoder).document.fields["image"]
+    before = encoder.eval().trunk_features(Modality.image, value)
+    assert fit(encoder) == [{Modality.image}] * 3
+    assert before.equal(encoder.train().trunk_features(Modality.image, value)), "cached features stay those of training"
+    assert encoder.model.visual.head.training and encoder.model.visual.head.drop.training
 
 
 def test_adapters_drop_and_the_frozen_weights_around_them_rest():

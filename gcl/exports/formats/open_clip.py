@@ -16,7 +16,7 @@ from gcl.exports.folder import settled, write_json
 from gcl.exports.formats.images import for_open_clip
 from gcl.exports.formats.registry import unit
 from gcl.exports.formats.tokenizer import save_tokenizer
-from gcl.exports.formats.weights import exported_config, exported_state, origin_of, resized_tower
+from gcl.exports.formats.weights import exported_config, exported_state, foreign_head, origin_of, resized_tower
 from gcl.model.dual_encoder import DualEncoder
 from gcl.model.settings import OWN_RESIZE, Resize
 
@@ -31,6 +31,8 @@ CROP = (
 def refuses(encoder: DualEncoder) -> str | None:
     if getattr(encoder.model, "visual", None) is None:
         return f"{origin_of(encoder).name} has no image tower, and open_clip has no class for a text encoder alone."
+    if why := foreign_head(encoder):
+        return why
     try:
         resized_tower(encoder)
     except ValueError as error:

@@ -5,9 +5,12 @@ from __future__ import annotations
 from copy import deepcopy
 from typing import Any
 
+from open_clip.timm_model import TimmModel
 from torch import Tensor
 
 from gcl.model.dual_encoder import DualEncoder, Origin
+from gcl.model.heads import image_head
+from gcl.model.settings import Head
 from gcl.model.transformers.describe import describe
 from gcl.model.transformers.read import siglip_tower
 
@@ -44,7 +47,21 @@ def exported_config(encoder: DualEncoder) -> dict[str, Any]:
         text_cfg["context_length"] = length
     if name := resized_tower(encoder):
         model_cfg["vision_cfg"]["timm_model_name"] = name
+    if image_head(encoder.model.visual) is not None:
+        model_cfg["vision_cfg"] |= {"timm_proj": "mlp", "timm_proj_bias": False}
     return model_cfg
+
+
+def foreign_head(encoder: DualEncoder) -> str | None:
+    """Why open_clip cannot build the run's image head; None: it can, as its own timm_proj=mlp."""
+    visual = encoder.model.visual
+    head = image_head(visual)
+    if head is None:
+        return None
+    if head.kind is Head.mlp and isinstance(visual, TimmModel) and head.hidden == 2 * encoder.width:
+        return None
+    what = "reads the stages of the tower" if head.kind is Head.stages else "has two layers of its own"
+    return f"The image head (model.head={head.kind}) {what}, and open_clip has no class for this on such a tower."
 
 
 def resized_tower(encoder: DualEncoder) -> str | None:

@@ -13,6 +13,7 @@ from timm.models.vision_transformer import Attention
 from timm.models.vision_transformer import VisionTransformer as TimmViT
 from torch import Tensor, nn
 
+from gcl.model.heads import image_head
 from gcl.model.towers import OpenClipModel, TextParts, pooling_of, text_parts
 from gcl.model.transformers.tensors import Kind, Link, links
 
@@ -43,6 +44,8 @@ def describe(model: nn.Module) -> Native:
     visual = getattr(model, "visual", None)
     if visual is None:
         raise NotNative("it is a text encoder alone")
+    if (head := image_head(visual)) is not None:
+        raise NotNative(f"its image head is a model.head={head.kind}, and those classes have no such layers")
     text = text_parts(model)
     if text is None:
         raise NotNative("its text tower is a Hugging Face encoder with a head of its own")
