@@ -134,31 +134,39 @@ def pose(
         document=y if len(y) == pairs else y[:pairs], relations=every._replace(additional=None), targets=None,
         coefficient=term.weight * options.teaching.weight, margin=None,
     )  # fmt: skip
-    weights = share_weights(torch.ones_like(weight), options.direction, Normalizer.count, SigmoidWeight.pair)
-    return [problem, taught(lesson, weights, teacher, ids, options.teaching.temperature)]
+    return [problem, taught(lesson, teacher, ids, options)]
 
 
 def _judged_weights(weight: Tensor, value: Tensor, options: Options) -> tuple[Weights, Tensor, Scale]:
     """weight[n] of the pairs and value[K] of the judgments -> what pairs count, what judgments count, and how."""
     if options.target == Target.sigmoid:  # the weight is a probability, so every entry counts the same
-        ones = torch.ones_like(weight)
-        return share_weights(ones, options.direction, Normalizer.count, SigmoidWeight.pair), value, Scale.none
+        return _equal(len(weight), weight, options), value, Scale.none
     weights = share_weights(weight, options.direction, options.normalizer, options.sigmoid_weight)
     return weights, (value > 0).to(value.dtype) if options.target == Target.positives else value, Scale.share
 
 
-def taught(
-    problem: Problem, weights: Weights, teacher: Vectors | Judged, ids: Mapping[str, Tensor], temperature: float
-) -> Problem:
-    """The problem whose targets are a teacher's similarities, or the softmax of the scores it gave to lists."""
+def taught(problem: Problem, teacher: Vectors | Judged, ids: Mapping[str, Tensor], options: Options) -> Problem:
+    """The problem whose targets are a teacher's similarities, or the softmax of the scores it gave to lists. Pairs of
+    which the teacher has no vector are left out."""
     if isinstance(teacher, Vectors):
         query, document = (v.to(problem.query) for v in teacher)
-        return problem._replace(weights=weights, teacher=Vectors(query / temperature, document))
-    value = teacher.score.to(weights.row) / temperature
+        seen = query.any(1) & document.any(1)
+        if not bool(seen.all()):
+            query, document = query[seen], document[seen]
+            problem = problem._replace(query=problem.query[seen], document=problem.document[seen])
+        vectors = Vectors(query / options.teaching.temperature, document)
+        return problem._replace(weights=_equal(len(query), problem.query, options), teacher=vectors)
+    value = teacher.score.to(problem.query) / options.teaching.temperature
     targets = spread(teacher, value, **ids, relations=problem.relations, scale=Scale.softmax)
     rows, columns = targets.lists(problem.relations)
+    weights = _equal(len(problem.query), problem.query, options)
     weights = weights._replace(row=weights.row * rows, column=weights.column * columns)
     return problem._replace(weights=weights, targets=targets, form=Form.softmax)
+
+
+def _equal(count: int, like: Tensor, options: Options) -> Weights:
+    """Of `count` pairs that all count the same."""
+    return share_weights(like.new_ones(count), options.direction, Normalizer.count, SigmoidWeight.pair)
 
 
 def part_of(parts: Mapping[str, Part], name: str, side: str) -> Part:

@@ -27,7 +27,7 @@ from gcl.files.digest import file_sha256, text_sha256
 from gcl.loss.settings import Target
 from gcl.loss.terms import Teaching
 from gcl.model.dual_encoder import DualEncoder
-from gcl.retrieval.embedding.embed import EmbedOptions, embed
+from gcl.retrieval.embedding.embed import EmbedOptions, embed, field_weights
 from gcl.retrieval.embedding.precomputed import PrecomputedEmbeddings, texts_of
 from gcl.run.console import say
 from gcl.run.contestants import tuned_encoder
@@ -98,14 +98,22 @@ def _of_run(config: RunConfig, prepared: Prepared, path: Path) -> tuple[DualEnco
 def _fused(
     encoder: DualEncoder | PrecomputedEmbeddings, config: RunConfig, prepared: Prepared
 ) -> tuple[np.ndarray, np.ndarray]:
-    """[Q, E] and [M, E], the vectors of all queries and of all documents."""
+    """[Q, E] and [M, E], the vectors of all queries and of all documents; zeros for those without its fields."""
     cache = embedding_cache(config)
     options = EmbedOptions(
         config.evaluate.batch_size, config.train.workers, features=frozen_features(encoder, prepared, config),
         cache=cache, scratch=None if cache is None else cache.folder,
     )  # fmt: skip
     query = embed(encoder, prepared.queries, "query", options).fused()
-    return query, embed(encoder, prepared.documents, "document", options).fused()
+    documents = embed(encoder, prepared.documents, "document", options)
+    seen = (documents.present * field_weights(documents.side, None)).sum(1) > 0
+    if seen.all():
+        return query, documents.fused()
+    vectors = np.zeros((len(documents), documents.embedding.shape[2]), dtype=np.float32)
+    vectors[seen] = documents.take(np.flatnonzero(seen)).fused()
+    fields = ", ".join(documents.side)
+    say(f"teacher: {int((~seen).sum()):,} of {len(seen):,} documents have none of its fields ({fields}): left out.")
+    return query, vectors
 
 
 def _scores(path: Path, prepared: Prepared) -> Pairs:

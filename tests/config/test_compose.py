@@ -221,3 +221,14 @@ def test_help_and_config_errors_load_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
     assert "loaded: []" in done.stdout
+
+
+@pytest.mark.parametrize(("form", "target"), [("softmax", "graded"), ("sigmoid", "sigmoid")])
+def test_a_run_whose_repeats_were_positive_opens_with_targets(tmp_path, form, target):
+    save_config(typed(compose([f"loss.form={form}", "loss.same_document=negative"])), tmp_path / "config.yaml")
+    written = (tmp_path / "config.yaml").read_text()
+    assert "same_query: ignore" in written and "  target: pair\n" in written
+    older = written.replace("same_query: ignore", "same_query: positive").replace("  target: pair\n", "")
+    (tmp_path / "config.yaml").write_text(older)
+    loss = load_config(tmp_path / "config.yaml").loss
+    assert (loss.target, loss.same_query, loss.same_document) == (target, "ignore", "negative")

@@ -121,6 +121,7 @@ class Batch(NamedTuple):
             normalize(torch.randn(len(x), 5, generator=g, dtype=torch.float64), dim=-1)
             for x in (self.queries, self.documents)
         )
+        of_document[3] = 0  # the teacher does not know it
         return of_query[self.query_row], of_document[self.document_row]
 
     @property

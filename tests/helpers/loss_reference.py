@@ -107,6 +107,9 @@ def loop_term(
 def loop_taught(q: Tensor, d: Tensor, query_id, document_id, *, teacher, temperature: float, scale, direction: str):
     """What a teacher adds to a term: teacher is (vectors of the queries [n, E], of the documents [n, E]), or
     {(query, document): score} of lists."""
+    if not isinstance(teacher, dict):
+        seen = [i for i in range(len(d)) if any(teacher[1][i].tolist())]
+        q, d, teacher = q[seen], d[seen], [x[seen] for x in teacher]
     n = len(q)
     s = [row.unbind() for row in (scale * q @ d.T).unbind()]
     total = [q.sum() * 0]

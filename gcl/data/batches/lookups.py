@@ -29,7 +29,7 @@ class Judged(NamedTuple):
 
 
 class Vectors(NamedTuple):
-    """A teacher's unit vectors, in the order of the pairs. The same on every rank."""
+    """A teacher's unit vectors, in the order of the pairs; zeros where it has none. The same on every rank."""
 
     query: Tensor  # float32 [N, E]
     document: Tensor  # float32 [N, E]
