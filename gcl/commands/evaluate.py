@@ -20,6 +20,7 @@ from gcl.run.folder import config_of, new_folder, run_of
 from gcl.schema import Schema
 
 if TYPE_CHECKING:
+    from gcl.model.rotation import Rotation
     from gcl.retrieval.tasks.judgments import Judgments
     from gcl.run.contestants import Contestant
     from gcl.run.outcome import Outcome
@@ -182,6 +183,7 @@ def _measure(
         part = "all queries" if settings.part == "all" else f"{settings.part} half"
         say(f"Measuring {entry.label} on {catalog.name} ({part}).")
         measurement.features = frozen_features(entry.encoder, prepared, config)
+        measurement.rotation = _rotation(entry) if settings.compress else None
         embedded = None
         if isinstance(entry.encoder, DualEncoder) and entry.weights_from_elsewhere(catalog):
             embedded = measurement.embedded(entry.encoder, settings.part)
@@ -193,6 +195,17 @@ def _measure(
         outcome.contestants[entry.label] = entry.facts()
         retention.measure(entry.label, entry.encoder)
         outcome.notes += [note for note in entry.notes if note not in outcome.notes]
+
+
+def _rotation(entry: Contestant) -> Rotation | None:
+    """The one that exports of a run have; None: there is no export yet."""
+    from gcl.model.dual_encoder import DualEncoder
+    from gcl.run.folder import RunFolder
+    from gcl.run.rotation import kept_rotation
+
+    if entry.checkpoint is None or not isinstance(entry.encoder, DualEncoder):
+        return None
+    return kept_rotation(RunFolder(entry.checkpoint.parents[1]), entry.encoder)
 
 
 def _folder(config: RunConfig) -> Path:

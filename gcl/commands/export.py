@@ -1,7 +1,8 @@
 """`gcl export run=… out=…`: a run's best model, in every format that other libraries load.
 
 1. Options are checked and, for a push, the Hub is asked: nothing that would fail at the end is found out at the end.
-2. The model is loaded: the best checkpoint, another one, or an interpolation with the base (`alpha`).
+2. The model is loaded: the best checkpoint, another one, or an interpolation with the base (`alpha`); its vectors are
+   rotated, so that their first numbers are the best ones, and cut to `dims` of them.
 3. Every format is written into a temporary folder; then further precisions, embeddings and an index over them.
 4. Latency is measured here, the loss of each precision on the dev tasks.
 5. A fresh process loads every format again and compares it with the run (the round trip).
@@ -41,8 +42,7 @@ if TYPE_CHECKING:
     from gcl.exports.vectors.write import VectorOptions
     from gcl.model.dual_encoder import DualEncoder
     from gcl.run.interpolation import Between
-
-_IMAGES = 64  # with which int8 convolutions are calibrated
+    from gcl.run.rotated_export import Rotated
 
 
 @dataclass
@@ -62,6 +62,11 @@ class ExportOptions:
     embeddings."""
     alpha: Any = free(None, "number from 0 to 1, auto or null", "0.7", "auto")
     """Interpolates between base (0) and tuned (1); auto: chosen on the dev tasks; null: the tuned model."""
+    rotate: bool = True
+    """Whether vectors are rotated, so that the first numbers of each are the best ones: no score of full length
+    changes, and whoever cuts vectors loses little. All exports of a run have one rotation. false: as in the run."""
+    dims: int | None = number(None, least=1)
+    """Numbers of a vector that are kept, the first ones of the rotated; null: all."""
     onnx: list[Precision] = field(default_factory=lambda: [Precision.fp32])
     """Precisions of the ONNX files: fp32, and additionally fp16 or int8, whose loss on the dev tasks is measured."""
     embeddings: Content | None = None
@@ -175,6 +180,7 @@ class Export:
         self.options, self.run, self.config, self.name = options, run, config, name
         self.alpha, self.precisions, self.vectors = parse_alpha(options.alpha), options.precisions(), options.vectors()
         self.between: Between | None = None
+        self.rotated: Rotated
         self.sections: list[str] = []
         self.missing: list[str] = []
 
@@ -184,17 +190,31 @@ class Export:
 
         return open_catalog(self.config.data, self.config.cache_dir)
 
+    @cached_property
+    def prepared_or_none(self) -> Prepared | None:
+        try:
+            return self.prepared
+        except (ValueError, OSError) as error:
+            say(f"The catalog cannot be opened, so the formats are compared without the run's dev tasks. {error}")
+            self.missing.append("The catalog was not available during the export: its dev tasks were not compared.")
+            return None
+
     def load(self) -> tuple[DualEncoder, list[Format]]:
         """The model and the formats to write."""
         from gcl.exports.formats.registry import choose, left_out
         from gcl.run.contestants import tuned_encoder
         from gcl.run.interpolation import between
+        from gcl.run.rotated_export import rotated_export
 
         options = self.options
         checkpoint = Path(options.checkpoint) if options.checkpoint else None
         if self.alpha is not None:
             self.between = between(self.run, self.config, self.prepared, self.alpha, checkpoint=checkpoint)
         encoder = self.between.encoder if self.between else tuned_encoder(self.run, checkpoint=checkpoint)
+        self.rotated = rotated_export(
+            encoder, self.run, self.config, lambda: self.prepared_or_none, rotate=options.rotate, width=options.dims
+        )
+        encoder = self.rotated.encoder
         if options.formats is None:
             for sentence in left_out(encoder):
                 say(sentence)
@@ -212,6 +232,8 @@ class Export:
 
             write_json(folder / "alpha.json", self.between.record)
             self.sections += ["## Between base and tuned", "", *alpha_lines(self.between.record), ""]
+        prepared = None if self.rotated.width is None else self.prepared_or_none
+        self.sections += self.rotated.about(_json(self.run.path / "results.json"), self.config, prepared)
         for format in formats:
             if len(self.precisions.get(format.name, ())) > 1:
                 notes[f"{format.name} precisions"] = self._add_precisions(format, encoder, folder)
@@ -222,11 +244,12 @@ class Export:
         return notes
 
     def _add_precisions(self, format: Format, encoder: DualEncoder, folder: Path) -> list[str]:
-        from gcl.exports.measure import measure_precisions, quality_table
+        from gcl.exports.measure import images_of_all, measure_precisions, quality_table
         from gcl.run.measurement import measurement_of
 
         assert format.precisions is not None
-        notes = format.precisions.add(encoder, folder, self.precisions[format.name], images=self._images(encoder))
+        images = images_of_all(self.prepared.documents, encoder.schema.document)
+        notes = format.precisions.add(encoder, folder, self.precisions[format.name], images=images)
         evaluate = self.config.evaluate
         measurement = measurement_of(evaluate, self.config.data, self.prepared)
         quality = measure_precisions(
@@ -238,19 +261,6 @@ class Export:
         say(f"\n{format.name} in fewer bits, compared with the model itself on the dev half:")
         say(f"{table.text(terminal_width())}\n")
         return notes
-
-    def _images(self, encoder: DualEncoder) -> list[bytes]:
-        """Images from all over the catalog."""
-        import numpy as np
-
-        from gcl.data.store.records import images_of
-        from gcl.schema import Modality, fields_of
-
-        documents = self.prepared.documents
-        names = fields_of(encoder.schema.document, Modality.image)
-        rows = np.unique(np.linspace(0, max(len(documents) - 1, 0), 4 * _IMAGES).astype(np.int64))
-        images = [image for name in names for value in documents.column(name, rows) for image in images_of(value)]
-        return images[:: max(1, len(images) // _IMAGES)][:_IMAGES]
 
     def _embed(self, encoder: DualEncoder, folder: Path, vectors: VectorOptions) -> list[str]:
         from gcl.exports.vectors.write import write_embeddings
@@ -291,7 +301,7 @@ class Export:
         from gcl.exports.vectors.write import EmbeddingsSnippet, embedding_files
         from gcl.exports.verify.round_trip import round_trip_table
 
-        prepared, stored = self._prepared_or_none(), bool(embedding_files(folder))
+        prepared, stored = self.prepared_or_none, bool(embedding_files(folder))
         checked, snippets, fusing = [], [], None
         if formats or stored:
             checked = round_trip_table(self._round_trip(encoder, folder, formats, prepared, stored))
@@ -305,14 +315,6 @@ class Export:
         names = [format.name for format in formats]
         exported = Exported(names, sentences, snippets, fusing, checked, self.sections)
         (folder / "README.md").write_text(self._card(encoder, prepared, exported), encoding="utf-8")
-
-    def _prepared_or_none(self) -> Prepared | None:
-        try:
-            return self.prepared
-        except (ValueError, OSError) as error:
-            say(f"The catalog cannot be opened, so the formats are compared without the run's dev tasks. {error}")
-            self.missing.append("The catalog was not available during the export: its dev tasks were not compared.")
-            return None
 
     def _round_trip(
         self, encoder: DualEncoder, folder: Path, formats: Sequence[Format], prepared: Prepared | None, stored: bool
@@ -330,7 +332,9 @@ class Export:
                 say(f"The round trip cannot compare results of queries: {error}")
                 self.missing.append("The catalog has no dev task on which to compare the formats.")
         most = self.options.compare
-        case = make_case(encoder, tasks, queries=max(1, most // 3), documents=most)
+        case = make_case(self.rotated.original, tasks, queries=max(1, most // 3), documents=most)
+        if self.rotated.rotation is not None:
+            case = case.rotated(self.rotated.rotation, self.rotated.width)
         if stored and encoder.preprocess.decode is not Decode.exact:  # the case has exact pixels, the files have not
             self.missing.append("Its embeddings were made with decode=scaled and not compared with exact decoding.")
             stored = False
@@ -389,9 +393,13 @@ class Export:
         if self.between is not None:
             label, record = f"alpha {self.between.alpha:g}", self.between.record
             metrics = {**metrics, label: self.between.means}
-            return Measured(headline, metrics, record["results"], label, self.missing)
-        results = _json(self.run.path / "results.json").get("results", []) if best else []
-        return Measured(headline, metrics, results, not_measured=self.missing)
+            results = record["results"]
+        else:
+            label, results = "tuned", _json(self.run.path / "results.json").get("results", []) if best else []
+        if cut := self.rotated.means:
+            label, results = self.rotated.label, [*results, *self.rotated.rows]
+            metrics = {**metrics, label: cut}
+        return Measured(headline, metrics, results, label, self.missing)
 
 
 def training_facts(config: RunConfig, run: RunFolder, *, interpolated: bool) -> Training:

@@ -13,17 +13,20 @@ from typing import Any
 
 import numpy as np
 
+from gcl.data.store.records import Stored, images_of
 from gcl.data.titles import title_of
 from gcl.exports.folder import write_json
 from gcl.exports.formats.registry import Format, Loaded
 from gcl.model.dual_encoder import DualEncoder
 from gcl.retrieval.evaluate import TaskResult
 from gcl.retrieval.metrics.statistics import compare
+from gcl.schema import Field, Modality, fields_of
 from gcl.table import Table
 
 _LEAST_CALLS = 3
 _LEAST_BATCH = 2
 _MOST_CALLS = 500
+_IMAGES = 64
 _WORDS = "red running shoes for men with a soft sole and white laces size 42 breathable light cotton blue dress".split()
 
 
@@ -121,6 +124,14 @@ def _photos(count: int) -> list[bytes]:
         Image.fromarray(noise).resize((640, 480), Image.Resampling.BICUBIC).save(file, "JPEG", quality=85)
         photos.append(file.getvalue())
     return photos
+
+
+def images_of_all(documents: Stored, fields: Mapping[str, Field]) -> list[bytes]:
+    """Images from all over a catalog, with which int8 convolutions are calibrated."""
+    names = fields_of(fields, Modality.image)
+    rows = np.unique(np.linspace(0, max(len(documents) - 1, 0), 4 * _IMAGES).astype(np.int64))
+    images = [image for name in names for value in documents.column(name, rows) for image in images_of(value)]
+    return images[:: max(1, len(images) // _IMAGES)][:_IMAGES]
 
 
 def measure_precisions(

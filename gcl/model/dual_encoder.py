@@ -30,7 +30,7 @@ class Origin:
     """Where a model came from, and all that open_clip needs to build it again.
 
     name, pretrained: as given to `load_model`. model_cfg, preprocess_cfg: the halves of an open_clip_config.json.
-    tokenizer: open_clip's, as loaded.
+    tokenizer: open_clip's, as loaded. rotation: the digest of the rotation in its weights (gcl/model/rotation.py).
     """
 
     name: str
@@ -38,6 +38,7 @@ class Origin:
     model_cfg: dict[str, Any]
     preprocess_cfg: dict[str, Any]
     tokenizer: Tokenizer
+    rotation: str | None = None
 
 
 class DualEncoder(nn.Module):

@@ -21,6 +21,7 @@ from gcl.files.lock import locked
 from gcl.model.dual_encoder import DualEncoder
 from gcl.model.features import cached_features, statistics
 from gcl.model.heads import image_head
+from gcl.model.rotation import Rotation
 from gcl.retrieval.analysis.weight_sweep import Embedded
 from gcl.retrieval.embedding.embed import EmbedOptions, EmbedsRecords
 from gcl.retrieval.embedding.own import Embedder
@@ -32,6 +33,7 @@ from gcl.retrieval.settings import EvaluateConfig, Rules
 from gcl.retrieval.tasks.judgments import Judgments
 from gcl.retrieval.tasks.protocol import under
 from gcl.retrieval.tasks.task import RetrievalTask, from_prepared
+from gcl.run.rotation import rotation_of
 from gcl.schema import Modality, SideName, SideWeights, fields_of
 
 Features = Mapping[SideName, Mapping[str, np.ndarray]]  # side -> field -> [rows, E]
@@ -53,6 +55,7 @@ class Measurement:
     features: Features = field(default_factory=dict)
     cache: ArrayCache | None = None
     forms: Sequence[VectorFormat] = ()  # smaller vectors to measure in addition to the full ones
+    rotation: Rotation | None = None  # theirs; None: the one of the catalog's training half
     judgments: Judgments | None = None  # to add to those of the tasks
     _opened: dict[str, list[RetrievalTask]] = field(default_factory=dict, repr=False)
 
@@ -92,9 +95,11 @@ class Measurement:
         the schema's."""
         if isinstance(encoder, RunFiles):
             return self._of_runs(encoder, part, metrics or self.metrics, k=k)
+        forms, embedding = () if passing else self.forms, self._embedding(passing)
+        rotation = (self.rotation or rotation_of(encoder, self.prepared, embedding)) if forms else None
         results = evaluate(
-            encoder, self.opened(part), metrics or self.metrics, k=k, ties=self.rules.ties,
-            forms=() if passing else self.forms, embedding=self._embedding(passing),
+            encoder, self.opened(part), metrics or self.metrics, k=k, ties=self.rules.ties, forms=forms,
+            rotation=rotation, embedding=embedding,
             embedded=None if embedded is None else [(one.query, one.document) for one in embedded],
             query_weights=None if weights is None else weights["query"],
             document_weights=None if weights is None else weights["document"],

@@ -12,6 +12,7 @@ import pytest
 from gcl.cli import main
 from gcl.config.compose import load_config
 from gcl.model.dual_encoder import DualEncoder
+from gcl.retrieval.analysis.compression import compression_records, of_records
 
 
 @pytest.fixture(scope="module")
@@ -165,14 +166,17 @@ def test_smaller_vectors_stand_beside_the_full_ones(measured):
     for task in metrics.values():
         small = task["compressed"]
         assert {name: form["bytes"] for name, form in small.items()} == {
-            "all x int8": 128, "all x binary": 16, "64 x float32": 256, "32 x int8": 32,
+            "all x int8": 128, "all x int8, rotated": 128, "all x binary": 16, "all x binary, rotated": 16,
+            "64 x float32": 256, "64 x float32, rotated": 256, "32 x int8": 32, "32 x int8, rotated": 32,
         }  # fmt: skip
         assert all(form["ndcg@10"]["before"] == task["ndcg@10"] for form in small.values())
         assert small["all x int8"]["ndcg@10"]["after"] == pytest.approx(task["ndcg@10"], abs=0.05)
     with open(folder / "compressed.csv") as file:
         assert {row["vectors"] for row in csv.DictReader(file)} == set(small)
     for name in ("results.md", "report.html"):
-        assert "32 wide, int8" in (folder / name).read_text()
+        assert "32 wide, int8, rotated" in (folder / name).read_text()
+    records = json.loads((folder / "results.json").read_text())["compressed"]
+    assert compression_records(of_records(records)) == records, "the card shows the run's own table"
 
 
 def test_slices_by_columns_that_are_no_fields(measured):

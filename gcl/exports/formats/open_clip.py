@@ -11,6 +11,7 @@ import numpy as np
 import open_clip
 import torch
 from safetensors.torch import save_file
+from torch import nn
 
 from gcl.exports.folder import settled, write_json
 from gcl.exports.formats.images import for_open_clip
@@ -37,6 +38,23 @@ def refuses(encoder: DualEncoder) -> str | None:
         resized_tower(encoder)
     except ValueError as error:
         return str(error)
+    return _cut_mlp(encoder)
+
+
+def _cut_mlp(encoder: DualEncoder) -> str | None:
+    """Why vectors that were cut have no open_clip model: it derives the hidden layer of an MLP from their width."""
+    image = getattr(getattr(encoder.model.visual, "head", None), "mlp", None)
+    text = getattr(getattr(encoder.model, "text", None), "proj", None)
+    first = text[0] if isinstance(text, nn.Sequential) and len(text) else None
+    hidden = [] if image is None else [("image", image.fc1.out_features, 2 * encoder.width)]
+    if isinstance(first, nn.Linear):
+        hidden.append(("text", first.out_features, (first.in_features + encoder.width) // 2))
+    for modality, has, derived in hidden:
+        if has != derived:
+            return (
+                f"The {modality} tower of {origin_of(encoder).name} ends in an MLP with {has} hidden numbers, "
+                f"and open_clip builds one of {derived} for vectors of {encoder.width}."
+            )
     return None
 
 

@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,6 +24,7 @@ from gcl.schema import SIDES, Modality, Schema
 
 _TEXT_PREFIX = "text.transformer."  # of a TextOnly's state
 # Class names as files of every version have them, and those that came with images (5.4).
+_IDENTITY = "torch.nn.modules.linear.Identity"
 _OLD, _NEW = "sentence_transformers.models", "sentence_transformers.base.modules"
 
 
@@ -112,7 +114,7 @@ def _two_towers(encoder: DualEncoder, folder: Path) -> None:
 
 
 def _text_only(encoder: DualEncoder, model: TextOnly, folder: Path) -> list[str]:
-    """The encoder, mean pooling, length one."""
+    """The encoder, mean pooling, a rotation's linear layer if it has one, length one."""
     tokens = encoder.preprocess.tokens
     state = {
         name.removeprefix(_TEXT_PREFIX): value
@@ -124,13 +126,26 @@ def _text_only(encoder: DualEncoder, model: TextOnly, folder: Path) -> list[str]
     save_tokenizer(native_tokenizer(tokens, "text"), folder)
     about = {"max_seq_length": tokens.context_length, "do_lower_case": False}
     write_json(folder / "sentence_bert_config.json", {**about, "model_args": {"add_pooling_layer": False}})
+    rotation = model.text.proj if isinstance(model.text.proj, torch.nn.Linear) else None
+    width = encoder.width if rotation is None else rotation.in_features
     write_json(
         folder / "1_Pooling" / "config.json",
-        {"word_embedding_dimension": encoder.width, "pooling_mode_mean_tokens": True, "include_prompt": True},
+        {"word_embedding_dimension": width, "pooling_mode_mean_tokens": True, "include_prompt": True},
     )
-    (folder / "2_Normalize").mkdir(exist_ok=True)
-    parts = ("Transformer", "Pooling", "Normalize")
-    _modules(folder, *zip(("", "1_Pooling", "2_Normalize"), (f"{_OLD}.{name}" for name in parts), strict=True))
+    parts = ["Transformer", "Pooling", *(["Dense"] if rotation is not None else []), "Normalize"]
+    paths = ["", *(f"{number}_{name}" for number, name in enumerate(parts[1:], start=1))]
+    (folder / paths[-1]).mkdir(exist_ok=True)
+    if rotation is not None:
+        layer: dict[str, Any] = {
+            "in_features": width,
+            "out_features": encoder.width,
+            "bias": False,
+            "activation_function": _IDENTITY,
+        }
+        write_json(folder / paths[2] / "config.json", layer)
+        weight = rotation.weight.detach().cpu().contiguous()
+        save_file({"linear.weight": weight}, folder / paths[2] / "model.safetensors", metadata={"format": "pt"})
+    _modules(folder, *zip(paths, (f"{_OLD}.{name}" for name in parts), strict=True))
     return [BEYOND]
 
 

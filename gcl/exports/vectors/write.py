@@ -184,6 +184,7 @@ def _about(encoder: DualEncoder, side: SideName, wanted: VectorOptions, model: s
         "format": 1, "side": side, "content": wanted.content.value, "dtype": wanted.dtype.value, "width": encoder.width,
         "normalized": True, "metric": "cosine (equal to the inner product)", "model_sha256": model,
         "model": encoder.origin.name if encoder.origin else None, "data_fingerprint": data,
+        "rotation": encoder.origin.rotation if encoder.origin else None,
         "preprocess_sha256": fingerprint(encoder.preprocess, fields),
         "fields": {
             name: {"modality": field.modality.value, "prompt": field.prompt, "weight": float(weight)}

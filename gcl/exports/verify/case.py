@@ -21,6 +21,7 @@ from gcl.exports.formats.registry import unit
 from gcl.exports.verify.golden import damaged_texts, golden_images, golden_texts
 from gcl.model.dual_encoder import DualEncoder
 from gcl.model.fusion import fuse, fuse_images
+from gcl.model.rotation import Rotation
 from gcl.model.settings import Decode
 from gcl.retrieval.tasks.task import RetrievalTask
 from gcl.schema import SIDES, Field, Modality, SideName
@@ -80,6 +81,11 @@ class Case:
     image_vectors: np.ndarray = field(repr=False)
     tasks: list[TaskSample] = field(repr=False)
     damaged: list[int] = field(default_factory=list)
+
+    def rotated(self, rotation: Rotation, width: int | None) -> Case:
+        """The same inputs, with the vectors that an export of rotated and perhaps cut vectors has to give."""
+        text, image = (unit(rotation.turn(vectors, width)) for vectors in (self.text_vectors, self.image_vectors))
+        return replace(self, text_vectors=text, image_vectors=image)
 
     def write(self, folder: Path) -> None:
         numbers: dict[str, Any] = {"text_vectors": self.text_vectors, "image_vectors": self.image_vectors}

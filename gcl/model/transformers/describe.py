@@ -66,8 +66,10 @@ def _siglip(visual: TimmModel, text: TextParts) -> Native:
     if not isinstance(trunk, TimmViT):
         raise NotNative(f"its image tower is timm's {type(trunk).__name__}")
     pool, projection = trunk.attn_pool, text.text_projection
-    if not isinstance(pool, AttentionPoolLatent) or trunk.cls_token is not None or len(list(visual.head.children())):
+    if not isinstance(pool, AttentionPoolLatent) or trunk.cls_token is not None:
         raise NotNative("its image tower does not end in attention pooling, as SigLIP's does")
+    if len(list(visual.head.children())):
+        raise NotNative("a layer follows its image tower's attention pooling, and SiglipModel has no place for one")
     blocks = trunk.blocks
     heads = _part(blocks, "0.attn", Attention).num_heads
     _require(pool.num_heads == heads, "its attention pool has heads of its own")

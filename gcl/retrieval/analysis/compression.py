@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from itertools import product
 from typing import Any
 
@@ -23,6 +23,9 @@ class Compressed:
     form: VectorFormat
     bytes: int
     comparisons: dict[str, Comparison]
+
+
+ByModel = dict[str, dict[str, list[Compressed]]]  # model -> task -> forms
 
 
 def forms_of(spellings: Sequence[Any]) -> list[VectorFormat]:
@@ -46,7 +49,16 @@ def of_result(result: TaskResult, metrics: Sequence[str]) -> list[Compressed]:
     ]
 
 
-ByModel = dict[str, dict[str, list[Compressed]]]  # model -> task -> forms
+def of_records(records: Iterable[Mapping[str, Any]]) -> ByModel:
+    """What `compression_records` made of the formats, as results.json has it."""
+    by_model: ByModel = {}
+    for record in records:
+        rows = by_model.setdefault(record["model"], {}).setdefault(record["task"], [])
+        form = parse_format(record["vectors"])
+        if not rows or rows[-1].form != form:
+            rows.append(Compressed(form, record["bytes"], {}))
+        rows[-1].comparisons[record["metric"]] = Comparison(**{f.name: record[f.name] for f in fields(Comparison)})
+    return by_model
 
 
 def of_models(models: Mapping[str, Mapping[str, TaskResult]], metrics: Sequence[str]) -> ByModel:

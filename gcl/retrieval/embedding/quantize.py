@@ -1,18 +1,21 @@
-"""How vectors are stored to be smaller: only the first numbers of each, as float32, int8 or one bit."""
+"""How vectors are stored to be smaller: only the first numbers of each, perhaps of a rotation's, as float32, int8 or
+one bit."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from gcl.files.arrays import blank
+from gcl.model.rotation import Rotation
 from gcl.options import Choice
 
 _ROWS = 4096
-_SPELLING = re.compile(r"(?:(\d+)|all)?(?: *x)? *(float32|int8|binary both|binary)?")
+_SPELLING = re.compile(r"(?:(\d+)|all)?(?: *x)? *(float32|int8|binary both|binary)?(, rotated)?")
 
 
 class Quantization(Choice):
@@ -26,7 +29,8 @@ class Quantization(Choice):
 
 @dataclass(frozen=True)
 class VectorFormat:
-    """How vectors are stored: the first `width` numbers of each (None: all), of this type.
+    """How vectors are stored: the first `width` numbers of each (None: all), of this type; rotated: those of the
+    rotation that an export has.
 
     >>> VectorFormat(256, "int8").bytes(768), VectorFormat(None, "binary").bytes(768), str(VectorFormat(256, "int8"))
     (256, 96, '256 x int8')
@@ -34,6 +38,7 @@ class VectorFormat:
 
     width: int | None = None
     kind: Quantization = Quantization.float32
+    rotated: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "kind", Quantization(self.kind))
@@ -45,7 +50,7 @@ class VectorFormat:
         return -(-kept * bits // 8)
 
     def __str__(self) -> str:
-        return f"{self.width or 'all'} x {self.kind}"
+        return f"{self.width or 'all'} x {self.kind}{', rotated' * self.rotated}"
 
     @property
     def words(self) -> str:
@@ -54,7 +59,7 @@ class VectorFormat:
         >>> VectorFormat(256, "int8").words, VectorFormat(None, "binary both").words
         ('256 wide, int8', 'full width, binary both')
         """
-        return f"{f'{self.width} wide' if self.width else 'full width'}, {self.kind}"
+        return f"{f'{self.width} wide' if self.width else 'full width'}, {self.kind}{', rotated' * self.rotated}"
 
 
 def parse_format(spelling: Any) -> VectorFormat:
@@ -68,15 +73,30 @@ def parse_format(spelling: Any) -> VectorFormat:
     ValueError: 'int4' is not a vector format: give a width (256), int8, binary, binary both, or both ('256 int8').
     """
     match = _SPELLING.fullmatch(str(spelling).strip())
-    if match is None or not any(match.groups()) or match[1] == "0":
+    if match is None or not any(match.groups()[:2]) or match[1] == "0":
         raise ValueError(
             f"{spelling!r} is not a vector format: give a width (256), int8, binary, binary both, or both ('256 int8')."
         )
-    return VectorFormat(None if match[1] is None else int(match[1]), Quantization(match[2] or "float32"))
+    width = None if match[1] is None else int(match[1])
+    return VectorFormat(width, Quantization(match[2] or "float32"), rotated=match[3] is not None)
 
 
-def compress(query: np.ndarray, corpus: np.ndarray, form: VectorFormat) -> tuple[np.ndarray, np.ndarray]:
+def with_rotation(forms: Iterable[VectorFormat]) -> list[VectorFormat]:
+    """Each format, and after it the same of rotated vectors where that is another one.
+
+    >>> [str(form) for form in with_rotation([VectorFormat(64), VectorFormat()])]
+    ['64 x float32', '64 x float32, rotated', 'all x float32']
+    """
+    both = (one for form in forms for one in (form, replace(form, rotated=True)))
+    return list(dict.fromkeys(one for one in both if one != VectorFormat(rotated=True)))
+
+
+def compress(
+    query: np.ndarray, corpus: np.ndarray, form: VectorFormat, rotation: Rotation | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """query[Q, D] and corpus[M, D] as float32 vectors whose dot products are the scores in this format.
+
+    rotation: of a rotated format.
 
     Truncated vectors are made unit vectors again. int8: one scale for all numbers, the largest magnitude becoming 127,
     as vector databases do without calibration. Queries stay float32 except for "binary both": they need not be stored.
@@ -88,11 +108,18 @@ def compress(query: np.ndarray, corpus: np.ndarray, form: VectorFormat) -> tuple
         raise ValueError(
             f"A width of {form.width} is requested, but the model's vectors have {corpus.shape[1]} numbers."
         )
-    query = unit(query[:, : form.width])
+
+    def first(vectors: np.ndarray) -> np.ndarray:
+        if form.rotated:
+            assert rotation is not None, "a rotated format comes with its rotation"
+            return unit(rotation.turn(vectors, form.width))
+        return unit(vectors[:, : form.width])
+
+    query = first(query)
     small = blank((len(corpus), form.width or corpus.shape[1]))
     largest = 1e-30
     for start in range(0, len(corpus), _ROWS):
-        part = unit(corpus[start : start + _ROWS, : form.width])
+        part = first(corpus[start : start + _ROWS])
         largest = max(largest, float(np.abs(part).max(initial=0)))
         small[start : start + _ROWS] = part if form.kind in (Quantization.float32, Quantization.int8) else _signs(part)
     if form.kind is Quantization.int8:

@@ -1,0 +1,141 @@
+"""The rotation of an export: which one it has, and what its card says of it and of vectors that were cut."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from gcl.config.schema import RunConfig
+from gcl.data.store.prepared import Prepared
+from gcl.errors import ConfigError
+from gcl.model.dual_encoder import DualEncoder
+from gcl.model.rotated import rotated, why_not
+from gcl.model.rotation import Rotation
+from gcl.retrieval.analysis.compression import compression_table, of_models, of_records
+from gcl.retrieval.embedding.embed import EmbedOptions
+from gcl.retrieval.embedding.quantize import Quantization, VectorFormat
+from gcl.retrieval.report import contest_rows
+from gcl.run.console import say
+from gcl.run.folder import RunFolder
+from gcl.run.measurement import embedding_cache, frozen_features, measurement_of
+from gcl.run.outcome import means_of
+from gcl.run.rotation import keep_rotation, kept_rotation, rotation_of
+
+_NEVER = (
+    "Never search vectors of this export with those of an export that has another rotation, or none: they look alike, "
+    "and their scores mean nothing."
+)
+
+
+@dataclass
+class Rotated:
+    """A run's model as it is exported.
+
+    original: the model of the run. rotation: None where the export has none; why: then the reason, for the card.
+    width: how many numbers are kept; None: all. label, means, rows: the figures of the vectors that were cut, as
+    metrics.json and results.json have them.
+    """
+
+    original: DualEncoder
+    rotation: Rotation | None = None
+    why: str = ""
+    width: int | None = None
+    label: str = "tuned"
+    means: dict[str, Any] = field(default_factory=dict)
+    rows: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def encoder(self) -> DualEncoder:
+        """What is written."""
+        return self.original if self.rotation is None else rotated(self.original, self.rotation, self.width)
+
+    def about(self, run: Mapping[str, Any], config: RunConfig, prepared: Prepared | None) -> list[str]:
+        """Markdown for the card. run: results.json, whose table of smaller vectors is shown if there is one. prepared:
+        the catalog on which vectors that were cut are measured."""
+        if self.rotation is None:
+            lines = [f"The vectors are not rotated: {self.why}. {_NEVER}"]
+        else:
+            cut = f"The vectors are the first {self.width} of {self.original.width} numbers. " if self.width else ""
+            lines = [
+                f"The vectors are rotated (`{self.rotation.digest}`, from the training data), which changes no score "
+                f"of full length: their first k numbers are the best k. {cut}To cut them, take the first k and "
+                f"normalise again. {_NEVER} One bit per number suits vectors that are not rotated: `rotate=false`."
+            ]
+        records = [] if self.width else run.get("compressed", [])
+        table = [compression_table(of_records(records), all_metrics=False).markdown(), ""] if records else []
+        lost = self._measured(config, prepared) if self.width is not None and prepared is not None else []
+        return ["## Vectors that can be cut", "", *lines, "", *table, *lost]
+
+    def _measured(self, config: RunConfig, prepared: Prepared) -> list[str]:
+        """What the cut loses on the run's tasks, for the card; also as float32 in `means` and `rows`."""
+        assert self.width is not None and self.rotation is not None
+        kinds = (Quantization.float32, Quantization.int8, Quantization.binary)
+        measurement = measurement_of(
+            config.evaluate, config.data, prepared, features=frozen_features(self.original, prepared, config),
+            cache=embedding_cache(config), forms=[VectorFormat(self.width, kind) for kind in kinds],
+            rotation=self.rotation,
+        )  # fmt: skip
+        results, headline = measurement(self.original, "test", k=config.evaluate.depth), config.evaluate.headline
+        form = VectorFormat(self.width, rotated=True)
+        cut = {name: replace(result, values=result.smaller[form], smaller={}) for name, result in results.items()}
+        self.label, self.means = f"first {self.width} numbers", means_of(cut)
+        rows = [row.record() for row in contest_rows({"tuned": results, self.label: cut}, headline)]
+        self.rows = [row for row in rows if row["model"] == self.label]
+        table = compression_table(of_models({"tuned": results}, headline))
+        return [
+            f"## What {self.width} numbers lose", "",
+            f"On the test half, paired by query. In the table at the top, the change of `{self.label}` is against all "
+            f"{self.original.width}.", "", table.markdown(), "",
+        ]  # fmt: skip
+
+
+def rotated_export(
+    encoder: DualEncoder,
+    run: RunFolder,
+    config: RunConfig,
+    prepared: Callable[[], Prepared | None],
+    *,
+    rotate: bool,
+    width: int | None,
+) -> Rotated:
+    """The rotation that the run folder has for these weights, or a new one, which it then has.
+
+    Raises ConfigError where vectors are to be cut and cannot be rotated.
+    """
+    if width is not None and not 0 < width <= encoder.width:
+        raise ConfigError(f"dims={width}: the run's vectors have {encoder.width} numbers; give 1 to {encoder.width}.")
+    rotation, why = None, "rotate=false"
+    if rotate:
+        rotation, why = _rotation(encoder, run, config, prepared)
+    if rotation is None and width is not None:
+        raise ConfigError(f"dims={width} cuts rotated vectors, and these cannot be rotated: {why}.")
+    return Rotated(encoder, rotation, why, None if width == encoder.width else width)
+
+
+def _rotation(
+    encoder: DualEncoder, run: RunFolder, config: RunConfig, prepared: Callable[[], Prepared | None]
+) -> tuple[Rotation | None, str]:
+    """The rotation, or None and why there is none."""
+    if why := why_not(encoder):
+        return None, why
+    if (kept := kept_rotation(run, encoder)) is not None:
+        return kept, ""
+    opened = prepared()
+    if opened is None:
+        return None, "the catalog, from whose training data a rotation is computed, cannot be opened"
+    options = EmbedOptions(
+        config.evaluate.batch_size, config.train.workers, features=frozen_features(encoder, opened, config),
+        cache=embedding_cache(config),
+    )  # fmt: skip
+    rotation = rotation_of(encoder, opened, options)
+    if rotation is None:
+        return None, "the catalog has no training pairs"
+    try:
+        keep_rotation(run, encoder, rotation)
+    except OSError as error:
+        say(
+            f"The rotation cannot be kept in {run.path} ({error.strerror or error}): an export that is made later may "
+            "have another one. Never search vectors of both together."
+        )
+    return rotation, ""
