@@ -94,7 +94,7 @@ def _image_ending(model: nn.Module, *, cut: bool) -> Turn | None:
         return None
     if (last := _last_linear(visual.head)) is not None:
         return lambda axes: _turn_linear(last, axes)
-    if len(visual.head):
+    if len(list(visual.head.children())):
         return None
     classifier = getattr(visual.trunk, "get_classifier", lambda: None)()
     if isinstance(classifier, nn.Linear):  # open_clip's projection is the trunk's own classifier
@@ -128,7 +128,7 @@ def _last_linear(head: nn.Module) -> nn.Linear | None:
 
 def _latent_pool(visual: nn.Module | None) -> AttentionPoolLatent | None:
     """SigLIP's end of an image tower; None where a tower has another."""
-    if not isinstance(visual, TimmModel) or len(visual.head) or visual.trunk.num_classes:
+    if not isinstance(visual, TimmModel) or len(list(visual.head.children())) or visual.trunk.num_classes:
         return None
     pool, after = getattr(visual.trunk, "attn_pool", None), getattr(visual.trunk, "fc_norm", None)
     if not isinstance(pool, AttentionPoolLatent) or not isinstance(after, (nn.Identity, type(None))):
