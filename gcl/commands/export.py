@@ -1,8 +1,7 @@
 """`gcl export run=… out=…`: a run's best model, in every format that other libraries load.
 
 1. Options are checked and, for a push, the Hub is asked: nothing that would fail at the end is found out at the end.
-2. The model is loaded: the best checkpoint, another one, or an interpolation with the base (`alpha`); its vectors are
-   rotated, so that their first numbers are the best ones, and cut to `dims` of them.
+2. The model is loaded: the best checkpoint, another, or an interpolation with the base (`alpha`); rotated and cut.
 3. Every format is written into a temporary folder; then further precisions, embeddings and an index over them.
 4. Latency is measured here, the loss of each precision on the dev tasks.
 5. A fresh process loads every format again and compares it with the run (the round trip).
@@ -62,11 +61,11 @@ class ExportOptions:
     embeddings."""
     alpha: Any = free(None, "number from 0 to 1, auto or null", "0.7", "auto")
     """Interpolates between base (0) and tuned (1); auto: chosen on the dev tasks; null: the tuned model."""
-    rotate: bool = True
-    """Whether vectors are rotated, so that the first numbers of each are the best ones: no score of full length
-    changes, and whoever cuts vectors loses little. All exports of a run have one rotation. false: as in the run."""
     dims: int | None = number(None, least=1)
     """Numbers of a vector that are kept, the first ones of the rotated; null: all."""
+    rotate: bool | None = None
+    """Whether vectors are rotated, so that their first numbers are the best and an engine can cut them: no score of
+    full length changes, but one bit per number loses more. All exports of a run share one rotation; null: with dims."""
     onnx: list[Precision] = field(default_factory=lambda: [Precision.fp32])
     """Precisions of the ONNX files: fp32, and additionally fp16 or int8, whose loss on the dev tasks is measured."""
     embeddings: Content | None = None
@@ -206,14 +205,12 @@ class Export:
         from gcl.run.interpolation import between
         from gcl.run.rotated_export import rotated_export
 
-        options = self.options
+        options, opened = self.options, lambda: self.prepared_or_none
         checkpoint = Path(options.checkpoint) if options.checkpoint else None
         if self.alpha is not None:
             self.between = between(self.run, self.config, self.prepared, self.alpha, checkpoint=checkpoint)
         encoder = self.between.encoder if self.between else tuned_encoder(self.run, checkpoint=checkpoint)
-        self.rotated = rotated_export(
-            encoder, self.run, self.config, lambda: self.prepared_or_none, rotate=options.rotate, width=options.dims
-        )
+        self.rotated = rotated_export(encoder, self.run, self.config, opened, rotate=options.rotate, width=options.dims)
         encoder = self.rotated.encoder
         if options.formats is None:
             for sentence in left_out(encoder):

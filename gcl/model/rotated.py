@@ -23,6 +23,7 @@ from timm.layers import AttentionPoolLatent
 from torch import Tensor, nn
 
 from gcl.model.dual_encoder import DualEncoder
+from gcl.model.heads import image_head
 from gcl.model.rotation import Rotation
 from gcl.model.towers import text_parts
 from gcl.schema import Modality
@@ -86,11 +87,12 @@ def _ending(model: nn.Module, modality: Modality, *, cut: bool) -> Turn | None:
 
 def _image_ending(model: nn.Module, *, cut: bool) -> Turn | None:
     visual = cast(Any, model).visual
-    if isinstance(visual, VisionTransformer):
+    replaced = image_head(visual) is not None
+    if isinstance(visual, VisionTransformer) and not replaced:
         return None if visual.proj is None else lambda axes: _turn_matrix(visual, "proj", axes)
     if isinstance(visual, ModifiedResNet):
         return lambda axes: _turn_linear(visual.attnpool.c_proj, axes)
-    if not isinstance(visual, TimmModel):
+    if not isinstance(visual, TimmModel) and not replaced:
         return None
     if (last := _last_linear(visual.head)) is not None:
         return lambda axes: _turn_linear(last, axes)

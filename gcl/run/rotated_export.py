@@ -54,13 +54,13 @@ class Rotated:
         """Markdown for the card. run: results.json, whose table of smaller vectors is shown if there is one. prepared:
         the catalog on which vectors that were cut are measured."""
         if self.rotation is None:
-            lines = [f"The vectors are not rotated: {self.why}. {_NEVER}"]
+            lines = [f"The vectors are not rotated ({self.why}). {_NEVER}"]
         else:
             cut = f"The vectors are the first {self.width} of {self.original.width} numbers. " if self.width else ""
             lines = [
                 f"The vectors are rotated (`{self.rotation.digest}`, from the training data), which changes no score "
                 f"of full length: their first k numbers are the best k. {cut}To cut them, take the first k and "
-                f"normalise again. {_NEVER} One bit per number suits vectors that are not rotated: `rotate=false`."
+                f"normalise again. {_NEVER} One bit per number suits vectors that are not rotated."
             ]
         records = [] if self.width else run.get("compressed", [])
         table = [compression_table(of_records(records), all_metrics=False).markdown(), ""] if records else []
@@ -96,17 +96,18 @@ def rotated_export(
     config: RunConfig,
     prepared: Callable[[], Prepared | None],
     *,
-    rotate: bool,
+    rotate: bool | None,
     width: int | None,
 ) -> Rotated:
-    """The rotation that the run folder has for these weights, or a new one, which it then has.
+    """The rotation that the run folder has for these weights, or a new one, which it then has. rotate: None: if vectors
+    are to be cut.
 
     Raises ConfigError where vectors are to be cut and cannot be rotated.
     """
     if width is not None and not 0 < width <= encoder.width:
         raise ConfigError(f"dims={width}: the run's vectors have {encoder.width} numbers; give 1 to {encoder.width}.")
-    rotation, why = None, "rotate=false"
-    if rotate:
+    rotation, why = None, "`rotate=true` and `dims=…` do it" if rotate is None else "rotate=false"
+    if rotate or (rotate is None and width is not None):
         rotation, why = _rotation(encoder, run, config, prepared)
     if rotation is None and width is not None:
         raise ConfigError(f"dims={width} cuts rotated vectors, and these cannot be rotated: {why}.")

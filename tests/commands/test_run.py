@@ -59,15 +59,12 @@ def test_the_export_is_the_model_in_open_clip(finished, exported_run):
     import open_clip
 
     from gcl.data.store.prepared import open_prepared
-    from gcl.model.rotated import rotated
     from gcl.run.contestants import tuned_encoder
-    from gcl.run.rotation import kept_rotation
 
     out = exported_run
     model, _, transform = open_clip.create_model_and_transforms(f"local-dir:{out}")
     tokenizer = open_clip.get_tokenizer(f"local-dir:{out}")
     encoder = tuned_encoder(finished)
-    encoder = rotated(encoder, kept_rotation(finished, encoder))
     texts = ["red shirt", "BLUE Mug!", "", "ünïcode ☂ " * 20]
     with torch.inference_mode():
         theirs = torch.nn.functional.normalize(model.eval().encode_text(tokenizer(texts)), dim=-1)

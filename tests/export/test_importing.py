@@ -14,12 +14,10 @@ from gcl.errors import ConfigError
 from gcl.exports.formats.registry import FORMATS
 from gcl.lit.checkpoint import read_checkpoint
 from gcl.model.load import load_model
-from gcl.model.rotated import rotated
 from gcl.model.settings import ModelConfig
 from gcl.model.transformers.folder import MARQO
 from gcl.run.build import assemble_encoder
 from gcl.run.contestants import base_and_tuned, tuned_encoder
-from gcl.run.rotation import kept_rotation
 from helpers import transformers_models
 from helpers.transformers_inputs import SCHEMA, TEXTS, embed, pictures
 
@@ -127,7 +125,6 @@ def test_the_command_s_folder_of_all_formats_begins_the_next_run(train, small, t
     assert all(name in notes for name in ("open_clip", "transformers", "sentence_transformers", "onnxruntime"))
     follower = train(f"model.name=local-dir:{tmp_path / 'out'}", "model.label=small", "train.max_steps=1")
     tuned = tuned_encoder(run)
-    tuned = rotated(tuned, kept_rotation(run, tuned))
     assert same(base_and_tuned(follower)[0].encoder.state_dict(), tuned.state_dict())
 
 

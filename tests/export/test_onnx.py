@@ -21,13 +21,11 @@ from gcl.exports.formats.onnx_session import LoadedOnnx, open_graph
 from gcl.exports.formats.registry import FORMATS
 from gcl.exports.measure import measure_precisions, quality_table
 from gcl.model.load import load_model
-from gcl.model.rotated import rotated
 from gcl.model.settings import LoadOptions
 from gcl.retrieval.embedding.embed import embed
 from gcl.retrieval.evaluate import evaluate
 from gcl.retrieval.tasks.task import ListRecords, task_from_qrels
 from gcl.run.contestants import tuned_encoder
-from gcl.run.rotation import kept_rotation
 from gcl.schema import Field, Images, Modality, Schema
 from helpers.transformers_models import write_family
 
@@ -66,9 +64,7 @@ def vectors(encoder, modality, value):
 def exports(finished, exported_run, tmp_path_factory):
     """exports(family) -> (encoder, folder with its ONNX export), each made once; of gcl-tiny that of the run."""
     assert f"ONNX opset {OPSET}" in (exported_run / "README.md").read_text("utf-8")
-    tuned = tuned_encoder(finished)
-    turned = rotated(tuned, kept_rotation(finished, tuned))
-    made = {"gcl-tiny": (turned.with_schema(SCHEMA).eval(), exported_run)}
+    made = {"gcl-tiny": (tuned_encoder(finished).with_schema(SCHEMA).eval(), exported_run)}
 
     def make(family):
         if family not in made:

@@ -21,12 +21,13 @@ from gcl.exports.vectors.write import about_embeddings, embedding_files
 from gcl.model.load import load_model
 from gcl.model.rotated import keeps_ones, rotated, why_not
 from gcl.model.rotation import gram, principal_axes
+from gcl.model.settings import Head, LoadOptions
 from gcl.retrieval.embedding.embed import embed as embed_records
 from gcl.run.contestants import tuned_encoder
 from gcl.run.rotation import kept_rotation
 from gcl.schema import Field, Schema
 from helpers.tiny_encoder import tiny_encoder
-from helpers.transformers_inputs import TEXTS, embed, pictures
+from helpers.transformers_inputs import SCHEMA, TEXTS, embed, pictures
 from helpers.transformers_models import FAMILIES
 
 ROOT = Path(__file__).parents[2]
@@ -108,6 +109,16 @@ def test_other_libraries_load_rotated_vectors(small, family, width, tmp_path):
         assert np.abs(loaded.images(images[:2]) - expected(one.images[:2], rotation, width)).max() < 2e-2
 
 
+@pytest.mark.parametrize("family, kind", [("siglip-B", Head.mlp), ("clip", Head.stages)])
+def test_a_head_of_ones_own_is_rotated_in_its_last_layer(small, family, kind):
+    images, options = list(pictures().values()), LoadOptions(head=kind)
+    encoder = load_model(f"local-dir:{small(family).folder}", schema=SCHEMA, options=options).eval()
+    rotation, (texts, vectors) = rotation_for(encoder), embed(encoder, images=images)
+    for width in (None, 8):
+        for ours, theirs in zip(embed(rotated(encoder, rotation, width), images=images), (texts, vectors), strict=True):
+            assert np.abs(ours - expected(theirs, rotation, width)).max() < 2e-6
+
+
 def test_what_has_no_place_for_a_cut_is_named(small):
     turned = rotated(small("siglip-B").encoder, rotation_for(small("siglip-B").encoder), 8)
     assert "SiglipModel has no place for one" in FORMATS["transformers"].refuses(turned)
@@ -139,8 +150,12 @@ def card_of(folder):
     return (folder / "README.md").read_text(encoding="utf-8")
 
 
-def test_every_export_of_a_run_has_one_rotation(finished, exported_run):
-    """The first export keeps it; the vectors are the run's, turned."""
+def test_every_export_of_a_run_has_one_rotation(finished, exported_run, tmp_path):
+    """The first rotated export keeps it; the vectors are the run's, turned."""
+    assert "not rotated" in card_of(exported_run)
+    main(["export", f"run={finished.path}", f"out={tmp_path / 'out'}", "rotate=true", "formats=[onnx]", "latency=0",
+          "compare=20"])  # fmt: skip
+    exported_run = tmp_path / "out"
     (kept,) = (finished.path / "rotations").iterdir()
     rotation = kept_rotation(finished, tuned_encoder(finished))
     assert f"`{rotation.digest}`" in card_of(exported_run) and "Never search vectors" in card_of(exported_run)
