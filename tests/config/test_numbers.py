@@ -25,7 +25,7 @@ ZERO = NEGATIVE | {
     "data.query.<name>.weight", "data.document.<name>.weight", "data.tasks.<name>.document.<name>",  # no weight
     "data.split.seed", "data.split.dev", "data.max_bad", "data.download.retries", "data.clicks.power",
     "data.clicks.purchase_weight", "data.clicks.least_shown",
-    "model.lora.dropout", "loss.terms[].weight", "optim.weight_decay", "optim.warmup",
+    "model.lora.dropout", "loss.false_negative", "loss.terms[].weight", "optim.weight_decay", "optim.warmup",
     "optim.rules.<name>.rate", "optim.rules.<name>.weight_decay", "train.workers", "train.max_skips",
     "evaluate.cache_gb", "evaluate.retention.<name>.limit", "evaluate.seed", "seed", "latency",
     "twice",
@@ -37,7 +37,7 @@ HUGE = {  # at most what there is, or never
     "model.recipe.batch_size", "optim.clip_norm", "plan.documents_per_query", "train.batch_size",
     "train.checkpoint_every", "train.patience", "train.max_skips", "train.spike_factor", "trainer.log_every_n_steps",
     "evaluate.queries", "evaluate.judged", "evaluate.seed", "evaluate.batch_size",
-    "evaluate.retention.<name>.sample", "evaluate.benchmark.limit", "compare", "most", "top", "max_image_pixels",
+    "evaluate.retention.<name>.sample", "evaluate.benchmark.limit", "compare", "dims", "most", "top", "max_image_pixels",
     "optim.warmup", "train.validate_every",
 }  # fmt: skip
 VALUES = {"-1": NEGATIVE, "0": ZERO, ".nan": set(), ".inf": set(), "1" + "0" * 18: HUGE}
