@@ -37,8 +37,8 @@ HUGE = {  # at most what there is, or never
     "model.recipe.batch_size", "optim.clip_norm", "plan.documents_per_query", "train.batch_size",
     "train.checkpoint_every", "train.patience", "train.max_skips", "train.spike_factor", "trainer.log_every_n_steps",
     "evaluate.queries", "evaluate.judged", "evaluate.seed", "evaluate.batch_size",
-    "evaluate.retention.<name>.sample", "evaluate.benchmark.limit", "compare", "dims", "most", "top", "max_image_pixels",
-    "optim.warmup", "train.validate_every",
+    "evaluate.retention.<name>.sample", "evaluate.benchmark.limit", "compare", "most", "top", "max_image_pixels",
+    "optim.warmup", "train.validate_every", "dims",
 }  # fmt: skip
 VALUES = {"-1": NEGATIVE, "0": ZERO, ".nan": set(), ".inf": set(), "1" + "0" * 18: HUGE}
 ABOVE = {  # what must be there for a setting below it
