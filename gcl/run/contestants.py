@@ -40,7 +40,7 @@ class Contestant:
         if self.checkpoint is None or not isinstance(self.encoder, DualEncoder):
             return False
         chosen = read_weights(RunFolder(self.checkpoint.parent.parent).field_weights)
-        if chosen is None or not chosen.dev or chosen.catalog != catalog.name:
+        if chosen is None or not chosen.dev or catalog.name not in chosen.catalogs:
             return True
         return self.encoder.schema.weights != chosen.used
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -24,9 +24,9 @@ from gcl.schema import SIDES, SideWeights
 class ChosenWeights:
     """given, used: the weights of the config, and those that the model is used with. why: a sentence. metric, queries:
     what chose them, on how many queries of the dev half; dev: its mean there, for `given`, `used` and each `single`
-    field."""
+    field. catalogs: where they count: the name of the run's catalog; of a mix, also those of its catalogs."""
 
-    catalog: str
+    catalogs: Sequence[str]
     given: SideWeights
     used: SideWeights
     why: str
@@ -50,7 +50,7 @@ class ChosenWeights:
     def applied(self, catalog: Catalog) -> Catalog:
         """The catalog with the weights that were chosen, if it is the one with the given ones."""
         schema = catalog.schema
-        if not self.changed or catalog.name != self.catalog or schema.weights != self.given:
+        if not self.changed or catalog.name not in self.catalogs or schema.weights != self.given:
             return catalog
         weighted = schema.weighted(self.used)
         return replace(catalog, query=weighted.query, document=weighted.document)

@@ -216,7 +216,7 @@ def run_of(config: RunConfig) -> RunFolder:
 
 _OF_CATALOG = ("tasks", "monitor_tasks", "slices", "compress")  # settings of evaluate that speak of one catalog
 _ON_TOP = ("data", "evaluate", "trainer")
-_WITH_RUN = (*_ON_TOP, "cache_dir", "seed", "run", "models", "out", "trust")
+_WITH_RUN = (*_ON_TOP, "cache_dir", "seed", "run", "models", "out", "trust", "train.workers")
 
 
 def of_run(run: RunFolder, given: RunConfig, overrides: Overrides) -> RunConfig:
@@ -225,16 +225,19 @@ def of_run(run: RunFolder, given: RunConfig, overrides: Overrides) -> RunConfig:
     Raises ConfigError for a setting of the model or of training, which are the run's.
     """
     for key in overrides.keys:
-        if (root := key.lstrip("+~").partition(".")[0]) not in _WITH_RUN:
+        name = key.lstrip("+~")
+        if (root := name.partition(".")[0]) not in _WITH_RUN and name not in _WITH_RUN:
             raise ConfigError(
                 f"run={run.path} has its own {root}, so {key}= would change nothing: leave it out. What can be set "
-                f"besides a run is {', '.join(_ON_TOP)}, cache_dir and seed."
+                f"besides a run is {', '.join(_ON_TOP)}, cache_dir, seed and train.workers."
             )
     config = load_config(run.check().config, trust=run.trust)
     theirs = {name: spec.catalog for name, spec in config.evaluate.retention.items()}
     for name in (*_ON_TOP, "cache_dir", "seed"):
         if name in overrides.keys:
             setattr(config, name, getattr(given, name))
+    if "train.workers" in overrides.keys:  # of who reads what is measured
+        config.train.workers = given.train.workers
     if "data" in overrides.keys and "evaluate" not in overrides.keys:
         for name in _OF_CATALOG:  # another catalog need not have such tasks and columns
             setattr(config.evaluate, name, getattr(given.evaluate, name))

@@ -196,12 +196,13 @@ class Fitting:
         the models."""
         config = self.config
         headline, schema = config.evaluate.headline, config.data.schema
+        catalogs = [config.data.name, *config.data.mix]
         if (learned := self.module.field_weights) is not None:
             shares = {side: learned.shares(side) for side in learned.fields}
-            chosen = learned_weights(config.data.name, schema, shares)
+            chosen = learned_weights(catalogs, schema, shares)
         else:
             dev = self.measurement.embedded(encoder, "dev") if sides_to_weigh(schema) else []
-            chosen = choose_weights(config.data.name, schema, dev, headline[0])
+            chosen = choose_weights(catalogs, schema, dev, headline[0])
         if self.is_first:
             chosen.write(self.run.field_weights)
         say(f"{chosen.sentence}.")

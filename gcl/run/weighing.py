@@ -55,12 +55,12 @@ def weigh(
     return swept, best
 
 
-def choose_weights(catalog: str, schema: Schema, tasks: Sequence[Embedded], metric: str) -> ChosenWeights:
+def choose_weights(catalogs: Sequence[str], schema: Schema, tasks: Sequence[Embedded], metric: str) -> ChosenWeights:
     """By the rule on the tasks of the dev half, alike on every rank. Where there is nothing to choose, or too little to
     choose by: the given weights, and why."""
     given = schema.weights
     queries = len({str(name) for one in tasks for name in one.task.queries.ids})
-    kept = ChosenWeights(catalog, given, given, "", metric, queries)
+    kept = ChosenWeights(catalogs, given, given, "", metric, queries)
     if not sides_to_weigh(schema):
         return replace(kept, why="there is one field on each side")
     if queries < FEWEST:
@@ -79,11 +79,13 @@ def choose_weights(catalog: str, schema: Schema, tasks: Sequence[Embedded], metr
     return replace(kept, used=best, dev=dev, why=f"chosen after training ({counted})")
 
 
-def learned_weights(catalog: str, schema: Schema, shares: Mapping[SideName, Mapping[str, float]]) -> ChosenWeights:
+def learned_weights(
+    catalogs: Sequence[str], schema: Schema, shares: Mapping[SideName, Mapping[str, float]]
+) -> ChosenWeights:
     """Those that were trained with the loss, of the same sum as the given ones."""
     given = schema.weights
     used = {side: usable(shares[side], now) if side in shares else now for side, now in given.items()}
-    return ChosenWeights(catalog, given, used, "learned with the loss")
+    return ChosenWeights(catalogs, given, used, "learned with the loss")
 
 
 @dataclass(frozen=True)

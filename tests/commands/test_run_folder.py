@@ -136,6 +136,7 @@ def test_folders_of_the_same_second_differ(tmp_path):
 
 def test_a_catalog_is_generated_once_though_no_lock_reaches_the_other_host(tmp_path, monkeypatch):
     monkeypatch.setattr(sources, "locked", lambda *_, **__: nullcontext())
+    monkeypatch.setattr(sources.socket, "gethostname", lambda: f"host-{threading.get_ident()}")
     begun = threading.Barrier(3)
 
     def draw(folder):
@@ -145,7 +146,7 @@ def test_a_catalog_is_generated_once_though_no_lock_reaches_the_other_host(tmp_p
             time.sleep(0.001)
 
     monkeypatch.setattr(sources, "_import", lambda _: draw)
-    made, shop = [], Catalog(name="shop")
+    made, shop = [], Catalog(name="shop", generator="a:b")
     threads = [threading.Thread(target=lambda: made.append(sources._generated(shop, "a:b", tmp_path, None)))
                for _ in range(3)]  # fmt: skip
     for thread in threads:
