@@ -53,7 +53,7 @@ def test_the_second_call_does_nothing(shop, tmp_path):
     lines = []
     out = tmp_path / "out"
     folder = prepare(shop_catalog(shop), out, progress=False, report=lines.append)
-    assert lines[0] == f"Prepared in {folder}" and any(line.startswith("zero_shot") for line in lines)
+    assert lines[0] == f"Prepared in {folder}" and any(line.startswith("New searches, new products") for line in lines)
     before = state(out)
     assert prepare(shop_catalog(shop), out, progress=False, report=lines.append) == folder
     assert state(out) == before

@@ -61,7 +61,7 @@ def test_what_may_change_freely_and_by_leave():
     check_unchanged(begun, typed(compose(free)))
     changed = ["seed=2", "optim.learning_rate=0.5"]
     with pytest.raises(
-        ValueError, match=f"optim.learning_rate was {begun.optim.learning_rate}, is now 0.5; seed was 1, is now 2"
+        ValueError, match=f"optim.learning_rate was {begun.optim.learning_rate}, is now 0.5\n  seed was 1, is now 2"
     ):
         check_unchanged(begun, typed(compose(changed)))
     check_unchanged(begun, typed(compose([*changed, "train.allow_change=[seed,optim]"])))
