@@ -145,6 +145,13 @@ _LIST = (
         settings=("run", "out", "trust", "cache_dir", "seed"),
     ),
     Command(
+        name="merge",
+        help="average the weights of runs of the same model and data, by what their dev halves say",
+        example="gcl merge 'runs=[outputs/…,outputs/…]'",
+        run="gcl.commands.merge:run",
+        options="gcl.commands.merge:MergeOptions",
+    ),
+    Command(
         name="search",
         help="search a run's catalog in a web page or, given a query, in the terminal",
         example='gcl search run=outputs/… "red running shoes" k=5',

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -43,7 +44,7 @@ def train_for_sweep(config: RunConfig) -> float:
 
 
 @dataclass(frozen=True)
-class _Trained:
+class Trained:
     """value: what chose the best checkpoint. verdicts: on the first process alone."""
 
     run: RunFolder
@@ -51,7 +52,7 @@ class _Trained:
     verdicts: dict[str, Verdict]
 
 
-def _train(config: RunConfig) -> _Trained:
+def _train(config: RunConfig) -> Trained:
     speak_plainly()
     for key in ("benchmark", "sets"):
         if getattr(config.evaluate, key):
@@ -65,14 +66,14 @@ def _train(config: RunConfig) -> _Trained:
         return _train_together(config)
 
 
-def _train_together(config: RunConfig) -> _Trained:
+def _train_together(config: RunConfig) -> Trained:
     begun = time.monotonic()
     run = new_run_folder(config.run_dir, data=config.data.name, model=config.model.label, name=config.name)
     with run.taken():
         return _fit(config, run, begun)
 
 
-def _fit(config: RunConfig, run: RunFolder, begun: float) -> _Trained:
+def _fit(config: RunConfig, run: RunFolder, begun: float) -> Trained:
     """Prepares, measures, trains, measures and reports."""
     resume = resume_path(config, run)
     config.run_dir = str(run.path)
@@ -84,19 +85,25 @@ def _fit(config: RunConfig, run: RunFolder, begun: float) -> _Trained:
     _check_pairs(config, prepared)
 
     with doing("Loading torch"):
-        from gcl.data.batches.loader import lost_workers_in_sentences
         from gcl.run.training import Fitting  # torch, Lightning and open_clip load here
 
     fitting = Fitting(config, run, prepared)
+    return finish(config, run, fitting, begun, lambda: fit_or_stop(fitting, resume))
+
+
+def finish(config: RunConfig, run: RunFolder, fitting: Fitting, begun: float, make_best: Callable[[], None]) -> Trained:
+    """Measures the base and the best checkpoint that `make_best` leaves, writes and prints. begun: time.monotonic()."""
+    from gcl.data.batches.loader import lost_workers_in_sentences
+
     if fitting.is_first:
         _write_beginnings(config, run, fitting)
     with lost_workers_in_sentences(), names_full_disk(run.path):
         fitting.measure_base()
-        fit_or_stop(fitting, resume)
+        make_best()
         tuned = fitting.measure_best()
     verdicts = fitting.report(tuned, seconds=time.monotonic() - begun) if fitting.is_first else {}
     say_verdicts(verdicts, "base", config, run)
-    return _Trained(run, fitting.checkpoints.best, verdicts)
+    return Trained(run, fitting.checkpoints.best, verdicts)
 
 
 def _check_pairs(config: RunConfig, prepared: Prepared) -> None:

@@ -11,7 +11,7 @@ from gcl.lit.settings import TrainConfig, TrainerConfig
 from gcl.loss.settings import LossConfig, TeacherConfig
 from gcl.model.settings import ModelConfig
 from gcl.optim.settings import OptimConfig
-from gcl.options import node, number, path
+from gcl.options import mapping, node, number, path
 from gcl.retrieval.settings import EvaluateConfig
 
 
@@ -51,6 +51,8 @@ class RunConfig:
     """The folder of prepared catalogs, cached features and embeddings, shared by all runs."""
     run: str | None = path()
     """A run folder whose base and best model are measured; for the doctor, whose catalog is examined."""
+    merged: dict[str, float] = mapping(above=0, most=1)
+    """Written by gcl merge: the runs whose weights were averaged and the share of each."""
     models: list[str] = field(default_factory=list)
     """Models to measure, each compared with the first: names of conf/model, run:<folder>, local-dir:<folder>,
     hf-hub:<owner>/<name>, open_clip:<architecture>/<weights>, embeddings:<file>.parquet, trec:<file>. Tables call each

@@ -7,7 +7,7 @@ import hashlib
 import json
 import math
 import os
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -19,10 +19,12 @@ from lightning.pytorch.plugins.io import CheckpointIO
 from gcl.distributed.ranks import gather_objects
 from gcl.files.atomic import NotWritten, synchronize
 from gcl.files.digest import file_sha256
+from gcl.lit.average import Average
 from gcl.lit.curve import CurveLogger
 from gcl.lit.lightning_internals import continue_epoch, progress
 from gcl.lit.step_log import steps_of
 from gcl.lit.whole import checkpoint_step, done_file
+from gcl.retrieval.page.curve import OF_AVERAGE
 
 
 class _HashingFile:
@@ -144,7 +146,8 @@ def validation_due(trainer: pl.Trainer) -> bool:
 
 
 class BestAndLast(Checkpoint):
-    """Keeps last.ckpt (after every validation, every `every` steps and at the end) and best.ckpt (highest `monitor`).
+    """Keeps last.ckpt (after every validation, every `every` steps and at the end) and best.ckpt (highest `monitor`, of
+    the weights or of their average where there is one).
 
     A validation with "retention/within" of 0 is only the best while none was within the limits of what must be kept.
     Where a validation is due nothing is saved before it: a run resumed from there would never measure that step.
@@ -158,6 +161,8 @@ class BestAndLast(Checkpoint):
         self.best = -math.inf
         self.best_within = False
         self.best_step = 0
+        self.best_of: dict[str, float] = {}  # of the weights themselves ("") and of their average (its prefix)
+        self.best_prefix = ""  # which of them the best checkpoint has
         self.since_best = 0
 
     @property
@@ -178,23 +183,30 @@ class BestAndLast(Checkpoint):
     def on_validation_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         if trainer.state.fn != "fit" or trainer.sanity_checking:
             return
-        value = trainer.callback_metrics.get(self.monitor)
+        average = _average_of(module)
+        measured = {prefix: self._measured(trainer, prefix) for prefix in ("", OF_AVERAGE) if not prefix or average}
+        for prefix, (_, value) in measured.items():
+            self.best_of[prefix] = max(self.best_of.get(prefix, -math.inf), value)
+        chosen = max(measured, key=lambda prefix: measured[prefix])  # the first of equals: the weights themselves
+        if measured[chosen] > (self.best_within, self.best):
+            self.best_within, self.best = measured[chosen]
+            self.best_step, self.since_best, self.best_prefix = trainer.global_step, 0, chosen
+            with average.put_in_place() if chosen and average else nullcontext():
+                save_together(trainer, self.best_path)
+        else:
+            self.since_best += 1
+        save_together(trainer, self.last_path)
+        if self.patience is not None and self.since_best >= self.patience:
+            trainer.should_stop = True
+
+    def _measured(self, trainer: pl.Trainer, prefix: str) -> tuple[bool, float]:
+        """(whether it keeps what must be kept, the watched metric)."""
+        value = trainer.callback_metrics.get(f"{prefix}{self.monitor}")
         if value is None:
             raise KeyError(
                 f"evaluate.monitor={self.monitor!r} chooses the best checkpoint, but that metric was not measured."
             )
-        within = bool(trainer.callback_metrics.get("retention/within", 1.0) > 0)
-        better = (within, float(value)) > (self.best_within, self.best)
-        if better:
-            self.best_within = within
-            self.best, self.best_step, self.since_best = float(value), trainer.global_step, 0
-        else:
-            self.since_best += 1
-        if better:
-            save_together(trainer, self.best_path)
-        save_together(trainer, self.last_path)
-        if self.patience is not None and self.since_best >= self.patience:
-            trainer.should_stop = True
+        return bool(trainer.callback_metrics.get(f"{prefix}retention/within", 1.0) > 0), float(value)
 
     def on_load_checkpoint(self, trainer: pl.Trainer, module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
         """A run that had ended continues if it was given more steps."""
@@ -203,7 +215,7 @@ class BestAndLast(Checkpoint):
     def state_dict(self) -> dict[str, Any]:
         return {
             "best": self.best, "best_step": self.best_step, "since_best": self.since_best,
-            "best_within": self.best_within,
+            "best_within": self.best_within, "best_of": self.best_of, "best_prefix": self.best_prefix,
         }  # fmt: skip
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -211,3 +223,9 @@ class BestAndLast(Checkpoint):
         self.best_step = state_dict["best_step"]
         self.since_best = state_dict["since_best"]
         self.best_within = state_dict.get("best_within", True)
+        self.best_of, self.best_prefix = dict(state_dict.get("best_of", {})), state_dict.get("best_prefix", "")
+
+
+def _average_of(module: pl.LightningModule) -> Average | None:
+    average = vars(module).get("average")
+    return average if isinstance(average, Average) else None

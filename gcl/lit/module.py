@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from gcl.data.batches.batch import PairBatch, SideBatch
 from gcl.distributed.ranks import own_rows
+from gcl.lit.average import Average
 from gcl.lit.grad_cache import encode_parts
 from gcl.lit.learned_weights import LearnedWeights
 from gcl.lit.lightning_internals import is_logged, step_unscaled
@@ -25,6 +26,7 @@ from gcl.model.dual_encoder import DualEncoder
 from gcl.optim.groups import parameter_groups
 from gcl.optim.settings import Rule
 from gcl.retrieval.metrics.torchmetric import RetrievalMetrics
+from gcl.retrieval.page.curve import OF_AVERAGE
 from gcl.retrieval.search.exact import NotFinite
 from gcl.schema import Modality, SideName
 
@@ -76,6 +78,7 @@ class GCLModule(pl.LightningModule):
     """Trains a DualEncoder with a GCLLoss.
 
     micro_batch: rows encoded at a time; None: all.
+    ema: the decay of an average of the trained weights, which validations measure as well; None: no average.
     seed: the random state of step s is a function of (seed, s, rank), so a resumed run draws what the whole run drew.
     """
 
@@ -87,6 +90,7 @@ class GCLModule(pl.LightningModule):
         *,
         measuring: Measuring | None = None,
         micro_batch: int | None = None,
+        ema: float | None = None,
         seed: int = 0,
         field_weights: LearnedWeights | None = None,
     ) -> None:
@@ -97,10 +101,14 @@ class GCLModule(pl.LightningModule):
         self.optimization = optimization
         self.measuring = measuring
         self.micro_batch: int | None = micro_batch
+        self.ema = ema
+        self.average: Average | None = None  # while fitting
+        self._saved_average: dict[str, Any] | None = None
         self.seed = seed
         self.measured: Any = None
         self.last_loss = torch.tensor(math.nan)
         self.dev_metrics: dict[str, RetrievalMetrics] = {}  # of the validation in progress, or of the last one
+        self.average_metrics: dict[str, RetrievalMetrics] = {}  # the same of the average of the weights
         self._norm: Tensor | None = None
 
     def configure_model(self) -> None:
@@ -112,6 +120,33 @@ class GCLModule(pl.LightningModule):
     def on_fit_start(self) -> None:
         """Models come from their libraries in whatever mode, and measuring the base leaves them in evaluation mode."""
         self.train()
+        if not isinstance(self.trainer.strategy, ShardedStrategy):
+            self._begin_average()
+
+    def on_train_start(self) -> None:
+        """Sharded models have their checkpoint's weights only now."""
+        if isinstance(self.trainer.strategy, ShardedStrategy):
+            self._begin_average()
+
+    def _begin_average(self) -> None:
+        if self.ema is not None:
+            self.average = Average(self, self.ema)
+            if self._saved_average is not None:
+                self.average.load_state_dict(self._saved_average)
+                self._saved_average = None
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if self.average is not None:
+            checkpoint["average"] = self.average.state_dict()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self._saved_average = checkpoint.get("average")
+
+    def optimizer_step(self, *arguments: Any, **options: Any) -> None:
+        super().optimizer_step(*arguments, **options)
+        if self.average is not None:
+            self.loss.clamp_()
+            self.average.update()
 
     def on_validation_model_train(self) -> None:
         assert self.trainer.model is not None
@@ -220,6 +255,13 @@ class GCLModule(pl.LightningModule):
 
     def validation_step(self, part: str, batch_idx: int) -> None:
         """Embeds, searches and measures the dev halves; each rank counts its share of every task's queries."""
+        self.dev_metrics = self._validated()
+        if self.average is not None:
+            with self.average.put_in_place():
+                self.average_metrics = self._validated(OF_AVERAGE)
+
+    def _validated(self, prefix: str = "") -> dict[str, RetrievalMetrics]:
+        """{task: the values of this rank's queries}. prefix: before the names of what is logged."""
         assert self.measuring is not None
         try:
             with gathered(self.encoder):
@@ -230,27 +272,34 @@ class GCLModule(pl.LightningModule):
                 f"The model has diverged: its vectors are not finite after step {self.trainer.global_step}, whose loss "
                 f"was {float(self.last_loss):g} at a learning rate of {self.learning_rate:g}. {self.what_to_try()}"
             ) from error
-        self.log_dict(dict(general), batch_size=1)
-        self.dev_metrics = {}
+        self.log_dict({f"{prefix}{name}": value for name, value in general.items()}, batch_size=1)
+        metrics = {}
         for task, values in tasks.items():
             own = own_rows(len(next(iter(values.values()))))
-            self.dev_metrics[task] = RetrievalMetrics(tuple(values)).to(self.device)
-            self.dev_metrics[task].update(values={name: value[own.start : own.stop] for name, value in values.items()})
+            metrics[task] = RetrievalMetrics(tuple(values)).to(self.device)
+            metrics[task].update(values={name: value[own.start : own.stop] for name, value in values.items()})
+        return metrics
 
     def on_validation_epoch_end(self) -> None:
         """Means over the queries of all ranks, to the logger and, of the watched metric, to the best checkpoint."""
         assert self.measuring is not None
+        self._log_dev(self.dev_metrics)
+        if self.average is not None:
+            self._log_dev(self.average_metrics, OF_AVERAGE)
+
+    def _log_dev(self, metrics: Mapping[str, RetrievalMetrics], prefix: str = "") -> None:
+        assert self.measuring is not None
         monitor, wanted, watched = self.measuring.monitor, self.measuring.monitor_tasks, []
-        for task, metric in self.dev_metrics.items():
+        for task, metric in metrics.items():
             means = metric.compute()
-            self.log_dict({f"dev/{task}/{name}": float(mean) for name, mean in means.items()}, batch_size=1)
+            self.log_dict({f"{prefix}dev/{task}/{name}": float(mean) for name, mean in means.items()}, batch_size=1)
             if wanted is None or task in wanted:
                 watched.append(float(means[monitor]))
         if not watched:
             raise ValueError(
-                f"evaluate.monitor_tasks={wanted} names no measured task; the tasks are {', '.join(self.dev_metrics)}."
+                f"evaluate.monitor_tasks={wanted} names no measured task; the tasks are {', '.join(metrics)}."
             )
-        self.log(f"dev/{monitor}", math.fsum(watched) / len(watched), prog_bar=True, batch_size=1)
+        self.log(f"{prefix}dev/{monitor}", math.fsum(watched) / len(watched), prog_bar=not prefix, batch_size=1)
 
     def test_step(self, part: str, batch_idx: int) -> None:
         assert self.measuring is not None and self.measuring.measure is not None

@@ -67,6 +67,9 @@ class TrainConfig:
     """Whether outputs of frozen trunks are computed once and kept in cache_dir."""
     augment: bool = False
     """Whether training images are augmented."""
+    ema: float | None = number(None, above=0, below=1)
+    """Decay of an exponential moving average of the trained weights, 0.999 is usual: each validation measures it as
+    well, and the best checkpoint is the better of the two. null: none."""
     compile: Any = free(False, "true, false, or the name of a backend", "true", "false")
     """true for torch.compile of the towers, or the name of one of its backends."""
     resume: str | None = path()

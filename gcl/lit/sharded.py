@@ -74,14 +74,14 @@ def _blocks(module: nn.Module) -> list[nn.Module]:
     ]
 
 
-def load_weights(module: nn.Module, state: dict[str, Any]) -> None:
-    """A state of whole tensors into a module, sharded or not."""
+def load_weights(module: nn.Module, state: dict[str, Any], *, strict: bool = True) -> None:
+    """A state of whole tensors into a module, sharded or not. strict: the state must have all of the module's."""
     if not any(map(is_sharded, module.parameters())):
-        module.load_state_dict(state)
+        module.load_state_dict(state, strict=strict)
         return
     from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
 
-    set_model_state_dict(module, state, options=StateDictOptions(full_state_dict=True))
+    set_model_state_dict(module, state, options=StateDictOptions(full_state_dict=True, strict=strict))
 
 
 def average_gradients(parameters: Iterable[nn.Parameter]) -> None:

@@ -1,9 +1,10 @@
 """A model between two of one architecture: each weight the mean of both (WiSE-FT; Wortsman et al. 2022,
-https://arxiv.org/abs/2109.01903). Pure functions of state dicts."""
+https://arxiv.org/abs/2109.01903), or the mean of several (model soups; https://arxiv.org/abs/2203.05482). Pure
+functions of state dicts."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -43,6 +44,41 @@ def interpolate(base: StateDict, tuned: StateDict, alpha: float) -> dict[str, Te
         else:
             mixed[name] = (value if alpha >= 0.5 else before).detach().clone()
     return mixed
+
+
+def soup(states: Sequence[StateDict], weights: Sequence[float]) -> dict[str, Tensor]:
+    """The weighted mean of models of one architecture, by one `interpolate` after the other.
+
+    >>> soup([{"w": torch.tensor([0.0])}, {"w": torch.tensor([1.0])}, {"w": torch.tensor([5.0])}], [1, 1, 2])["w"]
+    tensor([2.7500])
+    """
+    mixed, total = {name: value.detach().clone() for name, value in states[0].items()}, weights[0]
+    for state, weight in zip(states[1:], weights[1:], strict=True):
+        total += weight
+        mixed = interpolate(mixed, state, weight / total if total else 0.0)
+    return mixed
+
+
+def greedy_soup(
+    states: Sequence[StateDict], alone: Sequence[float], measure: Callable[[StateDict], float]
+) -> tuple[list[int], float]:
+    """-> which models the greedy soup has, in the order they were added, and its value (Wortsman et al. 2022).
+
+    From the best model on, each next best one stays in the mean if the mean is then not worse. So the soup is never
+    below the best model. alone: the value of each model; measure: that of a state dict. Higher is better.
+
+    >>> greedy_soup([{"w": torch.tensor([0.0])}, {"w": torch.tensor([1.0])}, {"w": torch.tensor([9.0])}],
+    ...     [-0.5, -0.4, -8.5], lambda state: -abs(float(state["w"]) - 0.5))
+    ([1, 0], -0.0)
+    """
+    first, *others = sorted(range(len(states)), key=lambda place: -alone[place])
+    chosen, best = [first], alone[first]
+    for place in others:
+        tried = [*chosen, place]
+        value = measure(soup([states[one] for one in tried], [1.0] * len(tried)))
+        if value >= best:
+            chosen, best = tried, value
+    return chosen, best
 
 
 def _check(base: StateDict, tuned: StateDict) -> None:

@@ -358,6 +358,7 @@ def assemble_module(
             rules=optim.rules,
         ),
         measuring=measuring,
+        ema=config.train.ema,
         micro_batch=None if size == "auto" else size,  # auto: FitMicroBatch finds it when training begins
         seed=config.seed,
         field_weights=learned,

@@ -79,7 +79,7 @@ def _facts(run: RunFolder, config: RunConfig) -> _Facts:
     return _Facts(
         fact(run.path / "data.json", "training_pairs", int),
         None if batches is None else max(1, batches // config.train.accumulate),
-        fact(done_file(run.best), "step", int),
+        None if config.merged else fact(done_file(run.best), "step", int),
     )
 
 

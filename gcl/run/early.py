@@ -25,6 +25,8 @@ RUN_PREFIX = "run:"  # model.pretrained=run:<folder> begins where an earlier run
 
 def check_training(config: RunConfig) -> None:
     """Raises ConfigError for what training would only find out after the catalog is prepared."""
+    if config.merged:
+        raise ConfigError("merged is what gcl merge writes into a run's config; a training has no use for it.")
     _check_accelerator(config.trainer.accelerator)
     _check_model(config.model, begun=config.train.resume is None)
     _check_teacher(config.teacher, config.trust)

@@ -65,7 +65,7 @@ def between(
     base, tuned = both_encoders(run)
     if checkpoint is not None:
         tuned = tuned_encoder(run, checkpoint=checkpoint)
-    ends = _weights(base), _weights(tuned)
+    ends = weights_of(base), weights_of(tuned)
     features = frozen_features(tuned, prepared, config)
     # No cache: the models of a sweep are measured once.
     measurement = measurement_of(config.evaluate, config.data, prepared, features=features)
@@ -115,8 +115,12 @@ def _dev_mean(encoder: DualEncoder, config: RunConfig, measurement: Measurement)
 
 
 def move(encoder: DualEncoder, base: Mapping[str, Tensor], tuned: Mapping[str, Tensor], alpha: float) -> None:
-    """Gives the encoder the weights at `alpha`, temperature and bias included, in place."""
-    state = interpolate(base, tuned, alpha)
+    """Gives the encoder the weights at `alpha`, in place."""
+    put(encoder, interpolate(base, tuned, alpha))
+
+
+def put(encoder: DualEncoder, state: Mapping[str, Tensor]) -> None:
+    """Gives the encoder the weights of a state of its architecture, temperature and bias included, in place."""
     model = encoder.model
     if "logit_bias" not in state:
         setattr(model, "logit_bias", None)  # noqa: B010, torch's stubs know parameters and modules only
@@ -125,7 +129,7 @@ def move(encoder: DualEncoder, base: Mapping[str, Tensor], tuned: Mapping[str, T
     model.load_state_dict(state)
 
 
-def _weights(encoder: DualEncoder) -> dict[str, Tensor]:
+def weights_of(encoder: DualEncoder) -> dict[str, Tensor]:
     return {name: value.detach().cpu().clone() for name, value in encoder.model.state_dict().items()}
 
 

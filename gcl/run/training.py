@@ -25,6 +25,7 @@ from gcl.model.lora import merge_adapters
 from gcl.retrieval.analysis.compression import forms_of
 from gcl.retrieval.analysis.verdict import Verdict
 from gcl.retrieval.analysis.weight_sweep import Embedded
+from gcl.retrieval.page.curve import OF_AVERAGE
 from gcl.retrieval.settings import Forgetting
 from gcl.run import build as assembly
 from gcl.run import wandb_report
@@ -164,6 +165,21 @@ class Fitting:
         )
         return self._measure()
 
+    def _about_weights(self) -> list[str]:
+        """Of which runs they are the mean, or what chose between the trained ones and their average."""
+        if merged := self.config.merged:
+            shares = ", ".join(f"{share:.3g} of {run}" for run, share in merged.items())
+            return [f"The weights are the mean of several runs' (gcl merge): {shares}."]
+        found = self.checkpoints.best_of
+        if OF_AVERAGE not in found:
+            return []
+        chosen, other = ("average", "weights themselves")[:: 1 if self.checkpoints.best_prefix else -1]
+        best = {"average": found[OF_AVERAGE], "weights themselves": found[""]}
+        return [
+            f"train.ema={self.config.train.ema:g}: the best checkpoint has the {chosen}, {self.checkpoints.monitor} "
+            f"{best[chosen]:.4f}; of the {other} it was at most {best[other]:.4f}."
+        ]
+
     def _validated(self, encoder: DualEncoder) -> dict[str, dict[str, np.ndarray]]:
         """{task: {metric: values[Q]}} on the dev half."""
         evaluate = self.config.evaluate
@@ -230,7 +246,7 @@ class Fitting:
 
     def report(self, tuned: Results, *, seconds: float) -> dict[str, Verdict]:
         """Writes and prints everything but the verdict on the tuned model, which is returned."""
-        base = self.base
+        base, config = self.base, self.config
         with doing("Computing intervals and writing the report"):
             outcome = self._outcome(base, tuned)
             outcome.seconds = seconds
@@ -241,13 +257,14 @@ class Fitting:
         if self.wandb is not None:
             say(f"Weights & Biases: {wandb_report.place_of(self.wandb)}")
             wandb_report.finish(self.wandb, outcome, self.run.path)
+        files = "best" if config.merged else "best and last        metrics.csv  the training curve"
         say("\n" + outcome.extras.around(summary(outcome.models, self.config.evaluate.headline, outcome.notes)))
         say(
             f"\nDone in {duration(seconds)}. Everything is in {self.run.path}\n"
             f"  report.html        open it in a browser: what got better and worse, with pictures\n"
             f"  results.md, .csv   the table            results.json with provenance\n"
             f"  metrics.json       all metrics          tasks/       TREC run and qrels files\n"
-            f"  checkpoints/       best and last        metrics.csv  the training curve"
+            f"  checkpoints/       {files}"
             + ("\n  mined.html         the hard negatives that were mined, with pictures" if shown else "")
         )
         return verdicts
@@ -275,7 +292,8 @@ class Fitting:
             config.evaluate, "test", f"{config.model.label} fine-tuned on {config.data.name}",
             tasks=tasks, models=models, extras=extras,
             sources={config.data.name: {"fingerprint": self.prepared.fingerprint}},
-            contestants={"base": {"model": config.model.name}, "tuned": known}, seed=config.seed, notes=self.notes,
+            contestants={"base": {"model": config.model.name}, "tuned": known}, seed=config.seed,
+            notes=[*self.notes, *self._about_weights()],
         )  # fmt: skip
 
     def _write_page(

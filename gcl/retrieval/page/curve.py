@@ -16,6 +16,9 @@ from gcl.retrieval.page.markup import Line, Markup, chart, legend, tag
 _MOST_POINTS = 200
 _MOST_LINES = 6
 
+OF_AVERAGE = "ema/"
+"""Before the columns of what validations measured of the average of the weights (train.ema)."""
+
 Curves = dict[str, tuple[np.ndarray, np.ndarray]]
 
 
@@ -64,11 +67,15 @@ def _dev(curves: Curves, metric: str, titles: Mapping[str, str]) -> Markup | Non
     mean = f"dev/{shown}"
     names = [name for name in by_metric[shown] if name != mean][:_MOST_LINES] or [mean]
     watched = mean if mean in curves else names[0]
+    names += [f"{OF_AVERAGE}{name}" for name in names if f"{OF_AVERAGE}{name}" in curves]
+    rivals = [name for name in (watched, f"{OF_AVERAGE}{watched}") if name in curves]
+    watched = max(rivals, key=lambda name: curves[name][1].max())
     step, value = curves[watched]
     best = int(value.argmax())
     average = "" if watched in names else "averaged over tasks "
+    weights = " with the average of the weights" if watched.startswith(OF_AVERAGE) else ""
     story = (
-        f"Dev {spelled(shown)} {average}was best at step {int(step[best]):,}: {value[best]:.3f}. "
+        f"Dev {spelled(shown)} {average}was best at step {int(step[best]):,}{weights}: {value[best]:.3f}. "
         "That checkpoint was measured for this page."
     )
     mark = (float(step[best]), float(value[best])) if watched in names else None
@@ -108,7 +115,9 @@ def thinned(step: np.ndarray, value: np.ndarray) -> tuple[np.ndarray, np.ndarray
 
 
 def _of_task(column: str, titles: Mapping[str, str]) -> str:
-    return title_of(column.removeprefix("dev/").rpartition("/")[0], titles)
+    name = column.removeprefix(OF_AVERAGE)
+    title = title_of(name.removeprefix("dev/").rpartition("/")[0], titles)
+    return title if name == column else f"{title}, average of the weights"
 
 
 def _in_order(values: dict[int, float]) -> tuple[np.ndarray, np.ndarray]:
