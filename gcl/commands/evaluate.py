@@ -148,7 +148,8 @@ def _catalogs(config: RunConfig, overrides: Overrides) -> list[Catalog]:
             f"{own[0]} concerns one catalog, but evaluate.sets={config.evaluate.sets} names several: put it into their "
             "YAMLs, or leave evaluate.sets out."
         )
-    return [Overrides([f"data={name}"], overrides.config_dir).config().data for name in config.evaluate.sets]
+    catalogs = [Overrides([f"data={name}"], overrides.config_dir).config().data for name in config.evaluate.sets]
+    return catalogs if config.run is None else [run_of(config).weighted(one) for one in catalogs]
 
 
 def _measure(
@@ -184,12 +185,12 @@ def _measure(
         say(f"Measuring {entry.label} on {catalog.name} ({part}).")
         measurement.features = frozen_features(entry.encoder, prepared, config)
         measurement.rotation = _rotation(entry) if settings.compress else None
-        embedded = None
+        embedded, schema = None, catalog.schema
         if isinstance(entry.encoder, DualEncoder) and entry.weights_from_elsewhere(catalog):
-            embedded = measurement.embedded(entry.encoder, settings.part)
+            embedded, schema = measurement.embedded(entry.encoder, settings.part), entry.encoder.schema
         results = measurement(entry.encoder, settings.part, k=settings.depth, embedded=embedded)
         if embedded is not None:
-            beaten = beaten_by_a_field(catalog.name, catalog.schema, embedded, settings.headline[0])
+            beaten = beaten_by_a_field(catalog.name, schema, embedded, settings.headline[0])
             outcome.notes += [] if beaten is None else [f"{beaten.sentence}: {beaten.setting}"]
         outcome.models.setdefault(entry.label, {}).update(results)
         outcome.contestants[entry.label] = entry.facts()

@@ -1,7 +1,7 @@
 """`gcl export run=… out=…`: a run's best model, in every format that other libraries load.
 
 1. Options are checked and, for a push, the Hub is asked: nothing that would fail at the end is found out at the end.
-2. The model is loaded: the best checkpoint, another, or an interpolation with the base (`alpha`); rotated and cut.
+2. The model is loaded: the best checkpoint, another, or between it and the base (`alpha`); rotated and cut.
 3. Every format is written into a temporary folder; then further precisions, embeddings and an index over them.
 4. Latency is measured here, the loss of each precision on the dev tasks.
 5. A fresh process loads every format again and compares it with the run (the round trip).
@@ -65,7 +65,7 @@ class ExportOptions:
     """Numbers of a vector that are kept, the first ones of the rotated; null: all."""
     rotate: bool | None = None
     """Whether vectors are rotated, so that their first numbers are the best and an engine can cut them: no score of
-    full length changes, but one bit per number loses more. All exports of a run share one rotation; null: with dims."""
+    full length changes, but one bit per number loses more. null: with dims."""
     onnx: list[Precision] = field(default_factory=lambda: [Precision.fp32])
     """Precisions of the ONNX files: fp32, and additionally fp16 or int8, whose loss on the dev tasks is measured."""
     embeddings: Content | None = None
@@ -424,6 +424,7 @@ def training_facts(config: RunConfig, run: RunFolder, *, interpolated: bool) -> 
         "devices": f"{environment.get('world_size', 1)} x {environment.get('device', 'unknown')}",
         "parameters": _parameters(environment),
         "seed": config.seed,
+        "weights": f"the mean of {len(config.merged)} runs', of which this is the first" if config.merged else None,
         "field weights": weights.sentence.partition(": ")[2] if weights is not None and weights.changed else None,
     }
     name = config.model.name.lower()

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,13 +52,15 @@ class MergeOptions:
     at least 0 per run, which are divided by their sum."""
     out: str | None = None
     """The run folder to write; null: outputs/<data>/<model>/<time>."""
+    trust: list[str] = field(default_factory=list)
+    """Packages whose objects the runs' configs may name, for example [my_package]."""
 
 
 def run(options: MergeOptions) -> RunFolder:
     """Merges, measures and reports. Returns the new run folder."""
     speak_plainly()
     begun = time.monotonic()
-    runs = [RunFolder(Path(path)).check_trained() for path in options.runs]
+    runs = [RunFolder(Path(path), tuple(options.trust)).check_trained() for path in options.runs]
     shares = parse_weights(options.weights, options.runs)
     # As they were given: each run may have chosen other field weights, and the merged one chooses its own.
     configs = [load_config(one.config, trust=one.trust) for one in runs]
@@ -138,13 +140,14 @@ def _merge(
     prepared = open_catalog(config.data, config.cache_dir)
     with doing("Loading torch"):
         from gcl.model.interpolate import greedy_soup, soup
-        from gcl.run.contestants import tuned_encoder
+        from gcl.run.contestants import device_of, tuned_encoder
         from gcl.run.interpolation import put, weights_of
         from gcl.run.training import Fitting
 
     fitting = Fitting(config, out, prepared)
     encoder = tuned_encoder(runs[0], config.data.schema)
     states = [weights_of(encoder), *(weights_of(tuned_encoder(one)) for one in runs[1:])]
+    encoder.to(device_of(config))
     _check_frozen(fitting, runs, states)
     metric = config.evaluate.headline[0]
 

@@ -32,6 +32,7 @@ from gcl.errors import ConfigError, nearest
 from gcl.files.atomic import write_text
 from gcl.lit.settings import FieldWeights
 from gcl.options import check_numbers, options_of
+from gcl.schema import Field
 
 
 def register() -> None:
@@ -154,7 +155,7 @@ def complete(config: DictConfig, hydra: Any, values: Mapping[str, Any] = {}, *, 
     sources = hydra.runtime.config_sources
     where = [argument for argument in hydra.overrides.hydra if argument.startswith("hydra.searchpath=")]
     keys = {argument.lstrip("+").partition("=")[0] for argument in hydra.overrides.task} | set(values)
-    typed_ones = [*hydra.overrides.task, *(f"{key}={value}" for key, value in values.items())]
+    typed_ones = [*hydra.overrides.task, *(f"{key}={_weights_in(value)}" for key, value in values.items())]
     if weighed_by_hand(typed_ones) and "train.field_weights" not in keys:
         config.train.field_weights = FieldWeights.given
     choice = str(hydra.runtime.choices.data)
@@ -168,6 +169,13 @@ def complete(config: DictConfig, hydra: Any, values: Mapping[str, Any] = {}, *, 
         with open_dict(config.data.catalogs):
             merged = OmegaConf.merge(OmegaConf.structured(Catalog), OmegaConf.to_container(whole), on_top)
             config.data.catalogs[name] = OmegaConf.to_container(merged)
+
+
+def _weights_in(value: Any) -> Any:
+    """A program's fields with the weights that it gave: each has one, given or not."""
+    if isinstance(value, Mapping) and all(isinstance(one, Field) for one in value.values()):
+        return {name: {"weight": one.weight} for name, one in value.items() if one.weight != Field().weight}
+    return value
 
 
 def _below(keys: Iterable[str], prefix: str) -> set[str]:

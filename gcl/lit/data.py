@@ -102,11 +102,13 @@ class PairData(pl.LightningDataModule):
                 "The run cannot be resumed: what its teacher says has changed since it began (the file or run that "
                 "teacher names). Put it back, or begin a new run."
             )
-        if self.may_change and state["fingerprint"] != self.plan.fingerprint:
+        try:
+            self.steps.first = self.plan.step_of(state)
+        except ValueError:
+            if not self.may_change:
+                raise
             self.steps.first = state["step"]
             logger.info("From step %d on, batches follow the changed settings.", state["step"])
-        else:
-            self.steps.first = self.plan.step_of(state)
 
 
 class _OnePart(Dataset[str]):

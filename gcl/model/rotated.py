@@ -90,7 +90,7 @@ def _image_ending(model: nn.Module, *, cut: bool) -> Turn | None:
     replaced = image_head(visual) is not None
     if isinstance(visual, VisionTransformer) and not replaced:
         return None if visual.proj is None else lambda axes: _turn_matrix(visual, "proj", axes)
-    if isinstance(visual, ModifiedResNet):
+    if isinstance(visual, ModifiedResNet) and not replaced:
         return lambda axes: _turn_linear(visual.attnpool.c_proj, axes)
     if not isinstance(visual, TimmModel) and not replaced:
         return None

@@ -176,11 +176,11 @@ def named(name: str, config: RunConfig, schema: Schema, *, config_dir: str | Non
 
 def _placed(entry: Contestant, config: RunConfig) -> Contestant:
     if isinstance(entry.encoder, DualEncoder):
-        entry.encoder.to(_device(config))
+        entry.encoder.to(device_of(config))
     return entry
 
 
-def _device(config: RunConfig) -> str:
+def device_of(config: RunConfig) -> str:
     """Where models are measured: on the first GPU, if there is one and trainer.accelerator allows it."""
     allowed = config.trainer.accelerator in ("auto", "gpu", "cuda")
     return "cuda" if allowed and torch.cuda.is_available() else "cpu"

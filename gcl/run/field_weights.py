@@ -8,7 +8,6 @@ without the file, an earlier version's for example, is used with the weights of 
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -66,8 +65,8 @@ def read_weights(path: Path) -> ChosenWeights | None:
         known = {name: content[name] for name in ChosenWeights.__dataclass_fields__}
         for weights in (known["given"], known["used"]):
             values = [value for side in SIDES for value in weights[side].values()]
-            if not all(type(value) in (int, float) and 0 <= value < math.inf for value in values):
-                raise ValueError("a weight is a number of at least 0")
+            if not all(type(value) in (int, float) and 0 <= value <= 1e30 for value in values):
+                raise ValueError("a weight is a number from 0 to 1e30")
         return ChosenWeights(**known)
     except FileNotFoundError:
         return None

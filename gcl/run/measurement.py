@@ -56,6 +56,7 @@ class Measurement:
     cache: ArrayCache | None = None
     forms: Sequence[VectorFormat] = ()  # smaller vectors to measure in addition to the full ones
     rotation: Rotation | None = None  # theirs; None: the one of the catalog's training half
+    rotates: bool = True  # whether smaller vectors are measured rotated as well
     judgments: Judgments | None = None  # to add to those of the tasks
     _opened: dict[str, list[RetrievalTask]] = field(default_factory=dict, repr=False)
 
@@ -89,14 +90,16 @@ class Measurement:
         passing: bool = False,
         embedded: Sequence[Embedded] | None = None,
         weights: SideWeights | None = None,
+        rotation: Rotation | None = None,
     ) -> dict[str, TaskResult]:
         """{task: TaskResult} of one part, names without the part. passing: a model that no one will measure again,
         whose embeddings are not kept. embedded: what `self.embedded` gave for it. weights: other field weights than
-        the schema's."""
+        the schema's. rotation: what `self.rotation_for` gave for it."""
         if isinstance(encoder, RunFiles):
             return self._of_runs(encoder, part, metrics or self.metrics, k=k)
         forms, embedding = () if passing else self.forms, self._embedding(passing)
-        rotation = (self.rotation or rotation_of(encoder, self.prepared, embedding)) if forms else None
+        if forms and rotation is None:
+            rotation = self.rotation_for(encoder)
         results = evaluate(
             encoder, self.opened(part), metrics or self.metrics, k=k, ties=self.rules.ties, forms=forms,
             rotation=rotation, embedding=embedding,
@@ -105,6 +108,12 @@ class Measurement:
             document_weights=None if weights is None else weights["document"],
         )  # fmt: skip
         return {name.removesuffix(f".{part}"): result for name, result in results.items()}
+
+    def rotation_for(self, encoder: DualEncoder | EmbedsRecords) -> Rotation | None:
+        """The one that smaller vectors of this model are rotated by; None where none are asked for."""
+        if not self.forms or not self.rotates:
+            return None
+        return self.rotation or rotation_of(encoder, self.prepared, self._embedding())
 
     def _of_runs(self, runs: RunFiles, part: str, metrics: Sequence[str], *, k: int | None) -> dict[str, TaskResult]:
         results = {}

@@ -10,7 +10,7 @@ from typing import Any
 from gcl.config.compose import flatten, load_config
 from gcl.config.schema import RunConfig
 from gcl.errors import ConfigError
-from gcl.lit.settings import TrainConfig
+from gcl.lit.settings import FieldWeights, TrainConfig
 from gcl.lit.whole import checkpoint_step
 from gcl.run.console import say
 from gcl.run.folder import RunFolder
@@ -34,7 +34,10 @@ def may_reorder(train: TrainConfig) -> bool:
 
 def comparable(config: RunConfig) -> dict[str, Any]:
     """{dotted key: value} of every setting that determines what is computed."""
-    return {key: value for key, value in flatten(config).items() if not under(key, FREE)}
+    values = {key: value for key, value in flatten(config).items() if not under(key, FREE)}
+    if config.train.field_weights is not FieldWeights.learned:  # what is done when training has ended
+        del values["train.field_weights"]
+    return values
 
 
 def resume_path(config: RunConfig, run: RunFolder) -> Path | None:
@@ -92,6 +95,11 @@ def check_unchanged(begun: RunConfig, now: RunConfig) -> None:
     """Raises ConfigError listing every setting that has changed since the start, unless train.allow_change names it."""
     old, new = comparable(begun), comparable(now)
     changed = [key for key in dict.fromkeys([*old, *new]) if old.get(key) != new.get(key)]
+    if "train.field_weights" in changed:
+        raise ConfigError(
+            f"train.field_weights was {begun.train.field_weights}, is now {now.train.field_weights}. Learned weights "
+            "are a part of every checkpoint, so a run learns them from its start or not at all: restore it."
+        )
     refused = [key for key in changed if not under(key, tuple(now.train.allow_change))]
     if refused:
         listed = [f"{key} was {old.get(key)!r}, is now {new.get(key)!r}" for key in refused]

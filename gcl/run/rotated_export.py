@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -15,6 +15,7 @@ from gcl.model.rotation import Rotation
 from gcl.retrieval.analysis.compression import compression_table, of_models, of_records
 from gcl.retrieval.embedding.embed import EmbedOptions
 from gcl.retrieval.embedding.quantize import Quantization, VectorFormat
+from gcl.retrieval.evaluate import TaskResult
 from gcl.retrieval.report import contest_rows
 from gcl.run.console import say
 from gcl.run.folder import RunFolder
@@ -70,15 +71,26 @@ class Rotated:
     def _measured(self, config: RunConfig, prepared: Prepared) -> list[str]:
         """What the cut loses on the run's tasks, for the card; also as float32 in `means` and `rows`."""
         assert self.width is not None and self.rotation is not None
-        kinds = (Quantization.float32, Quantization.int8, Quantization.binary)
-        measurement = measurement_of(
-            config.evaluate, config.data, prepared, features=frozen_features(self.original, prepared, config),
-            cache=embedding_cache(config), forms=[VectorFormat(self.width, kind) for kind in kinds],
-            rotation=self.rotation,
-        )  # fmt: skip
-        results, headline = measurement(self.original, "test", k=config.evaluate.depth), config.evaluate.headline
-        form = VectorFormat(self.width, rotated=True)
-        cut = {name: replace(result, values=result.smaller[form], smaller={}) for name, result in results.items()}
+        smaller, headline = (Quantization.int8, Quantization.binary), config.evaluate.headline
+
+        def measured(encoder: DualEncoder, forms: Sequence[VectorFormat] = ()) -> dict[str, TaskResult]:
+            features = frozen_features(encoder, prepared, config)
+            measurement = measurement_of(
+                config.evaluate, config.data, prepared, features=features, cache=embedding_cache(config), forms=forms,
+                rotates=False,
+            )  # fmt: skip
+            return measurement(encoder, "test", k=config.evaluate.depth)
+
+        # The model that is written: each field is cut and normalised, then they are fused.
+        written = measured(self.encoder, [VectorFormat(None, kind) for kind in smaller])
+        cut = {name: replace(result, smaller={}) for name, result in written.items()}
+        results = {
+            name: replace(result, smaller={VectorFormat(self.width, rotated=True): written[name].values} | {
+                VectorFormat(self.width, kind, rotated=True): written[name].smaller[VectorFormat(None, kind)]
+                for kind in smaller
+            })
+            for name, result in measured(self.original).items()
+        }  # fmt: skip
         self.label, self.means = f"first {self.width} numbers", means_of(cut)
         rows = [row.record() for row in contest_rows({"tuned": results, self.label: cut}, headline)]
         self.rows = [row for row in rows if row["model"] == self.label]

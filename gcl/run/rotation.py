@@ -10,8 +10,9 @@ are everybody's.
 from __future__ import annotations
 
 import io
-import zipfile
+import zlib
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -72,11 +73,13 @@ def kept_rotation(run: RunFolder, encoder: DualEncoder) -> Rotation | None:
     path = _place(run, encoder)
     if not path.is_file():
         return None
+    if path.stat().st_size > 8 * encoder.width**2 + 10_000:
+        raise ValueError(_damaged(path))
     try:
         with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as archive:
             rotation, digest = Rotation(archive["axes"]), str(archive["digest"])
         fits = rotation.axes.shape == (encoder.width, encoder.width) and rotation.digest == digest
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, LookupError, TypeError, EOFError, RuntimeError, zlib.error, BadZipFile) as error:
         raise ValueError(_damaged(path)) from error
     if not fits:
         raise ValueError(_damaged(path))

@@ -30,7 +30,7 @@ from gcl.model.dual_encoder import DualEncoder
 from gcl.retrieval.embedding.embed import EmbedOptions, embed, field_weights
 from gcl.retrieval.embedding.precomputed import PrecomputedEmbeddings, texts_of
 from gcl.run.console import say
-from gcl.run.contestants import tuned_encoder
+from gcl.run.contestants import device_of, tuned_encoder
 from gcl.run.folder import RunFolder
 from gcl.run.measurement import embedding_cache, frozen_features
 from gcl.schema import Schema
@@ -88,7 +88,7 @@ def _of_run(config: RunConfig, prepared: Prepared, path: Path) -> tuple[DualEnco
                     f"teacher.run={path} reads the {side} field {name} ({field.kind}), which this catalog does not "
                     "have: name the fields it is to read in teacher.document."
                 )
-    encoder = tuned_encoder(run, schema)
+    encoder = tuned_encoder(run, schema).to(device_of(config))
     done = json.loads(run.best.with_name(f"{run.best.name}.DONE").read_text(encoding="utf-8"))
     weights = {name: field.weight for name, field in schema.document.items()}
     digest = text_sha256(json.dumps([done["sha256"], weights], sort_keys=True))

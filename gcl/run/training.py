@@ -22,6 +22,7 @@ from gcl.lit.sharded import is_sharded, load_weights
 from gcl.model.dual_encoder import DualEncoder
 from gcl.model.lora import describe as describe_adapters
 from gcl.model.lora import merge_adapters
+from gcl.model.rotation import Rotation
 from gcl.retrieval.analysis.compression import forms_of
 from gcl.retrieval.analysis.verdict import Verdict
 from gcl.retrieval.analysis.weight_sweep import Embedded
@@ -69,6 +70,7 @@ class Fitting:
         self.retention = Retention(config, embedding_cache(config))
         self.base: Results = {}  # of the model as it comes
         self._embedded_base: list[Embedded] = []
+        self._base_rotation: Rotation | None = None
         self.weighed: Weighed | None = None
         self.notes: list[str] = []
         if config.train.compile:
@@ -92,8 +94,8 @@ class Fitting:
             run_dir=self.run.path,
             loggers=assembly.assemble_loggers(config.logger, self.run),
             callbacks=[
+                *assembly.assemble_mining(config, self.prepared, self.features),  # before anything reads a batch
                 *self.watch.callbacks,
-                *assembly.assemble_mining(config, self.prepared, self.features),
                 RunProgress(),
                 *(build(n) for n in config.callbacks.values() if n),
             ],
@@ -122,9 +124,11 @@ class Fitting:
         return {**config, **self.describe_plan(), **describe_environment()["packages"]}
 
     def describe_plan(self) -> dict[str, Any]:
+        judged = None if self.plan.negatives is None else self.plan.negatives.digest
         return {
             "data_fingerprint": self.prepared.fingerprint,
             "plan_fingerprint": self.plan.fingerprint,
+            **({} if judged is None else {"negatives": judged}),
             **({} if self.lookups.digest is None else {"teacher_digest": self.lookups.digest}),
             "steps": self.steps,
         }
@@ -174,9 +178,9 @@ class Fitting:
         if OF_AVERAGE not in found:
             return []
         chosen, other = ("average", "weights themselves")[:: 1 if self.checkpoints.best_prefix else -1]
-        best = {"average": found[OF_AVERAGE], "weights themselves": found[""]}
+        best = {"average": found[OF_AVERAGE], "weights themselves": found[""], chosen: self.checkpoints.best}
         return [
-            f"train.ema={self.config.train.ema:g}: the best checkpoint has the {chosen}, {self.checkpoints.monitor} "
+            f"train.ema: the best checkpoint has the {chosen}, {self.checkpoints.monitor} "
             f"{best[chosen]:.4f}; of the {other} it was at most {best[other]:.4f}."
         ]
 
@@ -197,15 +201,19 @@ class Fitting:
             return self.measurement(encoder, "test", k=self.config.evaluate.depth)
         embedded = self.measurement.embedded(encoder, "test")
         if first:
-            self._embedded_base = embedded
-            return self._with_weights(encoder, embedded)
+            self._embedded_base, self._base_rotation = embedded, self.measurement.rotation_for(encoder)
+            return self._with_weights(encoder, embedded, rotation=self._base_rotation)
         return self._weighed(encoder, embedded)
 
     def _with_weights(
-        self, encoder: DualEncoder, embedded: list[Embedded], weights: SideWeights | None = None
+        self,
+        encoder: DualEncoder,
+        embedded: list[Embedded],
+        weights: SideWeights | None = None,
+        rotation: Rotation | None = None,
     ) -> Results:
         depth = self.config.evaluate.depth
-        return self.measurement(encoder, "test", k=depth, embedded=embedded, weights=weights)
+        return self.measurement(encoder, "test", k=depth, embedded=embedded, weights=weights, rotation=rotation)
 
     def _weighed(self, encoder: DualEncoder, embedded: list[Embedded]) -> Results:
         """With the field weights that the dev half chooses, or that were learned, the base as well: what is compared is
@@ -225,8 +233,8 @@ class Fitting:
         if not chosen.changed:
             self.notes = [f"{chosen.sentence}."]
             return self._with_weights(encoder, embedded)
-        given = self.measurement(encoder, "test", headline, embedded=embedded)
-        self.base = self._with_weights(encoder, self._embedded_base, chosen.used)
+        given = self.measurement(encoder, "test", headline, embedded=embedded, passing=True)
+        self.base = self._with_weights(encoder, self._embedded_base, chosen.used, self._base_rotation)
         tuned = self._with_weights(encoder, embedded, chosen.used)
         self.weighed = Weighed.of(chosen, given, tuned, seed=config.seed)
         self.notes = [f"{chosen.sentence}. The base is measured with them as well."]

@@ -148,6 +148,10 @@ class SideReader:
         self._tokens = TextCache(preprocess)
         self._image_shape: tuple[int, ...] | None = None
 
+    def present(self, rows: np.ndarray) -> np.ndarray:
+        """bool [n, F]: which fields each record has."""
+        return self.store.present(rows)[:, self._columns]
+
     def __call__(
         self,
         rows: np.ndarray,
@@ -158,7 +162,7 @@ class SideReader:
         """rows: int64 [B]. augment_seed: draw training images with `preprocess.augment`, each from (seed, its row).
         shown: bool [B, F], which fields the records may show; the others are absent, and not read. None: all."""
         rows = np.asarray(rows, dtype=np.int64)
-        present = self.store.present(rows)[:, self._columns]
+        present = self.present(rows)
         if shown is not None:
             present &= shown
         fields: dict[str, Tensor | Features | ImageSets] = {}
@@ -302,6 +306,10 @@ class PairDataset(Dataset):
             return pairs
         queries, first = np.unique(pairs.query, return_index=True)
         place, document = self.plan.negatives.of_batch(step, queries)
+        if pairs.hidden is not None:  # what shows nothing else has nothing to be embedded by
+            weighed = np.array([field.weight > 0 for field in self.document.side.values()])
+            shown = self.document.present(document) & self._shows[pairs.hidden[first[place]]] & weighed
+            place, document = place[shown.any(axis=1)], document[shown.any(axis=1)]
         # Shown as the query's own document is: what it lacks must not tell the two apart.
         hidden = None if pairs.hidden is None else np.concatenate([pairs.hidden, pairs.hidden[first[place]]])
         score = np.concatenate([pairs.score, np.zeros(len(place), pairs.score.dtype)])

@@ -74,6 +74,11 @@ class Negatives:
     def __bool__(self) -> bool:
         return self.mined is not None or len(self._judged.document) > 0
 
+    @property
+    def digest(self) -> str | None:
+        """Of the judged ones; None: there are none."""
+        return self._judged.digest if len(self._judged.document) else None
+
     def of_batch(self, step: int, queries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """queries[U]: the distinct query rows of the step's batch -> place[E] in queries, and document[E]."""
         tables = [self._judged] + ([self._table(self.mined(step))] if self.mined is not None else [])
