@@ -9,6 +9,7 @@ from gcl.cli import main
 from gcl.config.compose import load_config
 from gcl.data.prepare.prepare import prepare
 from gcl.data.store.prepared import open_prepared
+from gcl.data.titles import title_of
 from gcl.errors import ConfigError
 from gcl.model.interpolate import Point, choose, interpolate
 from gcl.retrieval.settings import RetentionConfig
@@ -161,7 +162,8 @@ def test_the_command(finished, tmp_path):
     assert record["alpha"] == 0.5 and "alpha = 0.5" in card and "The table has no intervals" not in card
     row = next(row for row in record["results"] if row["model"] == "alpha 0.5" and row["metric"] == "ndcg@10")
     assert row["value"] == record["test"][row["task"]]["ndcg@10"] and row["low"] <= row["value"] <= row["high"]
-    assert f"| {row['task']} | ndcg@10 | alpha 0.5 | {row['value']:.3f} ({row['low']:.3f} … {row['high']:.3f})" in card
+    title, interval = title_of(row["task"]), f"{row['low']:.3f} … {row['high']:.3f}"
+    assert f"| {title} | ndcg@10 | alpha 0.5 | {row['value']:.3f} ({interval})" in card
     with pytest.raises(SystemExit):
         main(["export", f"run={finished.path}", f"out={tmp_path / 'no'}", "alpha=most"])
     assert not (tmp_path / "no").exists()
