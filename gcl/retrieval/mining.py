@@ -12,6 +12,7 @@ Held-out queries and documents take no part. On every rank the result is the sam
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,13 +22,17 @@ from gcl.data.batches.negatives import Mined
 from gcl.data.batches.settings import HardNegatives, Miner
 from gcl.data.store.prepared import Pairs, Prepared
 from gcl.data.store.records import title_fields
+from gcl.data.tables.cells import canonical_id
 from gcl.data.tables.table import open_table
 from gcl.model.dual_encoder import DualEncoder
 from gcl.retrieval.embedding.embed import EmbedOptions, embed
+from gcl.retrieval.embedding.precomputed import texts_of
 from gcl.retrieval.search.bm25 import BM25
 from gcl.retrieval.search.search import search
 from gcl.retrieval.search.ties import id_ranks
 from gcl.schema import Modality, SideName
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -110,21 +115,26 @@ def _of_file(prepared: Prepared, rows: tuple[np.ndarray, np.ndarray], path: Path
     table = open_table(str(path), root=Path(), setting="plan.hard_negatives.file")
     table.check_columns([(name, "plan.hard_negatives.file") for name in ("query", "document")])
     row_of = [
-        dict(zip(store.ids[own], own.tolist(), strict=True))
+        {canonical_id(str(name)): row for name, row in zip(store.ids[own], own.tolist(), strict=True)}
         for store, own in zip((prepared.queries, prepared.documents), rows, strict=True)
     ]
+    for text, row in zip(texts_of(prepared.queries.subset(rows[0])), rows[0].tolist(), strict=True):
+        row_of[0].setdefault(canonical_id(text), row)
     found, lines = [], 0
     for block in table.blocks(["query", "document"]):
         for query, document in zip(block.columns["query"], block.columns["document"], strict=True):
             lines += 1
-            q, d = row_of[0].get(str(query)), row_of[1].get(str(document))
+            q, d = row_of[0].get(canonical_id(str(query))), row_of[1].get(canonical_id(str(document)))
             if q is not None and d is not None:
                 found.append((q, d))
     if not found:
         raise ValueError(
-            f"plan.hard_negatives.file={path}: none of its {lines:,} rows names the ids of a query and of a document "
-            f"of training, as {next(iter(row_of[0]), '')!r} and {next(iter(row_of[1]), '')!r} are."
+            f"plan.hard_negatives.file={path}: none of its {lines:,} rows names a query (its id or text) and a "
+            f"document (its id) of training, as {next(iter(row_of[0]), '')!r} and {next(iter(row_of[1]), '')!r} are."
         )
+    if len(found) < lines:
+        left = lines - len(found)
+        logger.warning("%s: %s of %s rows name no query or document of training.", path, f"{left:,}", f"{lines:,}")
     query, document = np.array(found, dtype=np.int64).T
     return Found(query, document, np.zeros(len(query), np.float32))
 

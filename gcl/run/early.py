@@ -30,6 +30,14 @@ def check_training(config: RunConfig) -> None:
     _check_accelerator(config.trainer.accelerator)
     _check_model(config.model, begun=config.train.resume is None)
     _check_teacher(config.teacher, config.trust)
+    mined = config.plan.hard_negatives.file
+    if (
+        mined is not None
+        and "://" not in mined
+        and not any(sign in mined for sign in "*?{")
+        and not Path(mined).exists()
+    ):
+        raise ConfigError(f"plan.hard_negatives.file={mined}: there is no file {mined}.")
     _check_columns_and_tasks(config, [config.data], monitored=config.evaluate.monitor_tasks or ())
 
 

@@ -76,13 +76,14 @@ def test_words_and_a_table_of_ones_own(shop, encoder, tmp_path):
     assert ("red shoe", "red bag") in names and ("red shoe", "blue shoe xl") in names
     assert all(set(query.split()) & set(title.split()) for query, title in names) and ("red shoe",) * 2 not in names
     rows = [{"query": shop.queries.ids[3], "document": name} for name in ("p00", "p07", "p99")]
+    rows[1]["query"] = " " + shop.queries[3]["query"]  # by its text
     rows.append({"query": "unknown", "document": "p00"})
     path = write_table(tmp_path / "mine.csv", rows)
     of_file = HardNegatives(source=Miner.file, file=str(path))
     mined = mine(encoder, shop, of_file, EmbedOptions())
     assert [shop.documents.ids[d] for d in mined.document] == ["p00", "p07"] and set(mined.query) == {3}
     write_table(tmp_path / "mine.csv", rows[-1:])
-    with pytest.raises(ValueError, match="none of its 1 rows names the ids"):
+    with pytest.raises(ValueError, match="none of its 1 rows names a query"):
         mine(encoder, shop, of_file, EmbedOptions())
 
 

@@ -39,7 +39,7 @@ class HardNegatives:
     per_query: int = number(1, least=1, most=1000)
     """Additional documents of each query of a batch, drawn anew at every step; judged ones (score 0) come first."""
     file: str | None = path()
-    """source=file: a table with the columns query and document, which hold ids."""
+    """source=file: a table with the columns query (ids or texts) and document (ids)."""
 
     def check(self, prefix: str) -> None:
         """Raises ValueError for values that are impossible together; `prefix` goes before their names."""
