@@ -9,6 +9,7 @@ import pytest
 from helpers.browser import axe_findings
 from helpers.page_shop import ATTACK, picture
 
+sync_api = pytest.importorskip("playwright.sync_api")
 pytest.importorskip("fastapi", reason="the search page needs the extra: pip install 'gcl-trainer[serve]'")
 uvicorn = pytest.importorskip("uvicorn", reason="the search page needs the extra: pip install 'gcl-trainer[serve]'")
 pytest.importorskip("python_multipart", reason="the search page needs the extra: pip install 'gcl-trainer[serve]'")
@@ -243,14 +244,14 @@ def test_a_product_opens_in_full_and_leads_to_others_like_it(opened, screenshots
     page.screenshot(path=screenshots / "search-product.png")
     page.keyboard.press("Escape")
     page.wait_for_selector("dialog[open]", state="detached")
-    page.wait_for_function("!location.search.includes('product=')")
+    page.wait_for_url(lambda url: "product=" not in url)
     page.go_back()
     page.wait_for_selector("dialog[open]")
     with page.expect_response("**/api/search"):
         dialog.get_by_role("button", name="More like this").click()
     settled(page)
     assert page.url.endswith(f"?like={product}") and title not in (names(page)[0], names(page, 1)[0])
-    page.wait_for_function("(text) => document.getElementById('chosen-name').textContent === text", arg=f"Like {title}")
+    sync_api.expect(page.locator("#chosen-name")).to_have_text(f"Like {title}")
     assert page.locator("#mixing").is_hidden()
     search(page, "red")
     page.wait_for_selector("#mixing:not([hidden])")
