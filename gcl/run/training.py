@@ -179,8 +179,9 @@ class Fitting:
             return []
         chosen, other = ("average", "weights themselves")[:: 1 if self.checkpoints.best_prefix else -1]
         best = {"average": found[OF_AVERAGE], "weights themselves": found[""], chosen: self.checkpoints.best}
+        decay = "" if self.config.train.ema is None else f"={self.config.train.ema:g}"  # a resumed run may leave it out
         return [
-            f"train.ema: the best checkpoint has the {chosen}, {self.checkpoints.monitor} "
+            f"train.ema{decay}: the best checkpoint has the {chosen}, {self.checkpoints.monitor} "
             f"{best[chosen]:.4f}; of the {other} it was at most {best[other]:.4f}."
         ]
 
