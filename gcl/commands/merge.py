@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gcl.commands.train import Trained, finish
-from gcl.config.compose import flatten, load_config
+from gcl.config.compose import flatten, load_config, under
 from gcl.config.schema import RunConfig
 from gcl.data.batches.settings import HardNegatives
 from gcl.errors import ConfigError
@@ -94,7 +94,7 @@ def parse_weights(given: Any, runs: Sequence[str]) -> list[float] | None:
 def check_alike(runs: Sequence[RunFolder], configs: Sequence[RunConfig]) -> None:
     """Raises ConfigError for runs of different models, heads, adapters, frozen parts, data or forms of the loss."""
     first, *others = [
-        {key: value for key, value in flatten(config).items() if _under(key, _ALIKE) and not _under(key, _MAY_DIFFER)}
+        {key: value for key, value in flatten(config).items() if under(key, _ALIKE) and not under(key, _MAY_DIFFER)}
         for config in configs
     ]
     data = [fact(one.environment, "data_fingerprint", str) for one in runs]
@@ -111,10 +111,6 @@ def check_alike(runs: Sequence[RunFolder], configs: Sequence[RunConfig]) -> None
                 f"runs: {runs[0].path} and {runs[number].path} differ in {', '.join(differing)}. Only runs of one "
                 "model on the same data can be averaged: they may differ in seed, loss, optimizer, batches and length."
             )
-
-
-def _under(key: str, names: Sequence[str]) -> bool:
-    return any(key == name or key.startswith(f"{name}.") for name in names)
 
 
 def _config_of_merged(configs: Sequence[RunConfig], out: RunFolder) -> RunConfig:

@@ -342,6 +342,11 @@ def save_config(run: RunConfig, path: str | Path) -> None:
     write_text(path, OmegaConf.to_yaml(OmegaConf.structured(without_secrets(run)), resolve=True))
 
 
+def under(key: str, names: Iterable[str]) -> bool:
+    """Whether a dotted key is one of the names, or below one."""
+    return any(key == name or key.startswith(f"{name}.") for name in names)
+
+
 def flatten(run: RunConfig) -> dict[str, Any]:
     """{dotted key: plain value} of a whole config, without passwords and keys; lists count as values."""
     flat: dict[str, Any] = {}

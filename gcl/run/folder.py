@@ -9,10 +9,12 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import reduce
+from operator import attrgetter
 from pathlib import Path
 from typing import TypeVar
 
-from gcl.config.compose import Overrides, load_config, with_settings, with_values
+from gcl.config.compose import Overrides, load_config, under, with_settings, with_values
 from gcl.config.schema import RunConfig
 from gcl.config.words import weighed_by_hand
 from gcl.data.catalog import Catalog
@@ -215,8 +217,8 @@ def run_of(config: RunConfig) -> RunFolder:
 
 
 _OF_CATALOG = ("tasks", "monitor_tasks", "slices", "compress")  # settings of evaluate that speak of one catalog
-_ON_TOP = ("data", "evaluate", "trainer")
-_WITH_RUN = (*_ON_TOP, "cache_dir", "seed", "run", "models", "out", "trust", "train.workers")
+_ON_TOP = ("data", "evaluate", "trainer", "cache_dir", "seed", "train.workers")
+_WITH_RUN = (*_ON_TOP, "run", "models", "out", "trust")
 
 
 def of_run(run: RunFolder, given: RunConfig, overrides: Overrides) -> RunConfig:
@@ -225,19 +227,18 @@ def of_run(run: RunFolder, given: RunConfig, overrides: Overrides) -> RunConfig:
     Raises ConfigError for a setting of the model or of training, which are the run's.
     """
     for key in overrides.keys:
-        name = key.lstrip("+~")
-        if (root := name.partition(".")[0]) not in _WITH_RUN and name not in _WITH_RUN:
+        if not under(key.lstrip("+~"), _WITH_RUN):
+            root, *others, last = key.lstrip("+~").partition(".")[0], *_ON_TOP
             raise ConfigError(
                 f"run={run.path} has its own {root}, so {key}= would change nothing: leave it out. What can be set "
-                f"besides a run is {', '.join(_ON_TOP)}, cache_dir, seed and train.workers."
+                f"besides a run is {', '.join(others)} and {last}."
             )
     config = load_config(run.check().config, trust=run.trust)
     theirs = {name: spec.catalog for name, spec in config.evaluate.retention.items()}
-    for name in (*_ON_TOP, "cache_dir", "seed"):
+    for name in _ON_TOP:
         if name in overrides.keys:
-            setattr(config, name, getattr(given, name))
-    if "train.workers" in overrides.keys:  # of who reads what is measured
-        config.train.workers = given.train.workers
+            *above, last = name.split(".")
+            setattr(reduce(getattr, above, config), last, attrgetter(name)(given))
     if "data" in overrides.keys and "evaluate" not in overrides.keys:
         for name in _OF_CATALOG:  # another catalog need not have such tasks and columns
             setattr(config.evaluate, name, getattr(given.evaluate, name))

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from gcl.config.compose import under
 from gcl.config.sweep import shortest
 from gcl.config.trust import read_untrusted
 from gcl.errors import ConfigError
@@ -25,7 +26,7 @@ from gcl.lit.whole import done_file
 from gcl.retrieval.analysis.verdict import Decision, is_seen, verdicts
 from gcl.retrieval.metrics.statistics import Comparison
 from gcl.run.folder import RunFolder, fact
-from gcl.run.resume import FREE, under
+from gcl.run.resume import FREE
 from gcl.table import Table, Value, cut
 
 _DEEPEST = 6  # folders below the one that is named

@@ -7,7 +7,7 @@ import signal
 from pathlib import Path
 from typing import Any
 
-from gcl.config.compose import flatten, load_config
+from gcl.config.compose import flatten, load_config, under
 from gcl.config.schema import RunConfig
 from gcl.errors import ConfigError
 from gcl.lit.settings import FieldWeights, TrainConfig
@@ -22,6 +22,7 @@ _FREE = ("trainer", "logger", "callbacks", "name", "run_dir", "cache_dir", "run"
 _FREE_OF_TRAIN = ("workers", "resume", "allow_change", "checkpoint_every", "loader_patience", "nonfinite", "max_skips",
                   "spike_factor", "micro_batch", "compile")  # fmt: skip
 FREE = (*_FREE, *(f"train.{name}" for name in _FREE_OF_TRAIN))
+_AFTERWARDS = ("train.field_weights",)  # counts for what is measured, once training has ended
 
 
 _ORDER = ("data", "plan", "seed", "train.batch_size")  # what the sequence of batches follows from
@@ -34,10 +35,7 @@ def may_reorder(train: TrainConfig) -> bool:
 
 def comparable(config: RunConfig) -> dict[str, Any]:
     """{dotted key: value} of every setting that determines what is computed."""
-    values = {key: value for key, value in flatten(config).items() if not under(key, FREE)}
-    if config.train.field_weights is not FieldWeights.learned:  # what is done when training has ended
-        del values["train.field_weights"]
-    return values
+    return {key: value for key, value in flatten(config).items() if not under(key, (*FREE, *_AFTERWARDS))}
 
 
 def resume_path(config: RunConfig, run: RunFolder) -> Path | None:
@@ -95,7 +93,8 @@ def check_unchanged(begun: RunConfig, now: RunConfig) -> None:
     """Raises ConfigError listing every setting that has changed since the start, unless train.allow_change names it."""
     old, new = comparable(begun), comparable(now)
     changed = [key for key in dict.fromkeys([*old, *new]) if old.get(key) != new.get(key)]
-    if "train.field_weights" in changed:
+    learned = [config.train.field_weights is FieldWeights.learned for config in (begun, now)]
+    if learned[0] != learned[1]:
         raise ConfigError(
             f"train.field_weights was {begun.train.field_weights}, is now {now.train.field_weights}. Learned weights "
             "are a part of every checkpoint, so a run learns them from its start or not at all: restore it."
@@ -108,10 +107,6 @@ def check_unchanged(begun: RunConfig, now: RunConfig) -> None:
             f"This run was started with other settings:{told}Restore them, or continue with the new ones: "
             f"train.allow_change=[{','.join(refused)}]."
         )
-
-
-def under(key: str, names: tuple[str, ...]) -> bool:
-    return any(key == name or key.startswith(f"{name}.") for name in names)
 
 
 def fit_or_stop(fitting: Any, resume: Path | None) -> None:
