@@ -161,14 +161,15 @@ def _measure(
     from gcl.files.digest import file_sha256
     from gcl.model.dual_encoder import DualEncoder
     from gcl.retrieval.analysis.compression import forms_of
+    from gcl.retrieval.embedding.quantize import with_rotation
     from gcl.run.measurement import embedding_cache, frozen_features, measurement_of
     from gcl.run.weighing import beaten_by_a_field
 
     settings = config.evaluate
     prepared = open_catalog(catalog, config.cache_dir)
     measurement = measurement_of(
-        settings, catalog, prepared, prefix=prefix, cache=embedding_cache(config), forms=forms_of(settings.compress),
-        judgments=judgments,
+        settings, catalog, prepared, prefix=prefix, cache=embedding_cache(config),
+        forms=with_rotation(forms_of(settings.compress)), judgments=judgments,
     )  # fmt: skip
     outcome.tasks += measurement.opened(settings.part)
     source: dict[str, Any] = {"fingerprint": prepared.fingerprint, "counts": prepared.counts["tasks"]}

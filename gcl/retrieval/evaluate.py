@@ -19,7 +19,7 @@ from gcl.files.progress import doing
 from gcl.model.dual_encoder import DualEncoder
 from gcl.model.rotation import Rotation
 from gcl.retrieval.embedding.embed import DEFAULTS, EmbedOptions, EmbedsRecords, FieldEmbeddings, embed
-from gcl.retrieval.embedding.quantize import VectorFormat, compress, with_rotation
+from gcl.retrieval.embedding.quantize import VectorFormat, compress
 from gcl.retrieval.metrics.metrics import Reads, depth, measure, parse_metric
 from gcl.retrieval.search.search import search
 from gcl.retrieval.search.ties import with_ties
@@ -93,7 +93,8 @@ def evaluate(
     k: documents retrieved per query; by default the largest cutoff among the metrics.
     query_weights, document_weights: field weights other than the schema's; a task's own document_weights come first.
     threshold: binary metrics call relevant what is above it.
-    forms: smaller vectors to measure with the same queries, documents and metrics; with a rotation, also rotated.
+    forms: smaller vectors to measure with the same queries, documents and metrics; rotated ones where there is a
+        rotation.
     embedding: how records are embedded (batch size, workers, device, cache, frozen trunks' features …).
     embedded: queries and corpus of each task, embedded already.
     """
@@ -117,7 +118,7 @@ def evaluate(
             score, row = search(asked, vectors, k, rank=task.id_ranks)
             result = result_of(task, score, row, metrics, threshold=threshold, ties=ties, audited=audits.get(task.name))
             smaller = {}
-            for form in with_rotation(forms) if rotation else [form for form in forms if not form.rotated]:
+            for form in [form for form in forms if rotation is not None or not form.rotated]:
                 score, row = search(*compress(asked, vectors, form, rotation), k, rank=task.id_ranks)
                 smaller[form] = result_of(task, score, row, metrics, threshold=threshold, ties=ties).values
             results[task.name] = replace(result, width=vectors.shape[1], smaller=smaller)

@@ -21,12 +21,12 @@ import numpy as np
 from gcl.data.batches.negatives import Mined
 from gcl.data.batches.settings import HardNegatives, Miner
 from gcl.data.store.prepared import Pairs, Prepared
-from gcl.data.store.records import title_fields
+from gcl.data.store.records import texts_of, title_fields
 from gcl.data.tables.cells import canonical_id
+from gcl.data.tables.names import rows_by_name
 from gcl.data.tables.table import open_table
 from gcl.model.dual_encoder import DualEncoder
 from gcl.retrieval.embedding.embed import EmbedOptions, embed
-from gcl.retrieval.embedding.precomputed import texts_of
 from gcl.retrieval.search.bm25 import BM25
 from gcl.retrieval.search.search import search
 from gcl.retrieval.search.ties import id_ranks
@@ -85,7 +85,7 @@ def _by_model(
 
 
 def _by_words(prepared: Prepared, rows: tuple[np.ndarray, np.ndarray], settings: HardNegatives) -> Found:
-    asked, texts = _texts(prepared, "query", rows[0]), _texts(prepared, "document", rows[1])
+    asked, texts = texts_of(prepared.queries.subset(rows[0])), texts_of(prepared.documents.subset(rows[1]))
     if not any(asked) or not any(texts):
         raise ValueError("plan.hard_negatives.source=bm25 needs a text field on both sides: take source=model.")
     scorer = BM25(texts)
@@ -104,39 +104,28 @@ def _at_ranks(
     return Found(rows[0][q], rows[1][found[q, k]], score[q, k], own)
 
 
-def _texts(prepared: Prepared, side: SideName, rows: np.ndarray) -> list[str]:
-    """All text fields of each record."""
-    store = prepared.queries if side == "query" else prepared.documents
-    columns = [store.column(name, rows) for name in title_fields(prepared.schema.side(side))]
-    return [" ".join(str(value) for value in values if value) for values in zip(*columns, strict=True)]
-
-
 def _of_file(prepared: Prepared, rows: tuple[np.ndarray, np.ndarray], path: Path) -> Found:
     table = open_table(str(path), root=Path(), setting="plan.hard_negatives.file")
     table.check_columns([(name, "plan.hard_negatives.file") for name in ("query", "document")])
-    row_of = [
-        {canonical_id(str(name)): row for name, row in zip(store.ids[own], own.tolist(), strict=True)}
-        for store, own in zip((prepared.queries, prepared.documents), rows, strict=True)
-    ]
-    for text, row in zip(texts_of(prepared.queries.subset(rows[0])), rows[0].tolist(), strict=True):
-        row_of[0].setdefault(canonical_id(text), row)
+    queries = rows_by_name(prepared.queries.subset(rows[0]), texts=True)
+    documents = rows_by_name(prepared.documents.subset(rows[1]))
     found, lines = [], 0
     for block in table.blocks(["query", "document"]):
         for query, document in zip(block.columns["query"], block.columns["document"], strict=True):
             lines += 1
-            q, d = row_of[0].get(canonical_id(str(query))), row_of[1].get(canonical_id(str(document)))
+            q, d = queries.get(canonical_id(str(query))), documents.get(canonical_id(str(document)))
             if q is not None and d is not None:
                 found.append((q, d))
     if not found:
         raise ValueError(
             f"plan.hard_negatives.file={path}: none of its {lines:,} rows names a query (its id or text) and a "
-            f"document (its id) of training, as {next(iter(row_of[0]), '')!r} and {next(iter(row_of[1]), '')!r} are."
+            f"document (its id) of training, as {next(iter(queries), '')!r} and {next(iter(documents), '')!r} are."
         )
     if len(found) < lines:
         left = lines - len(found)
         logger.warning("%s: %s of %s rows name no query or document of training.", path, f"{left:,}", f"{lines:,}")
     query, document = np.array(found, dtype=np.int64).T
-    return Found(query, document, np.zeros(len(query), np.float32))
+    return Found(rows[0][query], rows[1][document], np.zeros(len(query), np.float32))
 
 
 def _most(pairs: Pairs, own: np.ndarray, queries: int, margin: float) -> np.ndarray:

@@ -56,7 +56,6 @@ class Measurement:
     cache: ArrayCache | None = None
     forms: Sequence[VectorFormat] = ()  # smaller vectors to measure in addition to the full ones
     rotation: Rotation | None = None  # theirs; None: the one of the catalog's training half
-    rotates: bool = True  # whether smaller vectors are measured rotated as well
     judgments: Judgments | None = None  # to add to those of the tasks
     _opened: dict[str, list[RetrievalTask]] = field(default_factory=dict, repr=False)
 
@@ -110,8 +109,8 @@ class Measurement:
         return {name.removesuffix(f".{part}"): result for name, result in results.items()}
 
     def rotation_for(self, encoder: DualEncoder | EmbedsRecords) -> Rotation | None:
-        """The one that smaller vectors of this model are rotated by; None where none are asked for."""
-        if not self.forms or not self.rotates:
+        """The one that smaller vectors of this model are rotated by; None where no rotated ones are asked for."""
+        if not any(form.rotated for form in self.forms):
             return None
         return self.rotation or rotation_of(encoder, self.prepared, self._embedding())
 

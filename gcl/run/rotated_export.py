@@ -77,7 +77,6 @@ class Rotated:
             features = frozen_features(encoder, prepared, config)
             measurement = measurement_of(
                 config.evaluate, config.data, prepared, features=features, cache=embedding_cache(config), forms=forms,
-                rotates=False,
             )  # fmt: skip
             return measurement(encoder, "test", k=config.evaluate.depth)
 

@@ -21,6 +21,7 @@ from gcl.data.batches.lookups import Judgments, Lookups, VectorTable
 from gcl.data.store.prepared import Pairs, Prepared
 from gcl.data.tables.block import Reading
 from gcl.data.tables.cells import canonical_id, parse_number
+from gcl.data.tables.names import rows_by_name
 from gcl.data.tables.table import Table, open_table
 from gcl.errors import ConfigError
 from gcl.files.digest import file_sha256, text_sha256
@@ -28,7 +29,7 @@ from gcl.loss.settings import Target
 from gcl.loss.terms import Teaching
 from gcl.model.dual_encoder import DualEncoder
 from gcl.retrieval.embedding.embed import EmbedOptions, embed, field_weights
-from gcl.retrieval.embedding.precomputed import PrecomputedEmbeddings, texts_of
+from gcl.retrieval.embedding.precomputed import PrecomputedEmbeddings
 from gcl.run.console import say
 from gcl.run.contestants import device_of, tuned_encoder
 from gcl.run.folder import RunFolder
@@ -119,10 +120,7 @@ def _fused(
 def _scores(path: Path, prepared: Prepared) -> Pairs:
     """The scores of a table, in rows of the stores; those of other queries and documents are left out."""
     table = open_table(path.name, root=path.parent, setting="teacher.scores", reading=_READING)
-    queries = {canonical_id(str(name)): row for row, name in enumerate(prepared.queries.ids)}
-    for row, text in enumerate(texts_of(prepared.queries)):
-        queries.setdefault(canonical_id(text), row)
-    documents = {canonical_id(str(name)): row for row, name in enumerate(prepared.documents.ids)}
+    queries, documents = rows_by_name(prepared.queries, texts=True), rows_by_name(prepared.documents)
     rows, given = [], 0
     for query, product, score in _lines(path, table):
         given += 1

@@ -26,6 +26,7 @@ from gcl.model.rotation import Rotation
 from gcl.retrieval.analysis.compression import forms_of
 from gcl.retrieval.analysis.verdict import Verdict
 from gcl.retrieval.analysis.weight_sweep import Embedded
+from gcl.retrieval.embedding.quantize import with_rotation
 from gcl.retrieval.page.curve import OF_AVERAGE
 from gcl.retrieval.settings import Forgetting
 from gcl.run import build as assembly
@@ -64,7 +65,7 @@ class Fitting:
         describe_features(self.encoder, prepared, config, self.features)
         self.measurement = measurement_of(
             config.evaluate, config.data, prepared, features=self.features, cache=embedding_cache(config),
-            forms=forms_of(config.evaluate.compress),
+            forms=with_rotation(forms_of(config.evaluate.compress)),
         )  # fmt: skip
         self.columns = columns_for(config.evaluate, config.data, config.cache_dir)
         self.retention = Retention(config, embedding_cache(config))

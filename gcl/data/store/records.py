@@ -258,6 +258,14 @@ class Identifiers:
         return Identifiers(self.ids[np.asarray(rows)])
 
 
+def texts_of(records: Records) -> list[str]:
+    """Each record's text fields, joined by a space."""
+    rows = np.arange(len(records))
+    names = fields_of(records.side, Modality.text)
+    columns = [records.column(name, rows) for name in names]
+    return [" ".join(str(text) for text in texts if text) for texts in zip(*columns, strict=True)] or [""] * len(rows)
+
+
 def title_fields(side: Mapping[str, Field]) -> list[str]:
     """The text fields, those first that are called a title or a name."""
     texts = fields_of(side, Modality.text)

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from gcl.data.store.records import Records
+from gcl.data.store.records import Records, texts_of
 from gcl.data.store.vector_files import VectorWriter, about_vectors, vector_rows
 from gcl.errors import ConfigError
 from gcl.exports.folder import EMBEDDINGS, reached
@@ -26,7 +26,6 @@ from gcl.model.dual_encoder import DualEncoder
 from gcl.model.fingerprint import fingerprint, model_hash
 from gcl.options import Choice
 from gcl.retrieval.embedding.embed import DEFAULTS, EmbedOptions, FieldEmbeddings, embed, field_weights
-from gcl.retrieval.embedding.precomputed import texts_of
 from gcl.schema import SideName
 
 logger = logging.getLogger("gcl")

@@ -15,14 +15,14 @@ from typing import Any
 import numpy as np
 
 from gcl.data.importers.vectors import read_vectors
-from gcl.data.store.records import Records
+from gcl.data.store.records import Records, texts_of
 from gcl.data.tables.cells import canonical_id
 from gcl.files.digest import add_file, file_sha256
 from gcl.retrieval.embedding.embed import FieldEmbeddings, Weights
 from gcl.retrieval.search.ties import with_ties
 from gcl.retrieval.tasks.task import RetrievalTask, Run
 from gcl.retrieval.tasks.trec import read_run
-from gcl.schema import SIDES, Field, Modality, SideName, fields_of
+from gcl.schema import SIDES, Field, Modality, SideName
 
 WHOLE = {"embedding": Field(Modality.text)}
 """The only field of vectors that were made of whole records."""
@@ -185,14 +185,6 @@ class RunFiles:
                 raise FileNotFoundError(f"trec:{self.pattern}: there is no file {path}.")
             self._read[path] = read_run(path)
         return self._read[path]
-
-
-def texts_of(records: Records) -> list[str]:
-    """Each record's text fields, joined by a space."""
-    rows = np.arange(len(records))
-    names = fields_of(records.side, Modality.text)
-    columns = [records.column(name, rows) for name in names]
-    return [" ".join(str(text) for text in texts if text) for texts in zip(*columns, strict=True)] or [""] * len(rows)
 
 
 def _name(records: Records, place: int, side: SideName) -> str:
