@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from importlib.util import find_spec
 
 
 class ConfigError(ValueError):
@@ -38,6 +39,25 @@ def nearest(name: str, names: Iterable[str]) -> str:
     return f" Did you mean {near[0]}?{known}" if near else known
 
 
+def one_of(names: Sequence[str]) -> str:
+    """
+    >>> one_of(["ray", "daft", "spark"])
+    'ray, daft or spark'
+    """
+    return " or ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
+
+
 def install(extra: str) -> str:
     """The command that installs an optional part of gcl; the distribution has another name than the package."""
     return f"pip install 'gcl-trainer[{extra}]'"
+
+
+def missing_of(packages: Iterable[str]) -> list[str]:
+    """Those of these packages (import names) that are not installed."""
+    return [package for package in packages if find_spec(package) is None]
+
+
+def check_packages(what: str, packages: Iterable[str], extra: str) -> None:
+    """Raises ConfigError, with the command that installs them, where packages that `what` needs are missing."""
+    if missing := missing_of(packages):
+        raise ConfigError(f"{what} needs {', '.join(missing)}, which is not installed: {install(extra)}.")

@@ -16,11 +16,12 @@ import inspect
 import itertools
 import math
 import re
-import textwrap
+import sys
 import types
 import typing
 from collections.abc import Iterator
 from enum import Enum
+from functools import cache
 from typing import Any
 
 MISSING: Any = "???"  # what OmegaConf calls a value that a YAML or the command line must give
@@ -211,18 +212,36 @@ def documentation(settings: type) -> dict[str, str]:
     """{field: the string below it, on one line}, inherited fields included; fields without one are left out."""
     documented: dict[str, str] = {}
     for base in reversed(settings.__mro__):
-        if not dataclasses.is_dataclass(base):
-            continue
-        try:
-            (body,) = ast.parse(textwrap.dedent(inspect.getsource(base))).body
-        except OSError:  # made where there is no source file
-            continue
-        statements = body.body if isinstance(body, ast.ClassDef) else []
-        for field, below in itertools.pairwise(statements):
-            match field, below:
-                case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
-                    documented[name] = " ".join(text.split())
+        if dataclasses.is_dataclass(base):
+            documented |= _documented(base.__module__).get(base.__qualname__, {})
     return documented
+
+
+@cache
+def _documented(module: str) -> dict[str, dict[str, str]]:
+    """{class: {field: the string below it}} of a module, whose source is parsed once."""
+    found: dict[str, dict[str, str]] = {}
+
+    def look(statements: list[ast.stmt], prefix: str) -> None:
+        for one in statements:
+            if isinstance(one, ast.FunctionDef):
+                look(one.body, f"{prefix}{one.name}.<locals>.")
+            elif isinstance(one, ast.ClassDef):
+                look(one.body, f"{prefix}{one.name}.")
+                found[prefix + one.name] = dict(_fields_with_texts(one.body))
+
+    try:
+        look(ast.parse(inspect.getsource(sys.modules[module])).body, "")
+    except (OSError, TypeError, KeyError):  # there is no source file
+        pass
+    return found
+
+
+def _fields_with_texts(statements: list[ast.stmt]) -> Iterator[tuple[str, str]]:
+    for field, below in itertools.pairwise(statements):
+        match field, below:
+            case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
+                yield name, " ".join(text.split())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -347,3 +366,22 @@ def shown(value: Any) -> str:
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     return str(value.value if isinstance(value, Enum) else value)
+
+
+def plain(value: Any) -> Any:
+    """Settings as dictionaries, lists, texts and numbers, an enum's member by its name.
+
+    >>> @dataclasses.dataclass
+    ... class Options:
+    ...     kind: Kind = Kind.path
+    ...     sizes: tuple = (1, 2)
+    >>> plain({"a": [Options()]})
+    {'a': [{'kind': 'path', 'sizes': [1, 2]}]}
+    """
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if dataclasses.is_dataclass(value):
+        value = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    if isinstance(value, dict):
+        return {key: plain(below) for key, below in value.items()}
+    return value.name if isinstance(value, Enum) else value

@@ -266,6 +266,10 @@ class Clicks:
     least_shown: float = number(1.0, least=0)
     """Pairs shown less often are left out."""
 
+    negative_looks: float | None = number(None, above=0, most=1e9)
+    """Looks without a click or purchase after which a document is a negative of its query (score 0); null: it keeps
+    its low score. A look is an impression times the probability that its place is looked at."""
+
 
 @dataclass
 class Catalog:
@@ -289,6 +293,18 @@ class Catalog:
 
     complete: bool = False
     """Whether what the judgments (without them, the pairs) do not list is irrelevant; otherwise nobody knows."""
+
+    changes: str | None = path()
+    """Change feed of `products`: rows that are new, changed or deleted, with a column that says which (I/U/D, the ops
+    of Debezium, the change types of Delta). The last change of an id counts."""
+
+    changes_op: str | None = None
+    """Column of `changes` that says what became of a row; null: the one that is called as usual (op, __op,
+    _change_type, …)."""
+
+    changes_order: str | None = None
+    """Column of `changes` with numbers or times by which the last change of an id is found; null: the later row, of
+    several files that of the later name."""
 
     document_id: str = "product_id"
     """Column of the document id."""
@@ -379,6 +395,9 @@ class Catalog:
     verify: Verify = Verify.changed
     """When the bytes of prepared shards are compared with their SHA-256: "always" when they are opened, where size or
     time "changed", or "never"."""
+
+    cache_gb: float | None = number(None, above=0, most=1e9)
+    """Gigabytes of shards in an object store that are kept on this machine while they are read; null: all of them."""
 
     generator: str | None = None
     """A function, package.module:name, that writes the tables, or translates the files in root into tables. Of one that

@@ -46,6 +46,15 @@ def _check_tables(catalog: Catalog) -> None:
         check_layout(catalog.layout)
         if not catalog.products:
             raise ValueError(f"data.layout is {catalog.layout}, but data.products names no export.")
+    for name in ("changes_op", "changes_order"):
+        if getattr(catalog, name) and not catalog.changes:
+            raise ValueError(f"data.{name} is a column of data.changes, which is not set.")
+    if catalog.changes and (not catalog.products or catalog.layout is not None):
+        why = "data.layout translates an export" if catalog.products else "there is no data.products"
+        raise ValueError(
+            f"data.changes applies a change feed to data.products, and {why}: name a table of products, whose ids "
+            "(data.document_id) the feed names."
+        )
     if catalog.judgments and not (catalog.training and catalog.pairs and catalog.products):
         raise ValueError(
             "data.judgments measures what is held out of data.pairs: name data.products and data.pairs, too, or make "

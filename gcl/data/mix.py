@@ -17,7 +17,14 @@ from dataclasses import fields, replace
 from gcl.data.catalog import Catalog
 from gcl.schema import SIDES, Field, SideName, check_side
 
-_OWN = ("name", "mix", "batches", "catalogs", *SIDES)  # what a mix says itself; all else belongs to its catalogs
+_OWN = (
+    "name",
+    "mix",
+    "batches",
+    "catalogs",
+    "cache_gb",
+    *SIDES,
+)  # what a mix says itself; all else belongs to its catalogs
 
 
 def complete_mix(mixed: Catalog) -> Catalog:

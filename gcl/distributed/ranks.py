@@ -5,7 +5,10 @@ Without torch.distributed there is one rank, and every function here is a plain 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import numpy as np
@@ -15,14 +18,30 @@ import torch.distributed as distributed
 from gcl.errors import ProcessLost
 
 _CHUNK = 1 << 24  # values per broadcast
+_PATIENCE = timedelta(days=30)
+_alone: ContextVar[bool] = ContextVar("alone", default=False)
 T = TypeVar("T")
 
 
 def world() -> tuple[int, int]:
-    """This process's rank and the number of ranks; (0, 1) outside torch.distributed."""
-    if distributed.is_available() and distributed.is_initialized():
+    """This process's rank and the number of ranks; (0, 1) outside torch.distributed, and `alone`."""
+    if not _alone.get() and distributed.is_available() and distributed.is_initialized():
         return distributed.get_rank(), distributed.get_world_size()
     return 0, 1
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Every rank works for itself, as if there were no others. At the end it waits for them, longer than an exchange
+    may take: a rank may have more to do. One that is lost ends the others even so (see group.py)."""
+    group = distributed.new_group(backend="gloo", timeout=_PATIENCE) if world()[1] > 1 else None
+    before = _alone.set(True)
+    try:
+        yield
+    finally:
+        _alone.reset(before)
+    if isinstance(group, distributed.ProcessGroup):
+        distributed.barrier(group)
 
 
 def share(items: int, rank: int, ranks: int) -> range:
@@ -60,6 +79,15 @@ def gather_objects(value: T) -> list[T]:
     values: list[Any] = [None] * ranks
     distributed.all_gather_object(values, value)
     return values
+
+
+def of_first_rank(value: T) -> T:
+    """The first rank's value, on every rank; pickled."""
+    if world()[1] == 1:
+        return value
+    values = [value]
+    distributed.broadcast_object_list(values)
+    return values[0]
 
 
 def agree(error: Exception | None) -> None:

@@ -162,10 +162,7 @@ class ArrayCache:
                 if isinstance(array, np.memmap):
                     array.flush()
             if kept and not written:
-                with replacing(self._path(name)) as path:
-                    with open(path, "wb") as file:
-                        np.save(file, array)
-                    _seal(path)
+                self.put(name, array)
             if kept and not required:
                 self.prune({name})
         except OSError as problem:
@@ -195,6 +192,21 @@ class ArrayCache:
                 path.unlink(missing_ok=True)  # a process that has it mapped keeps it
                 removed += size
         return removed
+
+    def put(self, name: str, array: np.ndarray) -> None:
+        """Keeps an array of any type, whatever the limit. Raises OSError where it cannot be written."""
+        with replacing(self._path(name)) as path:
+            with open(path, "wb") as file:
+                np.save(file, array)
+            _seal(path)
+
+    def holds(self, name: str) -> bool:
+        """Whether there is an entry, which only `load` compares with its digest."""
+        return self._path(name).is_file()
+
+    def remove(self, name: str) -> None:
+        """Removes an entry, if there is one."""
+        self._path(name).unlink(missing_ok=True)
 
     def _path(self, name: str) -> Path:
         return self.folder / f"{name}.npy"

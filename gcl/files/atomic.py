@@ -10,6 +10,7 @@ import errno
 import json
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -112,6 +113,14 @@ def write_text(path: str | Path, text: str) -> Path:
 def write_json(path: str | Path, content: Any, *, ascii: bool = True) -> Path:
     """Writes or replaces a JSON file, indented by two spaces; returns its path. ascii: escape all other characters."""
     return write_text(path, (json.dumps(content, indent=2) if ascii else readable_json(content, indent=2)) + "\n")
+
+
+def link(source: Path, target: Path) -> None:
+    """A second name of a file; a copy where the file system knows no such names."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
 
 
 def synchronize(path: Path) -> None:

@@ -57,6 +57,7 @@ def test_the_product_stays_without_its_image(shop, tmp_path):
     assert found.counts["bad_images"] == {"document.photo": {"unreadable image": 3, "no such image": 1}}
     assert found.counts["images"] == {"document.photo": {"given": 40, "absent": 4, "several": 0, "most": 1}}
     assert str(shop / "none.jpg") in listed[0]["detail"]
+    assert all(BAD[row["id"]] in row["detail"] for row in listed), "each with the path that was tried"
     assert "a web page" in listed[2]["detail"] and "HEIC" in listed[3]["detail"]
     (line,) = [line for line in lines if "document.photo" in line]
     assert "unreadable image 3, no such image 1; 4 of 40 records" in line and "bad_images.csv" in line

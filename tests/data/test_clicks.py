@@ -149,3 +149,19 @@ def test_what_is_written_says_how_sure_it_is(given, tmp_path):
     table = parquet.read_table(next((tmp_path / "out").glob("small-clicks-*/pairs.parquet")))
     assert table.column_names == ["query", "product_id", "relevance", "looks", "score"]
     assert len(table) == QUERIES * DOCUMENTS
+
+
+def test_what_was_looked_at_and_never_clicked_is_a_negative(tmp_path):
+    shown = {"query": "q", "n": 100, "clicks": 0}
+    rows = [{**shown, "product_id": "0000", "position": 1, "clicks": 10}]
+    rows += [{**shown, "product_id": f"{n:04d}", "position": n} for n in (1, 2, 3, 4, 5)]  # looks: 100, 50, 33, 25, 20
+    write_table(tmp_path / "log.csv", rows)
+    write_table(tmp_path / "products.csv", products(8))
+    log = Clicks(impressions="n", power=1.0)
+    given = catalog(tmp_path, products="products.csv", pairs="log.csv", clicks=log)
+    graded = prepared(given, tmp_path / "out")
+    assert sorted(graded.pairs.document.tolist()) == [0, 1, 2, 3, 4, 5] and graded.pairs.score.min() > 0
+    split = prepared(replace(given, clicks=replace(log, negative_looks=30)), tmp_path / "out")
+    assert split.not_relevant.document.tolist() == [1, 2, 3] and (split.not_relevant.score == 0).all()
+    pairs = dict(zip(split.pairs.document.tolist(), split.pairs.score.tolist(), strict=True))
+    assert set(pairs) == {0, 4, 5} and pairs[0] == 100

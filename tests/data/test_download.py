@@ -18,7 +18,7 @@ from gcl.data.check import check_download
 from gcl.data.prepare.parts import Part
 from gcl.data.prepare.prepare import prepare, prepare_part
 from gcl.data.tables import fetch as fetching
-from gcl.data.tables.download import Downloads
+from gcl.data.tables.download import Downloads, summary
 from gcl.data.tables.fetch import Failure, fetch
 from gcl.files import progress
 from helpers.small_catalog import catalog, drawn, image, pairs, prepared, products, quarantined, text, write_table
@@ -170,6 +170,26 @@ def test_what_is_there_is_not_asked_for_again(server, tmp_path):
     assert (server.asked["picture"], server.asked["404"], server.asked["other"]) == (1, 2, 1)
 
 
+def test_what_may_have_passed_is_asked_for_once_more_and_counted_by_host(server, tmp_path):
+    downloads = Downloads(Download(timeout=0.5, retries=0, rate=100.0, private=True), tmp_path)
+    names = ["picture", "503-once", "404", "html", "picture2", "picture"]
+    urls = [f"{server.url}/{name}" for name in names] + [f"{server.other}/503-always", "http://[broken/a.jpg"]
+    downloads.fetch_shown(lambda: urls, "images", shown=False, twice=True)
+    asked = {name: server.asked[name] for name in server.asked}
+    assert asked == {"picture": 1, "503-once": 2, "404": 1, "html": 2, "picture2": 1}
+    here, there = (one.removeprefix("http://") for one in (server.url, server.other))
+    assert downloads.counts() == {
+        here: {"HTTP 404 Not Found": 1, "a page, not an image": 1, "downloaded": 3},
+        "": {"downloaded": 0, "not a URL": 1},
+        there: {"HTTP 503 Service Unavailable": 1, "downloaded": 0},
+    }
+    shown = summary(downloads.counts())
+    assert shown[2].split("  ")[0] == here and "60.0%" in shown[2] and "HTTP 404 Not Found 1" in shown[2]
+    again = Downloads(Download(timeout=0.5, retries=0, rate=None, private=True), tmp_path)
+    again.fetch_shown(lambda: urls, "images", shown=False)
+    assert again.counts() == downloads.counts(), "what was there before is counted as what came now"
+
+
 def test_an_interrupted_run_keeps_what_it_has(server, tmp_path):
     downloads = Downloads(Download(rate=50.0, workers=2, private=True), tmp_path)
     names = [f"{server.url}/picture{number}" for number in range(300)]
@@ -228,7 +248,7 @@ def test_prepare_downloads_and_quarantines(server, tmp_path):
     asked = server.asked.total()
     assert prepare(given, tmp_path / "out", progress=False) == found.folder and server.asked.total() == asked
     prepare(replace(given, name="other"), tmp_path / "out", progress=False)
-    assert server.asked.total() == asked + 2  # those that failed
+    assert server.asked.total() == asked + 3  # those that failed, the page twice
 
 
 def test_settings_that_fetch_nothing_are_refused():
@@ -241,6 +261,7 @@ def test_other_schemes_are_not_fetched(tmp_path):
     downloads = Downloads(Download(), tmp_path)
     assert list(downloads.fetch_all(["ftp://host/a.jpg", "file:///a.jpg"])) == []
     assert downloads.read("ftp://host/a.jpg").reason == "URL of a kind that is not read"
+    assert downloads.read("file:///a.jpg").detail == "file:///a.jpg: write the path without file://"
     list(downloads.fetch_all(["http://[broken/a.jpg"]))
     assert downloads.read("http://[broken/a.jpg").reason == "image cannot be downloaded"
 

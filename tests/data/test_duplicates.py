@@ -88,6 +88,36 @@ def test_one_row_of_a_repeated_product_counts(shop, rule, title, brand):
     assert f"data.duplicates.products={rule}" in found.counts["notes"][0]
 
 
+@pytest.mark.parametrize("again", ["12.0", "4.0e+15", "12\xa0"])
+def test_ids_that_differ_in_form_only_are_repeated_ones(shop, again):
+    one = "4000000000000000" if "e" in again else "12"
+    ids = [{"product_id": one, "title": "a"}, {"product_id": again, "title": "b"}]
+    write_table(shop / "products.csv", [*products(80), *ids])
+    given = shop_catalog(shop, duplicates=Duplicates(products=SameProduct.last))
+    assert contents(prepared(given, shop / "out"))["documents"][one] == {"title": "b"}
+
+
+@pytest.mark.parametrize("rule", ["first", "last", "merge"])
+@pytest.mark.parametrize("own", [False, True])
+def test_only_the_row_that_counts_asks_for_its_product(shop, rule, own):
+    """Products alone, and products whose queries data.own_queries makes."""
+    title = "other" if rule == "last" else "thing number 3"
+    again = {"product_id": "0003", "title": "other"}
+    rows = [row | {"brand": "x"} for row in [*products(80), products(80)[5], again]]
+    write_table(shop / "products.csv", rows)
+    made = {"own_queries": {"query": "title"}} if own else {"query": {"query": text(column="title")}}
+    given = shop_catalog(
+        shop,
+        pairs=None,
+        score=None,
+        document={"title": text(), "brand": text()},
+        duplicates=Duplicates(products=SameProduct(rule)),
+        **made,
+    )
+    asked = {query["query"] for query in contents(prepared(given, shop / "out"))["queries"].values()}
+    assert asked == {row["title"] for row in products(80)} - {"thing number 3"} | {title}
+
+
 def test_words_are_grades_where_the_catalog_says_so(shop):
     words = {"1": "Bad", "2": "Poor", "3": "Fair", "4": "Good", "5": "Best", "6": "Top"}
     write_table(shop / "pairs.csv", [row | {"score": words[row["score"]]} for row in pairs(60, 80)])

@@ -41,6 +41,7 @@ HINTS = {
     "photos/x.jpg": "there is no folder {shop}/photos",
     "www.shop.example/a.jpg": "a URL begins with https://",
     "data:image/png;base64,AAAA": "a data: URI is not read",
+    "<img src='a.jpg'>": "it is HTML: write the address that stands in src alone",
 }
 
 

@@ -6,7 +6,10 @@ import io
 import json
 import re
 import tarfile
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pyarrow as pa
 import pyarrow.parquet as parquet
@@ -108,6 +111,7 @@ def test_a_plain_table(init, tmp_path):
         (";", "cp1252", ".csv", {"encoding": "cp1252", "delimiter": ";"}),
         (",", "utf-8-sig", ".csv", {}),
         ("\t", "utf-16", ".txt", {}),
+        ("\t", "cp1252", ".txt", {"encoding": "cp1252"}),
         (";", "utf-16-le", ".csv", {"encoding": "utf-16-le", "delimiter": ";"}),
     ],
 )
@@ -194,7 +198,7 @@ def test_variants_stay_together_and_repeated_ids_do_not_stop(init, tmp_path):
     assert (catalog.split.group, str(catalog.duplicates.products)) == (["parent"], "refuse")
     columns["product_id"][7] = columns["product_id"][3]
     catalog, draft = init(table(tmp_path / "products.csv", columns))
-    assert str(catalog.duplicates.products) == "first" and "repeated with other content" in draft.notes[0]
+    assert str(catalog.duplicates.products) == "first" and "other content, 40 rows have 39 of it" in draft.notes[0]
 
 
 @pytest.mark.parametrize(
@@ -207,6 +211,7 @@ def test_variants_stay_together_and_repeated_ids_do_not_stop(init, tmp_path):
         ({"photo": "https://cdn.example/{0}?w=1"}, {"column": "photo"}),
         ({"image_link": "https://cdn.example/{0}.jpg"}, {"column": "image_link"}),
         ({"media": '["{0}.jpg", "{1}.jpg"]'}, {"column": "media"}),
+        ({"gallery": "['{0}.jpg', '{1}.jpg']"}, {"column": "gallery"}),
         ({"whatever": "{0}.webp"}, {"column": "whatever"}),
         ({"image": "{0}.jpg", "thumbnail": "{0}.jpg"}, {}),
     ],
@@ -402,9 +407,18 @@ def test_files_that_cannot_be_a_catalog_are_answered_in_sentences(init, tmp_path
     (tmp_path / "notes.pdf").write_bytes(b"%PDF-1.4")
     with pytest.raises(ValueError, match="notes.pdf is nothing gcl reads"):
         init(tmp_path / "notes.pdf")
+    (tmp_path / "shop.xml").write_text("<products><product><id>1</id></product></products>")
+    with pytest.raises(ValueError, match="shop.xml begins with <products>: of XML, product feeds are read"):
+        init(tmp_path / "shop.xml")
     numbers = table(tmp_path / "numbers.csv", {"a": [1, 2, 3], "b": [4, 5, 6]})
     with pytest.raises(ValueError, match="No table of products was found"):
         init(numbers)
+    (tmp_path / "headed.csv").write_text("Export of 3 May\nsku,title\n1,red shirt\n2,blue mug\n")
+    with pytest.raises(ValueError, match="Export of 3 May alone .*stand further down, delete what is above them"):
+        init(tmp_path / "headed.csv")
+    (tmp_path / "by_sku.json").write_text('{"A1": {"title": "red shirt"}, "A2": {"title": "blue mug"}}')
+    with pytest.raises(ValueError, match="no columns .rows are a list of objects"):
+        init(tmp_path / "by_sku.json")
     asked = table(tmp_path / "asked.csv", pairs([f"{number}" for number in range(20)]))
     with pytest.raises(ValueError, match="asked.csv holds searches .* no table of products was given"):
         init(asked)
@@ -428,6 +442,24 @@ def test_the_command_writes_a_yaml_once_and_says_what_to_type(tmp_path, monkeypa
     assert (tmp_path / "mine/data/demo2.yaml").is_file()
     command = re.search(r"Next: gcl (.*)", capsys.readouterr().out)[1].split()
     main(["prepare", *command[1:]])
+
+
+def test_no_file_keeps_the_password_of_a_tables_url(tmp_path, monkeypatch, capsys):
+    table(tmp_path / "web" / "shop" / "products.csv", several())
+    serve = partial(SimpleHTTPRequestHandler, directory=str(tmp_path / "web"))
+    with ThreadingHTTPServer(("127.0.0.1", 0), serve) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://ann:s3cr3t@127.0.0.1:{server.server_port}/shop/products.csv?token=t0k3n"
+        monkeypatch.setenv("GCL_SHOP_PRODUCTS_CSV", "")  # what the command sets is gone after the test
+        monkeypatch.chdir(tmp_path)
+        main(["init", url, "name=far", "doctor=false"])
+        said = capsys.readouterr().out
+        found = prepare(catalog_of(str(tmp_path / "conf" / "data" / "far.yaml")), tmp_path / "prepared", progress=False)
+        server.shutdown()
+    assert len(open_prepared(found).documents) == 40
+    assert "before other commands, export GCL_SHOP_PRODUCTS_CSV='https://…'" in said
+    kept = [said.encode(), *(file.read_bytes() for file in tmp_path.rglob("*") if file.is_file())]
+    assert len(kept) > 5 and not any(secret in data for data in kept for secret in (b"s3cr3t", b"t0k3n"))
 
 
 def test_shards(tmp_path, monkeypatch, capsys):

@@ -182,6 +182,14 @@ def test_an_export_of_another_system_is_refused_by_what_it_lacks(tmp_path):
         check_catalog(catalog(tmp_path, products="p.csv", layout="shopfy"))
 
 
+def test_a_feed_as_shops_write_them(tmp_path):
+    """Blank lines before the declaration, a prefix that nobody declares, a value said twice."""
+    path = tmp_path / "feed.xml"
+    item = "<item><g:id>1</g:id><title>a</title><g:title>a</g:title></item>"
+    path.write_text(f'\ufeff\n\n<?xml version="1.0"?><rss><channel>{item}</channel></rss>', encoding="utf-8")
+    assert root_of(path) == "rss" and list(read_items(path)) == [(1, {"id": "1", "title": "a"})]
+
+
 BOMB = '<!DOCTYPE rss [<!ENTITY a "ha"><!ENTITY b "&a;&a;&a;&a;">]><rss><item><id>&b;</id></item></rss>'
 OUTSIDE = '<!DOCTYPE rss [<!ENTITY a SYSTEM "secret.txt">]><rss><item><id>&a;</id></item></rss>'
 

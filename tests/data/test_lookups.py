@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from gcl.data.batches import lookups
-from gcl.data.batches.lookups import Judgments
+from gcl.data.batches.lookups import ScoreTable
 from gcl.data.store.prepared import Pairs
 
 
@@ -18,7 +18,7 @@ def test_every_known_pair_of_the_batch_is_found_once(monkeypatch, at_once):
     known: dict[tuple[int, int], float] = {}
     for q, d, score in zip(query.tolist(), document.tolist(), pairs.score.tolist(), strict=True):
         known[q, d] = max(score, known.get((q, d), 0.0))
-    table = Judgments(pairs)
+    table = ScoreTable(pairs)
     for _ in range(5):
         q, d = query[draw.integers(0, 90, 20)], document[draw.integers(0, 90, 20)]
         found = [tuple(one) for one in zip(*(x.tolist() for x in table.among(q, d)), strict=True)]

@@ -10,7 +10,8 @@ import pytest
 from gcl.data.catalog import Split, Store
 from gcl.data.prepare import distinct as collect
 from gcl.data.prepare.parts import Part, parse_part
-from gcl.data.prepare.prepare import prepare, prepare_part
+from gcl.data.prepare.prepare import Pieces, prepare, prepare_part
+from gcl.distributed.engines import ENGINES, On
 from helpers.small_catalog import bad_images, catalog, drawn, image, pairs, prepared, products, text, write_table
 
 SPLIT = Split(queries=0.7, documents=0.6, dev=0.4, seed=1)
@@ -118,10 +119,18 @@ def test_a_killed_piece_is_done_again(shop, tmp_path):
 
 
 def test_parts_are_named_properly(shop, tmp_path):
-    for words in ("0/3", "4/3", "3", "a/b", "-1/3", "1/0"):
+    for words in ("0/3", "4/3", "3", "a/b", "-1/3", "1/0", "²/3"):
         with pytest.raises(ValueError, match="part="):
             parse_part(words)
-    assert sum(Part(n, 4).holds(bytes([n * 37 % 256] * 16)) for n in range(1, 5)) <= 4
+    for byte in range(256):
+        assert sum(Part(n, 4).holds(bytes([byte] * 16)) for n in range(1, 5)) == 1
+    pieces, away = Pieces(On(ENGINES["local"]), 2), "s3://shop/prepared"
+    with pytest.raises(
+        ValueError, match="engine= needs a cache_dir that all machines reach as a folder, and s3://shop"
+    ):
+        prepare(shop, away, pieces=pieces, progress=False)
+    with pytest.raises(ValueError, match="part= needs a cache_dir that all machines reach as a folder, and s3://shop"):
+        prepare_part(shop, away, Part(1, 2))
     with pytest.raises(ValueError, match="ready shards"):
         prepare_part(catalog(tmp_path, shards="x.tar"), tmp_path / "out", Part(1, 2))
 

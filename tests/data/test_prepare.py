@@ -214,6 +214,7 @@ def test_every_bad_row_is_written_down_with_its_reason(shop, tmp_path):
         target.write("one cell\n")
     found = prepared(shop_catalog(shop, max_bad=1.0, bad_images="drop"), tmp_path / "out")
     listed = {(row["table"], int(row["row"])): (row["id"], row["reason"]) for row in quarantined(found.folder)}
+    assert all(row["detail"] for row in quarantined(found.folder)), "each with what was tried"
     expected = {
         ("products.csv", 2): ("0001", "no such image"),
         ("products.csv", 3): ("0002", "unreadable image"),

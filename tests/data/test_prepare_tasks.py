@@ -130,6 +130,7 @@ def test_bad_rows_of_a_task_are_bad_rows(shop):
         shop / "queries.csv", [*QUERIES, {"qid": None, "query": "x", "kind": "odd"}, {"qid": "e", "kind": "odd"}]
     )
     found = prepared(with_task(shop, max_bad=0.05), shop / "out")
+    assert all(row["detail"] for row in quarantined(found.folder)), "each with what was tried"
     assert [(row["table"], row["row"], row["id"], row["reason"]) for row in quarantined(found.folder)] == [
         ("queries.csv", "41", "", "no query id"),
         ("queries.csv", "42", "e", "empty record"),

@@ -1,6 +1,5 @@
 """Tables, shards and pictures in an object store: a real S3 server on the loopback, prepared as if they lay here."""
 
-import os
 from dataclasses import replace
 
 import pytest
@@ -8,28 +7,17 @@ import pytest
 from gcl.data.catalog import Download, Split
 from gcl.data.prepare.prepare import prepare
 from gcl.data.tables.table import open_table
+from helpers.bucket import s3_bucket
 from helpers.small_catalog import catalog, contents, drawn, image, pairs, prepared, products, shard, text, write_table
 
 pytest.importorskip("s3fs")
-server = pytest.importorskip("moto.server")
+pytest.importorskip("moto.server")
 
 
 @pytest.fixture(scope="module")
 def store():
-    import s3fs
-
-    keys = {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x", "AWS_DEFAULT_REGION": "us-east-1"}
-    running = server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    running.start()
-    host, port = running.get_host_and_port()
-    before = dict(os.environ)
-    os.environ.update(keys, AWS_ENDPOINT_URL=f"http://{host}:{port}")
-    files = s3fs.S3FileSystem(endpoint_url=os.environ["AWS_ENDPOINT_URL"])
-    files.mkdir("shop")
-    yield files
-    os.environ.clear()
-    os.environ.update(before)
-    running.stop()
+    with s3_bucket() as files:
+        yield files
 
 
 def test_tables_and_pictures_of_a_bucket_prepare_like_local_ones(store, tmp_path):

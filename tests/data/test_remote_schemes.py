@@ -12,6 +12,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from gcl.data.catalog import Split
 from gcl.data.prepare.prepare import prepare
+from gcl.data.store import remote_shards
 from helpers.small_catalog import catalog, contents, drawn, image, pairs, prepared, products, shard, text, write_table
 
 
@@ -106,3 +107,38 @@ def test_tables_behind_http(tmp_path):
             prepare(catalog(None, pairs=given.pairs.replace("pairs", "none")), tmp_path / "out", progress=False)
     finally:
         server.shutdown()
+        server.server_close()
+
+
+@pytest.mark.parametrize(
+    ("given", "where", "said"),
+    [
+        (
+            {"products": "s3://shop/plain/"},
+            "out",
+            "data.products: s3://shop/plain/ cannot be read (NoCredentialsError: ",
+        ),
+        (
+            {"shards": "s3://shop/{0..1}.tar"},
+            "out",
+            "data.shards: s3://shop/0.tar cannot be read (NoCredentialsError: ",
+        ),
+        ({"pairs": "pairs.csv"}, "s3://shop/out", "cache_dir: s3://shop/out/"),
+    ],
+)
+def test_a_store_that_nobody_may_ask_is_said(given, where, said, tmp_path, monkeypatch):
+    s3fs = pytest.importorskip("s3fs")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in (("HOME", tmp_path), ("XDG_CACHE_HOME", tmp_path), ("AWS_EC2_METADATA_DISABLED", "true")):
+        monkeypatch.setenv(name, str(value))
+    write_table(tmp_path / "pairs.csv", [row | {"title": f"t {row['product_id']}"} for row in pairs(30, 20)])
+    s3fs.S3FileSystem.clear_instance_cache()
+    remote_shards._file_system.cache_clear()
+    fields = {"query": {"query": text(column="txt")}, "document": {"photo": image(column="jpg")}}
+    with pytest.raises((ValueError, FileNotFoundError)) as error:
+        folder = where if "://" in where else tmp_path / where
+        prepare(catalog(tmp_path, **given, **(fields if "shards" in given else {})), folder, progress=False)
+    s3fs.S3FileSystem.clear_instance_cache()
+    remote_shards._file_system.cache_clear()
+    assert said in str(error.value)

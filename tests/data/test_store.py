@@ -230,3 +230,14 @@ def test_text_that_is_no_text_names_its_place(folder):
     path.write_bytes(data)
     with pytest.raises(ValueError, match=rf"shard {path.name}, row 2, id 'sku.2': field title cannot be read as text"):
         store[row]
+
+
+def test_content_keys_are_of_the_content_alone(folder, tmp_path):
+    keys = list(RecordStore(folder, "documents", SIDE).content_keys())
+    assert len(set(keys)) == len(STORED)
+    with ShardWriter(tmp_path / "other", "documents", side=SIDE, shard_bytes=4096) as writer:
+        for number in reversed(range(len(STORED))):
+            writer.write(f"other-{number}", STORED[number])
+    assert list(RecordStore(tmp_path / "other", "documents", SIDE).content_keys()) == keys[::-1]
+    titles = RecordStore(folder, "documents", {"title": SIDE["title"]})
+    assert list(titles.content_keys()) != keys

@@ -70,7 +70,12 @@ def write_table(path: Path, rows: list[dict]) -> Path:
         data = target.getvalue()
     else:
         target = io.BytesIO()
-        parquet.write_table(pa.table({key: [row.get(key) for row in rows] for key in columns}), target)
+        cells = pa.table({key: [row.get(key) for row in rows] for key in columns})
+        if name.endswith((".arrow", ".feather")):
+            with pa.ipc.new_file(target, cells.schema) as writer:
+                writer.write_table(cells)
+        else:
+            parquet.write_table(cells, target)
         data = target.getvalue()
     path.write_bytes(gzip.compress(data) if path.name.endswith(".gz") else data)
     return path

@@ -19,10 +19,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from gcl.data.batches.lookups import Judged, Lookups, Vectors
+from gcl.data.batches.lookups import KnownScores, Lookups, TeacherVectors
 from gcl.data.batches.order import BatchOrder
 from gcl.data.store.prepared import Pairs
 from gcl.data.store.records import Records, Subset, Value, first_images, images_of
+from gcl.data.store.remote_shards import RemoteShard
 from gcl.schema import Field, Modality
 
 
@@ -62,7 +63,7 @@ class PairBatch(NamedTuple):
     query_id: Tensor  # int64 [N], row in the store
     document_id: Tensor  # int64 [N]
     step: int
-    known: dict[str, Judged | Vectors] | None = None  # what was looked up for the batch
+    known: dict[str, KnownScores | TeacherVectors] | None = None  # what was looked up for the batch
 
 
 class Transform(Protocol):
@@ -151,6 +152,11 @@ class SideReader:
     def present(self, rows: np.ndarray) -> np.ndarray:
         """bool [n, F]: which fields each record has."""
         return self.store.present(rows)[:, self._columns]
+
+    def remote_shards(self, rows: np.ndarray) -> set[RemoteShard]:
+        """Those of an object store that these rows are read from."""
+        shards_of = getattr(self.store, "remote_shards", None)  # a list in memory has none
+        return shards_of(rows) if shards_of and any(name not in self.features for name in self.side) else set()
 
     def __call__(
         self,
@@ -281,11 +287,7 @@ class PairDataset(Dataset):
         pairs = self._pairs(step)
         query_id, document_id = pairs.query, pairs.document
         query, query_row = share(query_id, self.rank, self.world)
-        # A document that some pairs show whole and others without a field is two records to be read and embedded.
-        kinds = len(pairs.hides)
-        as_shown = document_id if pairs.hidden is None else document_id * kinds + pairs.hidden
-        key, document_row = share(as_shown, self.rank, self.world)
-        document, shown = (key, None) if pairs.hidden is None else (key // kinds, self._shows[key % kinds])
+        document, shown, document_row = self._documents(pairs)
         seed = (self.plan.seed, self.plan.epoch_of(step), self.plan.position_of(step)) if self.augment else None
         return PairBatch(
             self.query(query, augment_seed=seed and (*seed, 0)),
@@ -298,6 +300,23 @@ class PairDataset(Dataset):
             step,
             self.lookups.among(query_id, document_id),
         )
+
+    def remote_shards(self, step: int) -> set[RemoteShard]:
+        """Those of an object store that this rank reads a step from, except for what was mined as the run went."""
+        mined = self.plan.negatives is not None and self.plan.negatives.mined is not None
+        pairs = self.pairs.take(self.plan.batch(step)) if mined else self._pairs(step)
+        query, _ = share(pairs.query, self.rank, self.world)
+        return self.query.remote_shards(query) | self.document.remote_shards(self._documents(pairs)[0])
+
+    def _documents(self, pairs: Pairs) -> tuple[np.ndarray, np.ndarray | None, Tensor]:
+        """This rank's rows, which fields each shows (None: all), and of which of all ranks' documents each pair is."""
+        if pairs.hidden is None:
+            row, place = share(pairs.document, self.rank, self.world)
+            return row, None, place
+        # A document that some pairs show whole and others without a field is two records to be read and embedded.
+        kinds = len(pairs.hides)
+        key, place = share(pairs.document * kinds + pairs.hidden, self.rank, self.world)
+        return key // kinds, self._shows[key % kinds], place
 
     def _pairs(self, step: int) -> Pairs:
         """Those of the plan, and then those that say what is not relevant."""

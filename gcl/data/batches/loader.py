@@ -7,11 +7,12 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from torch.utils.data import DataLoader
 
+from gcl.data.batches.read_ahead import ReadAhead
 from gcl.errors import WorkerLost
 
 logger = logging.getLogger(__name__)
@@ -23,10 +24,17 @@ class WatchedLoader(DataLoader):
 
     waiting: tuple[int, float] | None = None
     waited: float = 0.0
+    ahead: ReadAhead | None = None
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]  # torch declares its private iterator class
-        batches = super().__iter__()
+        batches = super().__iter__()  # forks the workers before there is a thread whose locks they inherit
+        with self.ahead.running(self.sampler) if self.ahead else nullcontext():
+            yield from self._watched(batches)
+
+    def _watched(self, batches: Iterator[Any]) -> Iterator[Any]:
         for index in self.sampler:
+            if self.ahead:
+                self.ahead.at(index)
             begun = time.monotonic()
             self.waiting = (index, begun)
             try:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -110,7 +111,8 @@ class MixedPlan(BatchOrder):
             yield replace(own, document=own.document - one.first_document)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_passes": {}, "_turns": None}
+        plans = [copy(plan) for plan in self._plans]  # each with an epoch of its own
+        return {**self.__dict__, "_plans": plans, "_passes": {}, "_turns": None}
 
     @property
     def fingerprint(self) -> str:

@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as parquet
 from torch.utils.data import get_worker_info
 
+from gcl.data.batches.by_query import ByQuery
 from gcl.data.batches.chance import random_stream
 from gcl.data.store.prepared import Pairs
 from gcl.errors import ProcessLost
@@ -26,41 +27,7 @@ from gcl.files.atomic import replacing
 _STREAM = 0x6E6567  # tells the stream of random numbers from the plan's, which is named by (seed, epoch)
 
 
-class Table(NamedTuple):
-    """Documents by query: document[start[q] : start[q + 1]] are those of query row q."""
-
-    start: np.ndarray
-    document: np.ndarray
-
-    @classmethod
-    def of(cls, query: np.ndarray, document: np.ndarray) -> Table:
-        """query[M], document[M]: rows of the stores; each pair once is enough."""
-        order = np.lexsort((document, query))
-        query, document = query[order], document[order]
-        new = np.ones(len(query), dtype=bool)
-        new[1:] = (query[1:] != query[:-1]) | (document[1:] != document[:-1])
-        query, document = query[new], document[new]
-        count = np.bincount(query) if len(query) else np.zeros(0, np.int64)
-        return cls(np.concatenate([[0], np.cumsum(count)]).astype(np.int64), document)
-
-    def of_queries(self, queries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """queries[U] -> place[E] in queries, and document[E]."""
-        known = queries < len(self.start) - 1
-        inside = np.where(known, queries, 0)
-        first, stop = self.start[inside], self.start[np.minimum(inside + 1, len(self.start) - 1)]
-        count = np.where(known, stop - first, 0)
-        place = np.repeat(np.arange(len(queries)), count)
-        offset = np.arange(len(place)) - np.repeat(np.cumsum(count) - count, count)
-        return place, self.document[np.repeat(first, count) + offset]
-
-    @property
-    def digest(self) -> str:
-        whole = hashlib.sha256(np.ascontiguousarray(self.start).data)
-        whole.update(np.ascontiguousarray(self.document).data)
-        return whole.hexdigest()
-
-
-NOTHING = Table.of(np.zeros(0, np.int64), np.zeros(0, np.int64))
+NO_NEGATIVES = ByQuery.of(np.zeros(0, np.int64), np.zeros(0, np.int64))
 
 
 class Negatives:
@@ -68,8 +35,8 @@ class Negatives:
 
     def __init__(self, judged: Pairs, *, per_query: int = 1, seed: int = 0, mined: Rounds | None = None) -> None:
         self.per_query, self.seed, self.mined = per_query, seed, mined
-        self._judged = Table.of(judged.query, judged.document)
-        self._read: tuple[Path, Table] | None = None
+        self._judged = ByQuery.of(judged.query, judged.document)
+        self._read: tuple[Path, ByQuery] | None = None
 
     def __bool__(self) -> bool:
         return self.mined is not None or len(self._judged.document) > 0
@@ -82,9 +49,10 @@ class Negatives:
     def of_batch(self, step: int, queries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """queries[U]: the distinct query rows of the step's batch -> place[E] in queries, and document[E]."""
         tables = [self._judged] + ([self._table(self.mined(step))] if self.mined is not None else [])
-        parts = [table.of_queries(queries) for table in tables]
-        place, document = (np.concatenate(columns) for columns in zip(*parts, strict=True))
-        later = np.repeat(np.arange(len(parts)), [len(part[0]) for part in parts])
+        found = [table.entries(queries) for table in tables]
+        place = np.concatenate([place for place, _ in found])
+        document = np.concatenate([table.document[entry] for table, (_, entry) in zip(tables, found, strict=True)])
+        later = np.repeat(np.arange(len(found)), [len(place) for place, _ in found])
         chance = random_stream(self.seed, step, _STREAM).random_raw(len(place))
         order = np.lexsort((chance, later, place))
         place, document = place[order], document[order]
@@ -101,7 +69,7 @@ class Negatives:
 
     def check(self, state: dict[str, Any]) -> None:
         """Raises ValueError unless a saved state's documents are those that are here."""
-        if state.get("judged", NOTHING.digest) != self._judged.digest:
+        if state.get("judged", NO_NEGATIVES.digest) != self._judged.digest:
             raise ValueError(
                 "The checkpoint was written for other pairs with the score 0 than the catalog has now. Restore the "
                 "table, or continue with what there is: train.allow_change=[data]."
@@ -114,11 +82,11 @@ class Negatives:
                     "with what there is: train.allow_change=[plan]."
                 )
 
-    def _table(self, path: Path) -> Table:
+    def _table(self, path: Path) -> ByQuery:
         if self._read is None or self._read[0] != path:
             _wait_for(path)
             mined = read_mined(path)
-            self._read = path, Table.of(mined.query, mined.document)
+            self._read = path, ByQuery.of(mined.query, mined.document)
         return self._read[1]
 
 

@@ -6,8 +6,10 @@ hf://datasets/<owner>/<name>/data/*.parquet              the hub, by range reque
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,8 @@ import pyarrow.parquet as parquet
 
 from gcl.data.store.records import Column
 from gcl.data.tables.remote import is_remote
+
+_SAMPLED = 1 << 20  # bytes at both ends of a file that its digest is of
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,19 @@ class PublishedSet:
         self.rows = sum(group.count for group in self.groups)
         if not self.rows:
             raise ValueError(f"There is no row in {', '.join(files[:3])}.")
+
+    def digest(self) -> str:
+        """SHA-256 over the size and the first and last megabyte of every file, its index of row groups included: all
+        of it would mean reading everything once more."""
+        digest = hashlib.sha256()
+        for file in self.files:
+            with _raw(file) as source:
+                size = source.seek(0, os.SEEK_END)
+                digest.update(str(size).encode())
+                for start in sorted({0, max(0, size - _SAMPLED)}):
+                    source.seek(start)
+                    digest.update(source.read(_SAMPLED))
+        return digest.hexdigest()
 
     def column(self, name: str) -> pa.Array:
         """A column of all rows as text."""
@@ -129,15 +146,19 @@ def files_of(tables: str, root: str | None) -> list[str]:
 @contextmanager
 def _opened(file: str) -> Iterator[parquet.ParquetFile]:
     """A Parquet file, local or remote."""
-    if is_remote(file):
-        import fsspec
+    with _raw(file) if is_remote(file) else nullcontext(file) as source:
+        try:
+            table = parquet.ParquetFile(source)
+        except pa.ArrowException as error:
+            raise ValueError(f"{file} is not a Parquet file, or is cut off ({error}).") from error
+        with table:
+            yield table
 
-        source: Any = fsspec.open(file, "rb").open()
-    else:
-        source = file
-    try:
-        table = parquet.ParquetFile(source)
-    except pa.ArrowException as error:
-        raise ValueError(f"{file} is not a Parquet file, or is cut off ({error}).") from error
-    with table:
-        yield table
+
+def _raw(file: str) -> Any:
+    """The bytes of a file, local or remote."""
+    if not is_remote(file):
+        return open(file, "rb")
+    import fsspec
+
+    return fsspec.open(file, "rb").open()

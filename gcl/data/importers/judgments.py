@@ -21,6 +21,7 @@ import pyarrow.parquet as parquet
 from gcl.data.catalog import Catalog, Task
 from gcl.data.tables.block import Reading
 from gcl.data.tables.cells import canonical_id
+from gcl.data.tables.changes import open_products
 from gcl.data.tables.formats import SUFFIXES
 from gcl.data.tables.json_file import json_entries
 from gcl.data.tables.remote import is_remote
@@ -106,7 +107,9 @@ def _of_column(
     source = catalog.products or catalog.pairs
     if source is None:
         raise ValueError(f"data.tasks.{name}.column needs data.products.")
-    table = open_table(source, root=root, setting="data.products", copies=copies, reading=Reading.of(catalog))
+    table = open_products(catalog, root, copies) or open_table(
+        source, root=root, setting="data.products", copies=copies, reading=Reading.of(catalog)
+    )
     table.check_columns([(column, f"data.tasks.{name}.column"), (catalog.document_id, "data.document_id")])
     pairs: dict[tuple[str, str], None] = {}
     for block in table.blocks([column, catalog.document_id]):
@@ -153,7 +156,8 @@ def _file(name: str, root: Path, where: str) -> Path:
 def _folder(catalog: Catalog, copies: Path | None, where: str) -> Path:
     if copies is None:
         raise ValueError(f"{where} names judgments that have to be translated; prepare the catalog.")
-    return copies / "judged" / f"{catalog.name}-{text_sha256(str(catalog.root))[:8]}"
+    root = catalog.root and Path(catalog.root).expanduser().absolute()
+    return copies / "judged" / f"{catalog.name}-{text_sha256(str(root))[:8]}"
 
 
 def _write(path: Path, header: Sequence[str], rows: Iterable[tuple]) -> Path:

@@ -50,7 +50,15 @@ def read_vectors(paths: Sequence[str | Path]) -> Vectors:
     )
 
 
-def _read(path: Path) -> Vectors:
+def check_vectors(files: str) -> None:
+    """Raises FileNotFoundError or ValueError for a file that is not Parquet, or lacks a column. files: with + between.
+    No vector is read."""
+    for file in files.split("+"):
+        _columns(Path(file))
+
+
+def _columns(path: Path) -> dict[str, str | None]:
+    """{what is read: its column, or None}."""
     if not path.is_file():
         raise FileNotFoundError(f"embeddings:{path}: there is no such file.")
     try:
@@ -64,6 +72,11 @@ def _read(path: Path) -> Vectors:
                 f"embeddings:{path} has no column {_NAMES[key][0]!r} (or {', '.join(_NAMES[key][1:])}); its columns: "
                 f"{', '.join(columns)}."
             )
+    return present
+
+
+def _read(path: Path) -> Vectors:
+    present = _columns(path)
     table = parquet.read_table(path, columns=[name for name in present.values() if name])
     values = table[present["id"]].to_pylist()
     if None in values:

@@ -13,7 +13,7 @@ import hashlib
 import json
 import mmap
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -21,7 +21,8 @@ from typing import Any, NamedTuple
 
 from gcl.data.catalog import MISSING_WORDS, BadImages, SameProduct
 from gcl.data.images import check_image
-from gcl.data.store.records import MOST_TEXT
+from gcl.data.store.records import MOST_TEXT, Record
+from gcl.data.store.remote_shards import RemoteShard
 from gcl.data.store.shard_writer import content_hash
 from gcl.data.store.tar import Member, TarDamage, members
 from gcl.data.tables.cells import canonical_id
@@ -81,7 +82,7 @@ class Sample(NamedTuple):
 class Refused(NamedTuple):
     """A sample (or, with no key and number 0, a whole shard) that was left out."""
 
-    shard: Path
+    shard: Path | RemoteShard
     number: int
     key: str | None
     bad: Bad
@@ -89,17 +90,19 @@ class Refused(NamedTuple):
 
 @dataclass
 class ShardContent:
-    """What one shard holds. others: members of no field, by extension."""
+    """What one shard holds. others: members of no field, by extension. queries: of each sample, where they are kept
+    here and not in the shard."""
 
-    path: Path
+    path: Path | RemoteShard
     size: int = 0
     sha256: str = ""
     samples: list[Sample] = field(default_factory=list)
     refused: list[Refused] = field(default_factory=list)
     others: Counter[str] = field(default_factory=Counter)
+    queries: list[Record] = field(default_factory=list)
 
 
-def find_layout(paths: Sequence[Path], schema: Schema, *, score: str | None, document_id: str | None) -> Layout:
+def find_layout(paths: Iterable[Path], schema: Schema, *, score: str | None, document_id: str | None) -> Layout:
     """Where the schema's fields are in these shards. With `<name>` a field's name or its `column`, and the longest
     known suffix first (matched from the end of a member's name, so keys may have dots in them):
 
@@ -147,7 +150,7 @@ def _suffixes_in(path: Path, known: set[str]) -> set[str]:
     return suffixes - {_JSON} or ({""} if suffixes else set())
 
 
-def has_key(paths: Sequence[Path], key: str) -> bool:
+def has_key(paths: Iterable[Path], key: str) -> bool:
     """Whether the JSON of the first samples of the first readable shard has this key."""
     for path in paths:
         try:
@@ -215,19 +218,20 @@ class ShardReader:
     max_pixels: int
     meaning: Meaning
 
-    def __call__(self, path: Path) -> ShardContent:
-        content = ShardContent(path)
+    def __call__(self, path: Path, *, named: Path | RemoteShard | None = None) -> ShardContent:
+        """named: where it comes from, if it is a copy."""
+        content = ShardContent(named or path)
         try:
             data = map_file(path)
         except OSError as error:
-            content.refused.append(Refused(path, 0, None, Bad("shard cannot be opened", str(error))))
+            content.refused.append(Refused(content.path, 0, None, Bad("shard cannot be opened", str(error))))
             return content
         content.size, content.sha256 = len(data), hashlib.sha256(data).hexdigest()
         for key, parts in self._collect(data, content).items():
             try:
                 content.samples.append(self._sample(data, key, parts))
             except _Unusable as error:
-                content.refused.append(Refused(path, parts.number, key, error.bad))
+                content.refused.append(Refused(content.path, parts.number, key, error.bad))
         return content
 
     def _collect(self, data: bytes | mmap.mmap, content: ShardContent) -> dict[str, _Parts]:

@@ -13,14 +13,16 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from gcl.data.catalog import MISSING_WORDS
 from gcl.data.init.grades import grades_of
 from gcl.data.init.inputs import Input
 from gcl.data.init.look import Column, Looked
-from gcl.data.init.page import NULL, Draft, Page, flow
+from gcl.data.init.page import NULL, Draft, Page, Reference, flow
 from gcl.data.init.roles import Products, Searches, image_root, products_in
 from gcl.data.init.tables import Tables, sort_tables
+from gcl.data.masked import masked
 from gcl.data.tables.cells import FILLERS
 
 
@@ -68,8 +70,10 @@ class _Drafting:
         if products is not None and products.repeated:
             why = f"{products.id} is repeated with other content: its first row counts; or last, merge, refuse"
             page.line("duplicates", {"products": "first"}, why)
+            ids = products.looked.keys(str(products.id))
             self.notes.append(
-                f"{products.id} is repeated with other content: data.duplicates.products says what counts"
+                f"{products.id} is repeated with other content, {len(ids):,} rows have {len(set(ids)):,} of it: "
+                "data.duplicates.products says what counts"
             )
         self._split(tables)
         self._tasks(tables, query)
@@ -361,12 +365,24 @@ def _scores(column: Column) -> str:
 
 
 def relative(path: str, folder: Path) -> str:
-    """A path as a YAML in `folder` writes it: relative to it inside the working folder, else absolute.
+    """A path as a YAML in `folder` writes it: relative to it inside the working folder, else absolute. A URL with a
+    password or key is a reference to `variable_of` it.
 
     >>> relative("s3://shop/products.csv", Path("/x")), relative("/other/place.csv", Path("/x/conf/data"))
     ('s3://shop/products.csv', '/other/place.csv')
     """
     here = Path.cwd()
+    if masked(path) != path:
+        return Reference(f"${{oc.env:{variable_of(path)}}}")
     if "://" in path or here not in Path(path).parents:
         return path
     return os.path.relpath(path, folder)
+
+
+def variable_of(url: str) -> str:
+    """The variable of the environment that holds a URL which no file keeps.
+
+    >>> variable_of("https://ann:pw@shop.example/export/products.csv?page=2")
+    'GCL_EXPORT_PRODUCTS_CSV'
+    """
+    return f"GCL{re.sub(r'[^A-Z0-9]+', '_', urlsplit(url).path.upper())}"

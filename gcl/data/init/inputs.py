@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from gcl.data.importers.layouts.feed import root_of
+from gcl.data.masked import masked
+from gcl.data.tables.folder import check_whole, files_of, is_one_table
 from gcl.data.tables.formats import SUFFIXES
 from gcl.data.tables.json_file import json_entries
 from gcl.data.tables.remote import expand_braces, is_remote
@@ -48,13 +50,13 @@ def find_inputs(names: Sequence[str], copies: Path) -> list[Input]:
         if is_remote(name):
             if name.split("?")[0].endswith(".tar") or ".tar" in name:
                 raise ValueError(
-                    f"{name}: shards are looked at on this machine; copy one of them here, or write the YAML."
+                    f"{masked(name)}: shards are looked at on this machine; copy one of them here, or write the YAML."
                 )
             found.append(_input(name, locate_table(name, root=Path.cwd(), setting="gcl init", copies=copies)))
             continue
         place = Path(name).expanduser()
         if place.is_dir():
-            found += _in_folder(place)
+            found += [_one_table(place)] if is_one_table(place) else _in_folder(place)
         else:
             files = [place] if place.is_file() else _matching(name)
             if not files:
@@ -80,6 +82,8 @@ def _in_folder(folder: Path) -> list[Input]:
     """The tables and shards that lie in a folder; files that differ in numbers alone are one table."""
     files = [entry.absolute() for entry in sorted(folder.iterdir())
              if entry.is_file() and not entry.name.startswith((".", "~", "_")) and _is_input(entry)]  # fmt: skip
+    if not files and next(folder.rglob("*.parquet"), None):
+        return [_one_table(folder)]
     if not files:
         raise FileNotFoundError(f"{folder} has no table in it: {', '.join([*SUFFIXES, '.xml', '.tar'])}.")
     groups: dict[str, list[Path]] = {}
@@ -94,11 +98,16 @@ def _in_folder(folder: Path) -> list[Input]:
     return found
 
 
+def _one_table(folder: Path) -> Input:
+    return Input(str(folder.resolve()), files_of(folder.resolve(), SUFFIXES, "gcl init"), Kind.table)
+
+
 def _is_input(file: Path) -> bool:
     return suffix_of(file) in (*SUFFIXES, ".xml", ".tar", *_TREC)
 
 
 def _input(path: str, files: list[Path]) -> Input:
+    check_whole(files, "gcl init")
     first, suffix = files[0], suffix_of(files[0])
     if first.name.lower().endswith((".tar", ".tar.gz", ".tgz")):
         return Input(path, files, Kind.shards)

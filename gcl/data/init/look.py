@@ -16,9 +16,12 @@ import numpy as np
 from gcl.data.importers.layouts.feed import root_of
 from gcl.data.importers.layouts.layout import Layout
 from gcl.data.importers.layouts.registry import LAYOUTS, layout_of
+from gcl.data.masked import masked
 from gcl.data.tables.block import Reading
 from gcl.data.tables.cells import BLANK, HTML, Cell, canonical_id, parse_number
+from gcl.data.tables.formats import SUFFIXES
 from gcl.data.tables.image_paths import IMAGE_NAME
+from gcl.data.tables.remote import is_remote
 from gcl.data.tables.signature import check_signature
 from gcl.data.tables.source import guess_encoding, open_text, suffix_of
 from gcl.data.tables.table import Table
@@ -124,7 +127,7 @@ def _names_image(cell: Cell) -> bool:
         return bool(cell) and all(map(_names_image, cell))
     if isinstance(cell, bytes):
         return True
-    return cell is not None and bool(IMAGE_NAME.search(_path(cell.strip(BLANK).rstrip('"]').rstrip())))
+    return cell is not None and bool(IMAGE_NAME.search(_path(cell.strip(BLANK).rstrip("\"'] ").rstrip())))
 
 
 def _number(text: str, sign: str) -> float | None:
@@ -148,7 +151,7 @@ class Looked:
 
     @property
     def name(self) -> str:
-        return Path(self.path.rstrip("/")).name
+        return name_of(self.path)
 
     def keys(self, column: str) -> np.ndarray:
         """A number for each id in the column, of all rows; equal for equal ids."""
@@ -177,6 +180,11 @@ class Looked:
         return False
 
 
+def name_of(path: str) -> str:
+    """What messages call a file: of a URL, without what follows the name."""
+    return Path((path.split("?")[0] if is_remote(path) else path).rstrip("/")).name
+
+
 def _hashes(cells: Sequence[Cell]) -> np.ndarray:
     return np.fromiter((hash(canonical_id(cell)) for cell in cells if isinstance(cell, str)), np.int64)
 
@@ -187,8 +195,13 @@ def look(path: str, files: Sequence[Path], *, layout: Layout | None = None) -> L
     root = root_of(first)
     if of_root := next((known for known in LAYOUTS.values() if root in known.roots), None):
         return Looked(path, Table(path, files), {}, 0, False, layout or of_root)
+    if root is not None and suffix_of(first) not in SUFFIXES:
+        check_signature(first, None)
+        raise ValueError(
+            f"{first.name} begins with <{root}>: of XML, product feeds are read (<rss>, <feed>); export it as CSV."
+        )
     reading = _reading(first)
-    table = Table(path, files, reading)
+    table = Table(masked(path), files, reading)
     names = table.columns
     layout = layout or layout_of(names)
     looked = _sample(path, table, layout)
@@ -206,7 +219,7 @@ def _without_quotes(path: str, table: Table, layout: Layout | None, looked: Look
     )
     if not lost.total():
         return looked
-    plain = Table(path, table.files, replace(table.reading, quote=None))
+    plain = Table(table.name, table.files, replace(table.reading, quote=None))
     enclosed = any(column.share(lambda text: len(text) > 1 and text[0] == text[-1] == '"') > 0.01
                    for column in _sample(path, plain, layout).columns.values())  # fmt: skip
     if enclosed or any(block.bad for block in itertools.islice(plain.blocks(plain.columns[:1]), 4)):

@@ -19,6 +19,10 @@ _WORDS = ("null", "true", "false", "yes", "no", "on", "off", "y", "n", "~")
 NULL = object()  # a value that is written as null
 
 
+class Reference(str):
+    """A value that stays a reference in the config, such as ${oc.env:NAME}."""
+
+
 @dataclass
 class Draft:
     """text: of the YAML. told: what the files and columns were taken for. notes: what a person should look at."""
@@ -78,6 +82,8 @@ def scalar(value: Any) -> str:
     >>> print(scalar("${oc.env:HOME}"))
     "\\${oc.env:HOME}"
     """
+    if isinstance(value, Reference):
+        return readable_json(value)
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, int | float):

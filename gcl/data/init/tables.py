@@ -137,8 +137,18 @@ def _check_set(like: str, looked: Sequence[Looked]) -> None:
 
 
 def _nothing_found(looked: Sequence[Looked]) -> str:
-    given = "; ".join(f"{one.name}: {', '.join(list(one.columns)[:12])}" for one in looked) or "no table"
+    given = "; ".join(f"{one.name}: {_columns_of(one)}" for one in looked) or "no table"
     return (
         f"No table of products was found. One has a row for each product, with an id and a title, an image or a "
         f"description. Given: {given}. Name the columns so, or write the YAML by hand (docs/catalogs.md)."
     )
+
+
+def _columns_of(one: Looked) -> str:
+    """In words, and what a table with next to no columns probably is."""
+    columns = list(one.columns)
+    if not columns:
+        return 'no columns (rows are a list of objects, each with its id: [{"sku": …, "title": …}, …])'
+    if len(columns) == 1:
+        return f"{columns[0]} alone (if the names of the columns stand further down, delete what is above them)"
+    return ", ".join(columns[:12])

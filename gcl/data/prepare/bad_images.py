@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from gcl.data.catalog import BadImages
+from gcl.data.masked import masked
 from gcl.data.prepare.placeholders import find_placeholders, is_called_so
 from gcl.data.prepare.rows import Row
 from gcl.data.store.records import Record
+from gcl.data.store.remote_shards import RemoteShard
 from gcl.data.store.shard_writer import make_absent
 from gcl.data.store.store import RecordStore
-from gcl.data.tables.masked import masked
 from gcl.data.tables.quarantine import Bad, Quarantine, most_frequent
 from gcl.schema import Field, Modality, fields_of
 from gcl.table import ListFile
@@ -30,11 +31,13 @@ class Lost(NamedTuple):
 
 
 class Checked(NamedTuple):
-    """A record to store, what it is recognised by, and the images that it is without. It may be without any value."""
+    """A record to store, what it is recognised by, and the images that it is without. It may be without any value.
+    hashes: content hashes of images, by field, that need not be computed."""
 
     record: Record
     key: bytes
     lost: tuple[Lost, ...] = ()
+    hashes: Mapping[str, Sequence[bytes]] = {}
 
 
 Places = Callable[[int], tuple[Path, int]]
@@ -84,7 +87,7 @@ class ImageList(ListFile):
         for name, bad in checked.lost:
             self.add(f"{side}.{name}", row.file, row.number, row.identifier, bad)
 
-    def add(self, field: str, file: Path, row: int, identifier: str | None, bad: Bad) -> None:
+    def add(self, field: str, file: Path | RemoteShard, row: int, identifier: str | None, bad: Bad) -> None:
         """Lists one image."""
         self.reasons[field][bad.reason] += 1
         detail = masked(bad.detail)
@@ -110,7 +113,7 @@ class ImageList(ListFile):
         if absent:
             make_absent(folder / "documents.parquet", absent)
 
-    def check_rule(self, field: str, file: Path, row: int, identifier: str | None, bad: Bad) -> None:
+    def check_rule(self, field: str, file: Path | RemoteShard, row: int, identifier: str | None, bad: Bad) -> None:
         """Raises ValueError under "refuse", for an image that cannot be used."""
         if self.rule == BadImages.refuse:
             named = f", {identifier!r}" if identifier else ""

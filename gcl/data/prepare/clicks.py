@@ -1,4 +1,4 @@
-"""A log of what was shown, clicked and bought -> graded pairs (query, product, score 1 to 100).
+"""A log of what was shown, clicked and bought -> graded pairs (query, product, score 1 to 100, and 0 for negatives).
 
 What is on top is looked at more, so raw click rates repeat the ranking that made them. The model here is position
 based (Joachims, Swaminathan and Schnabel 2017, https://arxiv.org/abs/1608.04468): a click needs a look at the place and
@@ -9,7 +9,8 @@ Each impression then counts as the look it is worth:
 
 which is inverse propensity weighting in its ratio form: equal to mean(click / examination) in expectation, without the
 huge terms a single click far down would add. A purchase adds `purchase_weight` clicks. Estimates of few looks are drawn
-towards their query's mean, that of a query towards the log's: `prior` looks' worth each.
+towards their query's mean, that of a query towards the log's: `prior` looks' worth each. What had `negative_looks`
+looks and neither a click nor a purchase is a negative of its query, where that is set.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -47,7 +48,7 @@ def catalog_of_clicks(catalog: Catalog, clicks: Clicks, root: Path, folder: Path
     table = open_table(
         catalog.pairs, root=root, setting="data.pairs", copies=folder / "tables", reading=Reading.of(catalog)
     )
-    settings = json.dumps([2, asdict(clicks), _keys(catalog), catalog.max_bad, *_written(catalog)], sort_keys=True)
+    settings = json.dumps([2, _settings(clicks), _keys(catalog), catalog.max_bad, *_written(catalog)], sort_keys=True)
     digest = hashlib.sha256(settings.encode())
     for file in table.files:
         with open(file, "rb") as source:
@@ -65,6 +66,14 @@ def catalog_of_clicks(catalog: Catalog, clicks: Clicks, root: Path, folder: Path
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
     return replace(catalog, pairs=str(target / "pairs.parquet"), score=SCORE, clicks=None)
+
+
+def _settings(clicks: Clicks) -> dict[str, Any]:
+    """Those that name the folder. What is younger than folders made before it counts only where it is set."""
+    settings = asdict(clicks)
+    if clicks.negative_looks is None:
+        del settings["negative_looks"]
+    return settings
 
 
 def _written(catalog: Catalog) -> list:
@@ -96,6 +105,8 @@ def _write(catalog: Catalog, clicks: Clicks, table: Table, folder: Path, *, repo
     if clicks.scale == Scale.log:
         query = np.zeros_like(query)
     score = grade(relevance[often], query[often])
+    if clicks.negative_looks is not None:
+        score[((gain == 0) & (looks >= clicks.negative_looks))[often]] = 0.0
     columns = {name: [key[number] for key in log.keys] for number, name in enumerate(keys)}
     graded = pa.table({**columns, "relevance": relevance, "looks": looks}).take(pa.array(often))
     graded = graded.append_column(SCORE, pa.array(score.astype(np.float32)))

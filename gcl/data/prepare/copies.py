@@ -22,6 +22,8 @@ import numpy as np
 import pyarrow as pa
 
 from gcl.data.catalog import Copies, Split
+from gcl.data.prepare.memory import in_parts
+from gcl.data.store.key_table import Packed
 from gcl.data.store.records import Column, EachImage, Stored
 from gcl.schema import Modality, fields_of
 
@@ -32,7 +34,7 @@ _MIXED = np.uint64(0x9E3779B97F4A7C15)  # an odd number: multiplying by it loses
 
 @dataclass
 class Groups:
-    """first int64[n]: the row that decides for each row, for most of them itself. counts: what the summary tells."""
+    """first int32[n]: the row that decides for each row, for most of them itself. counts: what the summary tells."""
 
     first: np.ndarray
     counts: dict[str, int] = field(default_factory=dict)
@@ -57,9 +59,9 @@ def most_copies(products: int) -> int:
 
 
 def group_products(
-    documents: Stored, split: Split, *, texts: np.ndarray | None = None, group: np.ndarray | None = None
+    documents: Stored, split: Split, *, texts: Packed | None = None, group: np.ndarray | None = None
 ) -> Groups:
-    """documents: the store with all of its fields. texts: uint64[n] of all texts of each, as `text_number` gives it;
+    """documents: the store with all of its fields. texts: 8 bytes for all texts of each, as `text_number` gives them;
     None: texts are equal if their bytes are. group: uint64[n], equal for rows whose values in data.split.group are
     equal, 0 for none."""
     count = len(documents)
@@ -67,21 +69,21 @@ def group_products(
     if split.copies == Copies.apart:
         return _counted(asked)
     most = most_copies(count)
-    values = [_images(documents, name, most) for name in fields_of(documents.side, Modality.image)]
-    values.append(Shared(_stored(documents, Modality.text) if texts is None else texts, most))
-    together = [] if group is None else [Shared(asked.astype(np.uint64) + np.uint64(1), count)]
-    first = first_of_equals([*together, *values], count)
+    runs = [_runs(_images(documents, name, most)) for name in fields_of(documents.side, Modality.image)]
+    runs.append(_runs(Shared(_stored(documents, Modality.text) if texts is None else texts.array("<u8"), most)))
+    too_common = sum(one.too_common for one in runs)
+    if group is not None:
+        runs.insert(0, _runs(Shared(asked.astype(np.uint64) + np.uint64(1), count)))
+    first = _first(runs, count)
     too_large = (np.bincount(first, minlength=count) > max(most, count // 10))[first]
     first[too_large] = asked[too_large]
-    repeated = (np.unique(one.numbers[one.numbers != 0], return_counts=True)[1] for one in values)
-    too_common = sum(int((times > most).sum()) for times in repeated)
     return _counted(first, too_common=too_common, dissolved=int(too_large.sum()))
 
 
-def group_queries(queries: Stored, *, texts: np.ndarray | None = None) -> Groups:
+def group_queries(queries: Stored, *, texts: Packed | None = None) -> Groups:
     """Queries whose texts differ in case and white space only (and whose images are equal) are together. texts: as of
     `group_products`."""
-    numbers = _stored(queries, Modality.text) if texts is None else texts
+    numbers = _stored(queries, Modality.text) if texts is None else texts.array("<u8")
     numbers = _stored(queries, Modality.image, numbers)
     return _counted(first_of_equals([Shared(numbers, len(queries))], len(queries)))
 
@@ -110,18 +112,32 @@ def fold(text: str) -> str:
 
 
 def first_of_equals(shared: Sequence[Shared], count: int) -> np.ndarray:
-    """int64[count]: the first row of each row's group. Rows that share a value are together, and so are those that
+    """int32[count]: the first row of each row's group. Rows that share a value are together, and so are those that
     each share one with a third.
 
     >>> a, b = np.array([5, 0, 5, 0, 7], np.uint64), np.array([0, 3, 0, 0, 3], np.uint64)
     >>> first_of_equals([Shared(a, 9), Shared(b, 9), Shared(np.array([0, 0, 1, 0, 1], np.uint64), 9)], 5).tolist()
     [0, 0, 0, 3, 0]
     """
-    first, runs = np.arange(count, dtype=np.int64), [_runs(one) for one in shared]
+    return _first([_runs(one) for one in shared], count)
+
+
+class _Runs(NamedTuple):
+    """rows int32: those that share their number with another, those of one number together. starts: where each number
+    begins. too_common: how many numbers more records have than may share one; they are not among these."""
+
+    rows: np.ndarray
+    starts: np.ndarray
+    too_common: int
+
+
+def _first(runs: Sequence[_Runs], count: int) -> np.ndarray:
+    """See `first_of_equals`."""
+    first = np.arange(count, dtype=np.int32)
     changed = True
     while changed:
         changed = False
-        for rows, starts in runs:
+        for rows, starts, _ in runs:
             if not len(rows):
                 continue
             least = np.repeat(np.minimum.reduceat(first[rows], starts), np.diff(starts, append=len(rows)))
@@ -131,17 +147,22 @@ def first_of_equals(shared: Sequence[Shared], count: int) -> np.ndarray:
     return first
 
 
-def _runs(shared: Shared) -> tuple[np.ndarray, np.ndarray]:
-    """Rows that share their number with another, those of one number together, and where each number begins."""
-    order = np.argsort(shared.numbers, kind="stable")
-    ordered = shared.numbers[order]
-    begins = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]])) if len(ordered) else order
-    length = np.diff(begins, append=len(ordered))
-    kept = (length > 1) & (length <= shared.most) & (ordered[begins] != 0)
-    rows = order[np.repeat(kept, length)]
-    if shared.row is not None:
-        rows = shared.row[rows]
-    return rows, np.cumsum(length[kept]) - length[kept]
+def _runs(shared: Shared) -> _Runs:
+    rows, lengths, too_common = [np.empty(0, np.int32)], [np.empty(0, np.int64)], 0
+    for part in in_parts(shared.numbers):
+        numbers = shared.numbers[part]
+        part, numbers = part[numbers != 0], numbers[numbers != 0]
+        order = np.argsort(numbers, kind="stable")
+        part, numbers = part[order], numbers[order]
+        begins = np.flatnonzero(np.concatenate([[True], numbers[1:] != numbers[:-1]])[: len(part)])
+        length = np.diff(begins, append=len(part))
+        kept = (length > 1) & (length <= shared.most)
+        together = part[np.repeat(kept, length)]
+        rows.append((together if shared.row is None else shared.row[together]).astype(np.int32))
+        lengths.append(length[kept])
+        too_common += int((length > shared.most).sum())
+    length = np.concatenate(lengths)
+    return _Runs(np.concatenate(rows), np.cumsum(length) - length, too_common)
 
 
 def _counted(first: np.ndarray, **others: int) -> Groups:

@@ -3,28 +3,30 @@
 from __future__ import annotations
 
 import hashlib
-from array import array
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from pathlib import Path
+from struct import Struct
 from typing import NamedTuple, cast
 
-import numpy as np
-
 from gcl.data.images import check_image
+from gcl.data.masked import masked
 from gcl.data.prepare.bad_images import Checked, ImageList, Lost
 from gcl.data.prepare.copies import text_number
+from gcl.data.prepare.earlier import EarlierRecords
 from gcl.data.prepare.rows import Row
-from gcl.data.store.key_table import KEY_BYTES, Keys, KeyTable, RowOf
+from gcl.data.store.key_table import KEY_BYTES, KeyTable, Packed, RowOf
 from gcl.data.store.records import MOST_IMAGES, MOST_TEXT, Record
 from gcl.data.store.shard_writer import ShardWriter
 from gcl.data.tables.images import Cells, image_cells, read_image, taken
 from gcl.data.tables.quarantine import Bad, too_long
 from gcl.schema import Field, Modality, SideName, fields_of
 
-EMPTY = Bad("empty record")
+EMPTY = "empty record"
+"""The reason of a row without any value."""
+_PLACE = Struct("<iq")  # of a file among those seen, and of the row in it
 _AHEAD = 16  # rows a thread may be ahead of the writer: bounds the image bytes in memory
 
 
@@ -104,7 +106,7 @@ class RecordCheck:
                 data if isinstance(data, Bad) else check_image(data, max_pixels=self.max_pixels, side=self.image_side)
             )
             if isinstance(stored, Bad):
-                bad.append(stored)
+                bad.append(stored if stored is data else _named(stored, cell))
             else:
                 images.append((stored, cast("bytes", data)))
         if len(cells) > MOST_IMAGES:
@@ -112,9 +114,18 @@ class RecordCheck:
         return images, bad
 
 
+def _named(bad: Bad, cell: str | bytes) -> Bad:
+    """With the path or URL of the image that was read."""
+    return bad if isinstance(cell, bytes) else Bad(bad.reason, f"{masked(cell)}: {bad.detail}")
+
+
 def raw_key(cells: Cells, folder: Path) -> bytes:
     """Equal for rows of which nothing has to be read twice: their cells, and where these point from."""
-    return record_key({**cells, "": str(folder)})
+    return _from_folder(record_key(cells), folder)
+
+
+def _from_folder(key: bytes, folder: Path) -> bytes:
+    return hashlib.blake2b(key + str(folder).encode("utf-8", "surrogateescape"), digest_size=KEY_BYTES).digest()
 
 
 class Earlier(NamedTuple):
@@ -125,6 +136,16 @@ class Earlier(NamedTuple):
 
     keep: Callable[[bytes, Checked], None] = lambda *_: None
     """Told what is found out now."""
+
+    records: EarlierRecords | None = None
+    """Those of an earlier prepared folder, where records have images."""
+
+
+class _RowKeys(NamedTuple):
+    """Of a row: see `raw_key` and `EarlierRecords.state`."""
+
+    raw: bytes
+    state: bytes = b""
 
 
 class Workers(NamedTuple):
@@ -161,7 +182,7 @@ class Collector:
         rows without identifier may come; what they are found by is kept in memory. `images`: says what becomes of
         records whose images cannot be used.
 
-        In memory a record takes about 70 bytes with an identifier and 70 without (110 where images are read)."""
+        What is kept of records for this lies in temporary files, see key_table.py."""
         self._writer, self._check, self.side, self._by_content = writer, check, side, by_content
         self.what = {"document": "product", "query": "query"}[side]  # as messages call it
         self._image_root, self._images, self._earlier = image_root, images, earlier
@@ -171,11 +192,11 @@ class Collector:
         self.merged = 0
         self.failed: set[str] = set()  # identifiers of which a row was bad
         self._text_fields = fields_of(check.side, Modality.text)
-        self._texts = array("Q")
-        self._key = bytearray()  # of row i: [16 i, 16 (i + 1))
-        self._raw_key = bytearray() if self._has_image else self._key
+        self._texts = Packed(8)
+        self._key = Packed()
+        self._raw_key = Packed() if self._has_image else self._key
         self._seen_at: list[Path] = []  # the files, and below which file and row a record was first seen at
-        self._file, self._number = array("i"), array("q")
+        self._place_of = Packed(_PLACE.size)
         self._by_key = KeyTable()
         self._by_raw = KeyTable() if self._has_image else self._by_key
         self._bad: dict[bytes, Bad] = {}  # by raw key
@@ -183,12 +204,12 @@ class Collector:
         self._conflict_count = 0
 
     def __len__(self) -> int:
-        return len(self._number)
+        return len(self._place_of)
 
     @property
-    def keys(self) -> Keys:
+    def keys(self) -> Packed:
         """What each record is recognised by."""
-        return Keys(self._key)
+        return self._key
 
     def find(self, cells: Cells, file: Path) -> int | Bad | None:
         """The number of a record without identifier (or why it was refused), None for one never seen."""
@@ -198,7 +219,7 @@ class Collector:
     def forget_contents(self) -> None:
         """Frees what rows are recognised by, once no more of them come; `keys` that were taken before stay."""
         self._by_key = self._by_raw = KeyTable()
-        self._key = self._raw_key = bytearray()
+        self._key = self._raw_key = Packed()
         self._bad.clear()
 
     def collect(self, rows: Iterable[Row], *, namespace: str = "") -> Iterator[tuple[Row, int | Bad]]:
@@ -207,10 +228,10 @@ class Collector:
         `namespace`: put before an identifier that an earlier table already gave to something else.
         """
         start = len(self)
-        waiting: deque[tuple[Row, bytes, _Known | Future]] = deque()
+        waiting: deque[tuple[Row, _RowKeys, _Known | Future]] = deque()
         for row in rows:
-            raw = self._raw(row.cells, row.file)
-            waiting.append((row, raw, self._look_up(row, raw)))
+            keys = self._keys_of(row)
+            waiting.append((row, keys, self._look_up(row, keys)))
             while waiting and (len(waiting) > self._ahead or not isinstance(waiting[0][2], Future)):
                 yield self._settle(*waiting.popleft(), start, namespace)
         while waiting:
@@ -222,30 +243,41 @@ class Collector:
     def _raw(self, cells: Cells, file: Path) -> bytes:
         return raw_key(cells, self._folder(file)) if self._has_image else record_key(cells)
 
-    def _look_up(self, row: Row, raw: bytes) -> _Known | Future:
+    def _keys_of(self, row: Row) -> _RowKeys:
+        key = record_key(row.cells)
+        if not self._has_image:
+            return _RowKeys(key)
+        folder, records = self._folder(row.file), self._earlier.records
+        return _RowKeys(_from_folder(key, folder), records.state(key, row.cells, folder) if records else b"")
+
+    def _look_up(self, row: Row, keys: _RowKeys) -> _Known | Future:
         """What is known of a row at once; a Future where images have to be read."""
+        raw, records = keys.raw, self._earlier.records
         if not any(row.cells.values()):
-            return EMPTY
+            return Bad(EMPTY, f"no value in {', '.join(row.cells)}")
         for name, cell in row.cells.items():
             if isinstance(cell, str) and len(cell) > MOST_TEXT:
                 return too_long(len(cell), name)
         if row.identifier is not None:
             known = self.row_of.get(row.identifier)
-            if known is not None and self._raw_key[KEY_BYTES * known : KEY_BYTES * (known + 1)] == raw:
+            if known is not None and self._raw_key[known] == raw:
                 return known
         if (bad := self._bad.get(raw)) is not None:
             return bad
-        if row.identifier is None and (before := self._by_raw.get(raw)) is not None:
-            return before
+        if row.identifier is None and (same := self._by_raw.get(raw)) is not None:
+            return same
         if not self._has_image:
             return Checked(cast("Record", row.cells), raw)
         if (earlier := self._earlier.known(raw)) is not None:
             return earlier
+        if records is not None and (before := records.known(keys.state, row.cells)) is not None:
+            return before
         return self._pool.submit(self._check, row.cells, self._folder(row.file))
 
     def _settle(
-        self, row: Row, raw: bytes, pending: _Known | Future, start: int, namespace: str
+        self, row: Row, keys: _RowKeys, pending: _Known | Future, start: int, namespace: str
     ) -> tuple[Row, int | Bad]:
+        raw = keys.raw
         known: _Known = pending.result() if isinstance(pending, Future) else pending
         if isinstance(pending, Future) and isinstance(known, Checked):
             self._earlier.keep(raw, known)
@@ -254,7 +286,7 @@ class Collector:
                 self._images.note(self.side, self._check.side, row, known, None)
             known = bad
         if isinstance(known, Bad):
-            if known is not EMPTY:
+            if known.reason != EMPTY:
                 self._bad[raw] = known
             if row.identifier is not None:
                 self.failed.add(row.identifier)
@@ -262,10 +294,10 @@ class Collector:
         if isinstance(known, int):
             self.merged += 1
             return row, known
-        return row, self._place(row, raw, known, start, namespace)
+        return row, self._place(row, keys, known, start, namespace)
 
-    def _place(self, row: Row, raw: bytes, checked: Checked, start: int, namespace: str) -> int:
-        identifier = row.identifier
+    def _place(self, row: Row, keys: _RowKeys, checked: Checked, start: int, namespace: str) -> int:
+        identifier, raw = row.identifier, keys.raw
         if identifier is None:
             known = self._by_key.get(checked.key)
         else:
@@ -276,8 +308,11 @@ class Collector:
             if known is not None and self.keys[known] != checked.key:
                 self._conflict(row, known)
         if known is None:
-            known = self._writer.write(checked.key.hex() if identifier is None else identifier, checked.record)
+            name = checked.key.hex() if identifier is None else identifier
+            known = self._writer.write(name, checked.record, checked.hashes)
             self._remember(row, raw, checked.key)
+            if self._earlier.records is not None:
+                self._earlier.records.note(keys.state, checked)
             if self._has_image:
                 self._images.note(self.side, self._check.side, row, checked, known)
             if identifier is not None:
@@ -292,28 +327,28 @@ class Collector:
 
     def seen_at(self, number: int) -> tuple[Path, int]:
         """File and row in which a record was first seen."""
-        return self._seen_at[self._file[number]], self._number[number]
+        file, row = _PLACE.unpack(self._place_of[number])
+        return self._seen_at[file], row
 
     @property
-    def texts(self) -> np.ndarray:
-        """All texts of each record as a number, uint64 [len(self)], see `text_number`."""
-        return np.asarray(self._texts)
+    def texts(self) -> Packed:
+        """8 bytes for all texts of each record, see `text_number`."""
+        return self._texts
 
     def _remember(self, row: Row, raw: bytes, key: bytes) -> None:
-        self._key += key
-        self._texts.append(text_number([cast("str | None", row.cells[name]) for name in self._text_fields]))
+        self._key.append(key)
+        texts = cast("list[str | None]", [row.cells[name] for name in self._text_fields])
+        self._texts.append(text_number(texts).to_bytes(8, "little"))
         if self._has_image:
-            self._raw_key += raw
-        if not self._seen_at or self._seen_at[-1] != row.file:
+            self._raw_key.append(raw)
+        if not self._seen_at or self._seen_at[-1] is not row.file:
             self._seen_at.append(row.file)
-        self._file.append(len(self._seen_at) - 1)
-        self._number.append(row.number)
+        self._place_of.append(_PLACE.pack(len(self._seen_at) - 1, row.number))
 
     def _conflict(self, row: Row, known: int) -> None:
         self._conflict_count += 1
         if len(self._conflicts) < 5:
-            first = self._seen_at[self._file[known]], self._number[known]
-            self._conflicts.append(Conflict(row.identifier or "", first, (row.file, row.number)))
+            self._conflicts.append(Conflict(row.identifier or "", self.seen_at(known), (row.file, row.number)))
 
     def check_conflicts(
         self, setting: str, *, differences: Callable[[list[Conflict]], list[str]] | None = None, advice: str = ""

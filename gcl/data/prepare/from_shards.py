@@ -2,20 +2,22 @@
 
 1. `index_shards` reads every tar once (gcl/data/importers/webdataset.py): each sample becomes one pair, (its query, its
    document), or is refused with shard, key and reason; the index tables say where in the tars each record lies
-2. `build_shards` counts what was refused, and splits the pairs as those of tables are split
+2. of those in an object store at most data.cache_gb are here at a time. A query of many products is where the first of
+   them is, and would have to be read from there again and again: queries that are texts are written down here
+3. `build_shards` counts what was refused, and splits the pairs as those of tables are split
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from mmap import mmap
 from pathlib import Path
 from typing import Any
-
-import pyarrow.parquet as parquet
 
 from gcl.data.catalog import Catalog, SameProduct
 from gcl.data.importers.webdataset import (
@@ -27,23 +29,28 @@ from gcl.data.importers.webdataset import (
     ShardReader,
     find_layout,
     has_key,
+    map_file,
 )
 from gcl.data.prepare.bad_images import ImageList
+from gcl.data.prepare.gathered import PairList, gather
 from gcl.data.prepare.rows import Scores
-from gcl.data.prepare.split import Built, PairList, gather, write_division
-from gcl.data.store.key_table import Keys, KeyTable, text_key
-from gcl.data.store.prepared import NO_PAIRS, PREFIX, Pairs
-from gcl.data.store.shard_writer import IndexWriter
+from gcl.data.prepare.split import Built, write_division
+from gcl.data.store.key_table import KeyTable, Packed, text_key
+from gcl.data.store.prepared import PREFIX, Pairs
+from gcl.data.store.records import Record
+from gcl.data.store.remote_shards import RemoteShard
+from gcl.data.store.shard_writer import IndexWriter, ShardWriter
 from gcl.data.store.store import RecordStore
 from gcl.data.tables.quarantine import Bad, Quarantine, most_frequent
 from gcl.files.progress import counted
 from gcl.schema import SIDES, Field, Modality, Schema, SideName, TextForm, fields_of
 
 REPEATED = "document id repeated with other content"
+Shard = Path | RemoteShard
 TABLE = "data.shards"  # what the quarantine counts their samples under
 
 
-def build_shards(catalog: Catalog, shards: list[Path], folder: Path, *, report_at: Path, progress: bool) -> Built:
+def build_shards(catalog: Catalog, shards: list[Shard], folder: Path, *, report_at: Path, progress: bool) -> Built:
     """Writes everything but index.json. `report_at`: where the list of bad samples lies if there are too many."""
     if catalog.tasks:
         raise ValueError(
@@ -94,12 +101,12 @@ def build_shards(catalog: Catalog, shards: list[Path], folder: Path, *, report_a
         _list_images(index, images, catalog.schema)
         for side in SIDES:
             images.check(side)
-        documents = RecordStore(folder, "documents", catalog.document)
+        queries, documents = (RecordStore(folder, PREFIX[side], catalog.schema.side(side)) for side in SIDES)
         hides = catalog.hidden_fields(catalog.own_columns.values())
         division = write_division(
             folder,
-            gather(index.pairs, NO_PAIRS, documents, hides, own_table=True),
-            query_keys=_keys(folder / "queries.parquet", catalog.query),
+            gather(index.pairs, len(index.pairs), documents, hides, own_table=True),
+            query_keys=list(RecordStore(folder, PREFIX["query"], catalog.query).content_keys()),
             catalog=catalog,
             split=catalog.split,
         )
@@ -109,7 +116,8 @@ def build_shards(catalog: Catalog, shards: list[Path], folder: Path, *, report_a
                 f"{index.repeated:,} samples bring other content for a product than its first sample, which counts "
                 "(data.duplicates.products=first)"
             )
-    return Built(counts, documents.shards)
+    own = [shard for shard in queries.shards if shard not in documents.shards]
+    return Built(counts, documents.shards + own)
 
 
 def _list_images(index: ShardIndex, images: ImageList, schema: Schema) -> None:
@@ -125,9 +133,9 @@ def _list_images(index: ShardIndex, images: ImageList, schema: Schema) -> None:
         images.records[name].update(given=1, absent=1)
 
 
-def _document_id(catalog: Catalog, shards: list[Path]) -> str | None:
+def _document_id(catalog: Catalog, shards: list[Shard]) -> str | None:
     """The key of the samples' JSON that names the product. As of tables, only the default name may be missing."""
-    named = catalog.document_id != Catalog.document_id or has_key(shards, catalog.document_id)
+    named = catalog.document_id != Catalog.document_id or has_key(_here(shards), catalog.document_id)
     return catalog.document_id if named else None
 
 
@@ -138,19 +146,6 @@ def _repeated(repeated: list[Refused], key: str) -> str:
         f"(data.document_id={key}) must name one product: name a key that tells them apart, or let the first sample of "
         "each count: data.duplicates.products=first."
     )
-
-
-def _keys(index: Path, fields: Iterable[str]) -> list[bytes]:
-    """The content of each record, 16 bytes, of the content hashes of its fields."""
-    columns = [(name, parquet.read_table(index, columns=[f"{name}.hash"])[0].to_pylist()) for name in sorted(fields)]
-    keys = []
-    for row in zip(*(values for _, values in columns), strict=True):
-        digest = hashlib.blake2b(digest_size=16)
-        for (name, _), value in zip(columns, row, strict=True):
-            if value is not None:
-                digest.update(f"{len(name)},{name},".encode() + value)
-        keys.append(digest.digest())
-    return keys
 
 
 @dataclass
@@ -167,7 +162,7 @@ class ShardIndex:
     refused: list[Refused]
     others: Counter[str]
     repeated: int = 0
-    lost: list[tuple[Path, Sample, str, Bad]] = field(default_factory=list)
+    lost: list[tuple[Shard, Sample, str, Bad]] = field(default_factory=list)
     given: Counter[str] = field(default_factory=Counter)
 
     @property
@@ -177,7 +172,7 @@ class ShardIndex:
 
 
 def index_shards(
-    shards: Iterable[str | Path],
+    shards: Iterable[str | Shard],
     folder: str | Path,
     schema: Schema,
     *,
@@ -187,7 +182,7 @@ def index_shards(
     max_pixels: int = 100_000_000,
     map_shards: Callable[..., Iterable[ShardContent]] = map,
 ) -> ShardIndex:
-    """Writes `queries.parquet` and `documents.parquet` over shards that lie on this machine, in the order given.
+    """Writes `queries.parquet` and `documents.parquet` over shards, in the order given.
 
     score, document_id: keys of the samples' JSON. Without `score` every pair counts the same. Records of equal
     content are one record; with `document_id` the id decides, and a sample that brings a known id with other content
@@ -195,28 +190,33 @@ def index_shards(
     that cannot be used make their sample unusable. map_shards: `map`, or that of a pool. Raises ValueError when no
     sample can be used.
     """
-    folder, paths = Path(folder).resolve(), [Path(path).resolve() for path in shards]
+    folder = Path(folder).resolve()
+    paths: list[Shard] = [one if isinstance(one, RemoteShard) else Path(one).resolve() for one in shards]
     folder.mkdir(parents=True, exist_ok=True)
-    layout = find_layout(paths, schema, score=score, document_id=document_id)
+    layout = find_layout(_here(paths), schema, score=score, document_id=document_id)
     meaning = meaning or Meaning(Scores())
-    read = ShardReader(layout, schema, max_pixels, meaning)
-    queries, documents = (_DistinctRecords(folder, side, schema.side(side)) for side in SIDES)
+    texts = all(spec.modality is Modality.text for spec in schema.query.values())
+    own = texts and any(isinstance(path, RemoteShard) for path in paths)
+    read = _Read(ShardReader(layout, schema, max_pixels, meaning), queries=own)
+    queries = _DistinctRecords(folder, "query", schema.query, own=own)
+    documents = _DistinctRecords(folder, "document", schema.document)
     refused: list[Refused] = []
     others: Counter[str] = Counter()
     listed: list[dict[str, Any]] = []
     pairs, repeated = PairList(), 0
-    lost: list[tuple[Path, Sample, str, Bad]] = []
+    lost: list[tuple[Shard, Sample, str, Bad]] = []
     given: Counter[str] = Counter()
     try:
         for number, content in enumerate(map_shards(read, paths)):
-            for sample in content.samples:
+            for place, sample in enumerate(content.samples):
                 document, equal = documents.add(sample, number, sample.document_id)
                 if not equal and meaning.same != SameProduct.first:
                     bad = Bad(REPEATED, sample.document_id or "")
                     refused.append(Refused(content.path, sample.number, sample.key, bad))
                     continue
                 repeated += not equal
-                pairs.add(queries.add(sample, number)[0], document, sample.score)
+                query = queries.add(sample, number, record=content.queries[place] if own else None)[0]
+                pairs.add(query, document, sample.score)
                 lost += [(content.path, sample, f"{side}.{name}", bad) for (side, name), bad in sample.lost]
                 given.update(f"{side}.{name}" for side, name in sample.places)
             listed.append(_listing(content, folder))
@@ -227,7 +227,7 @@ def index_shards(
             raise ValueError(f"{words}." if words else _no_sample(paths, refused, others))
         for records in (queries, documents):
             keys = {name: key for (side, name), key in layout.json_keys.items() if side == records.side}
-            records.writer.close(listed, keys)
+            records.close(listed, keys)
     except BaseException:
         for records in (queries, documents):
             records.writer.abandon()
@@ -236,16 +236,60 @@ def index_shards(
     return ShardIndex(pairs.pairs(), samples, refused, others, repeated, lost, given)
 
 
-class _DistinctRecords:
-    """The records of one side, each indexed once: where it was first seen."""
+def _here(shards: Iterable[Shard]) -> Iterator[Path]:
+    """Those of an object store, fetched when their turn comes."""
+    for shard in shards:
+        if isinstance(shard, RemoteShard):
+            shard.fetch()
+            yield shard.path
+        else:
+            yield shard
 
-    def __init__(self, folder: Path, side: SideName, fields: Mapping[str, Field]) -> None:
-        self.writer = IndexWriter(folder / f"{PREFIX[side]}.parquet", fields)
+
+@dataclass(frozen=True)
+class _Read:
+    """A ShardReader for shards that lie anywhere. queries: whether the texts of queries come with them."""
+
+    read: ShardReader
+    queries: bool
+
+    def __call__(self, shard: Shard) -> ShardContent:
+        if isinstance(shard, Path):
+            content, path = self.read(shard), shard
+        else:
+            shard.open().close()
+            content, path = self.read(shard.path, named=shard), shard.path
+        if self.queries:
+            content.queries = self._queries(map_file(path), content.samples)
+        if isinstance(shard, RemoteShard):
+            shard.read_once(content.sha256)
+        return content
+
+    def _queries(self, data: bytes | mmap, samples: list[Sample]) -> list[Record]:
+        queries: list[Record] = []
+        for sample in samples:
+            queries.append({})
+            for (side, name), (start, size, _) in sample.places.items():
+                if side == "query":
+                    key = self.read.layout.json_keys.get((side, name))
+                    value = data[start : start + size]
+                    queries[-1][name] = value.decode() if key is None else str(json.loads(value)[key])
+        return queries
+
+
+class _DistinctRecords:
+    """The records of one side, each indexed once: where it was first seen. own: in shards of our own instead."""
+
+    def __init__(self, folder: Path, side: SideName, fields: Mapping[str, Field], *, own: bool = False) -> None:
+        path = folder / f"{PREFIX[side]}.parquet"
+        self.writer = ShardWriter(folder, PREFIX[side], side=fields) if own else IndexWriter(path, fields)
         self.side, self._fields = side, list(fields)
         self._row = KeyTable()
-        self._content = bytearray()  # of row i: [16 i, 16 (i + 1))
+        self._content = Packed()
 
-    def add(self, sample: Sample, shard: int, identifier: str | None = None) -> tuple[int, bool]:
+    def add(
+        self, sample: Sample, shard: int, identifier: str | None = None, *, record: Record | None = None
+    ) -> tuple[int, bool]:
         """The record's row, and whether what is there has the same content: of an identifier the first counts."""
         places: dict[str, Place] = {
             name: sample.places[self.side, name] for name in self._fields if (self.side, name) in sample.places
@@ -257,23 +301,34 @@ class _DistinctRecords:
         key = content if identifier is None else text_key(identifier)
         row = self._row.get(key)
         if row is None:
-            row = self.writer.append(identifier or content.hex(), shard, places)
+            if isinstance(self.writer, ShardWriter):
+                row = self.writer.write(identifier or content.hex(), record or {})
+            else:
+                row = self.writer.append(identifier or content.hex(), shard, places)
             self._row.add(key, row)
-            self._content += content
-        return row, Keys(self._content)[row] == content
+            self._content.append(content)
+        return row, self._content[row] == content
+
+    def close(self, shards: list[dict[str, Any]], json_keys: Mapping[str, str]) -> None:
+        if isinstance(self.writer, ShardWriter):
+            self.writer.close()
+        else:
+            self.writer.close(shards, json_keys)
 
 
 def _listing(content: ShardContent, folder: Path) -> dict[str, Any]:
-    inside = content.path.is_relative_to(folder)  # a folder that is renamed keeps what lies in it
+    path = content.path
+    if isinstance(path, Path) and path.is_relative_to(folder):  # a folder that is renamed keeps what lies in it
+        path = path.relative_to(folder)
     return {
-        "name": str(content.path.relative_to(folder) if inside else content.path),
+        "name": str(path),
         "size": content.size,
         "sha256": content.sha256,
         "records": len(content.samples),
     }
 
 
-def _no_sample(paths: list[Path], refused: list[Refused], others: Counter[str]) -> str:
+def _no_sample(paths: list[Shard], refused: list[Refused], others: Counter[str]) -> str:
     why = most_frequent(Counter(sample.bad.reason for sample in refused), 3) or "there are none"
     unknown = ", ".join(f"{count:,} .{extension}" for extension, count in others.most_common(5)) or "none"
     return (

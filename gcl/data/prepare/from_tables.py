@@ -26,6 +26,8 @@ import numpy as np
 from gcl.data.catalog import Catalog, Split
 from gcl.data.prepare.bad_images import NOTHING_LEFT, ImageList
 from gcl.data.prepare.distinct import EMPTY, Collector, Earlier, RecordCheck, Workers
+from gcl.data.prepare.earlier import EarlierRecords
+from gcl.data.prepare.gathered import Gathered, PairList, gather
 from gcl.data.prepare.judged_tasks import (
     TaskQueries,
     check_names,
@@ -40,17 +42,7 @@ from gcl.data.prepare.parts import CheckedParts, KeptWork
 from gcl.data.prepare.repeated import differing_rows, settle_products, settle_scores
 from gcl.data.prepare.rows import Line, Pair, Row, Scores, read_rows, usable_rows
 from gcl.data.prepare.sources import Sources
-from gcl.data.prepare.split import (
-    Built,
-    Division,
-    Gathered,
-    Numbers,
-    PairList,
-    gather,
-    seen_or_copied,
-    write_division,
-    write_task,
-)
+from gcl.data.prepare.split import Built, Division, Numbers, seen_or_copied, write_division, write_task
 from gcl.data.prepare.word_for_word import WordForWord
 from gcl.data.store.key_table import text_key
 from gcl.data.store.prepared import PREFIX
@@ -61,13 +53,13 @@ from gcl.data.tables.quarantine import Bad, Quarantine
 from gcl.data.tables.table import Table
 from gcl.data.titles import file_name
 from gcl.files.progress import counted, doing
-from gcl.schema import SideName
+from gcl.schema import Modality, SideName, fields_of
 
 
 @dataclass
 class TableBuild:
     """`report_at`: where the list of bad rows will be if there are too many. `parts`: where pieces of the work are that
-    were done before."""
+    were done before. earlier: a folder that was prepared of an earlier state of the tables."""
 
     catalog: Catalog
     sources: Sources
@@ -75,12 +67,13 @@ class TableBuild:
     report_at: Path
     progress: bool
     parts: Path | None = None
+    earlier: Path | None = None
     _notes: list[str] = field(default_factory=list, init=False)
 
     def run(self) -> Built:
         """Writes everything but index.json."""
         self._shards: list[dict[str, Any]] = []
-        self._of_quarantined = 0
+        self._of_quarantined = self._of_deleted = 0
         self._scores = Scores("data.grades", self.catalog.grades)
         self._group = array("Q")  # of each document, what data.split.group says; 0 for nothing
         (self.folder / "tasks").mkdir()
@@ -124,10 +117,14 @@ class TableBuild:
                     numbers=numbers,
                 )
             counts = division.counts
+            if self._of_deleted:
+                self._notes.append(f"pairs left out with a deleted product: {self._of_deleted:,}")
             counts["notes"][:0] = self._notes
             with self._doing("writing tasks"):
                 counts["tasks"] |= self._write_tasks(tasks, documents, division)
             counts |= self._quarantine.counts([table.name for table in self.sources.tables]) | self._images.counts()
+            if downloads := self._downloads.counts():
+                counts["downloads"] = downloads
             counts["pairs_of_quarantined_products"] = self._of_quarantined
             counts["merged_product_rows"] = documents.merged if self.catalog.products else 0
         return Built(counts, self._shards)
@@ -140,7 +137,7 @@ class TableBuild:
     def _download(self) -> None:
         self._downloads = Downloads(self.catalog.download, self.folder.parent / "downloads")
         urls = partial(self.sources.image_urls, self.catalog)
-        self._downloads.fetch_shown(urls, f"{self.catalog.name}: downloading images", shown=self.progress)
+        self._downloads.fetch_shown(urls, f"{self.catalog.name}: downloading images", shown=self.progress, twice=True)
 
     @contextmanager
     def _collector(self, side: SideName, *, by_content: bool) -> Iterator[Collector]:
@@ -153,6 +150,7 @@ class TableBuild:
         shrinks = parts is not None and store.image_side is not None
         with (
             KeptWork(parts, prefix, fields) if parts and shrinks else nullcontext() as keep,
+            self._records(side) as records,
             ShardWriter(self.folder, prefix, side=fields, shard_bytes=store.shard_bytes) as writer,
         ):
             yield Collector(
@@ -162,17 +160,23 @@ class TableBuild:
                 by_content=by_content,
                 image_root=self.sources.image_root,
                 images=self._images,
-                earlier=earlier._replace(keep=keep) if keep else earlier,
+                earlier=(earlier._replace(keep=keep) if keep else earlier)._replace(records=records),
                 workers=Workers(self._pool, store.workers),
             )
         self._shards += writer.shards
         give_back()
 
+    def _records(self, side: SideName) -> EarlierRecords | nullcontext[None]:
+        """Those of the earlier folder, of a side that has images."""
+        if not fields_of(self.catalog.schema.side(side), Modality.image):
+            return nullcontext()
+        return EarlierRecords(self.catalog, side, downloads=self._downloads, earlier=self.earlier, target=self.folder)
+
     def _collect_documents(self, documents: Collector) -> None:
         table, id_column, side = self.sources.documents, self.sources.document_id, self.catalog.document
         group, rule = self.catalog.split.group, self.catalog.duplicates.products
         with self._doing("looking for repeated products"):
-            settled = settle_products(table, id_column, side, rule)
+            settled = self._settled = settle_products(table, id_column, side, rule)
         if settled.contradictions:
             self._notes.append(
                 f"{settled.contradictions:,} product ids of {table.name} have rows that differ: "
@@ -182,7 +186,7 @@ class TableBuild:
         def usable(line: Line) -> Row | Bad | None:
             identifier = line.identifier(id_column) if id_column else None
             if identifier is None:
-                no_id = id_column and line.no_id(id_column, "no product id")
+                no_id = id_column and line.absent(id_column, "no product id")
                 return no_id or Row(line.file, line.number, None, line.record(side))
             counting = settled.of(identifier, line.file, line.record(side))
             return counting and Row(counting[0], line.number, identifier, counting[1])
@@ -199,6 +203,7 @@ class TableBuild:
                 self._group.append(number)
         self._images.check("document")
         self._check_bad(table)
+        self._notes += table.said()
         documents.check_conflicts(
             f"data.document_id={id_column}",
             differences=partial(differing_rows, table, side),
@@ -228,17 +233,18 @@ class TableBuild:
     def _collect_pairs(self, documents: Collector, queries: Collector) -> Gathered:
         """Every usable pair of the pairs table, in its order, then those of own_queries; queries are stored on the
         way. The collector pulls rows from the generators below, some ahead, and gives them back in order."""
-        catalog, table, pairs, made = self.catalog, self.sources.pairs, PairList(), PairList()
+        catalog, table, pairs = self.catalog, self.sources.pairs, PairList()
         if table is not None:
             self._collect_table(table, pairs, documents, queries)
+        tables = len(pairs)
         for row, query in queries.collect(self._own_queries(documents)):
             if row.pair is not None and isinstance(query, int):  # a product without the column makes no query
-                made.add(query, row.pair.document, row.pair.score)
+                pairs.add(query, row.pair.document, row.pair.score)
         store, hides = (
             RecordStore(self.folder, "documents", catalog.document),
             catalog.hidden_fields(catalog.own_columns.values()),
         )
-        gathered = gather(pairs.pairs(), made.pairs(), store, hides, own_table=table is self.sources.documents)
+        gathered = gather(pairs.pairs(), tables, store, hides, own_table=table is self.sources.documents)
         if self.sources.judgments is None:
             return gathered
         judged = PairList()  # last: what is trained on has the rows that it has without them
@@ -251,7 +257,7 @@ class TableBuild:
             self._shown(self._pair_rows(table, documents), table, "pair"), namespace="pairs"
         ):
             if isinstance(query, Bad):
-                bad = Bad("empty query") if query is EMPTY else query
+                bad = query._replace(reason="empty query") if query.reason == EMPTY else query
                 self._quarantine.add(table.name, row.file, row.number, row.identifier, bad)
             elif row.pair is not None:
                 pairs.add(query, row.pair.document, row.pair.score)
@@ -263,6 +269,8 @@ class TableBuild:
         catalog, id_column, quarantine = self.catalog, self.sources.pairs_document_id, self._quarantine
         sides = {"query": catalog.query} | ({} if id_column else {"document": catalog.document})
         lines = read_rows(table, sides, [id_column, catalog.query_id, catalog.score], quarantine=quarantine)
+        if catalog.pairs is None and table is self.sources.documents:
+            lines = (line for line in lines if self._settled.asks(line, id_column))
         usable = usable_rows(
             lines, lambda line: self._pair_of(line, documents), table=table, named_by=id_column, quarantine=quarantine
         )
@@ -277,7 +285,7 @@ class TableBuild:
             return
         for line in read_rows(self.sources.documents, {}, [id_column, *own.values()], quarantine=self._quarantine):
             document = documents.row_of.get(line.identifier(id_column) or "")
-            if document is not None:
+            if document is not None and self._settled.asks(line, id_column):
                 record = {name: line.text(own[name]) if name in own else None for name in self.catalog.query}
                 yield Row(line.file, line.number, None, record, Pair(document, self.catalog.own_score))
 
@@ -290,15 +298,20 @@ class TableBuild:
         else:
             identifier = line.identifier(id_column)
             if identifier is None:
-                return line.no_id(id_column, "no product id")
+                return line.absent(id_column, "no product id")
             document = documents.row_of.get(identifier)
+            if document is None and self.sources.documents.deletes(identifier):
+                self._of_deleted += 1
+                return None
             if document is None and identifier not in documents.failed:
                 return Bad("unknown product id", self._near(identifier) or identifier)
         if document is None:
             self._of_quarantined += self.sources.pairs is not self.sources.documents  # else the row itself is counted
             return None
         if catalog.query_id and line.columns[catalog.query_id] is None:
-            return line.no_id(catalog.query_id, "no query id")
+            return line.absent(catalog.query_id, "no query id")
+        if catalog.score and line.columns[catalog.score] is None:
+            return line.absent(catalog.score, "no score")
         score = self._scores(line.text(catalog.score), line.block.decimal) if catalog.score else 1.0
         return score if isinstance(score, Bad) else Pair(document, score)
 
@@ -307,7 +320,7 @@ class TableBuild:
     ) -> dict[str, dict[str, Any]]:
         """The explicit tasks; returns their counts."""
         folder, written = self.folder / "tasks", {}
-        store, rule = RecordStore(self.folder, "documents", self.catalog.document), self.catalog.duplicates.judgments
+        store, rule = division.stores[1], self.catalog.duplicates.judgments
         seen = seen_or_copied(division.halves.first_document, division.training.document)
         for task in tasks:
             spec, given = task.source.spec, self.catalog.tasks[task.name]

@@ -11,10 +11,11 @@ import numpy as np
 
 from gcl.data.catalog import Catalog, Corpus
 from gcl.data.prepare.distinct import Collector
+from gcl.data.prepare.gathered import PairList, shows_other_fields
 from gcl.data.prepare.near_ids import NearIds
 from gcl.data.prepare.rows import Line, Row, Scores, read_rows, usable_rows
 from gcl.data.prepare.sources import TaskSource
-from gcl.data.prepare.split import PairList, WholeTask, shows_other_fields, whole_task
+from gcl.data.prepare.split import WholeTask, whole_task
 from gcl.data.store.prepared import PARTS, SITUATIONS, Fields, Pairs
 from gcl.data.store.store import RecordStore
 from gcl.data.tables.quarantine import Bad, Quarantine
@@ -45,9 +46,9 @@ class TaskQueries:
         spec = self.source.spec
         identifier, kind = line.identifier(spec.query_id), line.identifier(spec.kind) if spec.kind else self.name
         if identifier is None:
-            return line.no_id(spec.query_id, "no query id")
+            return line.absent(spec.query_id, "no query id")
         if kind is None:
-            return Bad("no kind")
+            return line.absent(spec.kind or "", "no kind")
         if spec.part:
             part = (line.identifier(spec.part) or "").lower()
             if part not in PARTS:
@@ -116,11 +117,13 @@ def read_judgments(
         query, document = line.identifier(by), line.identifier(document_id)
         score = scores(line.text(spec.score), line.block.decimal)
         if query is None:
-            return line.no_id(by, "no query id")
+            return line.absent(by, "no query id")
         if document is None:
-            return line.no_id(document_id, "no product id")
+            return line.absent(document_id, "no product id")
         if query not in task.kind_of:
-            return Bad("unknown query id")
+            return Bad("unknown query id", query)
+        if line.columns[spec.score] is None:
+            return line.absent(spec.score, "no score")
         return score if isinstance(score, Bad) else _Judgment(query, document, score)
 
     judged = {kind: PairList() for kind in task.kinds}
@@ -157,7 +160,7 @@ def read_corpus(task: TaskQueries, *, documents: Collector, near: NearIds, quara
         if row is not None or identifier in documents.failed:
             return row
         if not identifier:
-            return line.no_id(document_id, "no product id")
+            return line.absent(document_id, "no product id")
         return Bad("unknown product id", near(identifier) or identifier)
 
     lines = read_rows(table, {}, [document_id], quarantine=quarantine)

@@ -17,6 +17,7 @@ from gcl.data.catalog import Catalog
 from gcl.data.prepare.prepare import prepare
 from gcl.data.store.prepared import Fields, Pairs, Prepared, PreparedTask, open_prepared
 from gcl.data.store.records import Column, Record, Stored, Subset, Value
+from gcl.data.store.remote_shards import RemoteShard
 from gcl.schema import SIDES, Field, Schema, SideName
 
 
@@ -96,6 +97,9 @@ class JoinedStore:
                 for place, cell in zip(places.tolist(), store.column(field, own), strict=True):
                     value[place] = cell
         return value
+
+    def remote_shards(self, rows: np.ndarray) -> set[RemoteShard]:
+        return set().union(*(store.remote_shards(own) for store, _, own in self._shares(np.asarray(rows))))
 
     def place(self, row: int) -> str:
         number, own = self._find(row)
@@ -218,7 +222,9 @@ def open_catalog(catalog: Catalog, folder: str | Path, *, report: Callable[[str]
     """A catalog prepared below `folder` (unless it is already) and opened; of a mix each of its catalogs."""
 
     def opened(one: Catalog) -> Prepared:
-        return open_prepared(prepare(one, folder, report=report), one.schema, verify=one.verify)
+        one = replace(one, cache_gb=catalog.cache_gb or one.cache_gb)
+        prepared = prepare(one, folder, report=report)
+        return open_prepared(prepared, one.schema, verify=one.verify, cache_gb=one.cache_gb)
 
     if not catalog.mix:
         return opened(catalog)

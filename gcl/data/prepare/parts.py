@@ -18,7 +18,7 @@ import json
 import shutil
 import time
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -29,9 +29,10 @@ from typing import NamedTuple
 
 from gcl.data.catalog import Catalog
 from gcl.data.prepare.bad_images import Checked, Lost
-from gcl.data.prepare.distinct import RecordCheck, raw_key
+from gcl.data.prepare.distinct import RecordCheck, raw_key, record_key
+from gcl.data.prepare.earlier import EarlierRecords
 from gcl.data.prepare.rows import image_columns, plain_lines
-from gcl.data.prepare.sources import Sources
+from gcl.data.prepare.sources import Sources, open_sources
 from gcl.data.store.key_table import KEY_BYTES, KeyTable
 from gcl.data.store.prepared import PREFIX
 from gcl.data.store.shard_writer import ShardWriter
@@ -62,6 +63,13 @@ class Part:
         """Whether the row with this raw key is one of the piece's."""
         return int.from_bytes(raw[:8], "big") % self.count == self.number - 1
 
+    def folder(self, place: Path) -> Path:
+        """Where it is kept."""
+        return place / f"{self.number}-of-{self.count}"
+
+    def is_done(self, place: Path) -> bool:
+        return (self.folder(place) / _DONE).exists()
+
 
 def parse_part(text: str) -> Part:
     """
@@ -69,26 +77,35 @@ def parse_part(text: str) -> Part:
     Part(number=2, count=8)
     """
     number, _, count = text.partition("/")
-    if not (number.isdigit() and count.isdigit() and 1 <= int(number) <= int(count)):
+    if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
         raise ValueError(f"part={text}: write part=1/8 … part=8/8, each once.")
     return Part(int(number), int(count))
 
 
 def write_part(
-    catalog: Catalog, sources: Sources, folder: Path, part: Part, *, downloads: Path, progress: bool
+    catalog: Catalog,
+    sources: Sources,
+    folder: Path,
+    part: Part,
+    *,
+    downloads: Path,
+    progress: bool,
+    earlier: Path | None = None,
 ) -> Path:
-    """Checks the images of one piece, below `folder`; does nothing when that is done. Returns the piece's folder."""
-    target = folder / f"{part.number}-of-{part.count}"
+    """Checks the images of one piece, below `folder`; does nothing when that is done. Returns the piece's folder.
+    earlier: a folder that was prepared of an earlier state of the tables: the rows that it has are passed over, since
+    `prepare` takes them from there."""
+    target = part.folder(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder / f"{target.name}.lock", waiting_for=f"{target} to be checked"):
-        if (target / _DONE).exists():
+        if part.is_done(folder):
             return target
         shutil.rmtree(target, ignore_errors=True)  # a piece that was cut short
         target.mkdir()
         cache = Downloads(catalog.download, downloads)
         label = f"{catalog.name}, part {part.number}"
         cache.fetch_shown(
-            lambda: _urls(_rows(catalog, sources, part), _sides(catalog)),
+            lambda: _urls(catalog, sources, part),
             f"{label}: downloading images",
             shown=progress,
         )
@@ -98,9 +115,10 @@ def write_part(
                 check = RecordCheck(
                     side, catalog.max_image_pixels, catalog.store.image_side, cache.read, f"data.{name}"
                 )
+                before = EarlierRecords(catalog, name, downloads=cache, earlier=earlier, target=None)
                 with ShardWriter(target, PREFIX[name], side=side, shard_bytes=catalog.store.shard_bytes) as writer:
                     rows = counted(
-                        (row for row in _rows(catalog, sources, part) if row.side == name),
+                        (row for row in _rows(catalog, sources, part, name) if not _knows(before, row)),
                         f"{label}: checking {PREFIX[name]}",
                         shown=progress,
                         total=partial(_expected_rows, catalog, sources, part, name),
@@ -118,6 +136,18 @@ def write_part(
     return target
 
 
+def write_piece(catalog: Catalog, root: Path, folder: Path, place: Path, earlier: Path | None, part: Part) -> Path:
+    """`write_part` in another process: the tables are opened there. catalog, root, folder: as `opened_catalog` gives
+    them. place: where the pieces are."""
+    sources = open_sources(catalog, root, copies=folder / "tables")
+    return write_part(catalog, sources, place, part, downloads=folder / "downloads", earlier=earlier, progress=False)
+
+
+def has_pieces(catalog: Catalog) -> bool:
+    """Whether there is heavy work to divide: images in tables."""
+    return not catalog.shards and bool(_sides(catalog))
+
+
 def finish_piece(folder: Path, lost: Mapping[str, list[tuple[str, str, str]]]) -> None:
     """Marks a piece as whole. lost: (field, reason, detail) of images that cannot be used, by their row's raw key in
     hex."""
@@ -131,23 +161,26 @@ def _sides(catalog: Catalog) -> dict[SideName, dict[str, Field]]:
 
 
 class _PieceRow(NamedTuple):
-    side: SideName
     raw: bytes
     folder: Path  # what relative paths of its images start from
     cells: Cells
 
 
-def _rows(catalog: Catalog, sources: Sources, part: Part) -> Iterator[_PieceRow]:
-    """Each different row of the piece."""
-    for name in _sides(catalog):
-        seen = KeyTable()
-        for table, side in _tables(catalog, sources, name):
-            for line in plain_lines(table, side):
-                folder, cells = sources.image_root or line.file.parent, line.record(side)
-                raw = raw_key(cells, folder)
-                if part.holds(raw) and seen.get(raw) is None and any(cells.values()):
-                    seen.add(raw, 0)
-                    yield _PieceRow(name, raw, folder, cells)
+def _rows(catalog: Catalog, sources: Sources, part: Part, name: SideName) -> Iterator[_PieceRow]:
+    """Each different row of the piece, of one side."""
+    seen = KeyTable()
+    for table, side in _tables(catalog, sources, name):
+        for line in plain_lines(table, side):
+            folder, cells = sources.image_root or line.file.parent, line.record(side)
+            raw = raw_key(cells, folder)
+            if part.holds(raw) and seen.get(raw) is None and any(cells.values()):
+                seen.add(raw, 0)
+                yield _PieceRow(raw, folder, cells)
+
+
+def _knows(before: EarlierRecords, row: _PieceRow) -> bool:
+    state = before.state(record_key(row.cells), row.cells, row.folder)
+    return before.find(state, row.cells) is not None
 
 
 def _tables(catalog: Catalog, sources: Sources, side: SideName) -> list[tuple[Table, Mapping[str, Field]]]:
@@ -161,11 +194,12 @@ def _expected_rows(catalog: Catalog, sources: Sources, part: Part, side: SideNam
     return None if None in rows else sum(map(int, filter(None, rows))) // part.count
 
 
-def _urls(rows: Iterable[_PieceRow], sides: Mapping[SideName, Mapping[str, Field]]) -> Iterator[str]:
-    for row in rows:
-        for name, spec in sides[row.side].items():
-            if spec.modality is Modality.image and isinstance(images := row.cells[name], tuple):
-                yield from filter(is_one_url, taken(images, spec))
+def _urls(catalog: Catalog, sources: Sources, part: Part) -> Iterator[str]:
+    for name, side in _sides(catalog).items():
+        for row in _rows(catalog, sources, part, name):
+            for field, spec in side.items():
+                if spec.modality is Modality.image and isinstance(images := row.cells[field], tuple):
+                    yield from filter(is_one_url, taken(images, spec))
 
 
 class CheckedParts:

@@ -19,7 +19,8 @@ import os
 import shutil
 import socket
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict
+from contextlib import suppress
+from dataclasses import asdict, dataclass
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -27,31 +28,36 @@ from typing import Any
 from gcl.data.catalog import Catalog, is_corpus
 from gcl.data.prepare.bad_images import BAD_IMAGES
 from gcl.data.prepare.bad_images import summary as images_in_words
+from gcl.data.prepare.earlier import changes, earlier_folder, image_state, state_of
 from gcl.data.prepare.from_shards import build_shards
 from gcl.data.prepare.from_tables import TableBuild
-from gcl.data.prepare.parts import Part, write_part
+from gcl.data.prepare.parts import Part, has_pieces, write_part, write_piece
 from gcl.data.prepare.rows import column, image_columns, taken_images
 from gcl.data.prepare.sources import Sources, open_sources, opened_catalog
 from gcl.data.prepare.split import Built
+from gcl.data.store.away import copy_here, is_away, put_away
 from gcl.data.store.prepared import DEV_AND_TEST, FORMAT, INDEX, PARTS, digest_of, read_index, schema_to_dict
+from gcl.data.store.remote_shards import RemoteShard, ShardCache, place_of
 from gcl.data.store.verify import mark_verified
 from gcl.data.tables.block import listed
-from gcl.data.tables.image_paths import spellings
+from gcl.data.tables.download import summary as downloads_in_words
+from gcl.data.tables.folder import partitions_of
+from gcl.data.tables.formats import format_of
 from gcl.data.tables.images import is_url
 from gcl.data.tables.remote import locate_shards
 from gcl.data.tables.table import Table
 from gcl.data.titles import task_titles, title_of
+from gcl.distributed.engines import On
 from gcl.files.atomic import names_full_disk, synchronize, write_text
 from gcl.files.digest import Digest, file_sha256
 from gcl.files.lock import locked
-from gcl.files.progress import doing
+from gcl.files.progress import counted, doing
 from gcl.schema import SIDES, Field
 from gcl.table import Table as Shown
 
 logger = logging.getLogger(__name__)
 _RULES = 3  # raised when the same inputs would be prepared into something else
 _LISTS = ("quarantine.csv", BAD_IMAGES)  # beside the folder where preparing fails
-_MISSING = "missing"
 _LEFT_OUT = {
     "queries_without_relevant": "queries without a relevant product",
     "judgments_outside_corpus": "judgments outside the corpus",
@@ -66,38 +72,90 @@ def prepare(
     progress: bool = True,
     report: Callable[[str], None] | None = None,
     most_shards: int | None = None,
+    pieces: Pieces | None = None,
 ) -> Path:
     """Prepares `catalog` into `<folder>/<name>-<first 12 digits of its fingerprint>` and returns that path; does
-    nothing when it is there already. `report` receives a summary, line by line (None: the log does). `most_shards`:
-    take at most this many of the ready shards, evenly spread.
+    nothing when it is there already. Of a folder in an object store (a URL) the path is that of its tables here.
+    `report` receives a summary, line by line (None: the log does). `most_shards`: take at most this many of the ready
+    shards, evenly spread. `pieces`: the engine that does the heavy work, if it is not this process.
 
     Several processes may call it at once: one works, the others wait for it. Raises FileNotFoundError, KeyError or
     ValueError, in sentences, for whatever is wrong with the catalog, before or while it is read.
     """
+    given = folder
+    if pieces is not None:
+        _check_shared("engine=", folder)
     catalog, root, folder = opened_catalog(catalog, folder)
     with doing(f"{catalog.name}: looking for changes of its tables and images", shown=progress):
         digest, build = _plan(catalog, root, folder, most_shards)
     target = folder / f"{catalog.name}-{digest[:12]}"
-    if is_prepared(target, digest):
+    url = f"{str(given).rstrip('/')}/{target.name}" if is_away(given) else None
+
+    def is_done() -> bool:
+        return is_prepared(target, digest) and (url is None or place_of(target) == url)
+
+    if is_done():
         return target
     with locked(folder / f".{target.name}.lock", waiting_for=f"{target} to be prepared"):
-        if not is_prepared(target, digest):
-            counts = _write(catalog, build, digest, target, progress=progress)
-            shutil.rmtree(_parts(folder, catalog, digest), ignore_errors=True)
-            for line in summary(counts, target, catalog):
-                (report or logger.info)(line)
+        if not is_done() and not (url and copy_here(url, target) and is_done()):
+            if not is_prepared(target, digest):  # it may have been killed when it was not yet away
+                earlier = earlier_folder(folder, catalog)
+                if pieces is not None and has_pieces(catalog):
+                    pieces.check(catalog, root, folder, _parts(folder, catalog, digest), earlier, progress=progress)
+                counts = _write(catalog, build, digest, target, progress=progress)
+                shutil.rmtree(_parts(folder, catalog, digest), ignore_errors=True)
+                lines = summary(counts, target, catalog)
+                if earlier is not None and earlier != target:
+                    with doing(f"{catalog.name}: counting what changed", shown=progress), suppress(OSError, ValueError):
+                        lines += changes(earlier, target, catalog.schema)
+                for line in lines:
+                    (report or logger.info)(line)
+            if url:
+                put_away(target, url, read_index(target)["shards"], ShardCache.below(folder, catalog.cache_gb))
     return target
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """The heavy work of `prepare` in `count` pieces, on an engine. Another engine, or another number of workers, takes
+    up the pieces that are there."""
+
+    on: On
+    count: int
+
+    def check(
+        self, catalog: Catalog, root: Path, folder: Path, place: Path, earlier: Path | None, *, progress: bool
+    ) -> None:
+        """Does the pieces that are not done, of rows that `earlier` (see earlier.py) has not. Raises ProcessLost, in a
+        sentence, where one fails, and ValueError where their results do not arrive."""
+        parts = [part for number in range(1, self.count + 1) if not (part := Part(number, self.count)).is_done(place)]
+        label = f"{catalog.name}: checking images on {self.on.engine.name}"
+        work = partial(write_piece, catalog, root, folder, place, earlier)
+        for _ in counted(self.on.map(work, parts), label, shown=progress, total=len(parts), unit="piece"):
+            pass
+        if lost := [part for part in parts if not part.is_done(place)]:
+            raise ValueError(
+                f"{len(lost)} of {len(parts)} pieces that were done on {self.on.engine.name} are not below {place}: "
+                "cache_dir has to be a folder that all of its workers reach under this name."
+            )
 
 
 def prepare_part(catalog: Catalog, folder: str | Path, part: Part, *, progress: bool = True) -> Path:
     """Does one piece of the heavy work of `prepare`, which afterwards finds it done (see parts.py). Returns the
     piece's folder."""
+    _check_shared("part=", folder)
     catalog, root, folder = opened_catalog(catalog, folder)
     if catalog.shards:
         raise ValueError("part= divides the checking of tables; ready shards are read where they are.")
     sources = open_sources(catalog, root, copies=folder / "tables")
     place = _parts(folder, catalog, fingerprint(catalog, sources))
-    return write_part(catalog, sources, place, part, downloads=folder / "downloads", progress=progress)
+    earlier = earlier_folder(folder, catalog)
+    return write_part(catalog, sources, place, part, downloads=folder / "downloads", progress=progress, earlier=earlier)
+
+
+def _check_shared(what: str, folder: str | Path) -> None:
+    if is_away(folder):
+        raise ValueError(f"{what} needs a cache_dir that all machines reach as a folder, and {folder} is a URL.")
 
 
 def _parts(folder: Path, catalog: Catalog, digest: str) -> Path:
@@ -107,30 +165,37 @@ def _parts(folder: Path, catalog: Catalog, digest: str) -> Path:
 def _plan(catalog: Catalog, root: Path, folder: Path, most_shards: int | None) -> tuple[str, Callable[..., Built]]:
     """The fingerprint of what the catalog names, and the function that prepares it."""
     if catalog.shards:
-        shards = locate_shards(catalog.shards, root=root, copies=folder / "shards", most=most_shards)
+        cache = ShardCache.below(folder, catalog.cache_gb)
+        shards = locate_shards(catalog.shards, root=root, copies=cache.folder, most=most_shards, cache=cache)
         return fingerprint_shards(catalog, shards), partial(build_shards, catalog, shards)
     sources = open_sources(catalog, root, copies=folder / "tables")
     digest = fingerprint(catalog, sources)
     parts = _parts(folder, catalog, digest)
-    return digest, lambda target, **options: TableBuild(catalog, sources, target, parts=parts, **options).run()
+    return digest, lambda target, **options: TableBuild(
+        catalog, sources, target, parts=parts, earlier=earlier_folder(folder, catalog), **options
+    ).run()
 
 
 def fingerprint(catalog: Catalog, sources: Sources) -> str:
     """Of a catalog of tables: 64 hexadecimal digits."""
     whole = hashlib.sha256(_decisive(catalog))
     for table in sources.tables:
+        if table.feed_files:
+            whole.update(f"{len(table.feed_files)} of a feed\n".encode())
         for file in table.files:
-            whole.update(f"{file.suffixes} {file_sha256(file)}\n".encode())
+            said = partitions_of(file)
+            whole.update(f"{file.suffixes} {format_of(file).digest(file)}{said or ''}\n".encode())
     for table, side in sources.sides(catalog):
         _add_images(whole, table, side, sources.image_root)
     return whole.hexdigest()
 
 
-def fingerprint_shards(catalog: Catalog, shards: Iterable[Path]) -> str:
+def fingerprint_shards(catalog: Catalog, shards: Iterable[Path | RemoteShard]) -> str:
     """Of ready shards: their paths (they stay where they are), sizes and times of last change."""
     whole = hashlib.sha256(_decisive(catalog))
-    for path in shards:
-        whole.update(f"{path}\0{_state(path)}\n".encode())
+    for shard in shards:
+        state = (shard.url, shard.digest) if isinstance(shard, RemoteShard) else (shard, state_of(shard))
+        whole.update("{}\0{}\n".format(*state).encode())
     return whole.hexdigest()
 
 
@@ -149,7 +214,10 @@ def _settings(catalog: Catalog) -> dict[str, Any]:
             [name, spec.modality.value, column(name, spec), spec.columns, spec.separator, spec.images, spec.text]
             for name, spec in fields.items()
         ]
-    for name in ("judgments", "complete"):  # without them a folder is what it was before they could be set
+    for name in ("changes_op", "changes_order"):
+        if values[name] is None:
+            del values[name]
+    for name in ("judgments", "complete", "changes"):  # without them a folder is what it was before they could be set
         if values.pop(name):
             values[name] = True  # the table's content is hashed
     values["tasks"] = [[name, _task(task)] for name, task in values["tasks"].items()]
@@ -158,6 +226,7 @@ def _settings(catalog: Catalog) -> dict[str, Any]:
         values["store"]["workers"],
         values["download"],
         values["verify"],
+        values["cache_gb"],
         values["mix"],
         values["batches"],
         values["catalogs"],
@@ -174,25 +243,13 @@ def _task(task: dict[str, Any]) -> dict[str, Any]:
 
 def _add_images(whole: Digest, table: Table, side: Mapping[str, Field], image_root: Path | None) -> None:
     columns = image_columns(side)
-    if not columns:
+    if not columns or not table.has_paths(columns):
         return
-    state = lru_cache(maxsize=1 << 17)(_image_state)  # a table of pairs names the same product's image again and again
+    state = lru_cache(maxsize=1 << 17)(image_state)  # a table of pairs names the same product's image again and again
     for block in table.blocks((), columns):
         folder = image_root or block.file.parent
         cells = [cell for cell in taken_images(block, side) if isinstance(cell, str) and not is_url(cell)]
         whole.update("\n".join([f"{cell}\0{state(cell, folder)}" for cell in cells]).encode())
-
-
-def _image_state(cell: str, folder: Path) -> str:
-    return next((state for path in spellings(cell, folder) if (state := _state(path)) != _MISSING), _MISSING)
-
-
-def _state(path: Path) -> str:
-    try:
-        about = os.stat(path)
-    except (OSError, ValueError):
-        return _MISSING
-    return f"{about.st_size} {about.st_mtime_ns}"
 
 
 def is_prepared(folder: Path, digest: str) -> bool:
@@ -229,7 +286,7 @@ def _write(
         _replace(unfinished, target)
     else:  # a machine that does not see our lock was faster; it wrote the same
         shutil.rmtree(unfinished)
-    mark_verified(target, [shard["name"] for shard in built.shards])
+    mark_verified(target, [shard["name"] for shard in built.shards if "://" not in shard["name"]])
     return built.counts
 
 
@@ -325,6 +382,7 @@ def summary(counts: dict[str, Any], folder: Path, catalog: Catalog) -> list[str]
         cells = [f"{count:,} in {name}" for name, count in columns.items()]
         lines.append(f"cells that look like HTML in {table}: {listed(cells)} (text: html in the field strips it)")
     fields = {f"{side}.{name}": spec for side in SIDES for name, spec in catalog.schema.side(side).items()}
+    lines += downloads_in_words(counts.get("downloads", {}))
     lines += images_in_words(counts, fields, folder)
     if counts.get("pairs_of_quarantined_products"):
         lines.append(f"pairs left out with a quarantined product: {counts['pairs_of_quarantined_products']:,}")

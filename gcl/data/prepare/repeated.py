@@ -19,10 +19,12 @@ import numpy as np
 
 from gcl.data.catalog import SamePair, SameProduct
 from gcl.data.prepare.distinct import Conflict
-from gcl.data.prepare.rows import plain_lines
+from gcl.data.prepare.memory import in_parts
+from gcl.data.prepare.rows import Line, plain_lines
 from gcl.data.store.key_table import text_key
 from gcl.data.store.prepared import Pairs
 from gcl.data.store.records import Records
+from gcl.data.tables.cells import canonical_id
 from gcl.data.tables.images import Cells, ImageCell
 from gcl.data.tables.table import Table
 from gcl.schema import Field
@@ -66,37 +68,55 @@ class Settled:
 def settle_scores(pairs: Pairs, rule: SamePair) -> Settled:
     """Every row of a (query, document) gets the score that counts; rows stay as many, in their order. With "refuse"
     scores stay, and the caller refuses if there are contradictions."""
-    if not len(pairs):
+    documents = int(pairs.document.max(initial=0)) + 1
+    row, count = [np.empty(0, np.int64)], [np.empty(0, np.int64)]  # of those with several scores, one after another
+    for part in in_parts(pairs.query):
+        key = pairs.query[part].astype(np.int64) * documents + pairs.document[part]
+        order = np.argsort(key, kind="stable")
+        key, part = key[order], part[order]
+        score = pairs.score[part]
+        starts = np.flatnonzero(np.concatenate([[True], key[1:] != key[:-1]]))
+        length = np.diff(starts, append=len(key))
+        differs = np.maximum.reduceat(score, starts) != np.minimum.reduceat(score, starts)
+        row.append(part[np.repeat(differs, length)])
+        count.append(length[differs])
+    rows, length = np.concatenate(row), np.concatenate(count)
+    if not len(rows):
         return Settled(pairs)
-    key = pairs.query * (int(pairs.document.max()) + 1) + pairs.document
-    order = np.argsort(key, kind="stable")
-    key, score = key[order], pairs.score[order]
-    starts = np.flatnonzero(np.concatenate([[True], key[1:] != key[:-1]]))
-    length = np.diff(starts, append=len(key))
-    most = np.maximum.reduceat(score, starts)
-    differs = np.flatnonzero(most != np.minimum.reduceat(score, starts))
-    if not len(differs):
-        return Settled(pairs)
-    first = differs[np.argmin(order[starts[differs]])]  # of which the table speaks first
-    rows = order[starts[first] : starts[first] + length[first]]
-    scores = list(dict.fromkeys(pairs.score[rows].tolist()))
-    example = Example(int(pairs.query[rows[0]]), int(pairs.document[rows[0]]), scores)
+    starts, score = np.cumsum(length) - length, pairs.score[rows]
+    first = np.argmin(rows[starts])  # of which the table speaks first
+    shown = rows[starts[first] : starts[first] + length[first]]
+    scores = list(dict.fromkeys(pairs.score[shown].tolist()))
+    example = Example(int(pairs.query[shown[0]]), int(pairs.document[shown[0]]), scores)
     if rule is not SamePair.refuse:
         mean = (np.add.reduceat(score.astype(np.float64), starts) / length).astype(np.float32)
-        counting = {SamePair.max: most, SamePair.mean: mean, SamePair.last: score[starts + length - 1]}[rule]
-        settled = np.empty_like(score)
-        settled[order] = np.repeat(counting, length)
+        most, last = np.maximum.reduceat(score, starts), score[starts + length - 1]
+        counting = {SamePair.max: most, SamePair.mean: mean, SamePair.last: last}[rule]
+        settled = pairs.score.copy()
+        settled[rows] = np.repeat(counting, length)
         pairs = replace(pairs, score=settled)
-    return Settled(pairs, len(differs), example)
+    return Settled(pairs, len(length), example)
 
 
 class ProductRows:
-    """The products whose id comes twice, if there are any: `of` says what becomes of a row. contradictions: how many
-    of them have rows that differ."""
+    """The products whose id comes twice, if there are any: `of` says what becomes of a row. differing: of those of
+    which rows differ, the row that counts (the first, where they are merged)."""
 
-    def __init__(self, counting: Mapping[str, tuple[Path, Cells]], contradictions: int = 0) -> None:
-        self._counting, self.contradictions = counting, contradictions
+    def __init__(
+        self, counting: Mapping[str, tuple[Path, Cells]] = {}, differing: Mapping[str, tuple[Path, int]] = {}
+    ) -> None:
+        self._counting, self._differing = counting, differing
         self._given: set[str] = set()
+
+    @property
+    def contradictions(self) -> int:
+        """How many products have rows that differ."""
+        return len(self._differing)
+
+    def asks(self, line: Line, id_column: str | None) -> bool:
+        """Whether a row of the products makes a query of its own: not one that does not count."""
+        place = (line.file, line.number)
+        return not self._differing or self._differing.get(line.identifier(id_column or "") or "", place) == place
 
     def of(self, identifier: str, file: Path, record: Cells) -> tuple[Path, Cells] | None:
         """The cells that count, with the file they are from; None for a row of a product that was there already."""
@@ -112,15 +132,18 @@ class ProductRows:
 def settle_products(table: Table, id_column: str | None, side: Mapping[str, Field], rule: SameProduct) -> ProductRows:
     """What counts of the products that come twice; nothing is looked at where that is refused."""
     if id_column is None or rule is SameProduct.refuse:
-        return ProductRows({})
+        return ProductRows()
     seen = array("Q")
     for block in table.blocks([id_column]):
-        ids = (value.strip() for value in block.columns[id_column] if isinstance(value, str))
+        ids = (canonical_id(value) for value in block.columns[id_column] if isinstance(value, str))
         seen.extend(int.from_bytes(text_key(identifier)[:8], "big") for identifier in ids)
-    values, times = np.unique(np.array(seen, np.uint64), return_counts=True)
-    twice = set(values[times > 1].tolist())
+    values = np.frombuffer(seen, np.uint64)
+    values.sort()
+    twice = set(values[1:][values[1:] == values[:-1]].tolist())
+    del values, seen
     counting: dict[str, tuple[Path, Cells]] = {}
     first: dict[str, Cells] = {}
+    places: dict[str, tuple[Path, int]] = {}
     differing: set[str] = set()
     for line in plain_lines(table, side, [id_column]) if twice else ():
         identifier = line.identifier(id_column)
@@ -131,10 +154,11 @@ def settle_products(table: Table, id_column: str | None, side: Mapping[str, Fiel
             differing.add(identifier)
         if identifier not in counting or rule is SameProduct.last:
             counting[identifier] = line.file, record
+            places[identifier] = line.file, line.number
         elif rule is SameProduct.merge:
             file, before = counting[identifier]
             counting[identifier] = file, {name: value or record[name] for name, value in before.items()}
-    return ProductRows(counting, len(differing))
+    return ProductRows(counting, {identifier: places[identifier] for identifier in differing})
 
 
 def differing_rows(table: Table, side: Mapping[str, Field], conflicts: list[Conflict]) -> list[str]:

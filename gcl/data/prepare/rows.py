@@ -87,8 +87,8 @@ class Line:
         value = self.columns[name]
         return canonical_id(value) if isinstance(value, str) else None
 
-    def no_id(self, name: str, reason: str) -> Bad:
-        """Why the row is refused whose cell in an id column is None; `reason`, for example "no product id"."""
+    def absent(self, name: str, reason: str) -> Bad:
+        """Why the row is refused whose cell in a column is None; `reason`, for example "no product id"."""
         word = self.block.missing.get(self.place, {}).get(name)
         return Bad(
             reason, f"{name}: {word!r} is a word for a missing value (data.missing)" if word else f"{name}: empty"
@@ -146,6 +146,7 @@ def read_rows(
     if all_fields:
         empty |= {tuple(names): f" ({setting})" for setting, (names, _) in fields.items()}
     rows, unreadable, html = 0, 0, Counter[str]()
+    quarantine.feeds.update(table.feed_files)
     missing: dict[str, Counter[str]] = {}
     for block in table.blocks(text, image):
         for number, reason, detail in block.bad:

@@ -29,8 +29,10 @@ from gcl.data.importers.judgments import as_tables
 from gcl.data.importers.layouts.translate import catalog_of_export
 from gcl.data.prepare.clicks import catalog_of_clicks
 from gcl.data.prepare.rows import columns_of, image_columns, taken_images
+from gcl.data.store.away import local_folder
 from gcl.data.tables.block import Reading
 from gcl.data.tables.cells import canonical_id
+from gcl.data.tables.changes import open_products
 from gcl.data.tables.images import is_one_url
 from gcl.data.tables.remote import is_remote
 from gcl.data.tables.table import Table, open_table
@@ -78,7 +80,7 @@ class Sources:
             *(table for table in (self.pairs, self.judgments) if table),
             *(part for task in self.tasks.values() for part in (task.queries, task.qrels, task.corpus) if part),
         ]
-        return list({table.name: table for table in several}.values())
+        return list({(table.name, *table.files): table for table in several}.values())
 
     def sides(self, catalog: Catalog) -> list[tuple[Table, Mapping[str, Field]]]:
         """Every table that holds records, with the fields of the side it holds."""
@@ -90,7 +92,7 @@ class Sources:
     def image_urls(self, catalog: Catalog) -> Iterator[str]:
         """Every URL in an image column, as often as it occurs."""
         for table, side in self.sides(catalog):
-            if columns := image_columns(side):
+            if (columns := image_columns(side)) and table.has_paths(columns):
                 for block in table.blocks((), columns):
                     yield from filter(is_one_url, taken_images(block, side))
 
@@ -98,7 +100,7 @@ class Sources:
 def opened_catalog(catalog: Catalog, folder: str | Path) -> tuple[Catalog, Path, Path]:
     """The catalog as it is prepared (generated or translated, scored from its clicks), its root, and `folder`."""
     check_catalog(catalog)
-    folder = Path(folder).expanduser().absolute()
+    folder = local_folder(folder).absolute()
     folder.mkdir(parents=True, exist_ok=True)
     root = Path(catalog.root or ".").expanduser().absolute()
     if generator := catalog.generator:
@@ -201,7 +203,7 @@ def open_sources(catalog: Catalog, root: Path, copies: Path | None = None) -> So
     def opened(path: str | None, setting: str) -> Table | None:
         return open_table(path, root=root, setting=setting, copies=copies, reading=reading) if path else None
 
-    products = opened(catalog.products, "data.products")
+    products = open_products(catalog, root, copies)
     pairs = opened(catalog.pairs, "data.pairs") if catalog.training else None
     if catalog.training and not catalog.own_queries:
         pairs = pairs or products
@@ -295,9 +297,10 @@ def read_columns(catalog: Catalog, folder: str | Path, names: Sequence[str]) -> 
     return columns
 
 
-def product_rows(catalog: Catalog, folder: str | Path) -> Iterator[tuple[list[str], dict[str, Sequence[Any]]]]:
-    """The products table (or the pairs, where they hold the products) in blocks: ids as the stores have them, and the
-    texts of every column that is no image. Nothing where products have no ids, and of ready shards."""
+def product_rows(catalog: Catalog, folder: str | Path) -> Iterator[tuple[list[str], dict[str, Sequence[Any]], str]]:
+    """The products table (or the pairs, where they hold the products) in blocks: ids as the stores have them, the texts
+    of every column that is no image, and the decimal sign of numbers in these (`parse_number`). Nothing where products
+    have no ids, and of ready shards."""
     parts = {f"{name}/": one for name, one in catalog.catalogs.items()} if catalog.mix else {"": catalog}
     for prefix, one in parts.items():
         if one.shards:
@@ -310,7 +313,7 @@ def product_rows(catalog: Catalog, folder: str | Path) -> Iterator[tuple[list[st
         names = [name for name in sources.documents.columns if name not in others]
         for block in sources.documents.blocks([identifier, *names]):
             ids = [prefix + canonical_id(key) if isinstance(key, str) else "" for key in block.columns[identifier]]
-            yield ids, {name: block.columns[name] for name in names}
+            yield ids, {name: block.columns[name] for name in names}, block.decimal
 
 
 def check_columns(catalog: Catalog, names: Sequence[str]) -> None:

@@ -19,96 +19,28 @@ Where there are only pairs of the first kind the situations measure these, on pr
 
 from __future__ import annotations
 
-from array import array
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from hashlib import blake2b
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as parquet
 
-from gcl.data.catalog import Catalog, SamePair, Split
+from gcl.data.catalog import Catalog, Split
 from gcl.data.prepare.copies import group_products, group_queries
-from gcl.data.prepare.memory import give_back
-from gcl.data.prepare.repeated import Settled, settle_scores
+from gcl.data.prepare.gathered import Gathered, shows_other_fields
+from gcl.data.prepare.memory import AT_ONCE, give_back, in_parts
 from gcl.data.prepare.word_for_word import WordForWord
+from gcl.data.store.key_table import Packed
 from gcl.data.store.prepared import NO_PAIRS, NOT_RELEVANT, PARTS, PREFIX, SITUATIONS, Fields, Pairs
+from gcl.data.store.remote_shards import ShardCache
 from gcl.data.store.store import RecordStore
 from gcl.data.titles import title_of
 
-COLUMNS = ("query", "document", "score")
-
-
-class PairList:
-    """Pairs while they are collected, packed."""
-
-    def __init__(self) -> None:
-        self._query, self._document, self._score = array("q"), array("q"), array("f")
-
-    def __len__(self) -> int:
-        return len(self._query)
-
-    def add(self, query: int, document: int, score: float) -> None:
-        """A pair of rows of the two stores."""
-        self._query.append(query)
-        self._document.append(document)
-        self._score.append(score)
-
-    def pairs(self) -> Pairs:
-        """What was added, in order, without a copy: nothing can be added afterwards."""
-        return Pairs(np.asarray(self._query), np.asarray(self._document), np.asarray(self._score))
-
-
-@dataclass
-class Gathered:
-    """The usable pairs of a catalog. The first `tables` are of its tables, the rest of data.own_queries; the first
-    `real` have a query that somebody wrote, the others one that was made from the product itself. without_field: pairs
-    of the second kind that are missing, as the product shows nothing else. judged: what the situations are measured
-    with (data.judgments); None: the pairs."""
-
-    pairs: Pairs
-    tables: int
-    real: int
-    without_field: int = 0
-    judged: Pairs | None = None
-
-    @property
-    def measured(self) -> tuple[Pairs, Fields]:
-        """What the situations are made of, and which fields they hide."""
-        if self.judged is not None:
-            return self.judged, ()
-        if self.real:
-            return self.pairs.take(slice(0, self.real)), ()
-        return self.pairs, self.pairs.hides[-1]
-
-    def settled(self, rule: SamePair) -> tuple[Gathered, Settled]:
-        """With one score for each query and document of the tables."""
-        settled = settle_scores(self.pairs.take(slice(0, self.tables)), rule)
-        score = np.concatenate([settled.pairs.score, self.pairs.score[self.tables :]])
-        return replace(self, pairs=replace(self.pairs, score=score)), settled
-
-
-def gather(tables: Pairs, made: Pairs, documents: RecordStore, hides: Fields, *, own_table: bool) -> Gathered:
-    """made: pairs of data.own_queries. hides: the document fields that queries of the products' own columns were made
-    from. own_table: whether those of `tables` are such queries."""
-    count, real = len(tables), 0 if own_table and hides else len(tables)
-    query, document, score = (np.concatenate([getattr(one, name) for one in (tables, made)]) for name in COLUMNS)
-    pairs = Pairs(query, document, score)
-    if not hides:
-        return Gathered(pairs, count, real)
-    own = np.arange(len(pairs)) >= real
-    kept = ~own | shows_other_fields(documents, hides)[pairs.document]
-    pairs = replace(pairs, hidden=own.astype(np.uint8), hides=((), hides)).take(kept)
-    return Gathered(pairs, int(kept[:count].sum()), real, int((~kept).sum()))
-
-
-def shows_other_fields(documents: RecordStore, hides: Fields) -> np.ndarray:
-    """Which documents have a field that is not hidden, bool[M]."""
-    present = documents.present(documents.rows)
-    return np.any(present[:, [name not in hides for name in documents.side]], axis=1)
+_DRAWN = 1 << 14  # keys whose numbers are drawn at once
 
 
 class Built(NamedTuple):
@@ -121,7 +53,7 @@ class Built(NamedTuple):
 @dataclass
 class Halves:
     """train_query bool[Q], train_document bool[M]: training may see them. dev_query bool[Q]: in the dev half of a task.
-    held_query bool[Q]: kept out of training by a task. first_query int64[Q], first_document int64[M]: the first of the
+    held_query bool[Q]: kept out of training by a task. first_query int32[Q], first_document int32[M]: the first of the
     copies of each, for most itself (copies.py)."""
 
     train_query: np.ndarray
@@ -160,10 +92,10 @@ class Division:
 
 
 class Numbers(NamedTuple):
-    """By what copies are recognised, as `group_products` and `group_queries` take it, uint64 of each record."""
+    """By what copies are recognised, as `group_products` and `group_queries` take it."""
 
-    query_texts: np.ndarray | None = None
-    document_texts: np.ndarray | None = None
+    query_texts: Packed | None = None
+    document_texts: Packed | None = None
     group: np.ndarray | None = None
 
 
@@ -186,7 +118,8 @@ def write_division(
     out of training. Raises ValueError when nothing is left to train on or a situation to test on, and for pairs that
     contradict each other where that is refused."""
     queries = RecordStore(folder, PREFIX["query"], catalog.query)
-    documents = RecordStore(folder, PREFIX["document"], catalog.document)
+    cache = ShardCache.below(folder.parent, catalog.cache_gb)
+    documents = RecordStore(folder, PREFIX["document"], catalog.document, cache=cache)
     stores, word_for_word = (queries, documents), WordForWord(queries, documents)
     pairs, counts, notes = NO_PAIRS, {}, []
     if gathered is None:
@@ -206,7 +139,9 @@ def write_division(
         raise ValueError(_no_training(len(pairs), split))
     write_pairs(training, folder / "pairs.parquet")
     refused = training_pairs(pairs, halves, relevant=False)
-    refused = refused.take(np.isin(refused.query, training.query))  # without a target a query has nothing to choose
+    asked, seen = (np.zeros(len(store), bool) for store in stores)
+    asked[training.query], seen[training.document] = True, True
+    refused = refused.take(asked[refused.query])  # without a target a query has nothing to choose
     if len(refused):
         write_pairs(refused, folder / NOT_RELEVANT)
     tasks = folder / "tasks"
@@ -234,8 +169,8 @@ def write_division(
         "queries_of_training": int(halves.train_query.sum()),
         "pairs": len(pairs),
         "training_pairs": len(training),
-        "queries_trained_on": len(np.unique(training.query)),
-        "products_trained_on": len(np.unique(training.document)),
+        "queries_trained_on": int(asked.sum()),
+        "products_trained_on": int(seen.sum()),
         "left": left_of(pairs, halves),
         "word_for_word": word_for_word(pairs),
         "notes": notes,
@@ -259,15 +194,21 @@ def left_of(pairs: Pairs, halves: Halves) -> dict[str, int]:
     return counts
 
 
-def uniform(keys: Iterable[bytes], *, seed: int, purpose: str) -> np.ndarray:
-    """A number in [0, 1) for each key, float64[n]: always the same for the same key, seed and purpose.
+def uniform(keys: Iterable[bytes], *, seed: int, purpose: str) -> Iterator[np.ndarray]:
+    """A number in [0, 1) for each key, float64[n], a block at a time: always the same for the same key, seed and
+    purpose.
 
-    >>> uniform([b"red shoes"], seed=0, purpose="queries").round(3).tolist()
+    >>> next(uniform([b"red shoes"], seed=0, purpose="queries")).round(3).tolist()
     [0.166]
     """
-    salt = blake2b(f"{seed} {purpose}".encode(), digest_size=16).digest()
-    numbers = (int.from_bytes(blake2b(key, digest_size=8, key=salt).digest(), "big") >> 11 for key in keys)
-    return np.fromiter(numbers, dtype=np.float64) * 2.0**-53
+    salt, each = blake2b(f"{seed} {purpose}".encode(), digest_size=16).digest(), iter(keys)
+    while block := b"".join(blake2b(key, digest_size=8, key=salt).digest() for key in islice(each, _DRAWN)):
+        yield (np.frombuffer(block, ">u8").astype(np.uint64) >> np.uint64(11)) * 2.0**-53
+
+
+def _chosen(keys: Iterable[bytes], seed: int, purpose: str, share: float) -> np.ndarray:
+    """Which keys belong to the share, bool[n]."""
+    return np.concatenate([np.empty(0, bool), *(block < share for block in uniform(keys, seed=seed, purpose=purpose))])
 
 
 def divide(
@@ -280,16 +221,15 @@ def divide(
 ) -> Halves:
     """`query_keys`: content of every query, read several times. `held`: contents that explicit tasks keep out of
     training. first: the rows that decide for each query and each document (copies.py); None: itself."""
-    queries = uniform(query_keys, seed=split.seed, purpose="queries") < split.queries
-    documents = uniform((name.encode() for name in document_ids), seed=split.seed, purpose="documents")
-    documents = documents < split.documents
+    queries = _chosen(query_keys, split.seed, "queries", split.queries)
+    documents = _chosen((name.encode() for name in document_ids), split.seed, "documents", split.documents)
     held_query = np.zeros(len(queries), dtype=bool)
     if held:
         held_query = np.fromiter((key in held for key in query_keys), dtype=bool)
-    of_query, of_document = first or (np.arange(len(queries)), np.arange(len(documents)))
+    of_query, of_document = first or (np.arange(len(one), dtype=np.int32) for one in (queries, documents))
     queries, documents = queries[of_query], documents[of_document]
     held_query = seen_or_copied(of_query, np.flatnonzero(held_query))
-    dev = uniform(query_keys, seed=split.seed, purpose="dev") < split.dev
+    dev = _chosen(query_keys, split.seed, "dev", split.dev)
     return Halves(queries & ~held_query, documents, dev, held_query, of_query, of_document)
 
 
@@ -327,14 +267,15 @@ def situations(
         ~seen_or_copied(halves.first_query, training.query),
         ~seen_or_copied(halves.first_document, training.document),
     )
+    sides = [side if shown is None else side & shown for side in (unknown[1], known[1])]
+    corpora = [np.flatnonzero(side).astype(np.int32) for side in sides]
     tasks, untested = [], []
     for name in SITUATIONS:
         seen_query, seen_document = name in ("in_domain", "novel_document"), name in ("in_domain", "novel_query")
-        asked, side = (known if seen_query else unknown)[0], (known if seen_document else unknown)[1]
-        side = side if shown is None else side & shown
+        asked, side = (known if seen_query else unknown)[0], sides[seen_document]
         task = whole_task(
             name,
-            np.flatnonzero(side),
+            corpora[seen_document],
             pairs.take(asked[pairs.query] & side[pairs.document]),
             may_be_empty=(not seen_query and split.queries == 1) or (not seen_document and split.documents == 1),
         )
@@ -357,42 +298,57 @@ def _untested(name: str, dev: int) -> str:
 def whole_task(name: str, corpus: np.ndarray, judged: Pairs, *, may_be_empty: bool = False) -> WholeTask:
     """Makes qrels of judged pairs: in the corpus, each (query, document) once with its highest relevance, sorted,
     of queries that have at least one relevant document."""
-    inside = np.isin(judged.document, corpus)
-    query, document, score = judged.query[inside], judged.document[inside], judged.score[inside]
-    order = np.lexsort((-score, document, query))
-    query, document, score = query[order], document[order], score[order]
-    first = np.ones(len(query), dtype=bool)
-    first[1:] = (query[1:] != query[:-1]) | (document[1:] != document[:-1])
-    query, document, score = query[first], document[first], score[first]
-    answered = np.isin(query, np.unique(query[score > 0]))
+    inside = np.zeros(max(int(some.max(initial=-1)) for some in (judged.document, corpus)) + 1, dtype=bool)
+    inside[corpus] = True
+    kept, asked, outside = [(judged.query[:0], judged.document[:0], judged.score[:0])], 0, 0
+    for part in in_parts(judged.query):
+        asked += len(np.unique(judged.query[part]))
+        rows = part[inside[judged.document[part]]]
+        outside += len(part) - len(rows)
+        query, document, score = judged.query[rows], judged.document[rows], judged.score[rows]
+        order = np.lexsort((-score, document, query))
+        query, document, score = query[order], document[order], score[order]
+        first = np.ones(len(query), dtype=bool)
+        first[1:] = (query[1:] != query[:-1]) | (document[1:] != document[:-1])
+        query, document, score = query[first], document[first], score[first]
+        answered = np.isin(query, np.unique(query[score > 0]))
+        asked -= len(np.unique(query[answered]))
+        kept.append((query[answered], document[answered], score[answered]))
+    query, document, score = map(np.concatenate, zip(*kept, strict=True))
     return WholeTask(
         name=name,
         corpus=corpus,
-        judged=Pairs(query[answered], document[answered], score[answered]),
+        judged=Pairs(query, document, score),
         may_be_empty=may_be_empty,
-        without_relevant=len(np.unique(judged.query)) - len(np.unique(query[answered])),
-        outside_corpus=int((~inside).sum()),
+        without_relevant=asked,
+        outside_corpus=outside,
     )
 
 
 def write_pairs(pairs: Pairs, path: Path) -> None:
     """The table of row numbers and scores that every folder of records has."""
-    parquet.write_table(pairs.to_table(), path, compression="zstd")
+    _write_blocks(path, pairs, pairs.to_table(slice(0)).column_names)
+
+
+def _write_blocks(path: Path, pairs: Pairs, names: list[str]) -> None:
+    """Under these names, a row group at a time."""
+    schema = pairs.to_table(slice(0)).rename_columns(names).schema
+    with parquet.ParquetWriter(path, schema, compression="zstd") as target:
+        for start in range(0, max(len(pairs), 1), AT_ONCE):
+            target.write_table(pairs.to_table(slice(start, start + AT_ONCE)).rename_columns(names))
     give_back()
 
 
 def write_task(task: WholeTask, *, dev_query: np.ndarray, split: Split, folder: Path) -> dict[str, Any]:
     """Writes <task>.corpus.npy and <task>.<part>.parquet; returns counts. ValueError for an empty test half."""
     give_back()
-    np.save(folder / f"{task.name}.corpus.npy", task.corpus)
+    np.save(folder / f"{task.name}.corpus.npy", task.corpus.astype(np.int64, copy=False))
     counts: dict[str, Any] = {"corpus": len(task.corpus)}
     in_dev = dev_query[task.judged.query]
     for part in PARTS:
-        half = in_dev if part == "dev" else ~in_dev
-        query, document, score = task.judged.query[half], task.judged.document[half], task.judged.score[half]
-        counts[part] = {"queries": len(np.unique(query)), "judgments": len(query)}
-        table = pa.table({"query": query, "document": document, "relevance": score})
-        parquet.write_table(table, folder / f"{task.name}.{part}.parquet", compression="zstd")
+        half = task.judged.take(in_dev if part == "dev" else ~in_dev)
+        counts[part] = {"queries": len(np.unique(half.query)), "judgments": len(half)}
+        _write_blocks(folder / f"{task.name}.{part}.parquet", half, ["query", "document", "relevance"])
     counts |= {"queries_without_relevant": task.without_relevant, "judgments_outside_corpus": task.outside_corpus}
     if task.hides:
         counts["hidden"] = list(task.hides)

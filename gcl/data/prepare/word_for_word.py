@@ -14,6 +14,7 @@ from gcl.data.store.store import RecordStore
 from gcl.schema import Modality, fields_of
 
 MOST_PAIRS = 10_000  # that are looked at, evenly spread: the share is right to a hundredth
+_SHARDS = 4  # of an object store that are read for it
 _AT_ONCE = 100  # texts; with each the system maps 64 KiB around it
 _WORD = re.compile(r"\w+")
 
@@ -31,6 +32,8 @@ class WordForWord:
         """hides: fields that no document shows, besides those of `pairs`."""
         asked = fields_of(self.queries.side, Modality.text)
         rows = np.flatnonzero(pairs.score > 0)
+        if len(rows) and self.documents.remote_shards(pairs.document[rows[:1]]):  # the others stay where they are
+            rows = rows[self.documents.shard[pairs.document[rows]] < _SHARDS]
         if len(rows) > self.most:
             rows = rows[np.linspace(0, len(rows) - 1, self.most).astype(np.int64)]
         if not asked or not len(rows):

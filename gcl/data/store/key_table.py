@@ -1,14 +1,29 @@
-"""A dictionary from 16-byte keys to row numbers in about 40 bytes per entry; Python's own takes 200."""
+"""A dictionary from 16-byte keys to row numbers, and rows of bytes by number, in memory that does not grow with them:
+what is more than a piece of it lies in temporary files (in TMPDIR).
+
+1. the newest entries are in a hash table of about 40 bytes per entry; Python's own dictionary takes 200
+2. when that is full it is merged into one sorted file, of which memory holds the first key of each page; to look a key
+   up takes one read of a page
+"""
 
 from __future__ import annotations
 
+import os
 from array import array
+from bisect import bisect_right
 from collections.abc import Iterator
 from hashlib import blake2b
+from tempfile import TemporaryFile
+from typing import BinaryIO
 
 import numpy as np
 
 KEY_BYTES = 16
+_IN_MEMORY = 1 << 20  # entries of a table
+_TAIL = 1 << 22  # bytes of rows that are kept until they are written
+_PAGE = 128  # entries that are read at once
+_PIECE = 1 << 17  # entries that are merged at once
+_ENTRY = np.dtype([("key", f"S{KEY_BYTES}"), ("value", "<i8")])  # NumPy sorts S by bytes, as Python does
 _SPARE = 1024  # slots behind the last one, so that probing never wraps around
 
 
@@ -27,13 +42,18 @@ class KeyTable:
     """
 
     def __init__(self) -> None:
+        self._older: _SortedFile | None = None
+        self._absent = b""  # the key that was asked for last and is not there: usually it is asked for again, and added
+        self._clear()
+
+    def _clear(self) -> None:
         self._keys = bytearray()  # of entry i: [16 i, 16 (i + 1))
         self._values = array("q")
         self._bits = 10
         self._slots = self._empty()
 
     def __len__(self) -> int:
-        return len(self._values)
+        return len(self._values) + (len(self._older) if self._older else 0)
 
     def _empty(self, spare: int = _SPARE) -> array:
         return array("i", np.full((1 << self._bits) + spare, -1, np.int32).tobytes())
@@ -48,14 +68,22 @@ class KeyTable:
         return slot, entry
 
     def get(self, key: bytes) -> int | None:
+        if key == self._absent:
+            return None
         entry = self._find(key)[1]
-        return None if entry < 0 else self._values[entry]
+        if entry >= 0:
+            return self._values[entry]
+        value = self._older.get(key) if self._older else None
+        if value is None:
+            self._absent = key
+        return value
 
     def add(self, key: bytes, value: int) -> None:
         """Adds a key; one that is there keeps its value."""
         slot, entry = self._find(key)
-        if entry >= 0:
+        if entry >= 0 or (self._older and key != self._absent and self._older.get(key) is not None):
             return
+        self._absent = b""
         self._slots[slot] = len(self._values)
         self._keys += key
         self._values.append(value)
@@ -63,6 +91,10 @@ class KeyTable:
         if full or slot + 2 >= len(self._slots):
             self._bits += full
             self._place_again()
+        if len(self._values) >= _IN_MEMORY:
+            self._older = self._older or _SortedFile()
+            self._older.merge(bytes(self._keys), self._values)
+            self._clear()
 
     def _place_again(self) -> None:
         """Entries go to their slots in the order of their keys, each to the first that is free."""
@@ -79,12 +111,19 @@ class RowOf:
 
     def __init__(self) -> None:
         self._table = KeyTable()
+        self._last = "", text_key("")
 
     def __len__(self) -> int:
         return len(self._table)
 
+    def _key(self, identifier: str) -> bytes:
+        last = self._last
+        if identifier != last[0]:  # most are asked for before they are added
+            last = self._last = identifier, text_key(identifier)
+        return last[1]
+
     def get(self, identifier: str) -> int | None:
-        return self._table.get(text_key(identifier))
+        return self._table.get(self._key(identifier))
 
     def __contains__(self, identifier: str) -> bool:
         return self.get(identifier) is not None
@@ -96,20 +135,110 @@ class RowOf:
         return row
 
     def add(self, identifier: str, row: int) -> None:
-        self._table.add(text_key(identifier), row)
+        self._table.add(self._key(identifier), row)
 
 
-class Keys:
-    """Packed keys as a sequence of bytes."""
+class _SortedFile:
+    """Entries in the order of their keys."""
 
-    def __init__(self, packed: bytearray) -> None:
-        self._packed = packed
+    def __init__(self) -> None:
+        self._file: BinaryIO = TemporaryFile()
+        self._count, self._first = 0, list[bytes]()  # of each page
 
     def __len__(self) -> int:
-        return len(self._packed) // KEY_BYTES
+        return self._count
+
+    def __del__(self) -> None:
+        self._file.close()
+
+    def get(self, key: bytes) -> int | None:
+        page = bisect_right(self._first, key) - 1
+        if page < 0:
+            return None
+        size = _PAGE * _ENTRY.itemsize
+        data = os.pread(self._file.fileno(), size, page * size)
+        place = data.find(key)
+        while place % _ENTRY.itemsize and place >= 0:  # across two entries
+            place = data.find(key, place + 1)
+        return None if place < 0 else int.from_bytes(data[place + KEY_BYTES : place + _ENTRY.itemsize], "little")
+
+    def merge(self, keys: bytes, values: array) -> None:
+        """Adds entries whose keys are not there."""
+        new = np.empty(len(values), _ENTRY)
+        new["key"], new["value"] = np.frombuffer(keys, f"S{KEY_BYTES}"), values
+        new = new[np.argsort(new["key"], kind="stable")]
+        old, self._file = self._file, TemporaryFile()
+        self._count, self._first = 0, []
+        old.seek(0)
+        start = 0
+        while len(piece := np.fromfile(old, _ENTRY, _PIECE)):
+            stop = int(np.searchsorted(new["key"], piece["key"][-1]))
+            self._append(np.insert(piece, np.searchsorted(piece["key"], new["key"][start:stop]), new[start:stop]))
+            start = stop
+        self._append(new[start:])
+        self._file.flush()
+        old.close()
+
+    def _append(self, entries: np.ndarray) -> None:
+        entries = np.ascontiguousarray(entries)
+        firsts = np.ascontiguousarray(entries["key"][-self._count % _PAGE :: _PAGE]).tobytes()
+        self._first += [firsts[at : at + KEY_BYTES] for at in range(0, len(firsts), KEY_BYTES)]
+        self._file.write(entries.tobytes())
+        self._count += len(entries)
+
+
+class Packed:
+    """Rows of so many bytes each, to which rows are added.
+
+    >>> rows = Packed(2)
+    >>> rows.append(b"ab"), rows.append(b"cd"), rows[1], list(rows)
+    (None, None, b'cd', [b'ab', b'cd'])
+    """
+
+    def __init__(self, width: int = KEY_BYTES) -> None:
+        self._width, self._tail, self._written = width, bytearray(), 0  # rows in the file
+        self._file: BinaryIO | None = None
+
+    def __del__(self) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    def append(self, row: bytes) -> None:
+        self._tail += row
+        if len(self._tail) >= _TAIL and len(self._tail) % self._width == 0:
+            self._file = self._file or TemporaryFile()
+            self._file.seek(0, os.SEEK_END)
+            self._file.write(self._tail)
+            self._file.flush()
+            self._written += len(self._tail) // self._width
+            self._tail = bytearray()
+
+    def __len__(self) -> int:
+        return self._written + len(self._tail) // self._width
 
     def __getitem__(self, row: int) -> bytes:
-        return bytes(self._packed[KEY_BYTES * row : KEY_BYTES * row + KEY_BYTES])
+        width, place = self._width, (row - self._written) * self._width
+        if place >= 0 or self._file is None:
+            return bytes(self._tail[place : place + width])
+        return os.pread(self._file.fileno(), width, row * width)
 
     def __iter__(self) -> Iterator[bytes]:
-        return (self[row] for row in range(len(self)))
+        for piece in self.pieces():
+            yield from (piece[at : at + self._width] for at in range(0, len(piece), self._width))
+
+    def pieces(self) -> Iterator[bytes]:
+        """Many rows at a time."""
+        size = self._width * _PIECE
+        for start in range(0, self._written * self._width, size):
+            assert self._file is not None
+            yield os.pread(self._file.fileno(), min(size, self._written * self._width - start), start)
+        yield bytes(self._tail)
+
+    def array(self, kind: str) -> np.ndarray:
+        """All rows as numbers [len(self)]."""
+        values = np.empty(len(self), kind)
+        start = 0
+        for piece in self.pieces():
+            values.view(np.uint8)[start : start + len(piece)] = np.frombuffer(piece, np.uint8)
+            start += len(piece)
+        return values

@@ -17,6 +17,8 @@ import pyarrow as pa
 import pyarrow.parquet as parquet
 
 from gcl.data.catalog import Verify
+from gcl.data.store.away import copy_here, is_away, local_folder
+from gcl.data.store.remote_shards import ShardCache, place_of, url_of
 from gcl.files.digest import text_sha256
 from gcl.schema import SIDES, Field, Images, Modality, Schema, SideName, TextForm
 
@@ -36,7 +38,8 @@ Fields = tuple[str, ...]
 
 @dataclass
 class Pairs:
-    """Training pairs as row numbers of the two stores: query int64[P], document int64[P], score float32[P].
+    """Training pairs as row numbers of the two stores: query int[P], document int[P], score float32[P]. Rows are int64
+    in files and where they are read, int32 while a catalog is prepared.
 
     Of a pair whose query was made from fields of its document, these are not shown: `hides[hidden[p]]` names the
     document fields that pair p lacks; hidden uint8[P], or None where every document is shown whole.
@@ -61,13 +64,14 @@ class Pairs:
         fields = list(fields)
         return np.array([[name not in hides for name in fields] for hides in self.hides], dtype=bool)
 
-    def to_table(self) -> pa.Table:
-        """As pairs.parquet has them: the column `hidden` names fields, separated by commas, and is there only where a
-        pair hides some."""
-        columns: dict[str, Any] = {"query": self.query, "document": self.document, "score": self.score}
+    def to_table(self, which: slice = slice(None)) -> pa.Table:
+        """Some of them as pairs.parquet has them: the column `hidden` names fields, separated by commas, and is there
+        only where any of all pairs hides some."""
+        columns: dict[str, Any] = {name: getattr(self, name)[which].astype(np.int64) for name in ("query", "document")}
+        columns["score"] = self.score[which]
         if self.hidden is not None and self.hidden.any():
             names = pa.array([",".join(hides) for hides in self.hides])
-            columns["hidden"] = pa.DictionaryArray.from_arrays(pa.array(self.hidden.astype(np.int32)), names)
+            columns["hidden"] = pa.DictionaryArray.from_arrays(pa.array(self.hidden[which].astype(np.int32)), names)
         return pa.table(columns)
 
     @classmethod
@@ -157,9 +161,16 @@ DEV_AND_TEST = (
 )
 
 
-def open_prepared(folder: str | Path, schema: Schema | None = None, *, verify: Verify = Verify.changed) -> Prepared:
-    """Opens what `prepare` wrote. `schema`: today's weights and prompts, for the same fields. `verify`: whether shards
-    are compared with their SHA-256; tables always are.
+def open_prepared(
+    folder: str | Path,
+    schema: Schema | None = None,
+    *,
+    verify: Verify = Verify.changed,
+    cache_gb: float | None = None,
+) -> Prepared:
+    """Opens what `prepare` wrote, here or in an object store (by its URL). `schema`: today's weights and prompts, for
+    the same fields. `verify`: whether shards are compared with their SHA-256; tables always are, and so is what comes
+    from an object store when it arrives, of which at most `cache_gb` are kept on this machine.
 
     Raises FileNotFoundError for a folder that is not (or not completely) prepared and ValueError for one of another
     format, with other fields than `schema` names, or with a table or shard whose bytes changed since.
@@ -167,6 +178,10 @@ def open_prepared(folder: str | Path, schema: Schema | None = None, *, verify: V
     from gcl.data.store.store import RecordStore
     from gcl.data.store.verify import check_table, verify_shards
 
+    if is_away(url := str(folder).rstrip("/")):
+        folder = local_folder(url.rpartition("/")[0]) / url.rpartition("/")[2]
+        if not folder.is_dir() and not copy_here(url, folder):
+            raise FileNotFoundError(f"{url} is not a prepared catalog: {INDEX}, which is written last, is not there.")
     folder = Path(folder)
     index = read_index(folder)
     stored = schema_from_dict(index["schema"])
@@ -177,9 +192,11 @@ def open_prepared(folder: str | Path, schema: Schema | None = None, *, verify: V
     tables = index["tables"]
     for name, table in tables.items():
         check_table(folder / name, table["sha256"])
-    stores = {side: RecordStore(folder, PREFIX[side], schema.side(side)) for side in SIDES}
+    cache = ShardCache.below(folder.absolute().parent, cache_gb)
+    stores = {side: RecordStore(folder, PREFIX[side], schema.side(side), cache=cache) for side in SIDES}
     if verify is not Verify.never:
-        checks = {shard["name"]: partial(store.verify, [shard]) for store in stores.values() for shard in store.shards}
+        here = [(store, shard) for store in stores.values() for shard in store.shards_here]
+        checks = {shard["name"]: partial(store.verify, [shard]) for store, shard in here}
         verify_shards(folder, checks, every=verify is Verify.always)
     return Prepared(
         folder=folder,
@@ -213,8 +230,10 @@ def read_index(folder: Path) -> dict[str, Any]:
         raise ValueError(
             f"{path} has changed since it was written ({str(digest)[:12]}…): delete {folder} and prepare again."
         )
+    place = place_of(folder)
     for shard in index["shards"]:
-        _check_size(folder / shard["name"], shard["size"])
+        if url_of(shard["name"], place) is None:
+            _check_size(folder / shard["name"], shard["size"])
     for name, table in index["tables"].items():
         _check_size(folder / name, table["size"])
     return index

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as compute
 
+from gcl.data.store.remote_shards import RemoteShard
 from gcl.schema import Field, Images, Modality, fields_of
 
 Value = str | bytes | tuple[bytes, ...] | None
@@ -83,6 +84,7 @@ class Stored(Records, Protocol):
     def ids(self) -> Column: ...
     @property
     def shard(self) -> np.ndarray: ...
+    def remote_shards(self, rows: np.ndarray) -> set[RemoteShard]: ...
     def hashes(self, field: str) -> Column: ...
     def image_hashes(self, field: str) -> Column: ...
     def subset(self, rows: np.ndarray) -> Subset: ...
@@ -152,6 +154,9 @@ class Subset:
 
     def column(self, field: str, rows: np.ndarray) -> list[Value]:
         return self.store.column(field, self.rows[rows])
+
+    def remote_shards(self, rows: np.ndarray) -> set[RemoteShard]:
+        return self.store.remote_shards(self.rows[rows])
 
     def place(self, row: int) -> str:
         return self.store.place(int(self.rows[row]))

@@ -30,6 +30,7 @@ from gcl.files.atomic import Replacement
 from gcl.schema import Field, Modality
 
 BLOCK = 512
+_BUFFER = 1 << 18  # bytes that are written at once
 RECORD = 20 * BLOCK  # what a tar's length is a multiple of (POSIX ustar)
 FORMAT_VERSION = 1
 METADATA_KEY = b"gcl"
@@ -236,15 +237,20 @@ class ShardWriter:
     def __exit__(self, kind: object, *_: object) -> None:
         if kind is None:
             self.close()
-            return
+        else:
+            self.abandon()
+
+    def abandon(self) -> None:
+        """Removes what was written."""
         if self._file is not None:
             self._file.close()
         self._index.abandon()
         for number in range(len(self.shards) + 1):
             self._path(number).unlink(missing_ok=True)
 
-    def write(self, identifier: str, record: Record) -> int:
-        """Stores one record and returns its row. None, "", b"" and () are absent values.
+    def write(self, identifier: str, record: Record, hashes: Mapping[str, Sequence[bytes]] = {}) -> int:
+        """Stores one record and returns its row. None, "", b"" and () are absent values. hashes: content hashes of a
+        field's values, where they are known.
 
         Raises ValueError for a record without any value, and for values the schema does not allow."""
         if unknown := record.keys() - self.side.keys():
@@ -271,16 +277,16 @@ class ShardWriter:
         if self._file is not None and self._size + needed + 2 * BLOCK > self.shard_bytes:
             self._finish()
         if self._file is None:
-            self._file, self._hash = self._path(len(self.shards)).open("wb"), hashlib.sha256()
+            self._file, self._hash = self._path(len(self.shards)).open("wb", _BUFFER), hashlib.sha256()
         begin = self._size
         self._put(self._file, b"".join(parts))
         places: dict[str, Any] = {}
         for (name, _, data), start in zip(values, starts, strict=False):  # the last start is the id's
-            place = (begin + start, len(data), content_hash(data))
-            if name in self._sets:
-                places.setdefault(name, []).append(place)
-            else:
-                places[name] = place
+            several = places.setdefault(name, [])
+            digest = hashes[name][len(several)] if name in hashes else content_hash(data)
+            several.append((begin + start, len(data), digest))
+        for name in places.keys() - self._sets:
+            (places[name],) = places[name]
         self._index.append(identifier, len(self.shards), places)
         self._records += 1
         self._row += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import mmap
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,6 +15,7 @@ import pyarrow.compute as compute
 import pyarrow.parquet as pq
 
 from gcl.data.store.records import Column, Record, Subset, Value, images_of
+from gcl.data.store.remote_shards import RemoteShard, ShardCache, shards_of
 from gcl.data.store.shard_writer import FORMAT_VERSION, METADATA_KEY, content_hash, set_hash
 from gcl.files.digest import file_sha256, text_sha256
 from gcl.schema import Field, Modality
@@ -24,13 +26,15 @@ _OPEN_MAPS = 256  # each holds a file descriptor; a process usually may have 1,0
 class RecordStore:
     """The records of one side in a prepared folder. Shards must not change while a store is open.
 
-    side: the fields to read, all or some of those that were written.
+    side: the fields to read, all or some of those that were written. cache: where shards of an object store are kept.
     Raises ValueError when the index is missing or not ours, lacks a field, or a shard's size is not the one it lists.
     A pickled store carries its paths only: a worker process opens its own maps and reads its own index.
     """
 
-    def __init__(self, folder: str | Path, prefix: str, side: Mapping[str, Field]) -> None:
-        self.folder, self.prefix, self.side = Path(folder), prefix, dict(side)
+    def __init__(
+        self, folder: str | Path, prefix: str, side: Mapping[str, Field], *, cache: ShardCache | None = None
+    ) -> None:
+        self.folder, self.prefix, self.side, self._cache = Path(folder), prefix, dict(side), cache
         self._open()
 
     def _open(self) -> None:
@@ -45,32 +49,59 @@ class RecordStore:
                     f"{self._index} has no {field.kind} field {name!r}; it was written with {stored}. "
                     "Prepare the catalog again with this schema."
                 )
-        for shard in self.shards:
-            self._check_size(shard, self.folder / shard["name"])
-        names = [f"{name}.{part}" for name in self.side for part in ("offset", "length")]
-        table = pq.ParquetFile(self._index).read(columns=["shard", *names])
-        self._shard = table["shard"].to_numpy()
-        self._offset: dict[str, np.ndarray] = {}  # [rows]; of a set [all of its images]
-        self._length: dict[str, np.ndarray] = {}
-        self._first: dict[str, np.ndarray] = {}  # of a set, [rows + 1]: where each row's images begin in these
-        for name, field in self.side.items():
-            offset, length = (table[f"{name}.{part}"] for part in ("offset", "length"))
-            if field.is_set:
-                count = compute.list_value_length(length)
-                if count != compute.list_value_length(offset):
-                    raise ValueError(f"{self._index} is damaged ({name}). Prepare the catalog again.")
-                self._first[name] = np.concatenate([[0], np.cumsum(count.to_numpy(), dtype=np.int64)])
-                offset, length = compute.list_flatten(offset), compute.list_flatten(length)
-            self._offset[name], self._length[name] = offset.to_numpy(), length.to_numpy()
-        self._check_places(about["rows"])
+        self._remote = shards_of(self.folder, self.shards, self._cache)
+        for shard, remote in zip(self.shards, self._remote, strict=True):
+            if remote is None:
+                self._check_size(shard, self.folder / shard["name"])
+        self._read_places(about["rows"])
         self._maps: dict[int, mmap.mmap] = {}
         self._columns: dict[str, Column] = {}
 
+    def _read_places(self, rows: int) -> None:
+        """Where each value lies, a block of the index at a time, in numbers that are as wide as the shards ask for:
+        of many millions of rows, every process that reads them holds these."""
+        size = np.array([shard["size"] for shard in self.shards], dtype=np.int64)
+        narrow = np.int32 if size.max(initial=0) < 1 << 31 else np.int64
+        parts = [f"{name}.{part}" for name in self.side for part in ("offset", "length")]
+        columns: dict[str, list[np.ndarray]] = {name: [] for name in ("shard", *parts, *self.side)}
+        for block in pq.ParquetFile(self._index).iter_batches(columns=["shard", *parts]):
+            shard = block["shard"].to_numpy()
+            columns["shard"].append(shard)
+            for name, field in self.side.items():
+                offset, length, of = block[f"{name}.offset"], block[f"{name}.length"], shard
+                if field.is_set:
+                    images = compute.list_value_length(length)
+                    if images != compute.list_value_length(offset):
+                        raise ValueError(f"{self._index} is damaged ({name}). Prepare the catalog again.")
+                    columns[name].append(images.to_numpy())
+                    offset, length, of = offset.flatten(), length.flatten(), np.repeat(shard, images.to_numpy())
+                start, count = offset.to_numpy(), length.to_numpy()
+                if len(shard) and (shard.min() < 0 or (start < 0).any() or (start + count > size[of]).any()):
+                    raise ValueError(f"{self._index} points outside of its shards ({name}). Prepare the catalog again.")
+                columns[f"{name}.offset"].append(start.astype(narrow))
+                columns[f"{name}.length"].append(count.astype(narrow))
+        whole = {
+            name: np.concatenate(columns.pop(name)) if columns[name] else np.empty(0, narrow) for name in list(columns)
+        }
+        self._shard = whole["shard"].astype(np.int32, copy=False)
+        self._offset = {name: whole[f"{name}.offset"] for name in self.side}  # [rows]; of a set [all of its images]
+        self._length = {name: whole[f"{name}.length"] for name in self.side}
+        self._first = {  # of a set, [rows + 1]: where each row's images begin in these
+            name: np.concatenate([[0], np.cumsum(whole[name], dtype=np.int64)])
+            for name, field in self.side.items()
+            if field.is_set
+        }
+        if len(self) != rows:
+            raise ValueError(f"{self._index} has {len(self):,} rows, {rows:,} were written. Prepare the catalog again.")
+
     def __getstate__(self) -> dict[str, Any]:
-        return {"folder": self.folder, "prefix": self.prefix, "side": self.side, "digest": self._digest()}
+        kept = {name: getattr(self, name) for name in ("folder", "prefix", "side", "_cache")}
+        return kept | {"digest": self._digest()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.folder, self.prefix, self.side = state["folder"], state["prefix"], state["side"]
+        self.folder, self.prefix, self.side, self._cache = (
+            state[name] for name in ("folder", "prefix", "side", "_cache")
+        )
         self._open()
         if self._digest() != state["digest"]:
             raise ValueError(f"{self._index} was written anew while it was in use: start the run again.")
@@ -84,6 +115,11 @@ class RecordStore:
         return {name: self._value(name, row) for name in self.side}
 
     @property
+    def shards_here(self) -> list[dict[str, Any]]:
+        """Those that lie on this machine for good."""
+        return [shard for shard, remote in zip(self.shards, self._remote, strict=True) if remote is None]
+
+    @property
     def ids(self) -> Column:
         return self._column("id")
 
@@ -91,6 +127,18 @@ class RecordStore:
         """The ids in order, a block of them in memory at a time."""
         for block in pq.ParquetFile(self._index).iter_batches(columns=["id"]):
             yield from block["id"].to_pylist()
+
+    def content_keys(self) -> Iterator[bytes]:
+        """16 bytes for each record in order, equal for equal content of the fields of this store, whatever its id,
+        its row and the folder that it lies in."""
+        names = sorted(self.side)
+        for block in pq.ParquetFile(self._index).iter_batches(columns=[f"{name}.hash" for name in names]):
+            for row in zip(*(block[f"{name}.hash"].to_pylist() for name in names), strict=True):
+                digest = hashlib.blake2b(digest_size=16)
+                for name, value in zip(names, row, strict=True):
+                    if value is not None:
+                        digest.update(f"{len(name)},{name},".encode() + value)
+                yield digest.digest()
 
     @property
     def rows(self) -> np.ndarray:
@@ -146,6 +194,12 @@ class RecordStore:
             for row, value in zip(rows, values, strict=True)
         ]
 
+    def remote_shards(self, rows: np.ndarray) -> set[RemoteShard]:
+        """Those shards of an object store that these rows lie in."""
+        if not any(self._remote):
+            return set()
+        return {shard for number in np.unique(self._shard[rows]).tolist() if (shard := self._remote[number])}
+
     def release(self) -> None:
         """Lets go of the shards' pages that reading brought into memory; what is read later is mapped again."""
         self._maps.clear()
@@ -161,6 +215,10 @@ class RecordStore:
         """Reads every shard, or these. Raises ValueError naming the first one whose bytes are not those that were
         written, and the first record in it that differs."""
         for shard in self.shards if shards is None else shards:
+            remote = self._remote[self.shards.index(dict(shard))]
+            if remote is not None:
+                remote.fetch()  # which compares it
+                continue
             path = self.folder / shard["name"]
             self._check_size(shard, path)
             digest = file_sha256(path)
@@ -222,24 +280,19 @@ class RecordStore:
             raise ValueError(f"{self.place(row)}: field {field} cannot be read as text ({error}).") from None
 
     def _map(self, number: int) -> mmap.mmap:
-        shard = self.shards[number]
+        shard, remote = self.shards[number], self._remote[number]
         path = self.folder / shard["name"]
-        self._check_size(shard, path)
+        if remote is None:
+            self._check_size(shard, path)
+        else:
+            for one in list(self._maps):
+                if (kept := self._remote[one]) is not None and not kept.path.exists():
+                    self._maps.pop(one, None)  # dropped: its place on the disk is free once nobody maps it
         if len(self._maps) >= _OPEN_MAPS:
             self._maps.pop(next(iter(self._maps)))
-        with path.open("rb") as file:
+        with path.open("rb") if remote is None else remote.open() as file:
             self._maps[number] = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         return self._maps[number]
-
-    def _check_places(self, rows: int) -> None:
-        if len(self) != rows:
-            raise ValueError(f"{self._index} has {len(self):,} rows, {rows:,} were written. Prepare the catalog again.")
-        size = np.array([shard["size"] for shard in self.shards], dtype=np.int64)
-        for name in self.side:
-            end = self._offset[name] + self._length[name]
-            shard = np.repeat(self._shard, np.diff(self._first[name])) if name in self._first else self._shard
-            if rows and (self._shard.min() < 0 or (self._offset[name] < 0).any() or (end > size[shard]).any()):
-                raise ValueError(f"{self._index} points outside of its shards ({name}). Prepare the catalog again.")
 
     def _check_size(self, shard: Mapping[str, Any], path: Path) -> None:
         try:

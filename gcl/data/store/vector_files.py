@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -12,7 +14,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as parquet
 
-from gcl.files.atomic import Replacement, replacing
+from gcl.files.atomic import PARTIAL, Replacement, replacing
+
+READS_NULLS = int(pa.__version__.split(".")[0]) >= 26
+"""Whether pyarrow reads vectors from Parquet where some rows have none."""
 
 _METADATA = b"gcl"
 
@@ -22,6 +27,7 @@ class VectorWriter:
 
     The file gets its name when everything is in it and on the disk; an error leaves nothing.
     columns: names of the vector columns. dtype: "float32" or "float16". about: goes into the schema's metadata.
+    keys: whether there is a column `key`, 16 bytes for each row.
     """
 
     def __init__(
@@ -32,19 +38,24 @@ class VectorWriter:
         *,
         dtype: str = "float32",
         texts: bool = False,
+        keys: bool = False,
         about: Mapping[str, Any],
     ) -> None:
         self._target = Replacement(path)
-        self._columns, self._dtype, self._texts = list(columns), np.dtype(dtype), texts
+        self._columns, self._dtype, self._texts, self._keys = list(columns), np.dtype(dtype), texts, keys
         self._vector = pa.list_(pa.from_numpy_dtype(self._dtype), width)
         fields = [pa.field("id", pa.string(), nullable=False)]
         fields += [pa.field("text", pa.string())] if texts else []
+        fields += [pa.field("key", pa.binary(16), nullable=False)] if keys else []
         fields += [pa.field(name, self._vector) for name in self._columns]
         self._schema = pa.schema(fields, metadata={_METADATA: json.dumps(about, sort_keys=True).encode()})
 
     def __enter__(self) -> VectorWriter:
-        target = self._target.temporary
-        self._file = parquet.ParquetWriter(target, self._schema, compression="zstd", use_dictionary=["id"])
+        # zstd would save 7 % of the vectors, and take half of the time in which they are read
+        compression = dict.fromkeys(("id", "text", "key"), "zstd")
+        self._file = parquet.ParquetWriter(
+            self._target.temporary, self._schema, compression=compression, use_dictionary=["id"]
+        )
         return self
 
     def write(
@@ -54,11 +65,14 @@ class VectorWriter:
         *,
         present: Mapping[str, np.ndarray] | None = None,
         texts: Sequence[str | None] | None = None,
+        keys: Sequence[bytes] | None = None,
     ) -> None:
         """Some rows, as a row group of their own. vectors: {column: [n, D]}; present[n] False: no vector there."""
         arrays: list[pa.Array] = [pa.array([str(name) for name in ids], pa.string())]
         if self._texts:
             arrays.append(pa.array(texts, pa.string()))
+        if self._keys:
+            arrays.append(pa.array(keys, pa.binary(16)))
         for name in self._columns:
             values = np.ascontiguousarray(vectors[name], dtype=self._dtype)
             absent = None if present is None else pa.array(~np.asarray(present[name], dtype=bool))
@@ -90,6 +104,37 @@ def vector_rows(path: str | Path) -> int:
     return parquet.read_metadata(path).num_rows
 
 
+def vector_keys(path: str | Path) -> Iterator[tuple[str, bytes]]:
+    """Each row's id and key, of a file that has keys."""
+    table = parquet.read_table(path, columns=["id", "key"])
+    return zip(table["id"].to_pylist(), table["key"].to_pylist(), strict=True)
+
+
+def vectors_at(path: str | Path, columns: Sequence[str], rows: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """{column: (vectors [n, D] as they are stored, present [n] bool)} of some rows; 0 where there is no vector."""
+    table = parquet.read_table(path, columns=list(columns)).take(pa.array(rows))
+    found = {}
+    for name in columns:
+        vectors = table[name].combine_chunks()
+        present = vectors.is_valid().to_numpy(zero_copy_only=False)
+        numbers = vectors.flatten().to_numpy(zero_copy_only=False)
+        whole = np.zeros((len(rows), vectors.type.list_size), numbers.dtype)
+        whole[present] = numbers.reshape(-1, vectors.type.list_size)
+        found[name] = whole, present
+    return found
+
+
+def write_lance(files: Sequence[Path], target: Path) -> None:
+    """All rows of some files as one Lance data set, a folder that has its name when it is whole."""
+    import lance
+
+    unfinished = target.with_name(f".{target.name}{PARTIAL}")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    batches = (batch for file in files for batch in parquet.ParquetFile(file).iter_batches())
+    lance.write_dataset(pa.RecordBatchReader.from_batches(parquet.read_schema(files[0]), batches), unfinished)
+    os.replace(unfinished, target)
+
+
 def vector_batches(path: str | Path, column: str, rows: int = 16_384) -> Iterator[tuple[list[str], np.ndarray]]:
     """(ids, vectors float32 [n, D]) of the rows that have one, at most `rows` at a time."""
     file = parquet.ParquetFile(path)
@@ -115,3 +160,81 @@ def write_row_ids(path: str | Path, ids: Iterator[Sequence[str]]) -> None:
             rows = np.arange(start, start + len(part))
             file.write_batch(pa.record_batch([pa.array(rows), pa.array(list(part), pa.string())], schema=schema))
             start += len(part)
+
+
+def read_row_ids(path: str | Path) -> list[str]:
+    """What `write_row_ids` wrote."""
+    return parquet.read_table(path, columns=["id"])["id"].to_pylist()
+
+
+def write_rows(
+    path: str | Path, columns: Mapping[str, type], pieces: Iterable[tuple[Sequence[str], Mapping[str, Sequence[Any]]]]
+) -> None:
+    """A Parquet file of `id` and columns of str or float, which may be None: what goes beside vectors. pieces: ids and
+    the columns' values."""
+    types = {name: pa.string() if kind is str else pa.float64() for name, kind in columns.items()}
+    schema = pa.schema([("id", pa.string()), *types.items()])
+    with replacing(path) as partial, parquet.ParquetWriter(partial, schema, compression="zstd") as file:
+        for ids, values in pieces:
+            arrays = [pa.array(ids, pa.string()), *(pa.array(values[name], kind) for name, kind in types.items())]
+            file.write_batch(pa.record_batch(arrays, schema=schema))
+
+
+def read_rows(path: str | Path, columns: Sequence[str], rows: int) -> Iterator[tuple[int, pa.RecordBatch]]:
+    """(row of the first, some columns of at most `rows` rows)"""
+    start = 0
+    for batch in parquet.ParquetFile(path).iter_batches(rows, columns=list(columns)):
+        yield start, batch
+        start += len(batch)
+
+
+def vectors_beside(files: Sequence[Path], beside: Path, *, rows: int, start: int = 0) -> Iterator[tuple[int, pa.Table]]:
+    """(row of the first, `id`, `vector` as float32 and the columns of `beside`, which has the rows of all files in
+    their order), from the row `start` on, `rows` at a time. The parts of a table are those of the files: nothing is
+    copied."""
+    pieces, at = _Pieces(_beside(files, beside, start)), start
+    while parts := [*pieces.take(rows)]:
+        table = pa.Table.from_batches(parts)
+        yield at, table
+        at += len(table)
+
+
+def _beside(files: Sequence[Path], beside: Path, start: int) -> Iterator[pa.RecordBatch]:
+    further, schema = _Pieces(_groups(beside, None, start)), parquet.read_schema(beside)
+    for path in files:
+        rows = vector_rows(path)
+        for piece in _groups(path, ["id", "vector"], start) if start < rows else ():
+            others = pa.Table.from_batches(further.take(len(piece)), schema).combine_chunks()
+            if others.column("id").combine_chunks() != piece.column("id"):
+                raise ValueError(f"{beside} does not have the documents of {path.name} in their order: remove it.")
+            vector = piece.column("vector")
+            numbers = vector.flatten().cast(pa.float32())
+            columns = [piece.column("id"), pa.FixedSizeListArray.from_arrays(numbers, vector.type.list_size)]
+            names = [name for name in others.column_names if name != "id"]
+            columns += [others.column(name).combine_chunks() for name in names]
+            yield pa.record_batch(columns, names=["id", "vector", *names])
+        start = max(0, start - rows)
+
+
+def _groups(path: Path, columns: Sequence[str] | None, start: int) -> Iterator[pa.RecordBatch]:
+    """A file's rows from `start` on, a row group at a time."""
+    file = parquet.ParquetFile(path)
+    for group in range(file.num_row_groups):
+        rows = file.metadata.row_group(group).num_rows
+        if start < rows:
+            yield from file.read_row_group(group, columns=columns).slice(start).combine_chunks().to_batches()
+        start = max(0, start - rows)
+
+
+class _Pieces:
+    """Batches, taken in pieces of any size."""
+
+    def __init__(self, batches: Iterator[pa.RecordBatch]) -> None:
+        self._batches, self._rest = batches, pa.record_batch({})
+
+    def take(self, rows: int) -> Iterator[pa.RecordBatch]:
+        """The next rows, in one or more batches; fewer at the end."""
+        while rows and (piece := self._rest if len(self._rest) else next(self._batches, None)) is not None:
+            self._rest = piece.slice(rows)
+            yield piece.slice(0, rows)
+            rows -= min(rows, len(piece))

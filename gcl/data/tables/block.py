@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -26,7 +26,8 @@ _MOST_NAMES = 20
 @dataclass(frozen=True)
 class Reading:
     """How a catalog's tables are written (data.encoding, .delimiter, .quote, .decimal, .missing). html: columns that a
-    field reads as HTML; all who read the column get its text."""
+    field reads as HTML; all who read the column get its text. envelopes: JSON of Debezium, {before, after, op}, is read
+    as the row that it is about."""
 
     encoding: str | None = None
     delimiter: str | None = None
@@ -34,6 +35,7 @@ class Reading:
     decimal: str = "."
     missing: tuple[str, ...] = MISSING_WORDS
     html: frozenset[str] = frozenset()
+    envelopes: bool = False
 
     @classmethod
     def of(cls, catalog: Catalog) -> Reading:
@@ -70,6 +72,16 @@ class Block:
     ) -> Block:
         """Of a format that has numbers of its own: those are written with ".", texts as `reading` says."""
         return cls(file, number, {}, bad or [], decimal="." if reading.decimal == "." else ".,")
+
+    def only(self, places: Sequence[int]) -> Block:
+        """The rows at these places, in their order, and all bad ones."""
+        if len(places) == len(self.number):
+            return self
+        missing = {new: self.missing[old] for new, old in enumerate(places) if old in self.missing}
+        columns: dict[str, Sequence[Cell]] = {
+            name: [cells[place] for place in places] for name, cells in self.columns.items()
+        }
+        return replace(self, number=[self.number[place] for place in places], columns=columns, missing=missing)
 
     def add_images(self, name: str, cells: Sequence[Cell], reading: Reading) -> None:
         """A column of paths, URLs, bytes, and lists of these; what counts as missing is left out of a list."""

@@ -23,22 +23,24 @@ from typing import Any
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from gcl.data.catalog import Download
-from gcl.data.tables.masked import masked
+from gcl.data.masked import masked
 
 AGAIN = {408, 425, 429, 500, 502, 503, 504}  # what a server says when asking later may help
 LONGEST_WAIT = 30.0  # seconds, whatever Retry-After asks for
 _REDIRECTS = 5
 _PIECE = 1 << 16
 _ALLOWED = "%/:=&?~#+!$,;'@()*[]"  # what `quote` leaves: a URL may be half escaped already
+_PRIVATE = "a private address"
 _TRANSLATED = ipaddress.ip_network("64:ff9b::/96")  # IPv4 addresses as IPv6 networks see them (RFC 6052)
 
 
 class Failure(Exception):
-    """A request that failed: why, and whether to ask again, after at least `after` seconds."""
+    """A request that failed: why, and whether to ask again, after at least `after` seconds. kind: the reason without
+    what is of this URL alone, so that failures can be counted; None: the detail is that already."""
 
-    def __init__(self, detail: str, *, again: bool, after: float = 0.0) -> None:
+    def __init__(self, detail: str, *, again: bool, after: float = 0.0, kind: str | None = None) -> None:
         super().__init__(masked(detail))
-        self.again, self.after = again, after
+        self.again, self.after, self.kind = again, after, kind or masked(detail)
 
 
 def host_of(url: str) -> str:
@@ -77,7 +79,7 @@ def fetch(url: str, settings: Download) -> bytes:
         reason = getattr(error, "reason", error)
         raise Failure(f"{type(reason).__name__} {reason}".strip(), again=True) from None
     except ValueError as error:
-        raise Failure(f"this is not a URL ({error})", again=False) from None
+        raise Failure(f"this is not a URL ({error})", again=False, kind="not a URL") from None
 
 
 def _without_login(url: str) -> tuple[str, str | None]:
@@ -108,15 +110,16 @@ def _body(response: HTTPResponse, settings: Download) -> bytes:
                 raise Failure(f"more than {most:,} bytes, data.download.max_bytes", again=False)
     except TimeoutError:
         detail = f"timed out: not finished after {settings.timeout:g} s, {size:,} bytes arrived"
-        raise Failure(detail, again=True) from None
+        raise Failure(detail, again=True, kind="timed out") from None
     if expected.isdigit() and size != int(expected):
-        raise Failure(f"{size:,} of {int(expected):,} bytes arrived", again=True)
+        raise Failure(f"{size:,} of {int(expected):,} bytes arrived", again=True, kind="cut short")
     if not size:
         raise Failure("the answer is empty", again=True)
     data = b"".join(pieces)
     start = data[:512].lstrip().lower()
     if start.startswith((b"<", b"{")) and b"<svg" not in start:  # "please wait", "not found", as if all were well
-        raise Failure(f"it holds a page, not an image (of a login, say): {data[:40]!r}", again=True)
+        detail = f"it holds a page, not an image (of a login, say): {data[:40]!r}"
+        raise Failure(detail, again=True, kind="a page, not an image")
     return data
 
 
@@ -147,7 +150,7 @@ def _refuse_private(host: str) -> None:
     except (OSError, UnicodeError):
         return
     if found and all(map(is_private, found)):
-        raise Failure(_private(host, min(found)), again=False)
+        raise Failure(_private(host, min(found)), again=False, kind=_PRIVATE)
 
 
 def _private(host: str, address: str) -> str:
@@ -190,7 +193,7 @@ class _Guarded(HTTPConnection):
         super().connect()
         address = self.sock.getpeername()[0]
         if not self._private and is_private(address):
-            raise Failure(_private(self.host, address), again=False)
+            raise Failure(_private(self.host, address), again=False, kind=_PRIVATE)
 
 
 class _Connection(_Guarded):
@@ -241,7 +244,7 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
     def redirect_request(self, request: Any, response: Any, code: int, message: str, headers: Any, url: str) -> Any:
         scheme = urlsplit(url).scheme
         if scheme not in ("http", "https"):
-            raise Failure(f"it redirects to {url}", again=False)
+            raise Failure(f"it redirects to {url}", again=False, kind="redirected to another scheme")
         address, _ = _without_login(url)  # what a foreign server says is no login of the catalog's
         following = super().redirect_request(request, response, code, message, headers, address)
         if following is not None and (scheme == "https" or request.type == "http"):

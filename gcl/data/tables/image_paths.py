@@ -16,6 +16,7 @@ from urllib.parse import unquote
 
 _WINDOWS = re.compile(r"[A-Za-z]:[\\/]")
 IMAGE_NAME = re.compile(r"\.(jpe?g|jfif|png|webp|gif|bmp|tiff?|avif|jp2|heic|svg)$", re.IGNORECASE)
+_TAG = re.compile(r"\s*<\s*(img|a)\b", re.IGNORECASE)
 _SEPARATORS = (",", "|", ";", "\n", " ")
 _MOST_LISTED = 50_000  # entries of a folder that are looked at for names that differ in case
 _MOST_FOLDERS, _DEPTH = 500, 3  # below the folder that paths start from, searched for a file's name
@@ -53,6 +54,8 @@ def _written_otherwise(cell: str, folder: Path) -> str:
         return "a data: URI is not read: write the image into a file"
     if cell.lower().startswith("www."):
         return "a URL begins with https://"
+    if _TAG.match(cell):
+        return "it is HTML: write the address that stands in src alone"
     for other, said in (
         (slashed, "write / for \\"),
         (slashed.lstrip("/"), "leave out the / at its beginning"),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+from ast import literal_eval
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -26,10 +28,11 @@ _WITHOUT_SCHEME = re.compile(r"//[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+(:[0-9]+)?/")
 
 def image_cells(cells: Iterable[Any], spec: Field) -> list[ImageCell]:
     """All images that an image field's cells in one row name, in order: `cells` are those of its column or columns.
-    A cell is a path, a URL, bytes, or several of them: a list, a list written in JSON, or, with `separator`, a text.
+    A cell is a path, a URL, bytes, or several of them: a list, one written in JSON or by Python (as pandas does), or,
+    with `separator`, a text.
 
-    >>> image_cells(["a.jpg, b.jpg", None, '["//cdn.example/c.jpg"]'], Field(separator=","))
-    ['a.jpg', 'b.jpg', 'https://cdn.example/c.jpg']
+    >>> image_cells(["a.jpg, b.jpg", None, '["//cdn.example/c.jpg"]', "['d.jpg']"], Field(separator=","))
+    ['a.jpg', 'b.jpg', 'https://cdn.example/c.jpg', 'd.jpg']
     """
     images: list[ImageCell] = []
     for cell in cells:
@@ -50,10 +53,11 @@ def taken(images: Sequence[ImageCell], spec: Field) -> Sequence[ImageCell]:
 def _split(cell: str, separator: str | None) -> list[str]:
     cell = cell.strip()
     if cell.startswith("[") and cell.endswith("]"):
-        try:
-            return [str(name).strip() for name in json.loads(cell)]
-        except ValueError:  # a file may be called so
-            pass
+        for read in (json.loads, literal_eval):
+            try:
+                return [str(name).strip() for name in read(cell)]
+            except (ValueError, SyntaxError, RecursionError, MemoryError):  # a file may be called so
+                pass
     return [name.strip() for name in cell.split(separator)] if separator else [cell]
 
 
@@ -97,6 +101,8 @@ def read_image(
             return Bad("image file cannot be opened", f"{cell}: {error}")
     if separator := several_in(cell, urls=False):
         return _several(cell, separator, "paths", setting)
+    plain = Path(os.path.normpath(folder))
+    folder = plain if os.path.realpath(plain) == os.path.realpath(folder) else folder  # a link may be on the way
     hint = why_missing(cell, folder)
     return Bad("no such image", f"{folder / cell}{hint and f' ({hint})'}")
 

@@ -21,7 +21,8 @@ _Rows = Iterator[tuple[int, dict[str, Any] | str]]  # (row number, object), or (
 
 class JsonFile:
     """One JSON object per line, or one array of objects. Numbers keep the digits they were written with, whole ones
-    without a fraction: ids that became floats on the way join again."""
+    without a fraction: ids that became floats on the way join again. In a change feed a null is passed over: Debezium
+    writes one after each deletion, for Kafka."""
 
     def __init__(self, file: Path, reading: Reading):
         self.file, self.reading = file, reading
@@ -81,7 +82,8 @@ class JsonFile:
             start = lines.read(1)
             while start.isspace():
                 start = lines.read(1)
-        return self._array() if start == "[" else self._lines()
+        rows = self._array() if start == "[" else self._lines()
+        return ((number, _unwrapped(row)) for number, row in rows) if self.reading.envelopes else rows
 
     def _lines(self) -> _Rows:
         number = 0
@@ -101,6 +103,8 @@ class JsonFile:
                             "one array of objects."
                         ) from None
                     row = str(error)
+                if row is None and self.reading.envelopes:
+                    continue
                 yield number, row if isinstance(row, dict | str) else f"{type(row).__name__}, not an object"
 
     def _array(self) -> _Rows:
@@ -109,6 +113,8 @@ class JsonFile:
             try:
                 for number, item in enumerate(ijson.items(source, "item", buf_size=PIECE), start=1):
                     row = _digits(item)
+                    if row is None and self.reading.envelopes:
+                        continue
                     yield number, row if isinstance(row, dict) else f"{type(item).__name__}, not an object"
             except ijson.JSONError as error:
                 detail = " ".join(str(error).split())
@@ -121,6 +127,23 @@ def _holder(row: dict[str, Any]) -> str | None:
     """The key whose list of objects is the table, in an object that is no product itself."""
     lists = [key for key, value in row.items() if isinstance(value, list) and value and isinstance(value[0], dict)]
     return lists[0] if len(lists) == 1 and not {"id", "product_id", "title", "name"} & row.keys() else None
+
+
+def _unwrapped(row: dict[str, Any] | str) -> dict[str, Any] | str:
+    """Of an envelope the row as it is after the change (of a deletion, as it was), with `__op` and `__ts_ms`: as
+    Debezium's own ExtractNewRecordState calls them.
+
+    >>> _unwrapped({"payload": {"before": {"id": "7"}, "after": None, "op": "d", "ts_ms": "5"}})
+    {'id': '7', '__op': 'd', '__ts_ms': '5'}
+    """
+    if not isinstance(row, dict):
+        return row
+    inner = row.get("payload")
+    about = inner if isinstance(inner, dict) else row
+    if "op" not in about or about.keys().isdisjoint(("before", "after")):
+        return row
+    of = about.get("after") or about.get("before")
+    return {**(of if isinstance(of, dict) else {}), "__op": about["op"], "__ts_ms": about.get("ts_ms")}
 
 
 _NESTED: Any = object()  # of a cell that holds more than a field may

@@ -48,6 +48,12 @@ class ParquetFile:
                 block.place = self._size() * (number - 1) // table.metadata.num_rows
                 yield block
 
+    def is_bytes(self, name: str) -> bool:
+        """Whether no cell of a column can be a path or a URL."""
+        with self._open() as table:
+            kind = table.schema_arrow.field(name).type if name in table.schema_arrow.names else pa.string()
+        return not _is_text(kind) and not pa.types.is_nested(kind)
+
     def _size(self) -> int:
         """In bytes."""
         return self.file.stat().st_size
@@ -67,12 +73,8 @@ class ParquetFile:
             with parquet.ParquetFile(self.file, metadata=about, memory_map=True, pre_buffer=False) as table:
                 yield table
             return
-        with tempfile.TemporaryDirectory() as folder:
-            whole = Path(folder) / "table.parquet"  # Parquet is read from its end: a gzipped one is unpacked first
-            with gzip.open(self.file) as source, open(whole, "wb") as target:
-                shutil.copyfileobj(source, target, PIECE)
-            with parquet.ParquetFile(whole, memory_map=True, pre_buffer=False) as table:
-                yield table
+        with unpacked(self.file) as whole, parquet.ParquetFile(whole, memory_map=True, pre_buffer=False) as table:
+            yield table
 
     def _texts(self, name: str, values: pa.Array) -> pa.Array:
         if _is_list(values.type) and not pa.types.is_nested(values.type.value_type):
@@ -101,6 +103,16 @@ class ParquetFile:
                 f"{self.file}: the column {name!r} holds {kind}; expected a struct with 'bytes' and 'path'."
             )
         return values.to_pylist()
+
+
+@contextmanager
+def unpacked(file: Path) -> Iterator[Path]:
+    """A gzipped file's content as a file of its own, for formats that are not read from their beginning."""
+    with tempfile.TemporaryDirectory() as folder:
+        whole = Path(folder) / file.stem
+        with gzip.open(file) as source, open(whole, "wb") as target:
+            shutil.copyfileobj(source, target, PIECE)
+        yield whole
 
 
 @lru_cache(maxsize=16)

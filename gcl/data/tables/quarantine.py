@@ -7,8 +7,9 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
+from gcl.data.masked import masked
 from gcl.data.store.records import MOST_TEXT
-from gcl.data.tables.masked import masked
+from gcl.data.store.remote_shards import RemoteShard
 from gcl.table import ListFile, cut
 
 _MOST_SHOWN = 300  # characters of a detail in a message
@@ -50,8 +51,10 @@ class Quarantine(ListFile):
         self.reasons: dict[str, Counter[str]] = defaultdict(Counter)
         self.missing: dict[str, dict[str, Counter[str]]] = defaultdict(dict)
         self.html: dict[str, Counter[str]] = defaultdict(Counter)
-        self._seen: set[tuple[str, Path, int]] = set()
+        self._seen: set[tuple[str, Path | RemoteShard, int]] = set()
         self._first: dict[str, str] = {}
+        self.feeds: dict[Path, str] = {}  # names of change feeds by their files
+        self._in_feed: dict[str, Counter[str]] = defaultdict(Counter)  # bad rows by the feed that they are in
 
     def bad(self, table: str) -> int:
         """Number of bad rows of a table."""
@@ -73,13 +76,15 @@ class Quarantine(ListFile):
             "html": {name: dict(self.html[name]) for name in tables if self.html[name]},
         }
 
-    def add(self, table: str, file: Path, row: int, identifier: str | None, bad: Bad) -> None:
+    def add(self, table: str, file: Path | RemoteShard, row: int, identifier: str | None, bad: Bad) -> None:
         """A row that is bad on both of its sides counts, and is written, once."""
         key = (table, file, row)
         if key in self._seen:
             return
         self._seen.add(key)
         self.reasons[table][bad.reason] += 1
+        if isinstance(file, Path) and file in self.feeds and bad.reason not in self._besides:
+            self._in_feed[table][self.feeds[file]] += 1
         named = f", {identifier!r}" if identifier else ""
         self._first.setdefault(table, f"{file.name}, row {row}{named}: {cut(masked(str(bad)), _MOST_SHOWN)}")
         self.write(file.name, row, identifier or "", bad.reason, masked(bad.detail))
@@ -91,9 +96,12 @@ class Quarantine(ListFile):
         bad = self.bad(table) - sum(self.reasons[table][reason] for reason in self._besides)
         if bad <= self.max_bad * rows:
             return
+        feeds = self._in_feed[table]
+        where = "".join(f", {count:,} of them in {feed}" for feed, count in feeds.items())
+        fixed = " and ".join([*([table] if feeds.total() < bad else []), *feeds])
         either = "" if bad > 0.5 * rows else ", or set data.max_bad higher to continue without these rows"
         raise ValueError(
-            f"{bad:,} of {rows:,} rows of {table} cannot be used ({bad / rows:.1%}, data.max_bad allows "
+            f"{bad:,} of {rows:,} rows of {table} cannot be used{where} ({bad / rows:.1%}, data.max_bad allows "
             f"{self.max_bad:.1%}). Most frequent reasons: {most_frequent(self.reasons[table])}. The first: "
-            f"{self._first[table]}. Every such row is listed in {self.report_at}. {advice or f'Fix {table}'}{either}."
+            f"{self._first[table]}. Every such row is listed in {self.report_at}. {advice or f'Fix {fixed}'}{either}."
         )

@@ -9,44 +9,69 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-from gcl.data.tables.masked import masked
+from gcl.data.masked import masked
+from gcl.data.store.remote_shards import STORES, RemoteShard, ShardCache, file_system, unreachable, with_plain_scheme
 from gcl.files.atomic import replacing
 from gcl.files.digest import text_sha256
 
-REMOTE = ("s3", "gs", "gcs", "abfs", "abfss", "az", "hf", "http", "https")
+REMOTE = (*STORES, "http", "https")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
 _BRACES = re.compile(r"\{([^{}]*)\}")
 _RANGE = re.compile(r"(\d+)\.\.(\d+)")
 _MOST = 1_000_000
+_ASKED_AT_ONCE = 32
 
 
-def locate_shards(shards: str, *, root: Path, copies: Path, most: int | None = None) -> list[Path]:
+def locate_shards(
+    shards: str, *, root: Path, copies: Path, most: int | None = None, cache: ShardCache | None = None
+) -> list[Path | RemoteShard]:
     """Files that `shards` names: "part-{000..127}.tar", "*.tar", "s3://bucket/{0..9}.tar".
 
     root: what relative paths start from. copies: folder in which remote shards are kept, by URL; one that is there is
-    not fetched again. most: take at most this many, evenly spread.
+    not fetched again. most: take at most this many, evenly spread. cache: with one, those of an object store stay
+    there, and are read through it.
 
     Raises ValueError for a scheme that is not in REMOTE (`pipe:` would run a shell), a wildcard
     that matches nothing, or a file that is missing or listed twice.
     """
-    paths: list[Path] = []
-    for name in _spread(list(expand_braces(shards)), most):
+    paths: list[Path | RemoteShard] = []
+    stay: list[str] = []
+    for name in map(with_plain_scheme, _spread(list(expand_braces(shards)), most)):
         scheme = _SCHEME.match(name)
         if scheme is None or scheme[1].lower() == "file":
             paths += _local(name.removeprefix("file://"), root)
+        elif cache is not None and scheme[1].lower() in STORES and "::" not in name:
+            stay.append(name)
         elif scheme[1].lower() in REMOTE and "::" not in name:
-            paths.append(_copied(name, copies))
+            paths.append(copied(name, copies))
         else:
             raise ValueError(
                 f"data.shards: {masked(name)!r} is not read: a shard is a local path or a URL of {', '.join(REMOTE)}. "
                 "Nothing that runs a command or chains file systems is accepted."
             )
+    if cache is not None and stay:
+        with ThreadPoolExecutor(_ASKED_AT_ONCE) as pool:
+            paths += pool.map(partial(_found, cache=cache), stay)
     if len(set(paths)) < len(paths):
         twice = next(path for number, path in enumerate(paths) if path in paths[:number])
         raise ValueError(f"data.shards lists {twice} twice.")
     return _spread(paths, most)
+
+
+def _found(url: str, cache: ShardCache) -> RemoteShard:
+    try:
+        system, path = file_system(url)
+        about = system.info(path)
+    except FileNotFoundError:
+        raise ValueError(f"data.shards: there is nothing at {masked(url)}.") from None
+    except Exception as error:  # each store's client has kinds of its own
+        raise unreachable("data.shards", url, error) from error
+    return RemoteShard(url, about["size"], text_sha256(f"{url} {system.ukey(path)}"), cache, known=False)
 
 
 def _spread(items: list, most: int | None) -> list:
@@ -100,18 +125,22 @@ def is_remote(name: str) -> bool:
 
 
 def copy_table(url: str, copies: Path) -> list[Path]:
-    """Local copies of the files that a URL names (with wildcards: several, sorted), anew when their state changed."""
+    """Local copies of the files that a URL names, anew when their state changed."""
+    system, names = named_by(url)
+    return [copied(system.unstrip_protocol(name), copies, state=system.ukey(name)) for name in names]
+
+
+def named_by(url: str) -> tuple[Any, list[str]]:
+    """The file system of a URL, and what it names there: with wildcards several, sorted."""
     import fsspec  # here and below: what lies on this machine needs none
 
     system, path = fsspec.core.url_to_fs(url)
     if any(character in path for character in "*?[") and not url.lower().startswith("http"):
-        names = sorted(system.glob(path))
-    else:
-        names = [path] if system.exists(path) else []
-    return [_copied(system.unstrip_protocol(name), copies, state=system.ukey(name)) for name in names]
+        return system, sorted(system.glob(path))
+    return system, [path] if system.exists(path) else []
 
 
-def _copied(url: str, copies: Path, state: str = "") -> Path:
+def copied(url: str, copies: Path, state: str = "") -> Path:
     """The local copy of a remote file; it gets its name only when it is complete."""
     import fsspec
 

@@ -17,7 +17,7 @@ _KNOWN = (
     (b"\xd0\xcf\x11\xe0", "an old Excel file (.xls): save it as .xlsx or CSV (UTF-8)"),
     (b"%PDF-", "a PDF: export the table as CSV"),
     (b"SQLite format 3\0", "an SQLite database: export the table as CSV"),
-    (b"ARROW1", "an Arrow (Feather) file: write it as Parquet"),
+    (b"ARROW1", "an Arrow (Feather) file: name it .arrow"),
     (b"Obj\x01", "an Avro file: write it as Parquet"),
     (b"ORC", "an ORC file: write it as Parquet"),
     (b"\x28\xb5\x2f\xfd", "compressed with zstd: unpack it, or compress it with gzip"),
@@ -30,12 +30,16 @@ _KNOWN = (
     (b"GIF8", "a picture"),
     (b"{\\rtf", "a text document (RTF): save it as CSV (UTF-8)"),
 )
+_ARROW = (b"ARROW1", b"\xff\xff\xff\xff")  # a file, a stream
+_CALLED = {".parquet": "Parquet", ".xlsx": "an Excel file", ".arrow": "an Arrow file", ".feather": "an Arrow file"}
 _PAGE = re.compile(rb"\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)*<(?:!doctype\s+html|html|head|body)\b", re.I | re.S)
 _MARKS = (b"\xff\xfe", b"\xfe\xff", b"\xef\xbb\xbf")
 
 
 def check_signature(file: Path, encoding: str | None) -> None:
     """Raises ValueError, saying what the file is, for one that is not what its name says. encoding: data.encoding."""
+    if file.is_dir():
+        return
     with open(file, "rb") as source:
         start = source.read(_START)
     suffix = suffix_of(file)
@@ -56,7 +60,9 @@ def check_signature(file: Path, encoding: str | None) -> None:
 
 def _what_it_is(start: bytes, suffix: str, encoding: str | None) -> str | None:
     """None: it may be what its suffix says."""
-    expected = {".parquet": b"PAR1", ".xlsx": b"PK\x03\x04"}.get(suffix)
+    expected = {".parquet": (b"PAR1",), ".xlsx": (b"PK\x03\x04",), **dict.fromkeys((".arrow", ".feather"), _ARROW)}.get(
+        suffix
+    )
     if expected and start.startswith(expected):
         return None
     text = start.removeprefix(b"\xef\xbb\xbf")
@@ -70,9 +76,7 @@ def _what_it_is(start: bytes, suffix: str, encoding: str | None) -> str | None:
     if text.startswith(b"PK\x03\x04"):
         return _EXCEL if b"xl/" in start or b"[Content_Types].xml" in start else "a ZIP archive: unpack it"
     if expected:
-        return (
-            f"not {'Parquet' if suffix == '.parquet' else 'an Excel file'}, or damaged: it begins with {start[:12]!r}"
-        )
+        return f"not {_CALLED[suffix]}, or damaged: it begins with {start[:12]!r}"
     if (
         b"\0" in start
         and not start.startswith(_MARKS)

@@ -7,10 +7,16 @@ import glob
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+import pyarrow as pa
+
+from gcl.data.masked import HIDDEN, masked
+from gcl.data.store.remote_shards import unreachable, with_plain_scheme
 from gcl.data.tables.block import Block, Reading, check_once, listed
-from gcl.data.tables.formats import SUFFIXES, Format, errors_in_sentences
-from gcl.data.tables.masked import HIDDEN, masked
+from gcl.data.tables.folder import check_whole, files_of, kind_of, partitions_of
+from gcl.data.tables.formats import SUFFIXES, errors_in_sentences, format_of
+from gcl.data.tables.parquet_file import ParquetFile
 from gcl.data.tables.remote import copy_table, is_remote
+from gcl.data.tables.remote_folder import NotOneTable, check_whole_away, copy_folder, is_folder
 from gcl.data.tables.signature import check_signature
 from gcl.data.tables.source import suffix_of
 
@@ -37,7 +43,7 @@ class Table:
             columns = self._columns_of(self.files[0])
             for file in self.files[1:]:
                 other = self._columns_of(file)
-                if not _format(file).has_header:
+                if not format_of(file).has_header:
                     columns = list(dict.fromkeys(columns + other))
                 elif set(other) != set(columns):
                     raise ValueError(
@@ -47,10 +53,33 @@ class Table:
             self._columns = columns
         return self._columns
 
+    def has_paths(self, images: Sequence[str]) -> bool:
+        """Whether cells of these columns of images may be paths or URLs; not where a file's columns hold bytes."""
+        for file in self.files:
+            with errors_in_sentences(file, self.reading):
+                opened = format_of(file).open(file, self.reading)
+                if not isinstance(opened, ParquetFile) or not all(map(opened.is_bytes, images)):
+                    return True
+        return False
+
+    @property
+    def feed_files(self) -> dict[Path, str]:
+        """Those of the files, the last ones, that are a change feed's, with its name."""
+        return {}
+
+    def deletes(self, identifier: str) -> bool:
+        """Whether a change feed says that there is no such row any more."""
+        return False
+
+    def said(self) -> list[str]:
+        """What showed when it was read, in lines for people."""
+        return []
+
     def _columns_of(self, file: Path) -> list[str]:
         with errors_in_sentences(file, self.reading):
             check_signature(file, self.reading.encoding)
-            return _format(file).open(file, self.reading).columns()
+            columns = format_of(file).open(file, self.reading).columns()
+            return list(dict.fromkeys([*columns, *partitions_of(file)]))
 
     def check_columns(self, wanted: Iterable[tuple[str, str]]) -> None:
         """`wanted`: (column, the setting that names it). Raises KeyError, in sentences, for what is not there."""
@@ -68,13 +97,27 @@ class Table:
         for file, size in zip(self.files, sizes, strict=True):
             with errors_in_sentences(file, self.reading):
                 check_signature(file, self.reading.encoding)
-                for block in _format(file).open(file, self.reading).blocks(text, image):
+                for block in self._blocks_of(file, text, image):
                     self._rows += len(block.number) + len(block.bad)
                     if block.place is not None:
                         self._share = (before + min(block.place, size)) / max(sum(sizes), 1)
                     yield block
             before += size
             self._share = before / max(sum(sizes), 1)
+
+    def _blocks_of(self, file: Path, text: list[str], image: list[str]) -> Iterator[Block]:
+        opened = format_of(file).open(file, self.reading)
+        said = partitions_of(file)
+        if not said:
+            yield from opened.blocks(text, image)
+            return
+        own = opened.columns()
+        added = {name: said[name] for name in [*text, *image] if name in said and name not in own}
+        inside, images = [name for name in text if name not in added], [name for name in image if name not in added]
+        for block in opened.blocks(inside if inside or images else own[:1], images):
+            for name, value in added.items():
+                block.add_texts(name, pa.array([value] * len(block.number), pa.string()), self.reading)
+            yield block
 
 
 def open_table(path: str, *, root: Path, setting: str, copies: Path | None = None, reading: Reading = _PLAIN) -> Table:
@@ -92,13 +135,14 @@ def open_table(path: str, *, root: Path, setting: str, copies: Path | None = Non
 def locate_table(path: str, *, root: Path, setting: str, copies: Path | None = None) -> list[Path]:
     """The files that `open_table` reads, whatever their format."""
     if copies is not None and is_remote(path):
-        return _copies(path, copies, setting)
+        return _copies(with_plain_scheme(path), copies, setting)
     place = root / Path(path).expanduser()
     if place.is_dir():
-        raise FileNotFoundError(
-            f"{setting}: {place} is a folder; name its files, for example {path.rstrip('/')}/*.parquet."
-        )
-    files = [place] if place.is_file() else [Path(name) for name in sorted(glob.glob(str(place)))]
+        files = files_of(place, SUFFIXES, setting)
+        check_whole(files, setting)
+        return files
+    files = [place] if place.is_file() else [Path(name) for name in sorted(glob.glob(str(place), recursive=True))]
+    check_whole(files, setting)
     if not files:
         raise FileNotFoundError(
             f"{setting}: there is no table {place} (paths are relative to {root}, set data.root to change that)."
@@ -110,7 +154,7 @@ def locate_table(path: str, *, root: Path, setting: str, copies: Path | None = N
 def readable(files: list[Path], setting: str) -> list[Path]:
     """The files, if all have a suffix of a format. Raises ValueError."""
     for file in files:
-        if suffix_of(file) not in SUFFIXES:
+        if not (file.is_dir() and kind_of(file)) and suffix_of(file) not in SUFFIXES:
             raise ValueError(
                 f"{setting}: {file.name} is not a table gcl reads; expected one of {', '.join(SUFFIXES)}, also with "
                 ".gz."
@@ -125,22 +169,17 @@ def _copies(url: str, copies: Path, setting: str) -> list[Path]:
             "catalog again, with its own YAML (data=…); there, ${oc.env:NAME} stands for a password."
         )
     try:
-        files = copy_table(url, copies)
-    except ImportError as error:
-        raise ValueError(
-            f"{setting}: {masked(url)} needs another package ({error}): pip install 'gcl-trainer[s3]' for s3://."
-        ) from error
-    except (OSError, ValueError) as error:
-        raise ValueError(
-            f"{setting}: {masked(url)} cannot be read ({type(error).__name__}: {masked(str(error))})."
-        ) from error
+        whole = is_folder(url)
+        check_whole_away(url, setting, is_folder=whole)
+        files = copy_folder(url, copies, SUFFIXES, setting) if whole else copy_table(url, copies)
+    except NotOneTable:
+        raise
+    except Exception as error:  # each store's client has kinds of its own
+        raise unreachable(setting, url, error) from error
     if not files:
-        raise FileNotFoundError(f"{setting}: there is nothing at {masked(url)}.")
+        login = ", or it needs a login (HF_TOKEN), or HF_HUB_OFFLINE is set" if url.startswith("hf://") else ""
+        raise FileNotFoundError(f"{setting}: there is nothing at {masked(url)}{login}.")
     return files
-
-
-def _format(file: Path) -> Format:
-    return SUFFIXES[suffix_of(file)]
 
 
 def _nearest_file(place: Path) -> str:

@@ -25,7 +25,10 @@ def trec_lines(path: str | Path, form: str) -> Iterator[tuple[int, list[str]]]:
 
 def is_trec(path: Path) -> bool:
     """Whether a file's first lines are TREC qrels: four columns, the last of them a number."""
-    lines = [values for _, values in islice(_lines(path), 3)]
+    try:
+        lines = [values for _, values in islice(_lines(path), 3)]
+    except ValueError:  # a table in another encoding
+        return False
     return bool(lines) and all(len(values) == 4 and re.fullmatch(r"-?\d+(\.\d+)?", values[3]) for values in lines)
 
 

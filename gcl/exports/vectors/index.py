@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
-from gcl.errors import ConfigError, install, nearest
+from gcl.errors import ConfigError, check_packages, nearest
 from gcl.files.atomic import replacing
 
 IDS = "documents.ids.parquet"
@@ -98,8 +97,7 @@ def check_kind(name: str) -> IndexKind:
     if name not in KINDS:
         raise ConfigError(f"index={name}: there is no such index type.{nearest(name, KINDS)}")
     kind = KINDS[name]
-    if find_spec(kind.package) is None:
-        raise ConfigError(f"index={name} needs {kind.package}, which is not installed: {install('index')}.")
+    check_packages(f"index={name}", [kind.package], "index")
     return kind
 
 

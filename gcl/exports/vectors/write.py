@@ -6,6 +6,7 @@ its name only when it is complete; the same call again writes those that are mis
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from gcl.data.store.records import Records, texts_of
 from gcl.data.store.vector_files import VectorWriter, about_vectors, vector_rows
@@ -24,9 +26,10 @@ from gcl.exports.vectors.index import build_index, check_kind
 from gcl.files.progress import counted
 from gcl.model.dual_encoder import DualEncoder
 from gcl.model.fingerprint import fingerprint, model_hash
+from gcl.model.query_weights import QueryWeights
 from gcl.options import Choice
 from gcl.retrieval.embedding.embed import DEFAULTS, EmbedOptions, FieldEmbeddings, embed, field_weights
-from gcl.schema import SideName
+from gcl.schema import Field, SideName
 
 logger = logging.getLogger("gcl")
 FUSED = "vector"  # the column of fused vectors; a field's is vector_<field>
@@ -77,6 +80,25 @@ class VectorOptions:
         """The columns of vectors in a file of this side."""
         return [FUSED] if self.content is Content.fused else [f"{FUSED}_{name}" for name in encoder.schema.side(side)]
 
+    def gate(self, encoder: DualEncoder) -> QueryWeights | None:
+        """What weighs the document's fields for each query, unless other weights are asked for."""
+        return encoder.by_query if self.weights is None else None
+
+    def counting(self, encoder: DualEncoder, side: SideName) -> dict[str, Field]:
+        """The fields that the vectors depend on."""
+        fields, weights, gate = encoder.schema.side(side), self.weights_of(encoder, side), self.gate(encoder)
+        weighed = {name for name, weight in zip(fields, weights, strict=True) if weight > 0}
+        if self.content is Content.fields:
+            weighed = {*fields}
+        elif side == "document" and gate is not None:
+            weighed |= {*gate.fields}
+        return {name: field for name, field in fields.items() if name in weighed}
+
+    def width(self, encoder: DualEncoder) -> int:
+        """Numbers of one vector: of all weighed fields side by side, where queries weigh them."""
+        gate = self.gate(encoder) if self.content is Content.fused else None
+        return encoder.width if gate is None else encoder.width * len(gate.fields)
+
 
 FUSED_FLOAT32 = VectorOptions()
 
@@ -101,17 +123,18 @@ def write_embeddings(
     chosen: tuple[SideName, ...] = ("document", "query") if wanted.queries else ("document",)
     if wanted.content is Content.fused:
         for side in chosen:
-            _check_fields(sides[side], side, wanted.weights_of(encoder, side))
+            check_fields(sides[side], side, wanted.weights_of(encoder, side))
     model, notes = model_hash(encoder), []
     for side in chosen:
-        about = _about(encoder, side, wanted, model, data)
+        about = {**describe(encoder, side, wanted, model), "data_fingerprint": data}
         files = _write_side(encoder, sides[side], side, out, wanted, about, options)
         notes.append(
             f"embeddings/{files[0].name}{' and following' if len(files) > 1 else ''}: {len(sides[side]):,} "
-            f"{_PLURAL[side]}, {_described(encoder, side, wanted)}, {wanted.dtype}, {encoder.width} numbers, cosine."
+            f"{_PLURAL[side]}, {_described(encoder, side, wanted)}, {wanted.dtype}, {wanted.width(encoder)} numbers, "
+            f"{'inner product' if wanted.width(encoder) > encoder.width else 'cosine'}."
         )
         if side == "document" and wanted.index:
-            index = build_index(files, FUSED, out, wanted.index, width=encoder.width)
+            index = build_index(files, FUSED, out, wanted.index, width=wanted.width(encoder))
             notes.append(f"embeddings/{index.name} is a {wanted.index} index; documents.ids.parquet names its rows.")
     return notes
 
@@ -130,12 +153,16 @@ def _write_side(
         if about_vectors(out / name) == about_file and vector_rows(out / name) == len(rows):
             logger.info(f"{name} already exists.")
             continue
-        columns = wanted.columns(encoder, side)
         with VectorWriter(
-            out / name, columns, encoder.width, dtype=wanted.dtype, texts=side == "query", about=about_file
+            out / name,
+            wanted.columns(encoder, side),
+            wanted.width(encoder),
+            dtype=wanted.dtype,
+            texts=side == "query",
+            about=about_file,
         ) as writer:
             for ids, texts, embedded in _chunks(encoder, records, side, rows, options):
-                writer.write(ids, texts=texts, **_vectors(embedded, columns, wanted, wanted.weights_of(encoder, side)))
+                writer.write(ids, texts=texts, **vectors_of(encoder, embedded, side, wanted))
     return files
 
 
@@ -150,19 +177,27 @@ def _chunks(
         yield part.ids, texts, embed(encoder, part, side, replace(options, progress=False))
 
 
-def _vectors(
-    embedded: FieldEmbeddings, columns: list[str], wanted: VectorOptions, weights: np.ndarray
+def vectors_of(
+    encoder: DualEncoder, embedded: FieldEmbeddings, side: SideName, wanted: VectorOptions
 ) -> dict[str, Any]:
     """The vectors of some records as VectorWriter takes them."""
+    gate, columns = wanted.gate(encoder), wanted.columns(encoder, side)
+    if wanted.content is Content.fused and gate is not None and side == "document":
+        return {"vectors": {FUSED: embedded.searched()}}
     if wanted.content is Content.fused:
-        return {"vectors": {FUSED: embedded.fused(weights.tolist())}}
+        fused = embedded.fused(wanted.weights_of(encoder, side).tolist())
+        return {"vectors": {FUSED: fused if gate is None else gate.asked(fused)}}
+    vectors, present = np.array(embedded.embedding), embedded.present.copy()
+    if gate is not None and side == "document":  # the others of a product represent a field that it lacks
+        counts = np.array([*gate.given.values()]) > 0
+        vectors[:, counts], present[:, counts] = embedded.searched().reshape(len(vectors), -1, vectors.shape[2]), True
     return {
-        "vectors": {name: embedded.embedding[:, column] for column, name in enumerate(columns)},
-        "present": {name: embedded.present[:, column] for column, name in enumerate(columns)},
+        "vectors": {name: vectors[:, column] for column, name in enumerate(columns)},
+        "present": {name: present[:, column] for column, name in enumerate(columns)},
     }
 
 
-def _check_fields(records: Records, side: SideName, weights: np.ndarray) -> None:
+def check_fields(records: Records, side: SideName, weights: np.ndarray) -> None:
     """Every record has a field that counts: checked before the hours of embedding, not where it is met."""
     for start in range(0, len(records), _CHUNK):
         rows = np.arange(start, min(start + _CHUNK, len(records)))
@@ -175,14 +210,14 @@ def _check_fields(records: Records, side: SideName, weights: np.ndarray) -> None
             )
 
 
-def _about(encoder: DualEncoder, side: SideName, wanted: VectorOptions, model: str, data: str) -> dict[str, Any]:
-    """What a file says of itself, by which one of an earlier attempt is recognised."""
+def describe(encoder: DualEncoder, side: SideName, wanted: VectorOptions, model: str) -> dict[str, Any]:
+    """What a file says of itself, by which one of an earlier attempt is recognised. model: its hash."""
     fields = encoder.schema.side(side)
     weights = wanted.weights_of(encoder, side)
     return {
-        "format": 1, "side": side, "content": wanted.content.value, "dtype": wanted.dtype.value, "width": encoder.width,
-        "normalized": True, "metric": "cosine (equal to the inner product)", "model_sha256": model,
-        "model": encoder.origin.name if encoder.origin else None, "data_fingerprint": data,
+        "format": 1, "side": side, "content": wanted.content.value, "dtype": wanted.dtype.value,
+        "width": wanted.width(encoder), **_compared(encoder, wanted), "model_sha256": model,
+        "model": encoder.origin.name if encoder.origin else None,
         "rotation": encoder.origin.rotation if encoder.origin else None,
         "preprocess_sha256": fingerprint(encoder.preprocess, fields),
         "fields": {
@@ -192,9 +227,24 @@ def _about(encoder: DualEncoder, side: SideName, wanted: VectorOptions, model: s
     }  # fmt: skip
 
 
+def _compared(encoder: DualEncoder, wanted: VectorOptions) -> dict[str, Any]:
+    """How these vectors are compared, and by which gate."""
+    if (gate := wanted.gate(encoder)) is None:
+        return {"normalized": True, "metric": "cosine (equal to the inner product)"}
+    digest = hashlib.sha256(torch.cat([gate.matrix.flatten(), gate.bias]).numpy().tobytes()).hexdigest()
+    known = {"fields": gate.fields, "given": gate.given, "sha256": digest}
+    return {"normalized": wanted.content is Content.fields, "metric": "inner product", "by_query": known}
+
+
 def _described(encoder: DualEncoder, side: SideName, wanted: VectorOptions) -> str:
     if wanted.content is Content.fields:
-        return f"one column per field ({', '.join(wanted.columns(encoder, side))}; null: absent)"
+        weighed = "" if side == "query" or (gate := wanted.gate(encoder)) is None else (
+            f", but of {' and '.join(gate.fields)} the vector of the other fields instead"
+        )  # fmt: skip
+        return f"one column per field ({', '.join(wanted.columns(encoder, side))}; null: absent{weighed})"
+    if (gate := wanted.gate(encoder)) is not None:
+        made = "times the weight of each field" if side == "query" else "the vectors of the fields side by side"
+        return f"column `{FUSED}`, {made} ({', '.join(gate.fields)})"
     pairs = zip(encoder.schema.side(side), wanted.weights_of(encoder, side), strict=True)
     return f"column `{FUSED}`, fused of {', '.join(f'{name} {weight:g}' for name, weight in pairs)}"
 
@@ -218,7 +268,7 @@ def about_embeddings(folder: Path) -> dict[str, Any]:
 class EmbeddingsSnippet:
     """The card's snippet that reads exported embeddings, named and called like that of a format."""
 
-    name = EMBEDDINGS
+    name, language = EMBEDDINGS, "python"
 
     def __init__(self, folder: Path):
         self._file, self._about = embedding_files(folder)[0], about_embeddings(folder)

@@ -5,8 +5,10 @@
 2. Otherwise the rows are cut into blocks of `batch_size` consecutive records. Ranks share the blocks, so every block
    has the same contents, and therefore its embeddings the same bits, on any number of ranks.
 3. Each block is read, turned into tensors and embedded field by field: [n, F, D].
+   With a cache, a number of blocks are a part, and each part is kept as soon as it is whole (see `parts`).
 4. Every rank gets the others' blocks, and the cache the whole array: [M, F, D].
-5. `FieldEmbeddings.fused` makes one vector of each record's fields, for any field weights: [M, D].
+5. `FieldEmbeddings.fused` makes one vector of each record's fields, for any field weights: [M, D]. Where queries weigh
+   a document's fields, `searched` keeps them apart.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
@@ -25,18 +28,21 @@ from torch import Tensor, nn
 from gcl.data.batches.batch import Features, ImageSets, RowsDataset, SideBatch, SideReader, cut
 from gcl.data.batches.loader import Watch, WatchedLoader
 from gcl.data.store.records import Records
-from gcl.distributed.ranks import agree, fill_from_ranks, gather_objects, share, world
+from gcl.distributed.ranks import agree, fill_from_ranks, of_first_rank, share, world
 from gcl.files.arrays import IN_MEMORY, Allocate, ArrayCache, blank
 from gcl.files.progress import counted, several
 from gcl.model.dual_encoder import DualEncoder
 from gcl.model.fingerprint import fingerprint, model_hash, records_hash
 from gcl.model.fusion import fuse
+from gcl.model.query_weights import QueryWeights
+from gcl.retrieval.embedding.parts import PART_BATCHES, Parts
 from gcl.schema import Field, SideName
 
 _FORMAT = "gcl-embedding-3"
 Weights = Mapping[str, float] | Sequence[float] | np.ndarray
 """Weights of a side's fields, by name or in field order."""
 
+_FEWEST_BLOCKS = 16  # beyond which an embedding is long enough to be kept in parts
 _FUSE_ROWS = 2048  # rows fused at once: bounds the memory of the intermediate
 
 
@@ -45,6 +51,7 @@ class FieldEmbeddings:
     """embedding[M, F, D] float32 unit vectors (0 where absent), present[M, F] bool, and the fields they belong to.
 
     Arrays made of them are in memory up to `in_memory` bytes, beyond that in a nameless file in the folder `scratch`.
+    by_query: of documents whose fields each query weighs, unless other weights are given.
     """
 
     embedding: np.ndarray
@@ -52,9 +59,20 @@ class FieldEmbeddings:
     side: Mapping[str, Field]
     scratch: Path | None = None
     in_memory: int = IN_MEMORY
+    by_query: QueryWeights | None = None
 
     def __len__(self) -> int:
         return len(self.embedding)
+
+    def gate(self, weights: Weights | None = None) -> QueryWeights | None:
+        """What weighs the fields of these documents for each query: nothing where there are other weights."""
+        return self.by_query if weights is None else None
+
+    def searched(self, weights: Weights | None = None) -> np.ndarray:
+        """What queries are compared with: [M, D], fused; or, where queries weigh the K fields, [M, K D]."""
+        if (gate := self.gate(weights)) is None:
+            return self.fused(weights)
+        return self._made(gate.side_by_side, len(gate.fields) * self.embedding.shape[2])
 
     def fused(self, weights: Weights | None = None) -> np.ndarray:
         """[M, D] unit vectors. weights: by field name or in field order; absent, the schema's.
@@ -68,13 +86,17 @@ class FieldEmbeddings:
                 f"{len(empty)} of {len(self)} records have no field of positive weight, the first is row {empty[0]}: "
                 f"give a weight to a field they have (weights: {dict(zip(self.side, weight.tolist(), strict=True))})."
             )
-        fused = self._blank((len(self), self.embedding.shape[2]))
         tensor = torch.tensor(weight, dtype=torch.float32)
+        return self._made(lambda part, present: fuse(part, tensor, present), self.embedding.shape[2])
+
+    def _made(self, make: Callable[[Tensor, Tensor], Tensor], width: int) -> np.ndarray:
+        """[M, width] from the fields and what is present, a few rows at a time."""
+        made = self._blank((len(self), width))
         for start in range(0, len(self), _FUSE_ROWS):
             rows = slice(start, start + _FUSE_ROWS)
             part = torch.from_numpy(np.array(self.embedding[rows]))
-            fused[rows] = fuse(part, tensor, torch.from_numpy(np.ascontiguousarray(self.present[rows]))).numpy()
-        return fused
+            made[rows] = make(part, torch.from_numpy(np.ascontiguousarray(self.present[rows]))).numpy()
+        return made
 
     def take(self, rows: np.ndarray) -> FieldEmbeddings:
         """Some of the rows, in the order given."""
@@ -164,30 +186,39 @@ def embed(
             device=device.type, features=sorted(features),
         )  # fmt: skip
 
-    def make(allocate: Allocate) -> np.ndarray:
+    def make(name: str, allocate: Allocate) -> np.ndarray:
         # Features and token caches belong to the whole store, of which `records` may be some rows.
         reader = SideReader(getattr(records, "store", records), fields, encoder.preprocess, features)
         rows, size = records.rows, options.batch_size
         dataset = RowsDataset(reader, [rows[start : start + size] for start in range(0, len(rows), size)])
         context = nullcontext() if options.autocast is None else torch.autocast(device.type, dtype=options.autocast)
+        # What reads features is made again sooner than it is read.
+        kept = None if features or len(dataset) <= _FEWEST_BLOCKS else options.cache
+        step = size if kept is None else PART_BATCHES * size
+        parts = Parts(name, [*range(0, len(rows), step), len(rows)], kept)
+        made.append(parts)
         with evaluating(encoder, device), torch.inference_mode(), context:
-            return _embed_blocks(encoder, dataset, side, device, allocate, options)
+            return _embed_parts(encoder, dataset, side, device, allocate, parts, options)
 
+    made: list[Parts] = []
     if options.cache is None:
-        embedding = make(_blank_in(scratch, options.in_memory))
+        embedding = make("", _blank_in(scratch, options.in_memory))
     else:
         embedding = _through_cache(options.cache, len(records), key, make, options.in_memory)
+        for parts in made if world()[0] == 0 else ():
+            parts.forget()
     columns = [list(records.side).index(name) for name in fields]
     present = records.present(np.arange(len(records)))[:, columns]
-    return FieldEmbeddings(embedding, present, fields, scratch, options.in_memory)
+    gate = getattr(encoder, "by_query", None) if side == "document" else None
+    return FieldEmbeddings(embedding, present, fields, scratch, options.in_memory, gate)
 
 
-def embedding_key(encoder: DualEncoder, records: Records, side: Mapping[str, Field], **arithmetic: Any) -> str:
+def embedding_key(encoder: DualEncoder, records: Records | str, side: Mapping[str, Field], **arithmetic: Any) -> str:
     """The name of these embeddings: SHA-256 over the model, its preprocessing, the side's fields (modality, prompt),
     every record's content and the arithmetic. Weights of fields are applied after the fields are embedded, and no
     embedding depends on temperature and bias.
 
-    arithmetic: what changes the last bits (block, type, device).
+    records: the records, or a digest of their contents. arithmetic: what changes the last bits (block, type, device).
     """
     parts = [
         _FORMAT,
@@ -195,7 +226,7 @@ def embedding_key(encoder: DualEncoder, records: Records, side: Mapping[str, Fie
         model_hash(encoder),
         fingerprint(encoder.preprocess, side),
         repr([(name, spec.kind, spec.prompt) for name, spec in side.items()]),
-        records_hash(records, side),
+        records if isinstance(records, str) else records_hash(records, side),
         repr(sorted(arithmetic.items())),
     ]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
@@ -213,9 +244,9 @@ def _blank_in(folder: Path | None, in_memory: int) -> Allocate:
 
 
 def _through_cache(
-    cache: ArrayCache, rows: int, key: Callable[[], str], make: Callable[[Allocate], np.ndarray], in_memory: int
+    cache: ArrayCache, rows: int, key: Callable[[], str], make: Callable[[str, Allocate], np.ndarray], in_memory: int
 ) -> np.ndarray:
-    """What `make` returns, out of the cache if it is there, otherwise made and put there.
+    """What `make` returns for the name `key`, out of the cache if it is there, otherwise made and put there.
 
     Ranks decide together: the first one looks, and either all of them load or all take part in making.
     """
@@ -228,10 +259,12 @@ def _through_cache(
         except Exception as caught:
             error = caught
     agree(error)
-    name, hit = gather_objects((name, embedding is not None))[0]
+    name, hit = of_first_rank((name, embedding is not None))
     if not hit:
         # Every rank ends up with the whole array; the first one's is kept.
-        return cache.make(name, make, in_memory=in_memory) if rank == 0 else make(_blank_in(cache.folder, in_memory))
+        if rank == 0:
+            return cache.make(name, partial(make, name), in_memory=in_memory)
+        return make(name, _blank_in(cache.folder, in_memory))
     if rank != 0:
         embedding = cache.load(name, rows)
     if embedding is None:
@@ -241,44 +274,53 @@ def _through_cache(
     return embedding
 
 
-def _embed_blocks(
+def _embed_parts(
     encoder: DualEncoder,
     dataset: RowsDataset,
     side: SideName,
     device: torch.device,
     allocate: Allocate,
+    parts: Parts,
     options: EmbedOptions,
 ) -> np.ndarray:
-    """embedding[M, F, D] of all blocks; each rank computes its share of them, every rank gets all."""
+    """embedding[M, F, D] of all parts; each rank reads or computes its share of them, every rank gets all."""
     rank, ranks = world()
-    ends = np.cumsum([0] + [len(rows) for rows in dataset.row_blocks]).tolist()
-    mine, error = share(len(dataset), rank, ranks), None
+    error = None
     embedding = np.empty(0, dtype=np.float32)
     try:
-        embedding = allocate((ends[-1], len(encoder.schema.side(side)), int(encoder.width)))
+        embedding = allocate((parts.ends[-1], len(encoder.schema.side(side)), int(encoder.width)))
+        missing = []
+        for part in share(len(parts), rank, ranks):
+            rows = parts.rows(part)
+            if (kept := parts.load(part)) is not None:
+                embedding[rows.start : rows.stop] = kept
+            else:
+                missing.append(rows)
+        blocks = [start for rows in missing for start in range(rows.start, rows.stop, options.batch_size)]
         loader = WatchedLoader(
-            dataset, batch_size=None, sampler=list(mine), num_workers=min(options.workers, len(mine)),
-            collate_fn=unchanged, pin_memory=device.type == "cuda",
+            dataset, batch_size=None, sampler=[start // options.batch_size for start in blocks],
+            num_workers=min(options.workers, len(blocks)), collate_fn=unchanged, pin_memory=device.type == "cuda",
             generator=torch.Generator(),  # or it draws from the training's randomness
         )  # fmt: skip
         what = "product" if side == "document" else "query"
-        total = ends[mine.stop] - ends[mine.start]
+        total = sum(map(len, missing))
         shown = counted(
-            mine, f"Embedding {several(what, total)}", shown=options.progress, total=total, unit=what,
-            size=lambda block: ends[block + 1] - ends[block],
+            blocks, f"Embedding {several(what, total)}", shown=options.progress, total=total, unit=what,
+            size=lambda start: min(options.batch_size, parts.ends[-1] - start),
         )  # fmt: skip
         with Watch(loader, dataset.place, what="Block", rank=rank):
-            for block, batch in zip(shown, loader, strict=True):
-                start = ends[block]
+            for start, batch in zip(shown, loader, strict=True):
+                end = start
                 for piece in cut(batch, options.batch_size):  # the whole block, unless it has more images of a set
                     fields = encoder.embed_fields(to_device(piece, device), side)  # [n, F, D]
-                    embedding[start : start + len(fields)] = fields.float().cpu().numpy()
-                    start += len(fields)
+                    embedding[end : end + len(fields)] = fields.float().cpu().numpy()
+                    end += len(fields)
+                parts.keep_until(end, embedding)
     except Exception as caught:
         error = caught
     agree(error)  # before any rank waits for the others' blocks
-    shares = [share(len(dataset), other, ranks) for other in range(ranks)]
-    fill_from_ranks(embedding, [range(ends[blocks.start], ends[blocks.stop]) for blocks in shares])
+    shares = [share(len(parts), other, ranks) for other in range(ranks)]
+    fill_from_ranks(embedding, [range(parts.ends[some.start], parts.ends[some.stop]) for some in shares])
     return embedding
 
 

@@ -16,16 +16,19 @@ _PIECE = 1 << 16
 _MOST = 8 << 20  # characters of one item
 _ITEMS = ("item", "entry")
 _ROOTS = ("rss", "feed", "RDF")
+_BEFORE = b"\xef\xbb\xbf \t\r\n"  # a mark, and blank lines, which programs leave before the declaration
 
 
 def root_of(file: Path) -> str | None:
     """The name of the root of an XML file; None for what is not XML."""
+    if file.is_dir():
+        return None
     with open_raw(file) as source:
-        start = source.read(_PIECE)
-    if start.lstrip(b"\xef\xbb\xbf \t\r\n\0")[:1] != b"<" and start[:2] not in (b"\xff\xfe", b"\xfe\xff"):
+        start = source.read(_PIECE).lstrip(_BEFORE)
+    if start.lstrip(b"\0")[:1] != b"<" and start[:2] not in (b"\xff\xfe", b"\xfe\xff"):
         return None
     names: list[str] = []
-    parser = expat.ParserCreate(namespace_separator=" ")
+    parser = expat.ParserCreate()
     parser.StartElementHandler = lambda name, _: names.append(_local(name))
     try:
         parser.Parse(start, False)
@@ -38,7 +41,7 @@ def read_items(file: Path) -> Iterator[tuple[int, dict[str, str]]]:
     """(number, cells) of each item. The values of an element that is repeated are separated by line ends; what is
     nested deeper is left out. Raises ValueError for what is not a feed."""
     reader = _Items(file)
-    parser = expat.ParserCreate(namespace_separator=" ")
+    parser = expat.ParserCreate()  # without namespaces: a prefix that no feed declares is a prefix all the same
     parser.buffer_text = True
     parser.StartDoctypeDeclHandler = reader.refuse_doctype
     parser.StartElementHandler = reader.start
@@ -47,11 +50,13 @@ def read_items(file: Path) -> Iterator[tuple[int, dict[str, str]]]:
     number = 0
     with open_raw(file) as source:
         try:
-            while data := source.read(_PIECE):
+            data = source.read(_PIECE).lstrip(_BEFORE)
+            while data:
                 parser.Parse(data, False)
                 for item in reader.take():
                     number += 1
                     yield number, item
+                data = source.read(_PIECE)
             parser.Parse(b"", True)
         except expat.ExpatError as error:
             where = f"line {error.lineno}, column {error.offset + 1}"
@@ -108,7 +113,9 @@ class _Items:
     def end(self, _: str) -> None:
         if self._item is not None:
             if self.depth == self._at + 1 and (value := "".join(self._parts).strip()):
-                self._item.setdefault(self._name, []).append(value)
+                values = self._item.setdefault(self._name, [])
+                if value not in values:  # <title> and <g:title>
+                    values.append(value)
             elif self.depth == self._at:
                 self._done.append({name: "\n".join(values) for name, values in self._item.items()})
                 self._item = None
@@ -116,4 +123,4 @@ class _Items:
 
 
 def _local(name: str) -> str:
-    return name.rpartition(" ")[2]
+    return name.rpartition(":")[2]
