@@ -13,6 +13,7 @@ from gcl.data.batches.batch import PairDataset, SideReader
 from gcl.data.batches.loader import WatchedLoader
 from gcl.data.batches.lookups import Lookups
 from gcl.data.batches.order import BatchOrder
+from gcl.data.batches.read_ahead import read_ahead
 from gcl.lit.lightning_internals import end_workers, progress
 from gcl.lit.signals import SIGNALS
 from gcl.lit.step_log import Steps
@@ -73,6 +74,7 @@ class PairData(pl.LightningDataModule):
             prefetch_factor=2 if self.workers else None,
             worker_init_fn=_ignore_signals,
         )
+        self._loader.ahead = read_ahead(dataset, self.steps.first, ranks_here=self.trainer.num_devices)
         return self._loader
 
     def val_dataloader(self) -> DataLoader:
@@ -99,8 +101,9 @@ class PairData(pl.LightningDataModule):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         if state.get("teacher") != self.lookups.digest and not self.may_change:
             raise ValueError(
-                "The run cannot be resumed: what its teacher says has changed since it began (the file or run that "
-                "teacher names). Put it back, or begin a new run."
+                "The run cannot be resumed: what its teacher says has changed since it began (the file or the run that "
+                "teacher names). Put it back, begin a new run, or continue with what there is: "
+                "train.allow_change=[data]."
             )
         try:
             self.steps.first = self.plan.step_of(state)

@@ -29,23 +29,33 @@ from gcl.lit.sharded import is_sharded
 from gcl.loss.settings import FUSED
 from gcl.loss.terms import Part
 from gcl.model.dual_encoder import DualEncoder
+from gcl.model.query_weights import QueryWeights
 from gcl.schema import SideName
 
 T = TypeVar("T")
+BY_QUERY = "weighed by the query"  # the part that a gate makes of each side
 
 
 def encode_parts(
     encoder: DualEncoder, batch: SideBatch, side: SideName, names: Collection[str], *, micro_batch: int | None = None,
-    weight: Tensor | None = None,
+    weight: Tensor | None = None, gate: QueryWeights | None = None,
 ) -> dict[str, Part]:  # fmt: skip
     """{"fused" or a field's name: Part of [B, D]}. micro_batch: rows encoded at a time, and images of each set where
-    those are more; None: all. weight: [F], the fields'; None: the schema's."""
+    those are more; None: all. weight: [F], the fields'; None: the schema's. gate: of BY_QUERY, [B, K D] without a
+    gradient for the encoder."""
     embedding = _embed(encoder, batch, side, micro_batch)
     fields = list(encoder.schema.side(side))
     parts = {}
     for name in names:
         if name == FUSED:
             parts[name] = Part(encoder.fuse(embedding, batch.present, side, weight), None)
+        elif name == BY_QUERY:
+            assert gate is not None, "who names the part gives the gate"
+            known = embedding.detach()
+            if side == "query":
+                parts[name] = Part(gate.spread(encoder.fuse(known, batch.present, side, weight)), None)
+            else:
+                parts[name] = Part(gate.side_by_side(known, batch.present), gate.has_all(batch.present))
         else:
             f = fields.index(name)
             parts[name] = Part(embedding[:, f], batch.present[:, f])

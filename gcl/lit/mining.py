@@ -9,7 +9,7 @@ import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback
 
 from gcl.data.batches.negatives import Mined, Rounds
-from gcl.distributed.ranks import agree, gather_objects
+from gcl.distributed.ranks import agree, of_first_rank
 from gcl.lit.lightning_internals import progress
 from gcl.lit.module import GCLModule
 from gcl.lit.sharded import gathered
@@ -35,7 +35,7 @@ class Mining(Callback):
                 if path > now or first == 0:
                     path.unlink()
         trainer.strategy.barrier()
-        if not gather_objects(now.exists())[0]:  # as the first rank sees it: disks may show changes late
+        if not of_first_rank(now.exists()):  # as the first rank sees it: disks may show changes late
             self._round(trainer, module, first)
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, *_: Any) -> None:

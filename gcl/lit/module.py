@@ -16,12 +16,13 @@ from torch import Tensor, nn
 from gcl.data.batches.batch import PairBatch, SideBatch
 from gcl.distributed.ranks import own_rows
 from gcl.lit.average import Average
-from gcl.lit.grad_cache import encode_parts
-from gcl.lit.learned_weights import LearnedWeights
+from gcl.lit.grad_cache import BY_QUERY, encode_parts
+from gcl.lit.learned_weights import LearnedByQuery, LearnedWeights
 from gcl.lit.lightning_internals import is_logged, step_unscaled
 from gcl.lit.sharded import ShardedStrategy, average_gradients, gathered, is_sharded, shard, whole_tensor
 from gcl.loss.gather import gather_rows
 from gcl.loss.gcl import GCLLoss, LossOutput, Part
+from gcl.loss.settings import FUSED
 from gcl.model.dual_encoder import DualEncoder
 from gcl.optim.groups import parameter_groups
 from gcl.optim.settings import Rule
@@ -92,12 +93,13 @@ class GCLModule(pl.LightningModule):
         micro_batch: int | None = None,
         ema: float | None = None,
         seed: int = 0,
-        field_weights: LearnedWeights | None = None,
+        field_weights: LearnedWeights | LearnedByQuery | None = None,
     ) -> None:
         super().__init__()
         self.encoder = encoder
         self.loss = loss
-        self.field_weights = field_weights
+        self.field_weights = field_weights if isinstance(field_weights, LearnedWeights) else None
+        self.query_weights = field_weights if isinstance(field_weights, LearnedByQuery) else None
         self.optimization = optimization
         self.measuring = measuring
         self.micro_batch: int | None = micro_batch
@@ -154,8 +156,8 @@ class GCLModule(pl.LightningModule):
 
     def on_after_backward(self) -> None:
         if isinstance(self.trainer.strategy, ShardedStrategy):
-            learned = () if self.field_weights is None else self.field_weights.parameters()
-            average_gradients([*self.loss.parameters(), *learned])
+            others = (self.loss, self.field_weights, self.query_weights)
+            average_gradients([p for part in others if part is not None for p in part.parameters()])
 
     def forward(self, batch: SideBatch, side: SideName) -> Tensor:
         return self.encoder(batch, side)
@@ -164,25 +166,40 @@ class GCLModule(pl.LightningModule):
         torch.manual_seed(step_seed(self.seed, batch.step, self.global_rank))
 
     def training_step(self, batch: PairBatch, batch_idx: int) -> Tensor:
-        output = self.contrast(batch)
+        output, gate = self._contrasted(batch)
         self.last_loss = output.loss.detach()
         self._log_step(output, len(batch.score))
-        return output.loss
+        if gate is None:
+            return output.loss
+        self.log("train/query_weights", gate.loss.detach(), batch_size=len(batch.score))
+        return output.loss + gate.loss
 
     def contrast(self, batch: PairBatch) -> LossOutput:
         """The loss of a global batch: encode this rank's share, gather, pair up, compare."""
+        return self._contrasted(batch)[0]
+
+    def _contrasted(self, batch: PairBatch) -> tuple[LossOutput, LossOutput | None]:
+        """The loss of the towers, and that of the field weights that queries give."""
         query = self._parts(batch.query, "query", batch.query_row)
         document = self._parts(batch.document, "document", batch.document_row)
-        return self.loss(
-            query, document, score=batch.score, query_id=batch.query_id, document_id=batch.document_id,
-            **(batch.known or {}),
-        )  # fmt: skip
+        known = dict(batch.known or {})
+        of_pairs = {"score": batch.score, "query_id": batch.query_id, "document_id": batch.document_id}
+        if self.query_weights is None:
+            return self.loss(query, document, **of_pairs, **known), None
+        gated = {FUSED: query.pop(BY_QUERY)}, {FUSED: document.pop(BY_QUERY)}
+        output = self.loss(query, document, **of_pairs, **known)
+        known.pop("teacher", None)  # which knows vectors, not weights
+        return output, self.query_weights.loss(*gated, **of_pairs, **known)
 
     def _parts(self, side_batch: SideBatch, side: SideName, row: Tensor) -> dict[str, Part]:
         """{part: Part of [N, D]}: the parts that the loss's terms name, one row per pair of the global batch."""
         names = {getattr(term, side) for term in self.loss.terms}
         weight = None if self.field_weights is None else self.field_weights(side)
-        local = encode_parts(self.encoder, side_batch, side, names, micro_batch=self.micro_batch, weight=weight)
+        gate = None if self.query_weights is None else self.query_weights.gate
+        names |= set() if gate is None else {BY_QUERY}
+        local = encode_parts(
+            self.encoder, side_batch, side, names, micro_batch=self.micro_batch, weight=weight, gate=gate
+        )
         return {
             name: Part(
                 gather_rows(part.embedding)[row],
@@ -209,11 +226,16 @@ class GCLModule(pl.LightningModule):
 
     def loss_and_norm(self) -> tuple[float, float]:
         """The last loss and the norm of the gradient before clipping, in one transfer from the device."""
-        self._norm = gradient_norm(self.parameters())
+        self._norm = gradient_norm(self._parameters_of_norm())
         loss, norm = torch.stack([self.last_loss.float(), self._norm.float()]).tolist()
         if is_logged(self.trainer):
             self.log("train/gradient_norm", norm, batch_size=1)
         return loss, norm
+
+    def _parameters_of_norm(self) -> list[nn.Parameter]:
+        """All but the gate's: the norm that the towers are clipped by knows nothing of it, and its own gradient, of
+        weights from 0 to 1 and unit vectors, is never large."""
+        return [one for name, one in self.named_parameters() if not name.startswith("query_weights.")]
 
     @property
     def learning_rate(self) -> float:
@@ -246,7 +268,7 @@ class GCLModule(pl.LightningModule):
         if norm is None or gradient_clip_algorithm == "value":
             self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
         elif gradient_clip_val:
-            parameters = list(self.parameters())
+            parameters = self._parameters_of_norm()
             for together in ([p for p in parameters if is_sharded(p)], [p for p in parameters if not is_sharded(p)]):
                 torch.nn.utils.clip_grads_with_norm_(together, gradient_clip_val, norm)
 

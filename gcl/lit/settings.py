@@ -29,11 +29,13 @@ class NonFinitePolicy(Choice):
 
 class FieldWeights(Choice):
     """The field weights that a run's model is measured, searched, served and exported with: those that its dev half
-    chooses after training, those that the catalog gives, or those that the loss has learned."""
+    chooses after training, those that the catalog gives, or those that the loss has learned, constant or from each
+    query's vector."""
 
     dev = "dev"
     given = "given"
     learned = "learned"
+    learned_by_query = "learned_by_query"
 
 
 @dataclass
@@ -61,8 +63,9 @@ class TrainConfig:
     """Processes that read and decode data, per GPU; 0 reads in the training process itself."""
     field_weights: FieldWeights = FieldWeights.dev
     """The field weights that the trained model is used with: dev (chosen on the dev half after training; training keeps
-    the given ones), given, or learned (one number per field, trained with the loss; validations keep the given ones).
-    Weights on the command line of a training mean given."""
+    the given ones), given, learned (one number per field, trained with the loss), or learned_by_query (each query's
+    vector weighs the document's fields; used where the dev half finds no constant weights that are better). Validations
+    keep the given ones. Weights on the command line of a training mean given."""
     cache_features: bool = True
     """Whether outputs of frozen trunks are computed once and kept in cache_dir."""
     augment: bool = False
@@ -84,6 +87,18 @@ class TrainConfig:
     """A loss or gradient norm above this many times its running median is recorded with its batch; null: never."""
     loader_patience: float | None = number(60.0, above=0, most=1e6)
     """Seconds without a batch after which a sentence says what the loader is reading; null: never."""
+
+
+@dataclass
+class DryConfig:
+    """A run on paper: nothing is trained, and nothing is written into the run folder."""
+
+    world: int = number(256, least=1, most=1_000_000)
+    """Processes, each with a GPU of its own, that hold the whole model (trainer=ddp)."""
+    memory_gb: float = number(80.0, above=0, most=1e6)
+    """Gigabytes of memory that each has. A step that does not fit is refused."""
+    network_gb_s: float = number(25.0, above=0, most=1e6)
+    """Gigabytes that each receives in a second while it sends as many."""
 
 
 @dataclass
@@ -109,6 +124,8 @@ class TrainerConfig:
     """Optimiser steps per row of the training curve."""
     options: dict[str, Any] = node({})
     """Any other argument of lightning.Trainer."""
+    dry: DryConfig | None = None
+    """Only compute what a step of many processes would take (trainer=dry). null: train."""
 
 
 class Interval(NamedTuple):
@@ -146,6 +163,12 @@ def sides_to_learn(schema: Schema, terms: Sequence[Term]) -> list[SideName]:
 
 def check_field_weights(train: TrainConfig, schema: Schema, terms: Sequence[Term]) -> None:
     """Raises ValueError where no weight could be learned."""
+    documents = [name for name, one in schema.document.items() if one.weight > 0]
+    if train.field_weights is FieldWeights.learned_by_query and len(documents) < 2:
+        raise ValueError(
+            "train.field_weights=learned_by_query weighs the fields of a document against each other, and there is "
+            f"only {documents[0]}: leave it out, or give data.document another field of positive weight."
+        )
     if train.field_weights is FieldWeights.learned and not sides_to_learn(schema, terms):
         raise ValueError(
             "train.field_weights=learned: no side has several fields of positive weight that a term of the loss "

@@ -1,4 +1,4 @@
-"""What both tiled losses share: blocks of the similarities, two buffers that they reuse, and gradients adding up."""
+"""What the tiled losses share: blocks of the similarities, buffers that they reuse, and gradients adding up."""
 
 from __future__ import annotations
 

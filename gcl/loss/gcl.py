@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple, TypeVar
 import torch
 from torch import Tensor, nn
 
-from gcl.data.batches.lookups import Judged, Vectors
+from gcl.data.batches.lookups import KnownScores, TeacherVectors
 from gcl.loss.judged import of_pairs
 from gcl.loss.reference import whole_loss
 from gcl.loss.settings import (
@@ -74,7 +74,7 @@ class GCLLoss(nn.Module):
 
     A score of 0 says "not relevant", as it does where a model is measured: such a pair has no row and is nobody's
     target. Its document is one more that queries choose among, a negative of its own query as well, and counts as often
-    as it is given; in the sigmoid form w_i stands in place of (w_i + w_j) / 2. It belongs into a batch that holds a
+    as it is given; in the sigmoid form w_i stands in place of (w_i + w_j) / 2. It belongs in a batch that holds a
     better pair of its query.
 
     target: "pair", as above; or all that is judged of the batch, A_ij being the weight of the judgment of i's query and
@@ -188,8 +188,8 @@ class GCLLoss(nn.Module):
         score: Tensor | None = None,
         query_id: Tensor | None = None,
         document_id: Tensor | None = None,
-        judged: Judged | None = None,
-        teacher: Vectors | Judged | None = None,
+        judged: KnownScores | None = None,
+        teacher: TeacherVectors | KnownScores | None = None,
     ) -> LossOutput:
         """query, document: {part: Part of [N, D]}, or [N, D] where a side is one vector; score[N], all 1 if there is
         none and 0 for a pair that is not relevant; query_id[N], document_id[N]: integers, by default all different.
@@ -246,7 +246,7 @@ class GCLLoss(nn.Module):
         ids = {"query_id": query_id.to(score.device), "document_id": document_id.to(score.device)}
         if known.teacher is not None:
             moved = (x.to(score.device) for x in known.teacher)
-            kind = Vectors if isinstance(known.teacher, Vectors) else Judged
+            kind = TeacherVectors if isinstance(known.teacher, TeacherVectors) else KnownScores
             known = known._replace(teacher=kind._make(moved))
         if bool((not_relevant := score == 0).any()):
             pairs = (~not_relevant).nonzero().squeeze(1)
@@ -256,8 +256,8 @@ class GCLLoss(nn.Module):
                 for side, rows in ((query, pairs), (document, order))
             )
             score, ids = score[pairs], {name: value[order] for name, value in ids.items()}
-            if isinstance(known.teacher, Vectors):
-                known = known._replace(teacher=Vectors._make(x[pairs] for x in known.teacher))
+            if isinstance(known.teacher, TeacherVectors):
+                known = known._replace(teacher=TeacherVectors._make(x[pairs] for x in known.teacher))
         weight = self._weight(score)
         if self.options.target == Target.pair:
             known = known._replace(judged=None)
@@ -265,7 +265,7 @@ class GCLLoss(nn.Module):
             own = {name: value[: len(score)] for name, value in ids.items()}
             judged = of_pairs(**own, score=score) if known.judged is None else known.judged
             relevant = judged.score != 0
-            judged = Judged._make(x[relevant].to(weight.device) for x in judged)
+            judged = KnownScores._make(x[relevant].to(weight.device) for x in judged)
             known = known._replace(judged=judged, weight=self._weight(judged.score.to(dtype)))
         posed = [
             pose(term, query, document, weight=weight, **ids, options=self.options, known=known) for term in self.terms

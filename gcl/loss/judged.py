@@ -20,7 +20,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from gcl.data.batches.lookups import Judged
+from gcl.data.batches.lookups import KnownScores
 from gcl.loss.targets import Relations, Weights
 
 
@@ -105,16 +105,16 @@ class Targets(NamedTuple):
         return row[entry], self.pairs[place], k[entry]
 
 
-def of_pairs(query_id: Tensor, document_id: Tensor, score: Tensor) -> Judged:
+def of_pairs(query_id: Tensor, document_id: Tensor, score: Tensor) -> KnownScores:
     """What pairs say themselves; of a repeated one the highest score."""
     pairs, place = torch.stack([query_id, document_id], 1).unique(dim=0, return_inverse=True)
     best = score.new_full((len(pairs),), -torch.inf).scatter_reduce(0, place, score, "amax")
     query, document = pairs.T.contiguous()
-    return Judged(query, document, best)
+    return KnownScores(query, document, best)
 
 
 def spread(
-    judged: Judged, value: Tensor, *, query_id: Tensor, document_id: Tensor, relations: Relations, scale: Scale
+    judged: KnownScores, value: Tensor, *, query_id: Tensor, document_id: Tensor, relations: Relations, scale: Scale
 ) -> Targets:
     """value[K]: A of each judgment, or with `Scale.softmax` its logarithm; query_id[n], document_id[n]: of the term's
     pairs."""

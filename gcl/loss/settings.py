@@ -139,6 +139,10 @@ def check_teacher(teacher: TeacherConfig) -> None:
     given = [name for name in ("run", "embeddings", "scores") if getattr(teacher, name) is not None]
     if len(given) > 1:
         raise ValueError(f"teacher.{given[0]} and teacher.{given[1]}: a run has one teacher, so leave one out.")
+    unset = TeacherConfig()
+    for name in () if given else ("weight", "temperature", "document"):
+        if getattr(teacher, name) != getattr(unset, name):
+            raise ValueError(f"teacher.{name} needs a teacher: teacher.run, teacher.embeddings or teacher.scores.")
     if teacher.document and given != ["run"]:
         raise ValueError("teacher.document: only a teacher.run reads fields.")
     if teacher.document and not any(weight > 0 for weight in teacher.document.values()):
@@ -185,7 +189,9 @@ def check_target(target: Target, form: Form) -> None:
     if target == Target.sigmoid and form != Form.sigmoid:
         raise ValueError("target=sigmoid needs loss.form=sigmoid: set it, or choose target=graded.")
     if target in (Target.positives, Target.graded) and form == Form.sigmoid:
-        raise ValueError(f"target={target} is of the softmax form: with form=sigmoid choose target=sigmoid or pair.")
+        raise ValueError(
+            f"target={target} belongs to the softmax form: with form=sigmoid choose target=sigmoid or pair."
+        )
 
 
 def check_scale(scale: float | None) -> None:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from gcl.data.batches.lookups import Judged, Vectors
+from gcl.data.batches.lookups import KnownScores, TeacherVectors
 from gcl.loss.judged import Scale, Targets, spread
 from gcl.loss.settings import Direction, Form, Normalizer, Repeat, SigmoidWeight, Target, Term
 from gcl.loss.targets import Relations, Weights, more, relate
@@ -51,9 +51,9 @@ class Options(NamedTuple):
 class Known(NamedTuple):
     """What is known of a batch besides its pairs; gcl.data.batches.lookups. weight[K]: of each judgment."""
 
-    judged: Judged | None = None
+    judged: KnownScores | None = None
     weight: Tensor | None = None
-    teacher: Vectors | Judged | None = None
+    teacher: TeacherVectors | KnownScores | None = None
 
 
 NOTHING = Known()
@@ -75,7 +75,7 @@ class Problem(NamedTuple):
     targets: Targets | None
     coefficient: float
     form: Form
-    teacher: Vectors | None = None
+    teacher: TeacherVectors | None = None
     margin: float | None = None
 
 
@@ -111,7 +111,7 @@ def pose(
         index, rows = kept.nonzero().squeeze(1), kept[: len(x)].nonzero().squeeze(1)
         x, weight = x[rows], weight[rows]
         y, query_id, document_id = (v[index] for v in (y, query_id, document_id))
-        teacher = Vectors._make(v[rows] for v in teacher) if isinstance(teacher, Vectors) else teacher
+        teacher = TeacherVectors._make(v[rows] for v in teacher) if isinstance(teacher, TeacherVectors) else teacher
     pairs = len(x)
     ids = {"query_id": query_id[:pairs], "document_id": document_id[:pairs]}
     relations = relate(**ids, same_query=options.same_query, same_document=options.same_document)
@@ -145,16 +145,18 @@ def _judged_weights(weight: Tensor, value: Tensor, options: Options) -> tuple[We
     return weights, (value > 0).to(value.dtype) if options.target == Target.positives else value, Scale.share
 
 
-def taught(problem: Problem, teacher: Vectors | Judged, ids: Mapping[str, Tensor], options: Options) -> Problem:
+def taught(
+    problem: Problem, teacher: TeacherVectors | KnownScores, ids: Mapping[str, Tensor], options: Options
+) -> Problem:
     """The problem whose targets are a teacher's similarities, or the softmax of the scores it gave to lists. Pairs of
     which the teacher has no vector are left out."""
-    if isinstance(teacher, Vectors):
+    if isinstance(teacher, TeacherVectors):
         query, document = (v.to(problem.query) for v in teacher)
         seen = query.any(1) & document.any(1)
         if not bool(seen.all()):
             query, document = query[seen], document[seen]
             problem = problem._replace(query=problem.query[seen], document=problem.document[seen])
-        vectors = Vectors(query / options.teaching.temperature, document)
+        vectors = TeacherVectors(query / options.teaching.temperature, document)
         return problem._replace(weights=_equal(len(query), problem.query, options), teacher=vectors)
     value = teacher.score.to(problem.query) / options.teaching.temperature
     targets = spread(teacher, value, **ids, relations=problem.relations, scale=Scale.softmax)

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from gcl.data.batches.batch import Features, ImageSets, SideBatch
 from gcl.model.fusion import fuse, fuse_images
 from gcl.model.preprocess import Preprocess
+from gcl.model.query_weights import QueryWeights
 from gcl.model.tokens import Tokenizer
 from gcl.model.towers import OpenClipModel, Tower, embedding_width, tower
 from gcl.schema import SIDES, Modality, Schema, SideName
@@ -75,6 +76,7 @@ class DualEncoder(nn.Module):
         super().__init__()
         self.origin = origin
         self.adapters: Any = None  # of model.lora, while they are trained (gcl/model/lora.py)
+        self.by_query: QueryWeights | None = None  # what weighs a document's fields in place of constant weights
         self.model = cast(OpenClipModel, model)
         self.preprocess = preprocess
         self.channels_last = channels_last
@@ -89,8 +91,10 @@ class DualEncoder(nn.Module):
         self._adopt(schema)
 
     def with_schema(self, schema: Schema) -> DualEncoder:
-        """The same towers (shared, not copied) read through another schema."""
+        """The same towers (shared, not copied) read through another schema. What weighs the fields of documents is for
+        these fields alone."""
         other = copy.copy(self)
+        other.by_query = self.by_query if schema.document == self.schema.document else None
         other._modules, other._buffers = dict(self._modules), dict(self._buffers)
         other._adopt(schema)
         return other

@@ -6,7 +6,9 @@ import logging
 import pickle
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -114,12 +116,20 @@ def _open_clip(name: str, pretrained: str | None, image_size: int | None) -> tup
             **overrides,
         )
     with reaching(name, text_cfg.get("hf_tokenizer_name"), "tokenizer.json"):
-        no_code = {"trust_remote_code": False} if text_cfg.get("hf_tokenizer_name") else {}
-        tokenizer = open_clip.get_tokenizer(name, **no_code)
+        if text_cfg.get("hf_tokenizer_name"):
+            tokenizer = open_clip.get_tokenizer(name, trust_remote_code=False)
+        else:
+            tokenizer = copy(_words_of_clip(name, repr(text_cfg)))
     if image_size:
         model_cfg["vision_cfg"]["image_size"] = image_size
     preprocess_cfg = {**model.visual.preprocess_cfg, OWN_RESIZE: (config.get("preprocess_cfg") or {}).get(OWN_RESIZE)}
     return model, Origin(name, pretrained, model_cfg, preprocess_cfg, tokenizer)
+
+
+@cache
+def _words_of_clip(name: str, _text_cfg: str) -> Any:
+    """CLIP's own tokenizer, whose list of merges takes .1 s to read; what a name means may change."""
+    return open_clip.get_tokenizer(name)
 
 
 def _native(name: str, folder: Path, image_size: int | None) -> tuple[nn.Module, Origin]:

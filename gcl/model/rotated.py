@@ -43,7 +43,8 @@ def rotated(encoder: DualEncoder, rotation: Rotation, width: int | None = None) 
     if width is not None and not 0 < width <= encoder.width:
         raise ValueError(f"dims={width}: this model's vectors have {encoder.width} numbers; give 1 to {encoder.width}.")
     width = None if width == encoder.width else width
-    axes = torch.from_numpy(rotation.axes[:width].copy())
+    matrix = rotation.axes(width)
+    axes = torch.from_numpy(matrix)
     kept = {id(value): value for value in (*encoder.model.parameters(), *encoder.model.buffers())}
     model = copy.deepcopy(encoder.model, dict(kept))
     changed: dict[str, Any] = {}
@@ -58,6 +59,7 @@ def rotated(encoder: DualEncoder, rotation: Rotation, width: int | None = None) 
     other = copy.copy(encoder)
     other._modules, other._buffers = dict(encoder._modules), dict(encoder._buffers)
     other.model = model
+    other.by_query = None if encoder.by_query is None else encoder.by_query.turned(matrix)
     if encoder.origin is not None:
         cfg = copy.deepcopy(encoder.origin.model_cfg)
         if "embed_dim" in cfg:

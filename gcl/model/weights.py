@@ -17,13 +17,13 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
     """Raises ValueError for weights in another form, a missing part, or a file that is not safetensors."""
     if (folder / _WHOLE).is_file():
         return _load(folder / _WHOLE)
-    if not (folder / _INDEX).is_file():
+    parts = read_json(folder / _INDEX).get("weight_map") if (folder / _INDEX).is_file() else {}
+    if not isinstance(parts, dict) or not all(isinstance(name, str) for name in parts.values()):
+        raise ValueError(f"{folder / _INDEX} has no weight_map of names.")
+    if set(parts.values()) <= {_WHOLE}:
         pickles = sorted(path.name for path in folder.iterdir() if path.suffix in (".bin", ".pt", ".pth", ".ckpt"))
         why = f"{pickles[0]} is a pickle, which can run code when it is read" if pickles else "it holds no weights"
         raise ValueError(f"{folder}: {why}; {_WHOLE} belongs in it.")
-    parts = read_json(folder / _INDEX).get("weight_map")
-    if not isinstance(parts, dict) or not all(isinstance(name, str) for name in parts.values()):
-        raise ValueError(f"{folder / _INDEX} has no weight_map of names.")
     state: dict[str, Tensor] = {}
     for name in sorted(set(parts.values())):
         if Path(name).name != name or not name.endswith(".safetensors"):

@@ -17,6 +17,7 @@ from gcl.data.store.records import Records
 from gcl.data.titles import title_of
 from gcl.files.progress import doing
 from gcl.model.dual_encoder import DualEncoder
+from gcl.model.query_weights import QueryWeights
 from gcl.model.rotation import Rotation
 from gcl.retrieval.embedding.embed import DEFAULTS, EmbedOptions, EmbedsRecords, FieldEmbeddings, embed
 from gcl.retrieval.embedding.quantize import VectorFormat, compress
@@ -35,8 +36,8 @@ DEFAULT_METRICS = ("ndcg@10", "mrr@10", "recall@10", "recall@50", "map@100", "pr
 class TaskResult:
     """One model on one task: a number per query and metric, and the results they were computed from.
 
-    title: what people call the task. width: D of the embeddings. smaller: {format: {metric: [Q]}} of the same with
-    smaller vectors.
+    title: what people call the task. width: D of the embeddings. fields: vectors of each document, several where
+    queries weigh its fields. smaller: {format: {metric: [Q]}} of the same with smaller vectors.
     """
 
     task: str
@@ -48,6 +49,7 @@ class TaskResult:
     audit: Audit | None = None
     title: str = ""
     width: int = 0
+    fields: int = 1
     smaller: Mapping[VectorFormat, dict[str, np.ndarray]] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
@@ -112,29 +114,39 @@ def evaluate(
     with doing("Searching and measuring"):
         for task, (query, document) in zip(tasks, pairs, strict=True):
             asked = query.fused(query_weights)
-            vectors = corpus.fused(
-                document, document_weights if task.document_weights is None else task.document_weights
-            )
-            score, row = search(asked, vectors, k, rank=task.id_ranks)
+            weights = document_weights if task.document_weights is None else task.document_weights
+            vectors, gate = corpus.searched(document, weights), document.gate(weights)
+            score, row = search(asked if gate is None else gate.asked(asked), vectors, k, rank=task.id_ranks)
             result = result_of(task, score, row, metrics, threshold=threshold, ties=ties, audited=audits.get(task.name))
             smaller = {}
             for form in [form for form in forms if rotation is not None or not form.rotated]:
-                score, row = search(*compress(asked, vectors, form, rotation), k, rank=task.id_ranks)
+                score, row = search(*_smaller(asked, vectors, form, rotation, gate), k, rank=task.id_ranks)
                 smaller[form] = result_of(task, score, row, metrics, threshold=threshold, ties=ties).values
-            results[task.name] = replace(result, width=vectors.shape[1], smaller=smaller)
+            fields = vectors.shape[1] // asked.shape[1]
+            results[task.name] = replace(result, width=asked.shape[1], fields=fields, smaller=smaller)
     return results
 
 
+def _smaller(
+    asked: np.ndarray, vectors: np.ndarray, form: VectorFormat, rotation: Rotation | None, gate: QueryWeights | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """`compress`; where queries weigh the fields, of each field's vectors, by the weights of the query at full size."""
+    if gate is None:
+        return compress(asked, vectors, form, rotation)
+    query, fields = compress(asked, vectors.reshape(-1, asked.shape[1]), form, rotation)
+    return gate.asked(asked, query), fields.reshape(len(vectors), -1)
+
+
 class LastFused:
-    """Remembers the vectors that were fused last: tasks with the very same corpus and weights share them."""
+    """Remembers the vectors that were made last: tasks with the very same corpus and weights share them."""
 
     def __init__(self) -> None:
         self._last: tuple[FieldEmbeddings, Mapping[str, float] | None, np.ndarray] | None = None
 
-    def fused(self, embeddings: FieldEmbeddings, weights: Mapping[str, float] | None) -> np.ndarray:
-        """[M, D]"""
+    def searched(self, embeddings: FieldEmbeddings, weights: Mapping[str, float] | None) -> np.ndarray:
+        """[M, D], or [M, K D] where queries weigh the fields."""
         if self._last is None or self._last[0] is not embeddings or self._last[1] != weights:
-            self._last = embeddings, weights, embeddings.fused(weights)
+            self._last = embeddings, weights, embeddings.searched(weights)
         return self._last[2]
 
 

@@ -24,7 +24,7 @@ from gcl.data.store.prepared import Pairs, Prepared
 from gcl.data.store.records import texts_of, title_fields
 from gcl.data.tables.cells import canonical_id
 from gcl.data.tables.names import rows_by_name
-from gcl.data.tables.table import open_table
+from gcl.data.tables.of_queries import NEGATIVES, negatives_table
 from gcl.model.dual_encoder import DualEncoder
 from gcl.retrieval.embedding.embed import EmbedOptions, embed
 from gcl.retrieval.search.bm25 import BM25
@@ -50,6 +50,11 @@ def mine(encoder: DualEncoder, prepared: Prepared, settings: HardNegatives, opti
     pairs, judged = prepared.pairs, prepared.not_relevant
     queries = np.unique(pairs.query)
     documents = np.unique(np.concatenate([pairs.document, judged.document]))
+    if settings.source is not Miner.file and settings.ranks[0] > len(documents):
+        raise ValueError(
+            f"plan.hard_negatives.ranks={settings.ranks}: the training half has {len(documents):,} products, so no "
+            "result has such a place."
+        )
     if settings.source is Miner.model:
         found = _by_model(encoder, prepared, (queries, documents), settings, options)
     elif settings.source is Miner.bm25:
@@ -105,13 +110,12 @@ def _at_ranks(
 
 
 def _of_file(prepared: Prepared, rows: tuple[np.ndarray, np.ndarray], path: Path) -> Found:
-    table = open_table(str(path), root=Path(), setting="plan.hard_negatives.file")
-    table.check_columns([(name, "plan.hard_negatives.file") for name in ("query", "document")])
+    table = negatives_table(str(path))
     queries = rows_by_name(prepared.queries.subset(rows[0]), texts=True)
     documents = rows_by_name(prepared.documents.subset(rows[1]))
     found, lines = [], 0
-    for block in table.blocks(["query", "document"]):
-        for query, document in zip(block.columns["query"], block.columns["document"], strict=True):
+    for block in table.blocks(NEGATIVES):
+        for query, document in zip(*(block.columns[name] for name in NEGATIVES), strict=True):
             lines += 1
             q, d = queries.get(canonical_id(str(query))), documents.get(canonical_id(str(document)))
             if q is not None and d is not None:

@@ -36,7 +36,7 @@ from gcl.lit.checkpoint import BestAndLast, WholeCheckpointIO, read_checkpoint
 from gcl.lit.curve import CurveLogger
 from gcl.lit.data import PairData
 from gcl.lit.guards import Agreement, Guard
-from gcl.lit.learned_weights import LearnedWeights
+from gcl.lit.learned_weights import LearnedByQuery, LearnedWeights
 from gcl.lit.lightning_internals import leave_signals_alone
 from gcl.lit.mining import Mining
 from gcl.lit.module import GCLModule, Measuring, Optimization
@@ -45,7 +45,7 @@ from gcl.lit.settings import FieldWeights, TrainConfig, TrainerConfig, interval,
 from gcl.lit.signals import Interruption
 from gcl.lit.step_log import StepLog
 from gcl.loss.gcl import GCLLoss
-from gcl.loss.settings import Form, LossConfig
+from gcl.loss.settings import Form, LossConfig, Term
 from gcl.loss.terms import Teaching
 from gcl.model.dual_encoder import DualEncoder
 from gcl.model.heads import image_head
@@ -340,9 +340,12 @@ def assemble_loggers(node: Any, run: RunFolder) -> list[Logger]:
 def assemble_module(
     config: RunConfig, encoder: DualEncoder, loss: GCLLoss, steps: int, measuring: Measuring
 ) -> GCLModule:
-    optim, size, learned = config.optim, config.train.micro_batch, None
+    optim, size, schema = config.optim, config.train.micro_batch, config.data.schema
+    learned: LearnedWeights | LearnedByQuery | None = None
     if config.train.field_weights is FieldWeights.learned:
-        learned = LearnedWeights(config.data.schema, sides_to_learn(config.data.schema, config.loss.terms))
+        learned = LearnedWeights(schema, sides_to_learn(schema, config.loss.terms))
+    elif config.train.field_weights is FieldWeights.learned_by_query:
+        learned = LearnedByQuery(schema, encoder.width, assemble_loss(replace(config.loss, terms=[Term()]), encoder))
     check_warmup(optim.warmup, -(-steps // config.train.accumulate))
     return GCLModule(
         encoder,

@@ -12,6 +12,7 @@ import torch
 from gcl.config.schema import RunConfig
 from gcl.data.catalog import Catalog
 from gcl.lit.checkpoint import read_checkpoint
+from gcl.lit.learned_weights import learned_by_query
 from gcl.lit.settings import FieldWeights
 from gcl.loss.weight import constant
 from gcl.model.dual_encoder import DualEncoder
@@ -22,9 +23,11 @@ from gcl.retrieval.embedding.own import Embedder
 from gcl.retrieval.embedding.precomputed import PrecomputedEmbeddings, RunFiles
 from gcl.run.build import assemble_encoder, assemble_loss, freeze_parts, seed_everything, write_scale_back
 from gcl.run.early import model_of, split_label
-from gcl.run.field_weights import read_weights
+from gcl.run.field_weights import ChosenWeights, read_weights, written
 from gcl.run.folder import RunFolder, run_of
 from gcl.schema import Schema
+
+_BY_HAND = "because the command line gives some"
 
 
 @dataclass(frozen=True)
@@ -39,15 +42,31 @@ class Contestant:
         """Whether it is a trained model whose field weights were not chosen on this catalog."""
         if self.checkpoint is None or not isinstance(self.encoder, DualEncoder):
             return False
-        chosen = read_weights(RunFolder(self.checkpoint.parent.parent).field_weights)
+        chosen = self._chosen
         if chosen is None or not chosen.dev or catalog.name not in chosen.catalogs:
             return True
         return self.encoder.schema.weights != chosen.used
 
+    note: str = ""
+
     @property
     def notes(self) -> list[str]:
         """What a reader has to know about its figures."""
-        return [] if isinstance(self.encoder, DualEncoder) else self.encoder.notes
+        return ([self.note] if self.note else []) if isinstance(self.encoder, DualEncoder) else self.encoder.notes
+
+    @property
+    def _chosen(self) -> ChosenWeights | None:
+        return None if self.checkpoint is None else read_weights(RunFolder(self.checkpoint.parent.parent).field_weights)
+
+    def with_constant_weights(self, why: str) -> Contestant:
+        """The same with constant weights where the run chose weights by query; the reason becomes a note."""
+        chosen = self._chosen
+        if chosen is None or not chosen.by_query or self.note or not isinstance(self.encoder, DualEncoder):
+            return self
+        encoder = self.encoder.with_schema(self.encoder.schema)
+        encoder.by_query = None
+        weights = written(encoder.schema.weights["document"])
+        return replace(self, encoder=encoder, note=f"{self.label}: constant field weights, {weights}, {why}.")
 
     def facts(self) -> dict[str, Any]:
         """Provenance: SHA-256 of the weights (or of the embedding files), width, number of parameters."""
@@ -63,16 +82,21 @@ class Contestant:
 
 
 def tuned_encoder(run: RunFolder, schema: Schema | None = None, *, checkpoint: Path | None = None) -> DualEncoder:
-    """A run's model with its best checkpoint's weights, scale and bias; read through `schema`, or the run's own."""
-    config = run.read_config()
+    """A run's model with its best checkpoint's weights, scale and bias; read through `schema`, or the run's own.
+    Queries weigh the document's fields where the run chose that and the schema has the run's weights."""
+    config, chosen = run.read_config(), read_weights(run.field_weights)
     encoder = assemble_encoder(config.model, schema or config.data.schema, begun=False)
-    restore(encoder, config, checkpoint or run.best)
+    state = restore(encoder, config, checkpoint or run.best)
+    if chosen is not None and chosen.fits_queries_of(encoder.schema):
+        if not (learned := _under(state, "query_weights.")):
+            raise ValueError(f"{run.field_weights} says by_query, and the checkpoint has learned no such weights.")
+        encoder.by_query = learned_by_query(learned, chosen.given["document"])
     freeze_parts(encoder, config.optim)  # what was frozen in the run has cached features
     return merge_adapters(encoder.eval())
 
 
-def restore(encoder: DualEncoder, config: RunConfig, checkpoint: Path) -> None:
-    """Puts a checkpoint's weights, scale and bias into the encoder it was trained from."""
+def restore(encoder: DualEncoder, config: RunConfig, checkpoint: Path) -> dict[str, torch.Tensor]:
+    """Puts a checkpoint's weights, scale and bias into the encoder it was trained from; returns the whole state."""
     state = read_checkpoint(checkpoint)["state_dict"]
     loss, weights = assemble_loss(config.loss, encoder, constant), _under(state, "encoder.")
     if encoder.model.logit_bias is None and "model.logit_bias" in weights:  # of the earlier run it began from
@@ -86,6 +110,7 @@ def restore(encoder: DualEncoder, config: RunConfig, checkpoint: Path) -> None:
             f"architecture or a different config. ({str(error).splitlines()[0]})"
         ) from error
     write_scale_back(encoder, loss)
+    return state
 
 
 def _under(state: dict, prefix: str) -> dict:
@@ -151,7 +176,9 @@ def contestant(
 def contestants(config: RunConfig, schema: Schema, *, config_dir: str | None = None) -> Iterator[Contestant]:
     """The models that run=, models=[…] or model= names, one after the other, each with a name of its own."""
     if config.run is not None:
-        yield from (_placed(entry, config) for entry in base_and_tuned(run_of(config), schema))
+        for entry in base_and_tuned(run_of(config), schema):
+            by_hand = config.train.field_weights is FieldWeights.given
+            yield _placed(entry.with_constant_weights(_BY_HAND) if by_hand else entry, config)
         return
     if not config.models:
         seed_everything(config)
@@ -171,7 +198,8 @@ def named(name: str, config: RunConfig, schema: Schema, *, config_dir: str | Non
     seed_everything(config)
     alone = not config.evaluate.sets and config.train.field_weights is not FieldWeights.given
     catalog = config.data.name if alone else None
-    return _placed(contestant(name, schema, config_dir=config_dir, trust=config.trust, catalog=catalog), config)
+    entry = contestant(name, schema, config_dir=config_dir, trust=config.trust, catalog=catalog)
+    return _placed(entry if alone or config.evaluate.sets else entry.with_constant_weights(_BY_HAND), config)
 
 
 def _placed(entry: Contestant, config: RunConfig) -> Contestant:

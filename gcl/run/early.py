@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from gcl.config.compose import Overrides
@@ -16,7 +16,7 @@ from gcl.data.catalog import Catalog
 from gcl.errors import ConfigError
 from gcl.loss.settings import TeacherConfig
 from gcl.model.reach import check_architecture, check_name, check_weights
-from gcl.model.settings import ModelConfig
+from gcl.model.settings import Head, ModelConfig
 from gcl.retrieval.settings import needed_columns
 from gcl.run.folder import RunFolder, run_of
 
@@ -30,14 +30,11 @@ def check_training(config: RunConfig) -> None:
     _check_accelerator(config.trainer.accelerator)
     _check_model(config.model, begun=config.train.resume is None)
     _check_teacher(config.teacher, config.trust)
-    mined = config.plan.hard_negatives.file
-    if (
-        mined is not None
-        and "://" not in mined
-        and not any(sign in mined for sign in "*?{")
-        and not Path(mined).exists()
-    ):
-        raise ConfigError(f"plan.hard_negatives.file={mined}: there is no file {mined}.")
+    _check_head(config)
+    if (mined := config.plan.hard_negatives.file) is not None and "://" not in mined:
+        from gcl.data.tables.of_queries import negatives_table  # which loads pyarrow
+
+        negatives_table(mined)
     _check_columns_and_tasks(config, [config.data], monitored=config.evaluate.monitor_tasks or ())
 
 
@@ -119,22 +116,53 @@ def earlier_run(pretrained: str | None) -> RunFolder | None:
 def _check_teacher(teacher: TeacherConfig, trust: Sequence[str]) -> None:
     if teacher.run is not None:
         try:
-            _check_run(RunFolder(Path(teacher.run), tuple(trust)))
+            config = _check_run(RunFolder(Path(teacher.run), tuple(trust)))
         except FileNotFoundError as error:
             raise ConfigError(f"teacher.{error}") from error
+        check_teacher_fields(teacher.run, teacher.document, config.data.document)
     for setting in ("embeddings", "scores"):
         files = getattr(teacher, setting)
         for file in [] if files is None else files.split("+") if setting == "embeddings" else [files]:
             if not Path(file).is_file():
                 raise ConfigError(f"teacher.{setting}={files}: there is no file {file}.")
+    if teacher.embeddings is not None:
+        from gcl.data.importers.vectors import check_vectors  # which loads pyarrow
+
+        _in_a_setting("teacher", check_vectors, teacher.embeddings)
+    if teacher.scores is not None:
+        from gcl.data.tables.of_queries import scores_table
+
+        scores_table(Path(teacher.scores))
 
 
-def _check_run(run: RunFolder) -> None:
-    run.read_config()
+def check_teacher_fields(run: str | Path, fields: Iterable[str], own: Iterable[str]) -> None:
+    """Raises ConfigError where teacher.document names a field that the teacher does not have. own: those it has."""
+    for name in fields:
+        if name not in own:
+            raise ConfigError(f"teacher.document: {run} has no document field {name!r}; it has {', '.join(own)}.")
+
+
+_SIGLIP = (
+    "'optim.freeze=[visual.trunk.*, text.token_embedding.*, text.positional_embedding, text.transformer.*, "
+    "text.ln_final.*]'"
+)
+
+
+def _check_head(config: RunConfig) -> None:
+    if config.model.head is not Head.linear and not config.optim.freeze:
+        raise ConfigError(
+            f"model.head={config.model.head} is for frozen towers, and optim.freeze=[] trains them: set {_SIGLIP} (a "
+            "SigLIP; of another model the next message names the parts), or model.head=linear."
+        )
+
+
+def _check_run(run: RunFolder) -> RunConfig:
+    config = run.read_config()
     try:
         run.check_trained()
     except FileNotFoundError as error:
         raise ConfigError(str(error)) from error
+    return config
 
 
 def _check_model(model: ModelConfig, *, begun: bool = True) -> None:

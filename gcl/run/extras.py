@@ -51,7 +51,7 @@ class Extras:
         return self._tables(short=False)
 
     def _tables(self, *, short: bool) -> list[Table]:
-        tables = [] if self.weighed is None else [self.weighed.table]
+        tables = [] if self.weighed is None else self.weighed.tables
         if kept := [one for by_model in self.kept.values() for one in by_model]:
             tables.append(retention.retention_table(kept))
         if self.compressed:

@@ -16,14 +16,17 @@ from typing import Any
 from gcl.data.catalog import Catalog
 from gcl.errors import ConfigError
 from gcl.files.atomic import write_json
-from gcl.schema import SIDES, SideWeights
+from gcl.schema import SIDES, Schema, SideWeights
 
 
 @dataclass(frozen=True)
 class ChosenWeights:
     """given, used: the weights of the config, and those that the model is used with. why: a sentence. metric, queries:
-    what chose them, on how many queries of the dev half; dev: its mean there, for `given`, `used` and each `single`
-    field. catalogs: where they count: the name of the run's catalog; of a mix, also those of its catalogs."""
+    what chose them, on how many queries of the dev half; dev: its mean there, for `given`, `used`, each `single` field,
+    the `best` constant weights that were tried, and those learned `by_query`. catalogs: where they count: the name of
+    the run's catalog; of a mix, also those of its catalogs. by_query: whether each query weighs the document's fields,
+    by the gate in the run's checkpoint (gcl/model/query_weights.py); `used` are then for whatever needs constant
+    weights."""
 
     catalogs: Sequence[str]
     given: SideWeights
@@ -32,6 +35,7 @@ class ChosenWeights:
     metric: str | None = None
     queries: int = 0
     dev: Mapping[str, Any] = field(default_factory=dict)
+    by_query: bool = False
 
     @property
     def changed(self) -> bool:
@@ -40,6 +44,8 @@ class ChosenWeights:
     @property
     def sentence(self) -> str:
         """What became of the weights, and why, without its full stop."""
+        if self.by_query:
+            return f"Field weights by query: {self.why}"
         if not self.changed:
             return f"Field weights as given: {self.why}"
         sides = [side for side in SIDES if self.used[side] != self.given[side]]
@@ -54,6 +60,10 @@ class ChosenWeights:
         weighted = schema.weighted(self.used)
         return replace(catalog, query=weighted.query, document=weighted.document)
 
+    def fits_queries_of(self, schema: Schema) -> bool:
+        """Whether queries weigh the fields of documents that are read through this schema."""
+        return self.by_query and list(schema.weights["document"].items()) == list(self.used["document"].items())
+
     def write(self, path: Path) -> None:
         write_json(path, asdict(self))
 
@@ -62,7 +72,10 @@ def read_weights(path: Path) -> ChosenWeights | None:
     """None where nothing was chosen. Raises ConfigError for a file that says something else."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
+        content.setdefault("by_query", False)  # files of earlier versions
         known = {name: content[name] for name in ChosenWeights.__dataclass_fields__}
+        if type(known["by_query"]) is not bool:
+            raise ValueError("by_query is true or false")
         for weights in (known["given"], known["used"]):
             values = [value for side in SIDES for value in weights[side].values()]
             if not all(type(value) in (int, float) and 0 <= value <= 1e30 for value in values):
@@ -75,6 +88,16 @@ def read_weights(path: Path) -> ChosenWeights | None:
             f"{path} does not say which field weights the run's model is used with ({type(error).__name__}: {error}). "
             "Without the file those of its config.yaml are used."
         ) from error
+
+
+def how_weighed(path: Path, *, constant: bool) -> str | None:
+    """What became of the weights, for a table; None where they are as given. constant: not by query in any case."""
+    chosen = read_weights(path)
+    if chosen is None or not (chosen.changed or chosen.by_query):
+        return None
+    if chosen.by_query and constant:
+        return f"constant: {written(chosen.used['document'])}"
+    return f"{'by query: ' * chosen.by_query}{chosen.sentence.partition(': ')[2]}"
 
 
 def written(weights: Mapping[str, float]) -> str:

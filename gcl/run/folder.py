@@ -21,6 +21,7 @@ from gcl.data.catalog import Catalog
 from gcl.distributed.launched import launched_rank
 from gcl.errors import ConfigError
 from gcl.files.lock import owned
+from gcl.lit.settings import FieldWeights
 from gcl.run.field_weights import read_weights
 from gcl.schema import SideName
 
@@ -145,9 +146,13 @@ class RunFolder:
     def check_trained(self) -> RunFolder:
         """Itself, if it has a best checkpoint; FileNotFoundError with a sentence otherwise."""
         if not self.check().best.is_file():
-            raise FileNotFoundError(
-                f"run={self.path}: there is no checkpoints/best.ckpt: the run ended before its first validation."
+            lost = self.metrics.is_file() or self.best.with_name(f"{self.best.name}.DONE").is_file()
+            why = (
+                "it was deleted, moved or not copied with the folder. Put it back, or train again."
+                if lost
+                else "the run ended before its first validation."
             )
+            raise FileNotFoundError(f"run={self.path}: there is no checkpoints/best.ckpt: {why}")
         return self
 
 
@@ -175,9 +180,9 @@ def _common_time() -> str:
         return f"job-{job}"
     now = time.strftime("%Y-%m-%d_%H-%M-%S")
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        from gcl.distributed.ranks import gather_objects
+        from gcl.distributed.ranks import of_first_rank
 
-        now = gather_objects(now)[0]
+        now = of_first_rank(now)
     else:
         base, number = now, 1
         while any(Path("outputs").glob(f"*/*/{now}")):
@@ -243,7 +248,10 @@ def of_run(run: RunFolder, given: RunConfig, overrides: Overrides) -> RunConfig:
         for name in _OF_CATALOG:  # another catalog need not have such tasks and columns
             setattr(config.evaluate, name, getattr(given.evaluate, name))
     typed = [*overrides.settings, *(f"{key}={value}" for key, value in overrides.values.items())]
-    config.data = _weighted(run, config.data, weighed_by_hand(typed))
+    by_hand = weighed_by_hand(typed)
+    config.data = _weighted(run, config.data, by_hand)
+    if "document" in by_hand:
+        config.train.field_weights = FieldWeights.given
     on_top = {*_ON_TOP} - overrides.keys
     settings = [one for one in overrides.settings if one.lstrip("+~").partition(".")[0] in on_top]
     config = with_settings(config, settings, trained=True)

@@ -65,6 +65,9 @@ def between(
     base, tuned = both_encoders(run)
     if checkpoint is not None:
         tuned = tuned_encoder(run, checkpoint=checkpoint)
+    if tuned.by_query is not None:
+        tuned.by_query = None
+        say("Weights by query were learned with the tuned model: between it and the base, the constant ones are used.")
     ends = weights_of(base), weights_of(tuned)
     features = frozen_features(tuned, prepared, config)
     # No cache: the models of a sweep are measured once.

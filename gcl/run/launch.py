@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 from gcl.errors import ProcessLost
 from gcl.lit.settings import TrainerConfig
@@ -62,6 +63,29 @@ def all_ranks(trainer: TrainerConfig) -> Iterator[None]:
         look=look,
     ):
         yield
+
+
+@contextmanager
+def launched_ranks(trainer: TrainerConfig) -> Iterator[None]:
+    """The same for a command that only measures: the processes that a launcher began (torchrun, srun, Ray Train),
+    whatever `trainer` says of their number; without one, this process alone."""
+    ranks = launched_count()
+    if ranks == 1:
+        yield
+        return
+    nodes = _number("SLURM_NNODES") if "WORLD_SIZE" not in os.environ else ranks // _number("LOCAL_WORLD_SIZE")
+    with all_ranks(replace(trainer, devices=ranks // nodes, num_nodes=nodes, strategy="ddp")):
+        yield
+
+
+def launched_count() -> int:
+    """How many processes a launcher began; 1 without one."""
+    return _number("WORLD_SIZE", "SLURM_STEP_NUM_TASKS")
+
+
+def _number(*names: str) -> int:
+    """The first of these variables that is set; 1 without any."""
+    return next((int(os.environ[name]) for name in names if os.environ.get(name)), 1)
 
 
 def _several(trainer: TrainerConfig) -> bool:

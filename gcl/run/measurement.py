@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ import torch
 
 from gcl.config.schema import RunConfig
 from gcl.data.catalog import Catalog
+from gcl.data.store.away import local_folder
 from gcl.data.store.prepared import Prepared
 from gcl.data.store.records import Records
 from gcl.data.titles import file_name, task_titles, title_of
@@ -93,7 +93,7 @@ class Measurement:
     ) -> dict[str, TaskResult]:
         """{task: TaskResult} of one part, names without the part. passing: a model that no one will measure again,
         whose embeddings are not kept. embedded: what `self.embedded` gave for it. weights: other field weights than
-        the schema's. rotation: what `self.rotation_for` gave for it."""
+        the schema's, of one side or both. rotation: what `self.rotation_for` gave for it."""
         if isinstance(encoder, RunFiles):
             return self._of_runs(encoder, part, metrics or self.metrics, k=k)
         forms, embedding = () if passing else self.forms, self._embedding(passing)
@@ -103,8 +103,8 @@ class Measurement:
             encoder, self.opened(part), metrics or self.metrics, k=k, ties=self.rules.ties, forms=forms,
             rotation=rotation, embedding=embedding,
             embedded=None if embedded is None else [(one.query, one.document) for one in embedded],
-            query_weights=None if weights is None else weights["query"],
-            document_weights=None if weights is None else weights["document"],
+            query_weights=None if weights is None else weights.get("query"),
+            document_weights=None if weights is None else weights.get("document"),
         )  # fmt: skip
         return {name.removesuffix(f".{part}"): result for name, result in results.items()}
 
@@ -142,7 +142,7 @@ def embedding_cache(config: RunConfig) -> ArrayCache | None:
 
 
 def _cache(config: RunConfig, name: str) -> ArrayCache:
-    return ArrayCache(Path(config.cache_dir) / name, int(config.evaluate.cache_gb * 1e9))
+    return ArrayCache(local_folder(config.cache_dir) / name, int(config.evaluate.cache_gb * 1e9))
 
 
 def measurement_of(evaluate: EvaluateConfig, data: Catalog, prepared: Prepared, **options: Any) -> Measurement:
@@ -177,6 +177,12 @@ def frozen_features(encoder: Embedder, prepared: Prepared, config: RunConfig, *,
     cache.folder.mkdir(parents=True, exist_ok=True)
     with locked(cache.folder / ".lock", waiting_for="the features of the frozen trunks"):
         return cached_features(encoder, stores, cache, workers=config.train.workers)
+
+
+def embedding_of(encoder: Embedder, prepared: Prepared, config: RunConfig, **options: Any) -> EmbedOptions:
+    """How a run's model embeds the catalog, with the features of its frozen trunks; `options`: further fields."""
+    features = frozen_features(encoder, prepared, config)
+    return EmbedOptions(config.evaluate.batch_size, config.train.workers, features=features, **options)
 
 
 def describe_features(encoder: DualEncoder, prepared: Prepared, config: RunConfig, features: Features) -> None:

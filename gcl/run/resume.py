@@ -18,7 +18,7 @@ from gcl.run.folder import RunFolder
 # Settings of where and how a run is computed, stored and logged, but not of what it computes.
 _FREE = ("trainer", "logger", "callbacks", "name", "run_dir", "cache_dir", "run", "models", "out", "trust",
          "evaluate.batch_size", "evaluate.gate",
-         "data.download", "data.root")  # the plan knows the data by their content  # fmt: skip
+         "data.download", "data.root", "data.cache_gb")  # the plan knows the data by their content  # fmt: skip
 _FREE_OF_TRAIN = ("workers", "resume", "allow_change", "checkpoint_every", "loader_patience", "nonfinite", "max_skips",
                   "spike_factor", "micro_batch", "compile")  # fmt: skip
 FREE = (*_FREE, *(f"train.{name}" for name in _FREE_OF_TRAIN))
@@ -93,11 +93,11 @@ def check_unchanged(begun: RunConfig, now: RunConfig) -> None:
     """Raises ConfigError listing every setting that has changed since the start, unless train.allow_change names it."""
     old, new = comparable(begun), comparable(now)
     changed = [key for key in dict.fromkeys([*old, *new]) if old.get(key) != new.get(key)]
-    learned = [config.train.field_weights is FieldWeights.learned for config in (begun, now)]
-    if learned[0] != learned[1]:
+    was, becomes = (config.train.field_weights for config in (begun, now))
+    if was is not becomes and {was, becomes} & {FieldWeights.learned, FieldWeights.learned_by_query}:
         raise ConfigError(
             f"train.field_weights was {begun.train.field_weights}, is now {now.train.field_weights}. Learned weights "
-            "are a part of every checkpoint, so a run learns them from its start or not at all: restore it."
+            "are a part of every checkpoint, so a run learns them from its start or not at all: restore the setting."
         )
     refused = [key for key in changed if not under(key, tuple(now.train.allow_change))]
     if refused:

@@ -13,13 +13,12 @@ from gcl.model.dual_encoder import DualEncoder
 from gcl.model.rotated import rotated, why_not
 from gcl.model.rotation import Rotation
 from gcl.retrieval.analysis.compression import compression_table, of_models, of_records
-from gcl.retrieval.embedding.embed import EmbedOptions
 from gcl.retrieval.embedding.quantize import Quantization, VectorFormat
 from gcl.retrieval.evaluate import TaskResult
 from gcl.retrieval.report import contest_rows
 from gcl.run.console import say
 from gcl.run.folder import RunFolder
-from gcl.run.measurement import embedding_cache, frozen_features, measurement_of
+from gcl.run.measurement import embedding_cache, embedding_of, frozen_features, measurement_of
 from gcl.run.outcome import means_of
 from gcl.run.rotation import keep_rotation, kept_rotation, rotation_of
 
@@ -57,11 +56,12 @@ class Rotated:
         if self.rotation is None:
             lines = [f"The vectors are not rotated ({self.why}). {_NEVER}"]
         else:
-            cut = f"The vectors are the first {self.width} of {self.original.width} numbers. " if self.width else ""
+            cut = f"they are the best {self.width} of {self.original.width} numbers. " if self.width else ""
             lines = [
                 f"The vectors are rotated (`{self.rotation.digest}`, from the training data), which changes no score "
-                f"of full length: their first k numbers are the best k. {cut}To cut them, take the first k and "
-                f"normalise again. {_NEVER} One bit per number suits vectors that are not rotated."
+                f"of full length: {cut or 'the first 128, 256, 512 … numbers are the best of their count. '}"
+                f"{'' if cut else 'To cut them, take the first ones and normalise again. '}{_NEVER}"
+                f"{'' if cut else ' One bit per number suits full vectors that are not rotated.'}"
             ]
         records = [] if self.width else run.get("compressed", [])
         table = [compression_table(of_records(records), all_metrics=False).markdown(), ""] if records else []
@@ -121,7 +121,11 @@ def rotated_export(
     if rotate or (rotate is None and width is not None):
         rotation, why = _rotation(encoder, run, config, prepared)
     if rotation is None and width is not None:
-        raise ConfigError(f"dims={width} cuts rotated vectors, and these cannot be rotated: {why}.")
+        if rotate is False:
+            raise ConfigError(f"dims={width} cuts rotated vectors: leave out rotate=false, or dims={width}.")
+        raise ConfigError(
+            f"dims={width} cuts rotated vectors, and these cannot be rotated: {why}. Leave out dims={width}."
+        )
     return Rotated(encoder, rotation, why, None if width == encoder.width else width)
 
 
@@ -136,11 +140,7 @@ def _rotation(
     opened = prepared()
     if opened is None:
         return None, "the catalog, from whose training data a rotation is computed, cannot be opened"
-    options = EmbedOptions(
-        config.evaluate.batch_size, config.train.workers, features=frozen_features(encoder, opened, config),
-        cache=embedding_cache(config),
-    )  # fmt: skip
-    rotation = rotation_of(encoder, opened, options)
+    rotation = rotation_of(encoder, opened, embedding_of(encoder, opened, config, cache=embedding_cache(config)))
     if rotation is None:
         return None, "the catalog has no training pairs"
     try:

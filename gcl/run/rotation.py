@@ -1,10 +1,10 @@
 """The rotation of a run's embeddings: computed from its training data, and kept in the run folder.
 
-Every export of the same weights must have the same coordinates, so the first one that needs the rotation keeps it, in
-rotations/<digest of the weights>.npz, and later ones read it. It is computed from the unit vectors of every field of
-the training half's products and queries, at most _MOST of each, drawn evenly. The vectors come from `embed`, whose
-blocks have the same bits on any number of ranks, and are added up in their order on every rank; the first rank's axes
-are everybody's.
+Every export of the same weights must have the same coordinates, so the first one that needs the rotation keeps its
+principal axes, in rotations/principal-<digest of the weights>.npz, and later ones read them. They are computed from the
+unit vectors of every field of the training half's products and queries, at most _MOST of each, drawn evenly. The
+vectors come from `embed`, whose blocks have the same bits on any number of ranks, and are added up in their order on
+every rank; the first rank's axes are everybody's.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 
 from gcl.data.store.prepared import Prepared
 from gcl.data.store.records import Stored
-from gcl.distributed.ranks import agree, gather_objects, world
+from gcl.distributed.ranks import agree, of_first_rank, world
 from gcl.files.atomic import write_bytes
 from gcl.model.dual_encoder import DualEncoder
 from gcl.model.fingerprint import model_hash
@@ -45,13 +45,13 @@ def rotation_of(encoder: object, prepared: Prepared, options: EmbedOptions) -> R
     ]
     if world()[0] == 0:
         try:
-            axes = principal_axes(gram(blocks), keep_ones=keeps_ones(encoder)).axes
+            axes = principal_axes(gram(blocks))
         except Exception as caught:
             error = caught
     agree(error)
-    shared = gather_objects(axes)[0]
+    shared = of_first_rank(axes)
     assert shared is not None
-    return Rotation(shared)
+    return Rotation(shared, keeps_ones(encoder))
 
 
 def _trained_on(prepared: Prepared) -> list[tuple[SideName, Stored, np.ndarray]]:
@@ -77,8 +77,8 @@ def kept_rotation(run: RunFolder, encoder: DualEncoder) -> Rotation | None:
         raise ValueError(_damaged(path))
     try:
         with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as archive:
-            rotation, digest = Rotation(archive["axes"]), str(archive["digest"])
-        fits = rotation.axes.shape == (encoder.width, encoder.width) and rotation.digest == digest
+            rotation, digest = Rotation(archive["principal"], keeps_ones(encoder)), str(archive["digest"])
+        fits = rotation.principal.shape == (encoder.width, encoder.width) and rotation.digest == digest
     except (OSError, ValueError, LookupError, TypeError, EOFError, RuntimeError, zlib.error, BadZipFile) as error:
         raise ValueError(_damaged(path)) from error
     if not fits:
@@ -89,13 +89,13 @@ def kept_rotation(run: RunFolder, encoder: DualEncoder) -> Rotation | None:
 def keep_rotation(run: RunFolder, encoder: DualEncoder, rotation: Rotation) -> None:
     """For later exports of the same weights."""
     path, content = _place(run, encoder), io.BytesIO()
-    np.savez(content, axes=rotation.axes, digest=np.array(rotation.digest))
+    np.savez(content, principal=rotation.principal, digest=np.array(rotation.digest))
     path.parent.mkdir(exist_ok=True)
     write_bytes(path, content.getvalue())
 
 
 def _place(run: RunFolder, encoder: DualEncoder) -> Path:
-    return run.path / "rotations" / f"{model_hash(encoder)[:16]}.npz"
+    return run.path / "rotations" / f"principal-{model_hash(encoder)[:16]}.npz"
 
 
 def _damaged(path: Path) -> str:

@@ -17,27 +17,24 @@ from pathlib import Path
 import numpy as np
 
 from gcl.config.schema import RunConfig
-from gcl.data.batches.lookups import Judgments, Lookups, VectorTable
+from gcl.data.batches.lookups import Lookups, ScoreTable, VectorTable
 from gcl.data.store.prepared import Pairs, Prepared
-from gcl.data.tables.block import Reading
 from gcl.data.tables.cells import canonical_id, parse_number
 from gcl.data.tables.names import rows_by_name
-from gcl.data.tables.table import Table, open_table
+from gcl.data.tables.of_queries import scores_table
 from gcl.errors import ConfigError
 from gcl.files.digest import file_sha256, text_sha256
 from gcl.loss.settings import Target
 from gcl.loss.terms import Teaching
 from gcl.model.dual_encoder import DualEncoder
-from gcl.retrieval.embedding.embed import EmbedOptions, embed, field_weights
+from gcl.retrieval.embedding.embed import embed, field_weights
 from gcl.retrieval.embedding.precomputed import PrecomputedEmbeddings
 from gcl.run.console import say
 from gcl.run.contestants import device_of, tuned_encoder
+from gcl.run.early import check_teacher_fields
 from gcl.run.folder import RunFolder
-from gcl.run.measurement import embedding_cache, frozen_features
+from gcl.run.measurement import embedding_cache, embedding_of
 from gcl.schema import Schema
-
-_QUERY, _PRODUCT, _SCORE = ("query_id", "query"), ("product_id", "document_id"), ("score", "relevance")
-_READING = Reading(missing=("",))
 
 
 def lookups_of(config: RunConfig, prepared: Prepared) -> tuple[Lookups, Teaching | None]:
@@ -46,12 +43,12 @@ def lookups_of(config: RunConfig, prepared: Prepared) -> tuple[Lookups, Teaching
     Called by every rank at once: they share the embedding. Raises ConfigError, in a sentence, for a teacher that does
     not fit the catalog.
     """
-    judged = None if config.loss.target == Target.pair else Judgments(prepared.pairs)
+    judged = None if config.loss.target == Target.pair else ScoreTable(prepared.pairs)
     given = config.teacher
     if given.scores is not None:
         path = Path(given.scores)
         teaching = Teaching(given.weight, given.temperature or 1.0)
-        return Lookups(judged, Judgments(_scores(path, prepared)), file_sha256(path)), teaching
+        return Lookups(judged, ScoreTable(_scores(path, prepared)), file_sha256(path)), teaching
     encoder: DualEncoder | PrecomputedEmbeddings
     if given.run is not None:
         encoder, digest, temperature = _of_run(config, prepared, Path(given.run))
@@ -71,11 +68,7 @@ def _of_run(config: RunConfig, prepared: Prepared, path: Path) -> tuple[DualEnco
     """The run's best model, reading the fields it needs; a digest of it; its temperature."""
     run, fields = RunFolder(path, tuple(config.trust)), dict(config.teacher.document)
     own = run.read_config().data.schema
-    unknown = fields.keys() - own.document.keys()
-    if unknown:
-        raise ConfigError(
-            f"teacher.document: {path} has no document field {min(unknown)!r}; it has {', '.join(own.document)}."
-        )
+    check_teacher_fields(path, fields, own.document)
     document = {
         name: replace(field, weight=fields.get(name, 0.0) if fields else field.weight)
         for name, field in own.document.items()
@@ -90,6 +83,8 @@ def _of_run(config: RunConfig, prepared: Prepared, path: Path) -> tuple[DualEnco
                     "have: name the fields it is to read in teacher.document."
                 )
     encoder = tuned_encoder(run, schema).to(device_of(config))
+    if encoder.by_query is not None:
+        say(f"teacher.run={path}: its queries weigh the fields; it teaches with its constant weights.")
     done = json.loads(run.best.with_name(f"{run.best.name}.DONE").read_text(encoding="utf-8"))
     weights = {name: field.weight for name, field in schema.document.items()}
     digest = text_sha256(json.dumps([done["sha256"], weights], sort_keys=True))
@@ -101,10 +96,8 @@ def _fused(
 ) -> tuple[np.ndarray, np.ndarray]:
     """[Q, E] and [M, E], the vectors of all queries and of all documents; zeros for those without its fields."""
     cache = embedding_cache(config)
-    options = EmbedOptions(
-        config.evaluate.batch_size, config.train.workers, features=frozen_features(encoder, prepared, config),
-        cache=cache, scratch=None if cache is None else cache.folder,
-    )  # fmt: skip
+    scratch = None if cache is None else cache.folder
+    options = embedding_of(encoder, prepared, config, cache=cache, scratch=scratch)
     query = embed(encoder, prepared.queries, "query", options).fused()
     documents = embed(encoder, prepared.documents, "document", options)
     seen = (documents.present * field_weights(documents.side, None)).sum(1) > 0
@@ -119,31 +112,28 @@ def _fused(
 
 def _scores(path: Path, prepared: Prepared) -> Pairs:
     """The scores of a table, in rows of the stores; those of other queries and documents are left out."""
-    table = open_table(path.name, root=path.parent, setting="teacher.scores", reading=_READING)
     queries, documents = rows_by_name(prepared.queries, texts=True), rows_by_name(prepared.documents)
     rows, given = [], 0
-    for query, product, score in _lines(path, table):
+    for query, product, score in _lines(path):
         given += 1
         if query in queries and product in documents:
             rows.append((queries[query], documents[product], score))
     if not rows:
-        raise ConfigError(f"teacher.scores={path}: no row of {given:,} is of a query and a product of the catalog.")
+        raise ConfigError(
+            f"teacher.scores={path}: none of its {given:,} rows names a query and a product of the catalog."
+        )
     if len(rows) < given:
-        say(f"teacher.scores: {given - len(rows):,} of {given:,} rows are of queries or products outside the catalog.")
+        say(
+            f"teacher.scores: {given - len(rows):,} of {given:,} rows name queries or products outside the catalog and "
+            "are left out."
+        )
     query_rows, document_rows, scores = zip(*rows, strict=True)
     return Pairs(np.array(query_rows), np.array(document_rows), np.array(scores, dtype=np.float32))
 
 
-def _lines(path: Path, table: Table) -> Iterator[tuple[str, str, float]]:
+def _lines(path: Path) -> Iterator[tuple[str, str, float]]:
     """(query, product, score) of each row."""
-    names = [next((name for name in wanted if name in table.columns), None) for wanted in (_QUERY, _PRODUCT, _SCORE)]
-    for name, wanted in zip(names, (_QUERY, _PRODUCT, _SCORE), strict=True):
-        if name is None:
-            raise ConfigError(
-                f"teacher.scores={path} has no column {' or '.join(wanted)}; its columns are "
-                f"{', '.join(table.columns[:20])}."
-            )
-    columns = [name for name in names if name is not None]
+    table, columns = scores_table(path)
     for block in table.blocks(columns):
         for number, reason, detail in block.bad:
             raise ConfigError(f"teacher.scores={path}, row {number}: {reason} {detail}".rstrip() + ".")

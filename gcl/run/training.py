@@ -25,7 +25,7 @@ from gcl.model.lora import merge_adapters
 from gcl.model.rotation import Rotation
 from gcl.retrieval.analysis.compression import forms_of
 from gcl.retrieval.analysis.verdict import Verdict
-from gcl.retrieval.analysis.weight_sweep import Embedded
+from gcl.retrieval.analysis.weight_sweep import Embedded, weighed_by_query
 from gcl.retrieval.embedding.quantize import with_rotation
 from gcl.retrieval.page.curve import OF_AVERAGE
 from gcl.retrieval.settings import Forgetting
@@ -34,13 +34,14 @@ from gcl.run import wandb_report
 from gcl.run.console import quiet_libraries, say
 from gcl.run.environment import describe_environment
 from gcl.run.extras import Extras, columns_for, extras_of
+from gcl.run.field_weights import written
 from gcl.run.folder import RunFolder
 from gcl.run.measurement import describe_features, embedding_cache, frozen_features, measurement_of
 from gcl.run.outcome import Outcome, page_metrics
 from gcl.run.retention import Retention
 from gcl.run.tables import only, summary
 from gcl.run.teacher import lookups_of
-from gcl.run.weighing import Weighed, choose_weights, learned_weights, sides_to_weigh
+from gcl.run.weighing import Weighed, by_query_or_constant, choose_weights, learned_weights, sides_to_weigh
 from gcl.schema import SideWeights
 
 Results = dict[str, Any]
@@ -120,7 +121,8 @@ class Fitting:
 
     def _facts(self) -> dict[str, Any]:
         """Facts that must be equal on every rank before the ranks exchange anything."""
-        here = ("cache_dir", "data.root", *(f"data.catalogs.{name}.root" for name in self.config.data.mix))
+        roots = [f"data.catalogs.{name}.root" for name in self.config.data.mix]
+        here = ("cache_dir", "data.root", "data.cache_gb", *roots)
         config = {key: value for key, value in flatten(self.config).items() if key not in here}  # each machine's own
         return {**config, **self.describe_plan(), **describe_environment()["packages"]}
 
@@ -174,7 +176,7 @@ class Fitting:
         """Of which runs they are the mean, or what chose between the trained ones and their average."""
         if merged := self.config.merged:
             shares = ", ".join(f"{share:.3g} of {run}" for run, share in merged.items())
-            return [f"The weights are the mean of several runs' (gcl merge): {shares}."]
+            return [f"The weights are averaged (gcl merge): {shares}."]
         found = self.checkpoints.best_of
         if OF_AVERAGE not in found:
             return []
@@ -218,29 +220,47 @@ class Fitting:
         return self.measurement(encoder, "test", k=depth, embedded=embedded, weights=weights, rotation=rotation)
 
     def _weighed(self, encoder: DualEncoder, embedded: list[Embedded]) -> Results:
-        """With the field weights that the dev half chooses, or that were learned, the base as well: what is compared is
-        the models."""
+        """With the field weights that the dev half chooses, or that were learned; the base as well, with constant ones:
+        what is compared is the models."""
         config = self.config
         headline, schema = config.evaluate.headline, config.data.schema
         catalogs = [config.data.name, *config.data.mix]
+        gate = None if self.module.query_weights is None else self.module.query_weights.learned
         if (learned := self.module.field_weights) is not None:
             shares = {side: learned.shares(side) for side in learned.fields}
             chosen = learned_weights(catalogs, schema, shares)
         else:
             dev = self.measurement.embedded(encoder, "dev") if sides_to_weigh(schema) else []
             chosen = choose_weights(catalogs, schema, dev, headline[0])
+            if gate is not None:
+                chosen = by_query_or_constant(chosen, dev, gate, headline[0])
         if self.is_first:
             chosen.write(self.run.field_weights)
         say(f"{chosen.sentence}.")
-        if not chosen.changed:
-            self.notes = [f"{chosen.sentence}."]
-            return self._with_weights(encoder, embedded)
-        given = self.measurement(encoder, "test", headline, embedded=embedded, passing=True)
-        self.base = self._with_weights(encoder, self._embedded_base, chosen.used, self._base_rotation)
-        tuned = self._with_weights(encoder, embedded, chosen.used)
-        self.weighed = Weighed.of(chosen, given, tuned, seed=config.seed)
-        self.notes = [f"{chosen.sentence}. The base is measured with them as well."]
-        return tuned
+        self.notes = [f"{chosen.sentence}."]
+        constant: SideWeights | None = None
+        if chosen.changed:
+            constant = chosen.used
+            self.base = self._with_weights(encoder, self._embedded_base, constant, self._base_rotation)
+            them = f"the constant ones, {written(constant['document'])}" if chosen.by_query else "them as well"
+            self.notes = [f"{chosen.sentence}. The base is measured with {them}."]
+        ways: dict[str, tuple[list[Embedded], SideWeights | None]] = {"constant": (embedded, constant)}
+        if chosen.changed:
+            ways["given"] = embedded, None
+        if gate is not None:
+            ways["by query"] = weighed_by_query(embedded, gate), {"query": chosen.used["query"]}
+        taken = "by query" if chosen.by_query else "constant"
+        results = {
+            name: self._with_weights(encoder, tasks, weights) if name == taken
+            else self.measurement(encoder, "test", headline, embedded=tasks, weights=weights, passing=True)
+            for name, (tasks, weights) in ways.items()
+        }  # fmt: skip
+        if len(ways) > 1:
+            self.weighed = Weighed.of(
+                chosen, headline, seed=config.seed, given=results.get("given"), constant=results["constant"],
+                by_query=results.get("by query"),
+            )  # fmt: skip
+        return results[taken]
 
     def _retain(self, encoder: DualEncoder) -> dict[str, float]:
         values = self.retention.quick(encoder)

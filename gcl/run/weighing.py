@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from gcl.distributed.ranks import gather_objects
+from gcl.distributed.ranks import of_first_rank
+from gcl.model.query_weights import QueryWeights
 from gcl.retrieval.analysis.weight_sweep import (
     NOTHING,
     Embedded,
@@ -21,15 +22,18 @@ from gcl.retrieval.analysis.weight_sweep import (
     query_numbers,
     sweep_weights,
     usable,
+    weighed_by_query,
 )
 from gcl.retrieval.evaluate import TaskResult
-from gcl.retrieval.metrics.statistics import FEWEST, Interval, bootstrap
+from gcl.retrieval.metrics.statistics import Interval, bootstrap
 from gcl.retrieval.report import Row, comparison_rows, interval_text, results_table
 from gcl.run.field_weights import ChosenWeights, written
 from gcl.schema import Schema, SideName
 from gcl.table import Table
 
+FEWEST = 5  # queries of a dev half that choose; what is within luck of the given weights changes nothing anyway
 _ORDER: tuple[SideName, ...] = ("query", "document")
+Results = Mapping[str, TaskResult]
 
 
 def sides_to_weigh(schema: Schema) -> list[SideName]:
@@ -65,18 +69,35 @@ def choose_weights(catalogs: Sequence[str], schema: Schema, tasks: Sequence[Embe
         return replace(kept, why="there is one field on each side")
     if queries < FEWEST:
         return replace(kept, why=f"the dev half has {queries} queries, and fewer than {FEWEST} choose by luck")
-    swept, best = gather_objects(weigh(tasks, [metric], schema))[0]  # what differs in a last bit is decided once
+    swept, best = of_first_rank(weigh(tasks, [metric], schema))  # what differs in a last bit is decided once
     if not swept:
         return replace(kept, why="every task has document weights of its own")
     last = list(swept.values())[-1]
     single = {name: weight for name, weight in last.single.weights.items() if weight > 0}
     dev = {"given": next(iter(swept.values())).now.value, "used": last.best.value,
-           "single": {next(iter(single)): last.single.value}}  # fmt: skip
+           "single": {next(iter(single)): last.single.value}, "best": last.tried[0].value}  # fmt: skip
     counted = f"{metric} {dev['given']:.4f} -> {dev['used']:.4f} on {queries:,} queries of the dev half"
     if best == given:
         shown = f"{metric} {dev['given']:.4f} on {queries:,} queries of the dev half"
         return replace(kept, dev=dev, why=f"no others are better by more than luck ({shown})")
     return replace(kept, used=best, dev=dev, why=f"chosen after training ({counted})")
+
+
+def by_query_or_constant(
+    chosen: ChosenWeights, tasks: Sequence[Embedded], gate: QueryWeights, metric: str
+) -> ChosenWeights:
+    """Weights by query where they are not below the best constant ones that were tried on the dev half, single fields
+    among them; otherwise the chosen constant ones, and why."""
+    tasks = [one for one in tasks if one.task.document_weights is None]
+    if "best" not in chosen.dev or not tasks:  # there was too little to choose by
+        return replace(chosen, why=f"{chosen.why}; the same holds for weights by query")
+    tried = measure_weights(weighed_by_query(tasks, gate), "document", None, metric, chosen.used["query"])
+    value, best = of_first_rank(tried.value), chosen.dev["best"]
+    dev = {**chosen.dev, "by_query": value}
+    counted = f"{metric} {value:.4f}, the best constant ones {best:.4f}, on {chosen.queries:,} queries of the dev half"
+    if value < best:
+        return replace(chosen, dev=dev, why=f"{chosen.why}; weights by query are worse there ({counted})")
+    return replace(chosen, dev=dev, by_query=True, why=f"learned with the loss ({counted})")
 
 
 def learned_weights(
@@ -136,26 +157,51 @@ def beaten_by_a_field(catalog: str, schema: Schema, tasks: Sequence[Embedded], m
 
 @dataclass(frozen=True)
 class Weighed:
-    """What was chosen, and the headline on the test half with the given weights and with the chosen ones."""
+    """What was chosen, and the headline on the test half: with the given weights and with the chosen ones, if these are
+    others; with the best constant ones and with weights by query, if those were learned."""
 
     chosen: ChosenWeights
     rows: Sequence[Row]
+    by_query: Sequence[Row]
 
     @classmethod
     def of(
-        cls, chosen: ChosenWeights, given: Mapping[str, TaskResult], used: Mapping[str, TaskResult], *, seed: int
-    ) -> Weighed:
-        metrics = next(iter(given.values())).values
-        same = {task: replace(one, values={name: one.values[name] for name in metrics}) for task, one in used.items()}
-        return cls(chosen, comparison_rows(given, same, seed=seed))
+        cls, chosen: ChosenWeights, metrics: Sequence[str], *, seed: int, given: Results | None, constant: Results,
+        by_query: Results | None,
+    ) -> Weighed:  # fmt: skip
+        """given, by_query: None where there is nothing to compare."""
+
+        def compared(before: Results | None, after: Results | None) -> Sequence[Row]:
+            if before is None or after is None:
+                return ()
+            same = (
+                {task: replace(one, values={name: one.values[name] for name in metrics}) for task, one in each.items()}
+                for each in (before, after)
+            )
+            return comparison_rows(*same, seed=seed)
+
+        return cls(chosen, compared(given, constant), compared(constant, by_query))
 
     @property
-    def table(self) -> Table:
-        names = {"base": "given", "tuned": "chosen"}
-        table = results_table(self.rows).renamed(lambda name: names.get(name, name))
-        return replace(table, title="What the field weights are worth, tuned model, test half", grouped=False)
+    def tables(self) -> list[Table]:
+        chosen = _table("What the field weights are worth, tuned model, test half", self.rows, _CHOSEN)
+        by_query = _table("What weights by query are worth, tuned model, test half", self.by_query, _BY_QUERY)
+        return [*chosen, *by_query]
 
     def as_dict(self) -> dict[str, Any]:
-        rows = [{{"base": "given", "tuned": "chosen"}.get(key, key): value for key, value in row.record().items()}
-                for row in self.rows]  # fmt: skip
-        return {"given": self.chosen.given, "chosen": self.chosen.used, "why": self.chosen.why, "test": rows}
+        chosen, by_query = (
+            [{names.get(key, key): value for key, value in row.record().items()} for row in rows]
+            for names, rows in ((_CHOSEN, self.rows), (_BY_QUERY, self.by_query))
+        )
+        known = {"given": self.chosen.given, "chosen": self.chosen.used, "why": self.chosen.why, "test": chosen}
+        return {**known, "by_query": by_query} if by_query else known
+
+
+def _table(title: str, rows: Sequence[Row], names: Mapping[str, str]) -> list[Table]:
+    """Nothing where there are no rows."""
+    table = results_table(rows).renamed(lambda name: names.get(name, name)) if rows else None
+    return [] if table is None else [replace(table, title=title, grouped=False)]
+
+
+_CHOSEN = {"base": "given", "tuned": "chosen"}
+_BY_QUERY = {"base": "constant", "tuned": "by query"}

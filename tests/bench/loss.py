@@ -40,7 +40,7 @@ def contender(name: str, tile: int | str, terms: int = 1) -> Callable[[list[Tens
         if name == "ClipLoss":
             return lambda q, d: ClipLoss()(q[0], d[0], torch.tensor(100.0))
         return lambda q, d: SigLipLoss()(q[0], d[0], torch.tensor(100.0), torch.tensor(-10.0))
-    from gcl.data.batches.lookups import Judged, Vectors
+    from gcl.data.batches.lookups import KnownScores, TeacherVectors
     from gcl.loss.gcl import GCLLoss, Part, Term
 
     _, form, *kind = name.split()
@@ -56,11 +56,11 @@ def contender(name: str, tile: int | str, terms: int = 1) -> Callable[[list[Tens
         known = {}
         if kind == ["judged"]:
             near = (ids[:, None] + torch.arange(AROUND + 1) * 37) % len(ids)
-            known["judged"] = Judged(
+            known["judged"] = KnownScores(
                 ids.repeat_interleave(AROUND + 1), near.sort(1)[0].flatten(), torch.ones(near.numel())
             )
         if kind == ["taught"]:
-            known["teacher"] = Vectors(q[0].detach(), d[0].detach())
+            known["teacher"] = TeacherVectors(q[0].detach(), d[0].detach())
         return loss(*sides, score=torch.ones(len(ids)), query_id=ids, document_id=ids, **known).loss
 
     return call

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,18 +33,31 @@ from gcl.retrieval.metrics.statistics import compare, holm
 from gcl.run.contestants import base_encoder, tuned_encoder
 from gcl.run.folder import RunFolder
 from gcl.run.measurement import frozen_features, measurement_of
-from gcl.schema import Modality
 from gcl.table import Table, Value
 
-# A row of the table is a named set of settings on top of the experiment's.
+# What the recipe adds is taken away from every other row.
+PLAIN = ["model.head=linear", "loss.target=pair", "optim.learning_rate=3e-3", "optim.rules={text.*: {rate: 1}}",
+         "loss.terms=[{query: fused, document: image}, {query: fused, document: title, weight: 0.3}]"]  # fmt: skip
+RECIPE = "recipe"
+# A row of the table is a named set of settings; <row> stands for the folder of that row's run with the same seed.
 ROWS: dict[str, list[str]] = {
     "constant": ["loss=constant"],
     "gcl": [],
-    "graded targets": ["loss.target=graded"],
-    "ema": ["train.ema=0.99"],
+    RECIPE: [],
     "stages": ["model.head=stages"],
-    "learned field weights": ["train.field_weights=learned"],
-}
+    "mlp": ["model.head=mlp"],
+    "graded targets": ["loss.target=graded"],
+    "sigmoid": ["loss.form=sigmoid"],
+    "sigmoid targets": ["loss.form=sigmoid", "loss.target=sigmoid"],
+    "hard negatives": ["plan.hard_negatives.source=model", "plan.hard_negatives.every=100"],
+    "bm25 negatives": ["plan.hard_negatives.source=bm25"],
+    "false negatives out": ["loss.false_negative=0.1"],
+    "titles only": ["loss.terms=[{query: fused, document: title}]", "data.document.image.weight=0.001",
+                    "data.document.title.weight=1"],
+    "titles teach": ["teacher.run=<titles only>", "teacher.document={title: 1}"],
+    "ema": ["train.ema=0.99"],
+    "learned field weights": ["train.field_weights=learned", "loss.terms=[{query: fused, document: fused}]"],
+}  # fmt: skip
 AGAINST = "gcl"
 SMALL = ["data=demo", "model=tiny", "train.max_steps=12", "train.validate_every=6 steps", "train.batch_size=64",
          "evaluate.metrics=[ndcg@10]", "evaluate.headline=[ndcg@10]", "evaluate.tasks=[zero_shot]"]  # fmt: skip
@@ -53,27 +67,31 @@ Values = dict[str, list[float]]  # {document: the watched metric of each query}
 
 @dataclass(frozen=True)
 class Bench:
-    """common: the settings of every run; out: the folder of the runs."""
+    """common: the settings of every run; plain: those of every run but the recipe's; out: the folder of the runs."""
 
     common: list[str]
+    plain: list[str]
     out: Path
 
-    def values(self, row: str, seed: int) -> Values:
-        """The run of a row and a seed, trained and measured unless it was."""
+    def run(self, row: str, seed: int) -> RunFolder:
+        """The run of a row and a seed, trained unless it was."""
         run = RunFolder(self.out / f"{row.replace(' ', '_')}-{seed}")
         if not run.metrics.is_file():
-            words = [*self.common, *ROWS[row], f"seed={seed}", f"run_dir={run.path}", "train.resume=auto"]
+            words = [
+                *self.common,
+                *([] if row == RECIPE else self.plain),
+                *ROWS[row],
+                f"seed={seed}",
+                f"run_dir={run.path}",
+                "train.resume=auto",
+            ]
+            words = [re.sub("<(.+)>", lambda other: str(self.run(other[1], seed).path), word) for word in words]
             print(f"--- gcl train {' '.join(words)}", flush=True)
             gcl(["train", *words])
-        return self._measured(run, "tuned")
+        return run
 
-    def merged(self, seeds: int) -> Values:
-        """The soup of the first runs of `AGAINST`."""
-        run = RunFolder(self.out / f"merge-of-{seeds}")
-        if not run.metrics.is_file():
-            runs = [str(self.out / f"{AGAINST}-{seed}") for seed in range(seeds)]
-            gcl(["merge", f"runs=[{','.join(runs)}]", f"out={run.path}"])
-        return self._measured(run, "tuned")
+    def values(self, row: str, seed: int) -> Values:
+        return self._measured(self.run(row, seed), "tuned")
 
     def base(self, seed: int) -> Values:
         return self._measured(RunFolder(self.out / f"{AGAINST}-{seed}"), "base")
@@ -88,15 +106,14 @@ class Bench:
 
 
 def measured(run: RunFolder, encoder: DualEncoder) -> Values:
-    """By the image alone, the weights the run was given and those it chose, on the test half of the watched tasks."""
+    """By each field alone, the weights the run was given and those it chose, on the test half of the watched tasks."""
     config = load_config(run.config, trust=None)
     prepared, metric = open_catalog(config.data, config.cache_dir), config.evaluate.monitor
     features = frozen_features(encoder, prepared, config)
     measurement = measurement_of(config.evaluate, config.data, prepared, features=features)
     fields = config.data.schema.document
-    image = next(name for name, field in fields.items() if field.modality is Modality.image)
     documents = {
-        "image alone": {name: float(name == image) for name in fields},
+        **{f"{only} alone": {name: float(name == only) for name in fields} for only in fields},
         "given weights": {name: field.weight for name, field in fields.items()},
         "chosen weights": {name: field.weight for name, field in run.read_config().data.schema.document.items()},
     }
@@ -166,17 +183,16 @@ def main() -> None:
     if unknown:
         parser.error(f"--rows {','.join(unknown)}: the rows are {', '.join(ROWS)}")
     common = SMALL if given.small else ["experiment=fashion_lite", f"data.root={given.data}"]
+    plain = [] if given.small else PLAIN
     common = [*common, f"cache_dir={given.cache or given.out / 'prepared'}", "train.workers=0"]
-    bench = Bench(common, given.out)
+    bench = Bench(common, plain, given.out)
     results: dict[str, list[Values]] = {}
     for seed in range(1 if given.small else given.seeds):  # seed by seed: what is stopped early has every row
         for row in dict.fromkeys([AGAINST, *rows]):
             results.setdefault(row, []).append(bench.values(row, seed))
-            say(results)
+            say(row, results[row][-1])
     base = [bench.base(seed) for seed in range(len(results[AGAINST]))]
     results = {"base": base, **results}
-    if len(base) > 1:
-        results[f"merge of {len(base)}"] = [bench.merged(len(base))]
     text = table(results)
     (given.out / "quality.md").write_text(text.markdown(), encoding="utf-8")
     print(text.text())
@@ -184,9 +200,8 @@ def main() -> None:
         sys.exit("The trained model is not better than the base.")
 
 
-def say(results: dict[str, list[Values]]) -> None:
-    row = next(reversed(results))
-    print({row: {document: round(float(np.mean(v)), 4) for document, v in results[row][-1].items()}}, flush=True)
+def say(row: str, values: Values) -> None:
+    print(row, {document: round(float(np.mean(v)), 4) for document, v in values.items()}, flush=True)
 
 
 if __name__ == "__main__":

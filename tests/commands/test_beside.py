@@ -13,6 +13,7 @@ from gcl.cli import main
 from gcl.config.compose import load_config
 from gcl.model.dual_encoder import DualEncoder
 from gcl.retrieval.analysis.compression import compression_records, of_records
+from helpers.trained_shop import weights_of
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +117,7 @@ def measured(finished, general, shop, tmp_path_factory):
         writer.writerows({**row, "stock": "plenty" if n % 4 < 2 else "few"} for n, row in enumerate(rows))
     said = io.StringIO()
     with contextlib.redirect_stdout(said):
-        main(["evaluate", f"run={finished.path}", f"out={folder}", *words(general, 1.0),
+        main(["evaluate", f"run={finished.path}", f"out={folder}", *words(general, 1.0), *weights_of(finished),
               f"data.products={folder}/products.csv", f"data.image_root={shop}",
               f"evaluate.retention.again={{catalog: {shop}/conf/data/shop.yaml}}",
               "evaluate.slices=[stock,brand,query_length,head_tail,missing]",

@@ -44,5 +44,5 @@ def test_an_experiment_takes_one_step(name, train, shop, fashion):
         "train.batch_size=8",
         "train.validate_every=1 steps",
     ]
-    words += [f"data.root={fashion}", "data=fashion"] if name.startswith("fashion") else []
+    words += [f"data.root={fashion}", "data=fashion", "model.head=linear"] if name.startswith("fashion") else []
     assert train(*words).metrics.is_file()

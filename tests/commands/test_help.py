@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from gcl.cli import main
-from gcl.commands.registry import COMMANDS, list_settings, load
+from gcl.commands.registry import COMMANDS, list_settings
 from gcl.config.folder import GROUPS, choices_of, conf_folder, values_in_yamls
 from gcl.config.schema import RunConfig
+from gcl.lazy import load
 
 ROOT = Path(__file__).parents[2]
 
@@ -160,7 +161,9 @@ def test_bash_completes_commands_options_settings_and_choices(completed, tmp_pat
     assert completed("gcl search pic") == ["picture="]
     assert completed("gcl train loss.norm") == ["loss.normalizer="]
     assert completed("gcl train loss.normalizer=") == ["weight", "count"]
-    assert completed("gcl train model=siglip2-") == ["siglip2-B", "siglip2-L", "siglip2-SO400M"]
+    assert completed("gcl train model=siglip2-") == [
+        f"siglip2-{size}{pixels}" for size in ("B", "L", "SO400M") for pixels in ("", "-384", "-512")
+    ]
     assert completed("gcl push model") == []
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "mine.yaml").write_text("name: mine")

@@ -34,7 +34,7 @@ def test_the_weights_are_the_mean_and_the_config_says_of_what(finished, other, m
         if value.is_floating_point():
             assert torch.allclose(value, 0.25 * a[name] + 0.75 * b[name], atol=1e-6), name
     assert load_config(merged.config).merged == {str(other.path): 0.25, str(finished.path): 0.75}
-    assert "mean of several runs' (gcl merge): 0.25 of" in (merged.path / "results.md").read_text()
+    assert "weights are averaged (gcl merge): 0.25 of" in (merged.path / "results.md").read_text()
 
 
 def test_it_is_a_run_like_any_other(merged, finished, tmp_path, capsys):
@@ -84,7 +84,7 @@ def test_what_is_frozen_must_be_the_same(finished, other, tmp_path, capsys):
     for one, copy in zip((finished, other), copies, strict=True):
         shutil.copytree(one.path, copy.path)
     runs = f"runs=[{copies[0].path},{copies[1].path}]"
-    for copy, told in zip(copies, ("differ in optim.freeze", " is frozen, and in "), strict=True):
+    for copy, told in zip(copies, ("differ in optim.freeze", " is frozen, but its values in "), strict=True):
         copy.config.write_text(copy.config.read_text().replace("  freeze: []\n", "  freeze: [visual.*]\n"))
         with pytest.raises(SystemExit):
             main(["merge", runs, f"out={tmp_path / 'run'}"])

@@ -11,7 +11,7 @@ from gcl.cli import main
 from gcl.config.compose import load_config
 from gcl.lit.checkpoint import checkpoint_step
 from gcl.retrieval.tasks.trec import read_qrels, read_run
-from helpers.trained_shop import dies_after
+from helpers.trained_shop import dies_after, weights_of
 
 SITUATIONS = {"in_domain", "novel_query", "novel_document", "zero_shot"}
 
@@ -40,7 +40,8 @@ def test_evaluate_gives_the_run_s_own_numbers(finished, shop, tmp_path):
 
 
 def test_validation_is_evaluate_on_the_same_checkpoint(finished, tmp_path):
-    main(["evaluate", f"run={finished.path}", "evaluate.part=dev", f"out={tmp_path}"])
+    as_in_the_curve = weights_of(finished)
+    main(["evaluate", f"run={finished.path}", "evaluate.part=dev", f"out={tmp_path}", *as_in_the_curve])
     dev = json.loads((tmp_path / "metrics.json").read_text())["tuned"]
     mean = math.fsum(values["ndcg@10"] for values in dev.values()) / len(dev)
     watched = curve(finished, "dev/ndcg@10")

@@ -8,6 +8,7 @@ import pytest
 from gcl.cli import main
 from gcl.config.compose import load_config
 from gcl.model.dual_encoder import DualEncoder
+from helpers.trained_shop import weights_of
 
 
 @pytest.fixture
@@ -33,7 +34,7 @@ def test_another_prompt_or_no_cache_encodes(finished, tmp_path, no_encoding):
 
 
 def test_sweep_weights_of_a_run(finished, tmp_path, capsys):
-    main(["sweep-weights", f"run={finished.path}", "steps=4", "most=30", f"out={tmp_path}"])
+    main(["sweep-weights", f"run={finished.path}", "steps=4", "most=30", f"out={tmp_path}", *weights_of(finished)])
     said = capsys.readouterr().out
     found = json.loads((tmp_path / "weights.json").read_text())
     fields = load_config(finished.config).data.document

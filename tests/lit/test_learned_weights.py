@@ -55,15 +55,21 @@ def test_the_gradient_is_that_of_loops_in_float64():
         assert float(learned.log["document"].grad[f]) == pytest.approx((high - low) / (2 * step), abs=1e-8)
 
 
+FAST = ["train.field_weights=learned", "optim.rules={field_weights.*: {rate: 100}}"]
+
+
+@pytest.fixture(scope="module")
+def one(start):
+    return start(*FAST).done()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("words", [["train.micro_batch=3"], ["loss.tile=4"]])
-def test_ranks_micro_batches_and_tiles_learn_the_same_weights(start, words):
-    fast = ["train.field_weights=learned", "optim.rules={field_weights.*: {rate: 100}}"]
-    one = start(*fast).done()
+def test_ranks_micro_batches_and_tiles_learn_the_same_weights(start, one, words):
     learned = json.loads(one.field_weights.read_text())
     assert learned["why"] == "learned with the loss" and learned["used"]["document"] != learned["given"]["document"]
     for world in (1, 2, 3):
-        many = start(*fast, *words, world=world).done()
+        many = start(*FAST, *words, world=world).done()
         assert losses(many) == pytest.approx(losses(one), abs=1e-5)
         assert json.loads(many.field_weights.read_text())["used"]["document"] == pytest.approx(
             learned["used"]["document"], abs=1e-5

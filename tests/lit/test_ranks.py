@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from gcl.data.demo.catalog import draw_catalog
 from gcl.lit.checkpoint import checkpoint_step
 from gcl.run.folder import RunFolder
 from helpers.training_jobs import batches, losses
@@ -82,14 +83,15 @@ def test_torchrun(whole, shop, tmp_path):
 
 @pytest.mark.slow
 def test_the_demo_on_two_ranks(tmp_path):
-    """The documentation's two commands on the embedded catalog, shortened: the same curve and the same table."""
-    runs = []
+    """The documentation's two commands on an eighth of the embedded catalog: the same curve and the same table."""
+    catalog, runs = draw_catalog(tmp_path / "demo", products=200, queries=60), []
     for name, command in (
         ("one", [sys.executable]),
         ("two", [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]),
     ):
         words = [f"trainer={'cpu' if name == 'one' else 'ddp_cpu'}", f"run_dir={tmp_path / name}", "train.max_steps=10",
-                 "train.workers=0", "train.batch_size=128", f"cache_dir={tmp_path / 'cache'}"]  # fmt: skip
+                 "train.workers=0", "train.batch_size=64", f"cache_dir={tmp_path / 'cache'}",
+                 "data.generator=null", f"data.root={catalog}"]  # fmt: skip
         done = subprocess.run(
             [*command, str(ROOT / "train.py"), *words], cwd=tmp_path, capture_output=True, text=True, timeout=900,
             env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},

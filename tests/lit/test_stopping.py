@@ -26,10 +26,14 @@ def stopped(job):
 @pytest.mark.parametrize("phase", ["Measuring tiny as it comes", "Measuring the best checkpoint"])
 def test_interrupted_while_measuring(start, phase):
     words = "train.max_steps=3", "train.resume=auto"
-    job = start(*words)
-    job.until(lambda: (job.logs / "rank0.log").is_file() and phase in job.log())
-    job.kill(signal.SIGINT)
-    assert stopped(job) == (130, INTERRUPTED)
+    for _ in range(3):
+        job = start(*words)
+        job.until_log(phase)
+        job.kill(signal.SIGINT)
+        status, line = stopped(job)
+        if status:
+            break  # else C code that clears errors has cleared the KeyboardInterrupt (hasattr of Python < 3.13 does)
+    assert (status, line) == (130, INTERRUPTED)
     again = start(*words, run_dir=job.run.path)
     assert checkpoint_step(again.done().last) == 3 and again.run.metrics.is_file()
 

@@ -41,7 +41,7 @@ def test_killed_and_resumed_with_a_teacher_are_the_same_bytes(start, whole, rera
     words = [JUDGED, f"teacher.scores={reranked}", "train.checkpoint_every=2"]
     job = start(*words)
     straight = job.done()
-    assert "rows are of queries or products outside the catalog" in job.log()
+    assert "rows name queries or products outside the catalog" in job.log()
     assert losses(straight) != losses(whole) and batches(straight) == batches(whole)
     killer = "++callbacks={killer: {_target_: helpers.kill_callback.Killer, moment: writing, step: 4}}"
     job = start(*words, killer, run_dir=tmp_path / "run")

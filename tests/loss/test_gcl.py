@@ -7,7 +7,7 @@ import pytest
 import torch
 from open_clip.loss import ClipLoss, SigLipLoss
 
-from gcl.data.batches.lookups import Judged, Vectors
+from gcl.data.batches.lookups import KnownScores, TeacherVectors
 from gcl.loss import weight
 from gcl.loss.gcl import GCLLoss, Part, Term
 from gcl.loss.margin import margin_of
@@ -96,7 +96,7 @@ def test_pairs_that_are_not_relevant_and_false_negatives_are_the_loop(form, rule
     terms = [("fused", "c", 1.0), ("fused", "e", 0.25)]
     known = {(q, d): s for q, d, s in zip(query_id.tolist(), document_id.tolist(), score.tolist(), strict=True) if s}
     known |= {(2, 1): 30.0, (5, 3): 80.0}
-    judged = Judged(*torch.tensor(list(known)).T, torch.tensor(list(known.values())))
+    judged = KnownScores(*torch.tensor(list(known)).T, torch.tensor(list(known.values())))
     weights = {pair: float(to_weight(torch.tensor(s, dtype=torch.float64))) for pair, s in known.items()}
     for direction, spread in itertools.product(
         ("both", "query", "document"), ("pair", "target") if form == "sigmoid" else ("pair",)
@@ -261,7 +261,7 @@ def test_targets_of_what_is_judged_are_the_loop(target):
     known = {(0, 0): 100.0, (0, 1): 20.0, (1, 1): 70.0, (2, 2): 5.0, (3, 2): 1.0, (4, 3): 66.0, (5, 4): 2.0}
     score = torch.tensor([known[pair] for pair in zip(query_id.tolist(), document_id.tolist(), strict=True)])
     known |= {(1, 3): 50.0, (5, 0): 10.0, (3, 4): 99.0, (2, 77): 3.0, (88, 1): 4.0, (0, 4): 1.0}
-    judged = Judged(*torch.tensor(sorted(known)).T, torch.tensor([known[pair] for pair in sorted(known)]))
+    judged = KnownScores(*torch.tensor(sorted(known)).T, torch.tensor([known[pair] for pair in sorted(known)]))
     to_weight = partial(weight.linear, low=1, high=100, floor=0)
     weights = {pair: (value - 1) / 99 for pair, value in known.items()}
     for direction, normalizer, tile in itertools.product(("both", "query", "document"), ("weight", "count"), TILES):
@@ -303,7 +303,7 @@ def test_a_teacher_is_the_loop(form, rule):
         learned = [q, d, loss.log_scale]
         assert_close(torch.autograd.grad(output.loss, learned), torch.autograd.grad(expected, learned), 1e-12)
         same = GCLLoss(form=form, scale=5.0, direction=direction, tile=tile, teaching=Teaching(1.0, 0.2)).double()
-        nothing = same({"fused": Part(q)}, {"fused": Part(d)}, teacher=Vectors(q.detach(), d.detach())).teacher
+        nothing = same({"fused": Part(q)}, {"fused": Part(d)}, teacher=TeacherVectors(q.detach(), d.detach())).teacher
         assert abs(nothing) < 1e-14
 
 

@@ -27,8 +27,9 @@ def read(path):
 
 def test_the_usual_models_are_there():
     usual = "ecommerce-B ecommerce-L fashion-siglip siglip-B siglip-L siglip-SO400M siglip2-B siglip2-L siglip2-SO400M"
-    more = "clip-B-32 clip-B-16 clip-L-14 e5-base lite tiny"
-    assert {*usual.split(), *more.split()} <= {path.stem for path in FILES}
+    more = "clip-B-32 clip-B-16 clip-L-14 e5-base lite tiny pe-core-B pe-core-L metaclip2-H mobileclip2-S0"
+    larger = {f"siglip2-{size}-{pixels}" for size in ("B", "L", "SO400M") for pixels in (384, 512)}
+    assert {*usual.split(), *more.split(), *larger} <= {path.stem for path in FILES}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
@@ -69,7 +70,7 @@ def test_the_architecture_has_two_towers_we_can_read(path):
         model = (open_clip.model.CustomTextCLIP if custom else open_clip.model.CLIP)(**config)
     text = tower(model, Modality.text)
     assert embedding_width(model) == config["embed_dim"]
-    assert text.ignores_padding == ("SigLIP" not in name)
+    assert text.ignores_padding == ("SigLIP" not in name and "MobileCLIP2" not in name)
     known = {id(p) for modality in Modality for p in tower(model, modality).parameters()}
     assert {name for name, p in model.named_parameters() if id(p) not in known} <= {"logit_scale", "logit_bias"}
 

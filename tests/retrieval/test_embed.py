@@ -267,3 +267,28 @@ def test_side_without_images_needs_none(encoder):
     schema = Schema(query=SCHEMA.query, document={"title": Field()})
     records = ListRecords(["a", "b"], [{"title": "red mug"}, {"title": "blue mug"}], schema.document)
     assert embed(encoder.with_schema(schema), records, "document").embedding.shape == (2, 1, encoder.width)
+
+
+def test_a_long_embedding_goes_on_at_the_first_part_that_is_not_kept(tmp_path, monkeypatch):
+    """Killed after ten of eighteen blocks, eight are kept as two parts; a damaged part is made again."""
+    encoder, options = tiny_encoder(), EmbedOptions(batch_size=1, cache=ArrayCache(tmp_path))
+    whole, calls = embed(encoder, documents(18), "document", EmbedOptions(batch_size=1)), []
+    embed_fields = encoder.embed_fields
+
+    def counted(batch, side):
+        calls.append(side)
+        if len(calls) == 11:
+            raise KeyboardInterrupt
+        return embed_fields(batch, side)
+
+    monkeypatch.setattr(encoder, "embed_fields", counted)
+    with pytest.raises(KeyboardInterrupt):
+        embed(encoder, documents(18), "document", options)
+    _, second = sorted(tmp_path.glob("*.npy"))
+    content = bytearray(second.read_bytes())
+    content[200] ^= 1
+    second.write_bytes(content)
+    calls[:] = [None] * 11  # the eleventh was the last to fail
+    assert same(whole, embed(encoder, documents(18), "document", options))
+    assert len(calls) == 11 + 18 - 4  # one part was read
+    assert len(list(tmp_path.glob("*.npy"))) == 1  # the whole alone is left

@@ -12,7 +12,7 @@ from gcl.model.load import load_model
 from gcl.retrieval.embedding.embed import EmbedOptions, embed
 from gcl.retrieval.mining import mine
 from gcl.retrieval.page.mined import write_mined_page
-from gcl.retrieval.search.bm25 import BM25
+from gcl.retrieval.search.bm25 import BM25, search_blocks
 from helpers.small_catalog import catalog, prepared, write_table
 
 COLORS, THINGS = ("red", "blue", "green", "black"), ("shoe", "shirt", "mug", "lamp", "bag")
@@ -108,6 +108,17 @@ def test_bm25_is_its_formula():
         assert found[q, : len(best)] == pytest.approx([score(query, d) for d in best], rel=1e-6)
     every = index.scores(queries, np.repeat(np.arange(4), 5), np.tile(np.arange(5), 4))
     assert every == pytest.approx([score(query, d) for query in queries for d in range(5)], rel=1e-6)
+
+
+@pytest.mark.parametrize("rows", [1, 7, 300])
+def test_words_are_searched_block_by_block_as_in_one_index(rows):
+    random = np.random.default_rng(0)
+    words = [f"w{n}" for n in range(30)]
+    texts = [" ".join(random.choice(words, random.integers(0, 9))) for _ in range(300)]
+    queries = [" ".join(random.choice(words, 3)) for _ in range(20)] + ["w1 w1", "nothing of it", ""]
+    score, row = BM25(texts).search(queries, 10, rank=np.arange(300, dtype=np.int32))
+    found = search_blocks(lambda: (texts[at : at + rows] for at in range(0, 300, rows)), queries, 10)
+    assert np.array_equal(found[0], score) and np.array_equal(found[1], row)
 
 
 def test_the_page_shows_both_rounds(shop, encoder, tmp_path):

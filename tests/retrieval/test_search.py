@@ -403,3 +403,13 @@ def test_vectors_of_one_number_are_searched_exactly():
     score, row = search(query, corpus, 7, rank=rank, int8=False)
     found = search(query, corpus, 7, rank=rank, int8=True)
     assert (found[0] == score).all() and (found[1] == row).all()
+
+
+@pytest.mark.parametrize("k", [5, 400])
+def test_a_rank_that_holds_its_own_part_alone(k):
+    """The best of the rows it holds, by their rows in the whole corpus and the ranks of their ids among all."""
+    query, corpus = vectors(7, 24, 0), vectors(3000, 24, 1, repeats=0.3)
+    rank, held = np.random.default_rng(2).permutation(3000), range(900, 2100)
+    score, row = search(query, corpus[900:2100], k, rank=rank, held=held)
+    expected, places = brute_force(query, corpus[900:2100], k, rank[900:2100])
+    assert (score == expected).all() and (row == places + 900).all()

@@ -1,4 +1,4 @@
-"""Which open_clip models are a SiglipModel or CLIPModel of transformers, and with which config."""
+"""Which open_clip models are a SiglipModel, CLIPModel or MetaClip2Model of transformers, and with which config."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Native:
     @property
     def architecture(self) -> str:
         """The class in transformers."""
-        return {"siglip": "SiglipModel", "clip": "CLIPModel"}[self.kind]
+        return {"siglip": "SiglipModel", "clip": "CLIPModel", "metaclip_2": "MetaClip2Model"}[self.kind]
 
 
 class NotNative(ValueError):
@@ -100,7 +100,9 @@ def _clip(model: nn.Module, visual: VisionTransformer, text: TextParts) -> Nativ
     _require(text.attn_mask is not None, "its text tower is not causal")
     pooling, end = pooling_of(text)
     _require(pooling in ("argmax", "eos"), f"its text tower pools by {pooling!r}")
-    _require(text.token_embedding.num_embeddings == CLIP_VOCABULARY, "its tokenizer is not CLIP's")
+    kind: Kind = "clip" if text.token_embedding.num_embeddings == CLIP_VOCABULARY else "metaclip_2"
+    own = kind == "clip" or (pooling == "eos" and end is not None)  # MetaClip2Model's end token has any id
+    _require(own, "its tokenizer is not CLIP's, and its text tower does not pool an end token, as MetaCLIP 2's does")
     blocks, width = visual.transformer.resblocks, visual.conv1.out_channels
     config = {
         "projection_dim": visual.proj.shape[1],
@@ -112,13 +114,14 @@ def _clip(model: nn.Module, visual: VisionTransformer, text: TextParts) -> Nativ
             **_patches(visual.image_size, visual.patch_size),
         },
         "text_config": {
-            **_text(text), "projection_dim": projection.shape[1], "bos_token_id": CLIP_START,
-            "eos_token_id": CLIP_END if pooling == "argmax" else end, "pad_token_id": CLIP_END,
+            **_text(text), "projection_dim": projection.shape[1],
+            "eos_token_id": CLIP_END if pooling == "argmax" else end,
+            **({"bos_token_id": CLIP_START, "pad_token_id": CLIP_END} if kind == "clip" else {}),
         },
     }  # fmt: skip
     prefix = "" if isinstance(model, CLIP) else "text."
-    table = links("clip", vision_layers=len(blocks), text_layers=len(text.transformer.resblocks), text_prefix=prefix)
-    return Native("clip", config, table)
+    table = links(kind, vision_layers=len(blocks), text_layers=len(text.transformer.resblocks), text_prefix=prefix)
+    return Native(kind, config, table)
 
 
 def _text(text: TextParts) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Folders without open_clip's config: SiglipModel and CLIPModel of transformers, and Marqo's class."""
+"""Folders without open_clip's config: SiglipModel, CLIPModel and MetaClip2Model of transformers, and Marqo's class."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a config of SiglipModel or CLIPModel (transformers) to an architecture of open_clip."""
+"""From a config of SiglipModel, CLIPModel or MetaClip2Model (transformers) to an architecture of open_clip."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from typing import Any, Literal
 
 import open_clip
 from torch import nn
-from transformers import CLIPConfig, SiglipConfig
+from transformers import CLIPConfig, MetaClip2Config, SiglipConfig
 
 from gcl.model.transformers.describe import CLIP_VOCABULARY
 
+_CONFIGS: dict[str, Any] = {"siglip": SiglipConfig, "clip": CLIPConfig, "metaclip_2": MetaClip2Config}
 # The architectures that SigLIP came in: width, layers, heads, MLP width, patch -> its name in timm, which ends in the
 # image's size, and the sizes it has there.
 SIGLIP_TOWERS: dict[tuple[int, int, int, int, int], tuple[str, tuple[int, ...]]] = {
@@ -39,7 +40,8 @@ def siglip_tower(vision: Mapping[str, Any]) -> str:
 
 
 def to_open_clip(config: dict[str, Any]) -> dict[str, Any]:
-    """A config.json of SiglipModel or CLIPModel -> the `model_cfg` of an open_clip model with the same computation.
+    """A config.json of SiglipModel, CLIPModel or MetaClip2Model -> the `model_cfg` of an open_clip model that computes
+    the same.
 
     The one exception: timm builds the small SigLIP towers with the exact GELU where Google's configs name the tanh
     approximation (open_clip does so with Google's own weights, too).
@@ -48,8 +50,8 @@ def to_open_clip(config: dict[str, Any]) -> dict[str, Any]:
         ValueError: a model type, a size or an activation that open_clip has no architecture for.
     """
     kind = config.get("model_type")
-    if kind not in ("siglip", "clip"):
-        raise ValueError(f"model_type {kind!r} is not supported; siglip and clip are.")
+    if kind not in _CONFIGS:
+        raise ValueError(f"model_type {kind!r} is not supported; {', '.join(_CONFIGS)} are.")
     vision, text = filled(config, "vision"), filled(config, "text")
     common = {
         "context_length": text["max_position_embeddings"],
@@ -62,6 +64,10 @@ def to_open_clip(config: dict[str, Any]) -> dict[str, Any]:
     }
     if kind == "siglip":
         return _siglip_cfg(vision, text, common)
+    if kind == "metaclip_2":
+        common |= {"hf_tokenizer_name": ".", "pool_type": "eos", "eos_id": text["eos_token_id"]}
+    elif text["vocab_size"] != CLIP_VOCABULARY:
+        raise ValueError(f"its vocabulary has {text['vocab_size']} entries, CLIP's tokenizer {CLIP_VOCABULARY}.")
     return _clip_cfg(vision, text, common)
 
 
@@ -86,8 +92,6 @@ def _clip_cfg(vision: dict, text: dict, common: dict) -> dict[str, Any]:
     quick = {tower["hidden_act"] == "quick_gelu" for tower in (vision, text)}
     if len(quick) > 1:
         raise ValueError("only one of its towers uses quick_gelu; open_clip uses the same activation in both.")
-    if text["vocab_size"] != CLIP_VOCABULARY:
-        raise ValueError(f"its vocabulary has {text['vocab_size']} entries, CLIP's tokenizer {CLIP_VOCABULARY}.")
     heads = vision["num_attention_heads"]
     acts = [{} if True in quick else _act(tower["hidden_act"]) for tower in (vision, text)]
     return {
@@ -121,10 +125,9 @@ def _ratio(tower: dict[str, Any]) -> float:
 def filled(config: dict[str, Any], tower: Literal["vision", "text"]) -> dict[str, Any]:
     """A tower's config as its class reads it: with the defaults that files leave out, and with `*_config_dict` of
     older files on top."""
-    kind = config["model_type"]
-    whole = CLIPConfig.from_dict(dict(config)) if kind == "clip" else SiglipConfig.from_dict(dict(config))
+    whole = _CONFIGS[config["model_type"]].from_dict(dict(config))
     filled = getattr(whole, f"{tower}_config").to_dict()
-    if isinstance(whole, CLIPConfig):
+    if isinstance(whole, CLIPConfig | MetaClip2Config):
         filled["projection_dim"] = whole.projection_dim  # the one that CLIPModel takes, whatever its towers say
     return filled
 

@@ -1,4 +1,5 @@
-"""Between open_clip's modules and the classes SiglipModel and CLIPModel of transformers: whose tensor is whose.
+"""Between open_clip's modules and the classes SiglipModel, CLIPModel and MetaClip2Model of transformers: whose tensor
+is whose.
 
 One list of links serves both directions. A link says that some tensors of one side, concatenated, are some tensors of
 the other; so a projection that one side keeps as q, k, v and the other as one matrix is one link.
@@ -13,7 +14,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-Kind = Literal["siglip", "clip"]
+Kind = Literal["siglip", "clip", "metaclip_2"]  # as model_type of a config.json has them
 
 
 @dataclass(frozen=True)

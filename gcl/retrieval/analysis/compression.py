@@ -18,7 +18,8 @@ TITLE = "Smaller vectors: bytes per product, and the change against the full one
 
 @dataclass(frozen=True)
 class Compressed:
-    """One vector format: bytes per document and, for each metric, the comparison with float32 of full width."""
+    """One vector format: bytes per document, of all its vectors, and, for each metric, the comparison with float32 of
+    full width."""
 
     form: VectorFormat
     bytes: int
@@ -42,7 +43,7 @@ def of_result(result: TaskResult, metrics: Sequence[str]) -> list[Compressed]:
     return [
         Compressed(
             form,
-            form.bytes(result.width),
+            form.bytes(result.width) * result.fields,
             {name: compare(result.values[name], values[name]) for name in metrics if name in values},
         )
         for form, values in result.smaller.items()

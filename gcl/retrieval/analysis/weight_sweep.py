@@ -6,8 +6,8 @@ One rule chooses, after training (`train.field_weights=dev`) and in `gcl sweep-w
 
 1. What counts is the mean of one metric over tasks, each task alike: what the headline shows, new queries and products
    included. A task with weights of its own has no say.
-2. Tried are the present weights, each field alone, a grid of weights that sum to 1, and smaller moves around its best.
-   A field of weight 0 stays out.
+2. Tried are the present weights, each field alone, a grid of weights that sum to 1, and moves around its best, no
+   smaller than 1/steps. A field of weight 0 stays out.
 3. Whatever is within one standard error of the best (paired, over queries) may be luck as well as the best itself. Of
    these the weights nearest to the present ones are taken, but none that is below a single field or the present ones.
 """
@@ -16,11 +16,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from gcl.files.progress import Count
+from gcl.model.query_weights import QueryWeights
 from gcl.retrieval.embedding.embed import FieldEmbeddings
 from gcl.retrieval.evaluate import LastFused, TaskResult, result_of
 from gcl.retrieval.metrics.metrics import depth
@@ -50,10 +51,10 @@ class Embedded:
         """The task's result with these field weights; None: the schema's. The task's own come first. corpus: of the
         task that was measured before."""
         own = self.task.document_weights
-        vectors = (corpus or LastFused()).fused(
-            self.document, _floored(document, self.document.side) if own is None else own
-        )
-        score, row = search(self.query.fused(_floored(query, self.query.side)), vectors, k, rank=self.task.id_ranks)
+        weights = _floored(document, self.document.side) if own is None else own
+        vectors, gate = (corpus or LastFused()).searched(self.document, weights), self.document.gate(weights)
+        asked = self.query.fused(_floored(query, self.query.side))
+        score, row = search(asked if gate is None else gate.asked(asked), vectors, k, rank=self.task.id_ranks)
         return result_of(self.task, score, row, metrics)
 
 
@@ -247,14 +248,22 @@ def _within_an_error(best: Tried, other: Tried, query: np.ndarray) -> bool:
 
 
 def measure_weights(
-    tasks: Sequence[Embedded], side: SideName, weights: Mapping[str, float], metric: str,
+    tasks: Sequence[Embedded], side: SideName, weights: Mapping[str, float] | None, metric: str,
     others: Mapping[str, float] | None = None,
 ) -> Tried:  # fmt: skip
-    """One combination. others: the other side's; None: the schema's."""
+    """One combination. None: the schema's, or what each query gives. others: the other side's."""
     query, document = (others, weights) if side == "document" else (weights, others)
     corpus, k = LastFused(), depth([metric]) or 1000
     values = [one.measured(query, document, [metric], k, corpus).values[metric] for one in tasks]
-    return Tried(dict(weights), {metric: math.fsum(float(one.mean()) for one in values) / len(values)}, values)
+    return Tried(dict(weights or {}), {metric: math.fsum(float(one.mean()) for one in values) / len(values)}, values)
+
+
+def weighed_by_query(tasks: Sequence[Embedded], gate: QueryWeights) -> list[Embedded]:
+    """The same tasks, of whose documents each query weighs the fields; those with weights of their own keep these."""
+    same: dict[int, FieldEmbeddings] = {}  # tasks that share a corpus go on sharing it
+    return [
+        replace(one, document=same.setdefault(id(one.document), replace(one.document, by_query=gate))) for one in tasks
+    ]
 
 
 def _floored(weights: Mapping[str, float] | None, side: Mapping[str, Field]) -> Weights | None:

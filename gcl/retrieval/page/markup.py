@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any, NamedTuple
 
@@ -101,16 +101,28 @@ def whisker(change: float, low: float, high: float, limit: float, *, kind: str) 
     )  # fmt: skip
 
 
-def chart(lines: Sequence[Line], *, label: str, mark: tuple[float, float] | None = None) -> Markup:
-    """Lines over steps, with a scale of round numbers. mark: a point to point out."""
+def chart(
+    lines: Sequence[Line],
+    *,
+    label: str,
+    mark: tuple[float, float] | None = None,
+    across: str = "step",
+    least_span: float = 0.0,
+    most: float = np.inf,
+) -> Markup:
+    """Lines over steps, or what `across` names, with a scale of round numbers. mark: a point to point out. least_span:
+    what the scale covers at least, so that small differences look small. most: where it ends, at the latest: shares are
+    at most 1."""
     xs, ys = np.concatenate([line.x for line in lines]), np.concatenate([line.y for line in lines])
-    right, ticks = max(float(xs.max()), 1.0), round_ticks(float(ys.min()), float(ys.max()))
+    top = float(ys.max())
+    right, ticks = max(float(xs.max()), 1.0), round_ticks(min(float(ys.min()), top - least_span), top, most=most)
     low, high = ticks[0], ticks[-1]
+    left = max(_LEFT, 10 + 9 * max(len(f"{tick:.6g}") for tick in ticks))  # room for the longest number
 
     def at(x: float, y: float) -> str:
-        across = _LEFT + (_WIDTH - _LEFT - _RIGHT) * x / right
+        place = left + (_WIDTH - left - _RIGHT) * x / right
         down = _TOP + (_HEIGHT - _TOP - _BOTTOM) * (high - y) / (high - low)
-        return f"{across:.1f},{down:.1f}"
+        return f"{place:.1f},{down:.1f}"
 
     def split(point: str) -> tuple[str, str]:
         x, _, y = point.partition(",")
@@ -119,12 +131,12 @@ def chart(lines: Sequence[Line], *, label: str, mark: tuple[float, float] | None
     drawn = []
     for tick in ticks:
         y = split(at(0, tick))[1]
-        drawn.append(tag("line", class_="grid", x1=_LEFT, x2=_WIDTH - _RIGHT, y1=y, y2=y))
-        drawn.append(tag("text", f"{tick:.6g}", class_="tick end", x=_LEFT - 8, y=float(y) + 4))
+        drawn.append(tag("line", class_="grid", x1=left, x2=_WIDTH - _RIGHT, y1=y, y2=y))
+        drawn.append(tag("text", f"{tick:.6g}", class_="tick end", x=left - 8, y=float(y) + 4))
     for share, anchor in ((0, "start"), (0.5, "middle"), (1, "end")):
         x = split(at(right * share, low))[0]
         drawn.append(tag("text", f"{right * share:,.0f}", class_=f"tick {anchor}", x=x, y=_HEIGHT - 26))
-    drawn.append(tag("text", "step", class_="tick middle", x=(_LEFT + _WIDTH - _RIGHT) / 2, y=_HEIGHT - 10))
+    drawn.append(tag("text", across, class_="tick middle", x=(left + _WIDTH - _RIGHT) / 2, y=_HEIGHT - 10))
     for number, line in enumerate(lines):
         points = " ".join(at(x, y) for x, y in zip(line.x.tolist(), line.y.tolist(), strict=True))
         drawn.append(tag("polyline", class_=f"line line-{number % 6}", points=points))
@@ -147,11 +159,29 @@ def legend(names: Sequence[str]) -> Markup:
     return tag("ul", join(*items), class_="legend")
 
 
-def round_ticks(low: float, high: float, about: int = 4) -> list[float]:
-    """Round numbers from at or below `low` to at or above `high`.
+def drawing(charts: Mapping[str, Markup], names: Sequence[str], style: str) -> str:
+    """An SVG file, for pages without styles of ours: charts side by side, by their titles, and the legend below."""
+    above, row, columns = 24, 20, len(charts)
+    parts = [tag("style", Markup(style)), tag("rect", style="fill: var(--paper)", width="100%", height="100%")]
+    for number, (title, one) in enumerate(charts.items()):
+        parts.append(tag("text", title, x=_WIDTH * number + _LEFT, y=above - 6))
+        parts.append(tag("svg", one, x=_WIDTH * number, y=above, width=_WIDTH, height=_HEIGHT))
+    for number, name in enumerate(names):
+        y = above + _HEIGHT + row * number
+        parts.append(tag("line", class_=f"line line-{number % 6}", x1=_LEFT, x2=_LEFT + 28, y1=y, y2=y))
+        parts.append(tag("text", name, x=_LEFT + 36, y=y + 4))
+    size = {"width": _WIDTH * columns, "height": above + _HEIGHT + row * len(names)}
+    view = f"0 0 {size['width']} {size['height']}"
+    return tag("svg", *parts, xmlns="http://www.w3.org/2000/svg", viewBox=view, class_="chart", **size)
+
+
+def round_ticks(low: float, high: float, about: int = 4, *, most: float = np.inf) -> list[float]:
+    """Round numbers from at or below `low` to at or above `high`, which is at most `most`; none is above that.
 
     >>> round_ticks(0.32, 0.71)
     [0.3, 0.4, 0.5, 0.6, 0.7, 0.8]
+    >>> round_ticks(1.0, 1.0), round_ticks(1.0, 1.0, most=1)
+    ([1.0, 1.25], [0.75, 1])
     """
     span = (high - low) or abs(high) or 1.0
     raw = span / about
@@ -159,4 +189,7 @@ def round_ticks(low: float, high: float, about: int = 4) -> list[float]:
     step = float(next(power * factor for factor in (1, 2, 2.5, 5, 10) if power * factor >= raw))
     first, last = np.floor(low / step + 1e-9), np.ceil(high / step - 1e-9)
     last = max(last, first + 1)
-    return [float(round(number * step, 10)) for number in np.arange(first, last + 1)]
+    ticks = [float(round(number * step, 10)) for number in np.arange(first, last + 1)]
+    if ticks[-1] <= most:
+        return ticks
+    return [*([tick for tick in ticks if tick < most] or [most - step]), most]

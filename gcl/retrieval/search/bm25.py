@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -28,27 +29,41 @@ def terms(text: str) -> list[str]:
     return _TERM.findall(text.lower())
 
 
+@dataclass(frozen=True)
+class Statistics:
+    """Of a corpus: documents, terms of one in the mean, and how many documents have each term that is asked for."""
+
+    size: int
+    length: float
+    frequency: Mapping[str, int]
+
+
 class BM25:
     """An index of texts[M]: of each term the documents that hold it and what it is worth in each.
+
+    corpus: what the texts are a part of, and which terms count; None: they are the whole, and all terms count.
 
     >>> index = BM25(["red shoes", "blue shoes", "a red, red hat"])
     >>> index.search(["red hat"], 2, rank=np.arange(3, dtype=np.int32))[1].tolist()
     [[2, 0]]
     """
 
-    def __init__(self, texts: Sequence[str]) -> None:
+    def __init__(self, texts: Sequence[str], corpus: Statistics | None = None) -> None:
         counts = [Counter(terms(text)) for text in texts]
         self.size = len(counts)
         length = np.array([sum(count.values()) for count in counts], dtype=np.float64)
-        norm = K1 * (1 - B + B * length / max(length.mean(), 1e-12))
+        size, mean = (self.size, length.mean()) if corpus is None else (corpus.size, corpus.length)
+        norm = K1 * (1 - B + B * length / max(mean, 1e-12))
         postings: dict[str, list[tuple[int, int]]] = {}
         for row, count in enumerate(counts):
             for term, times in count.items():
-                postings.setdefault(term, []).append((row, times))
+                if corpus is None or term in corpus.frequency:
+                    postings.setdefault(term, []).append((row, times))
         self._postings: dict[str, tuple[np.ndarray, np.ndarray]] = {}
         for term, pairs in postings.items():
             rows, times = np.array(pairs).T
-            idf = np.log1p((self.size - len(rows) + 0.5) / (len(rows) + 0.5))
+            frequency = len(rows) if corpus is None else corpus.frequency[term]
+            idf = np.log1p((size - frequency + 0.5) / (frequency + 0.5))
             self._postings[term] = rows, idf * times / (times + norm[rows])
 
     def search(self, queries: Sequence[str], k: int, *, rank: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -83,3 +98,28 @@ class BM25:
             return np.zeros(0, np.int64), np.zeros(0)
         rows, place = np.unique(np.concatenate([rows for rows, _ in parts]), return_inverse=True)
         return rows, np.bincount(place.reshape(-1), np.concatenate([worth for _, worth in parts]), len(rows))
+
+
+def search_blocks(
+    blocks: Callable[[], Iterable[Sequence[str]]], queries: Sequence[str], k: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """What BM25's `search` finds, ties by row ascending, with a block of the texts in memory at a time: they are read
+    once for the statistics and once to be searched."""
+    wanted = {term for query in queries for term in terms(query)}
+    size, words, frequency = 0, 0, Counter[str]()
+    for texts in blocks():
+        for text in texts:
+            found = terms(text)
+            size, words = size + 1, words + len(found)
+            frequency.update(wanted.intersection(found))
+    corpus = Statistics(size, words / max(size, 1), frequency)
+    score, row = np.zeros((len(queries), 0), np.float32), np.zeros((len(queries), 0), np.int64)
+    start = 0
+    for texts in blocks():
+        scores, rows = BM25(texts, corpus).search(queries, k, rank=np.arange(len(texts), dtype=np.int32))
+        score = np.concatenate([score, scores], axis=1)
+        row = np.concatenate([row, np.where(rows < 0, -1, rows + start)], axis=1)
+        order = np.lexsort((np.where(row < 0, size, row), -score))[:, :k]
+        score, row = np.take_along_axis(score, order, axis=1), np.take_along_axis(row, order, axis=1)
+        start += len(texts)
+    return score, row

@@ -46,6 +46,7 @@ def search(
     k: int,
     *,
     rank: np.ndarray,
+    held: range | None = None,
     block: int = _BLOCK,
     memory: int = 512 << 20,
     int8: bool | None = None,
@@ -58,14 +59,16 @@ def search(
     int8: whether candidates are found in 8-bit integers; None: where that is faster. The result is the same.
     Under torch.distributed every rank calls with the same arguments, searches its share of the documents and returns
     the whole result.
+    held: the rows of the whole corpus that `corpus` has on this rank, where each rank has its own part of them alone.
 
     Raises ValueError for shapes that do not fit, and NotFinite for vectors that are not or are too long.
     """
     query = np.ascontiguousarray(query, dtype=np.float32)
-    _check(query, corpus, k, rank, block)
-    mine = own_rows(len(corpus))
     rank = np.asarray(rank, dtype=np.int32)
-    k = min(k, len(corpus))
+    own, order = (rank, None) if held is None else _among_own(rank[held.start : held.stop])
+    _check(query, corpus, k, own, block)
+    mine = own_rows(len(corpus)) if held is None else range(len(corpus))
+    k = min(k, len(rank))
     if int8 is None:
         int8 = _pays(len(query), len(mine), query.shape[1], k) and usable()
     most = max(1, memory // (8 * capacity(k, block, _room(k) if int8 else 0)))
@@ -73,16 +76,25 @@ def search(
     try:
         for first in range(0, len(query), most):
             some = slice(first, first + most)
-            keys[some] = _search_share(query[some], corpus, mine, keys.shape[1], rank, block, int8)
+            keys[some] = _search_share(query[some], corpus, mine, keys.shape[1], own, block, int8)
     except Exception as caught:
         error = caught
     agree(error)
+    if order is not None:
+        score, place = unpack(keys)
+        keys = pack(score, order[place])
     if len(shares := gather_objects(keys)) > 1:
         keys = np.sort(np.concatenate(shares, axis=1), axis=1)[:, :k]
     row_of_rank = np.empty(len(rank), dtype=np.int64)
     row_of_rank[rank] = np.arange(len(rank))
     score, place = unpack(keys)
     return score, row_of_rank[place]
+
+
+def _among_own(rank: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The ranks of some documents among these alone, and the ranks that they have among all: rank == order[own]."""
+    order = np.sort(rank)
+    return np.searchsorted(order, rank).astype(np.int32), order
 
 
 def _pays(queries: int, documents: int, width: int, k: int) -> bool:

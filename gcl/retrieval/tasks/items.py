@@ -24,6 +24,7 @@ from gcl.data.catalog import Catalog
 from gcl.data.prepare.bad_images import Checked, Lost
 from gcl.data.prepare.distinct import RecordCheck
 from gcl.data.prepare.rows import Line, columns_of, image_columns
+from gcl.data.store.away import local_folder
 from gcl.data.store.records import Record, Value, images_of
 from gcl.data.store.shard_writer import content_hash, set_hash
 from gcl.data.tables.block import Reading, listed
@@ -148,7 +149,7 @@ def items(
             f"{_WHAT[side].capitalize()} are a list (of texts, dicts or images), a DataFrame or an Arrow table; given "
             f"a value of the type {type(rows).__name__}. Read a file first, with pandas.read_csv for example."
         )
-    downloads = Downloads(catalog.download, Path(cache_dir).expanduser() / "downloads")
+    downloads = Downloads(catalog.download, local_folder(cache_dir) / "downloads")
     images = fields_of(fields, Modality.image)
     texts = [cell for row in cells for name in images for cell in (row[name] or ()) if isinstance(cell, str)]
     downloads.fetch_shown(lambda: filter(is_one_url, texts), "downloading images", shown=progress)
