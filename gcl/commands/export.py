@@ -22,20 +22,16 @@ from gcl.config.schema import RunConfig
 from gcl.data.titles import task_titles
 from gcl.errors import ConfigError
 from gcl.exports.folder import EMBEDDINGS, check_free, whole, write_json
-from gcl.exports.formats.registry import FORMATS, check_formats
+from gcl.exports.formats.registry import FORMATS, Reduced, check_formats, with_needs
 from gcl.exports.settings import Content, Precision, VectorType
 from gcl.exports.vectors.index import KINDS
 from gcl.files.progress import doing
-from gcl.loss.settings import Form
-from gcl.model.settings import Head
 from gcl.options import MISSING, free, number, path
 from gcl.run.console import quiet_libraries, say, speak_plainly, terminal_width
-from gcl.run.field_weights import read_weights
 from gcl.run.folder import RunFolder
 
 if TYPE_CHECKING:
     from gcl.data.store.prepared import Prepared
-    from gcl.exports.card.card import Training
     from gcl.exports.formats.registry import Format
     from gcl.exports.push import Target
     from gcl.exports.vectors.write import VectorOptions
@@ -57,15 +53,15 @@ class ExportOptions:
     formats: list[str] | None = free(
         None, f"list of {', '.join([*FORMATS, EMBEDDINGS])}; or null", *FORMATS, EMBEDDINGS
     )
-    """What to write; null: every format that the architecture allows and whose packages are installed, without
-    embeddings."""
+    """What to write; null: open_clip, transformers, sentence_transformers and onnx, as far as the architecture allows
+    and their packages are installed."""
     alpha: Any = free(None, "number from 0 to 1, auto or null", "0.7", "auto")
     """Interpolates between base (0) and tuned (1); auto: chosen on the dev tasks; null: the tuned model."""
     dims: int | None = number(None, least=1)
-    """Numbers of a vector that are kept, the first ones of the rotated; null: all."""
+    """How many numbers of each vector are kept, the best ones after rotating; null: all."""
     rotate: bool | None = None
-    """Whether vectors are rotated, so that their first numbers are the best and an engine can cut them: no score of
-    full length changes, but one bit per number loses more. null: with dims."""
+    """Whether vectors are rotated, so that an engine can cut them to their first 128, 256, 512 … numbers: no score of
+    full length changes, but one bit per number of full vectors loses more. null: with dims."""
     onnx: list[Precision] = field(default_factory=lambda: [Precision.fp32])
     """Precisions of the ONNX files: fp32, and additionally fp16 or int8, whose loss on the dev tasks is measured."""
     embeddings: Content | None = None
@@ -105,11 +101,13 @@ class ExportOptions:
         return None
 
     def precisions(self) -> dict[str, list[Precision]]:
-        """{format: its precisions} of the formats that have several, each of which has an option of its own name."""
-        asked = {name: getattr(self, name) for name, format in FORMATS.items() if format.precisions}
+        """{format: its precisions} of the formats that make several, each of which has an option of its own name."""
+        asked = {
+            name: getattr(self, name) for name, format in FORMATS.items() if isinstance(format.precisions, Reduced)
+        }
         for name, precisions in asked.items():
             FORMATS[name].check_precisions(precisions)
-            if len(precisions) > 1 and self.formats is not None and name not in self.formats:
+            if len(precisions) > 1 and self.formats is not None and name not in with_needs(self.formats):
                 raise ConfigError(f"{name}=[{','.join(precisions)}] needs {name} in formats=.")
         return asked
 
@@ -210,20 +208,16 @@ class Export:
         if self.alpha is not None:
             self.between = between(self.run, self.config, self.prepared, self.alpha, checkpoint=checkpoint)
         encoder = self.between.encoder if self.between else tuned_encoder(self.run, checkpoint=checkpoint)
+        names = None if options.formats is None else [name for name in options.formats if name != EMBEDDINGS]
+        choose(encoder, names)  # what is refused is refused before the catalog is prepared for a rotation
         self.rotated = rotated_export(encoder, self.run, self.config, opened, rotate=options.rotate, width=options.dims)
         encoder = self.rotated.encoder
-        if options.formats is None:
-            for sentence in left_out(encoder):
-                say(sentence)
-            return encoder, choose(encoder, None)
-        return encoder, choose(encoder, [name for name in options.formats if name != EMBEDDINGS])
+        for sentence in left_out(encoder) if names is None else ():
+            say(sentence)
+        return encoder, choose(encoder, names)
 
     def write(self, encoder: DualEncoder, folder: Path, formats: Sequence[Format]) -> dict[str, list[str]]:
         """Formats, alpha.json, further precisions, embeddings, latency.json; {format: notes}."""
-        notes = {}
-        for format in formats:
-            with doing(f"Writing {format.name}"):
-                notes[format.name] = format.write(encoder, folder)
         if self.between is not None:
             from gcl.run.interpolation import alpha_lines
 
@@ -231,20 +225,25 @@ class Export:
             self.sections += ["## Between base and tuned", "", *alpha_lines(self.between.record), ""]
         prepared = None if self.rotated.width is None else self.prepared_or_none
         self.sections += self.rotated.about(_json(self.run.path / "results.json"), self.config, prepared)
+        notes = {}
         for format in formats:
+            with doing(f"Writing {format.name}"):
+                notes[format.name] = format.write(encoder, folder)
             if len(self.precisions.get(format.name, ())) > 1:
-                notes[f"{format.name} precisions"] = self._add_precisions(format, encoder, folder)
+                notes[f"{format.name} precisions"] = self._add_precisions(format, formats, encoder, folder)
         if self.vectors is not None:
             notes[EMBEDDINGS] = self._embed(encoder, folder, self.vectors)
         if self.options.latency > 0 and formats:
             self._time(encoder, folder, formats)
         return notes
 
-    def _add_precisions(self, format: Format, encoder: DualEncoder, folder: Path) -> list[str]:
+    def _add_precisions(
+        self, format: Format, formats: Sequence[Format], encoder: DualEncoder, folder: Path
+    ) -> list[str]:
         from gcl.exports.measure import images_of_all, measure_precisions, quality_table
         from gcl.run.measurement import measurement_of
 
-        assert format.precisions is not None
+        assert isinstance(format.precisions, Reduced)
         images = images_of_all(self.prepared.documents, encoder.schema.document)
         notes = format.precisions.add(encoder, folder, self.precisions[format.name], images=images)
         evaluate = self.config.evaluate
@@ -254,22 +253,25 @@ class Export:
             metric=evaluate.monitor,
         )  # fmt: skip
         table = quality_table(quality, task_titles(self.config.data))
-        self.sections += [f"## {format.name} in fewer bits", "", table.markdown(), ""]
+        sharing = [one.name for one in formats if format.name in one.needs and one.precisions is not None]
+        self.sections += [f"## {', '.join([format.name, *sharing])} in fewer bits", "", table.markdown(), ""]
+        if sharing:
+            self.sections += [
+                f"Measured with {format.name}, of whose graphs the files of {', '.join(sharing)} are made.",
+                "",
+            ]
         say(f"\n{format.name} in fewer bits, compared with the model itself on the dev half:")
         say(f"{table.text(terminal_width())}\n")
         return notes
 
     def _embed(self, encoder: DualEncoder, folder: Path, vectors: VectorOptions) -> list[str]:
         from gcl.exports.vectors.write import write_embeddings
-        from gcl.retrieval.embedding.embed import EmbedOptions
-        from gcl.run.measurement import frozen_features
+        from gcl.run.measurement import embedding_of
 
-        config, prepared = self.config, self.prepared
-        features = frozen_features(encoder, prepared, config)
+        prepared = self.prepared
         return write_embeddings(
             encoder, {"document": prepared.documents, "query": prepared.queries}, folder, vectors,
-            data=prepared.fingerprint,
-            options=EmbedOptions(config.evaluate.batch_size, config.train.workers, features=features),
+            data=prepared.fingerprint, options=embedding_of(encoder, prepared, self.config),
         )  # fmt: skip
 
     def _time(self, encoder: DualEncoder, folder: Path, formats: Sequence[Format]) -> None:
@@ -286,8 +288,8 @@ class Export:
                     timings += measure_latency(label, loaded, images=images, seconds=self.options.latency)
         record = latency_record(timings)
         write_json(folder / "latency.json", record)
-        about = f"On {record['machine']}, {record['measured']}."
-        self.sections += ["## How fast it is", "", about, "", latency_table(timings).markdown(), ""]
+        self.sections += ["## How fast it is", "", f"On {record['machine']}, {record['measured']}.", ""]
+        self.sections += [latency_table(timings).markdown(), ""]
 
     def finish(
         self, encoder: DualEncoder, folder: Path, formats: Sequence[Format], notes: Mapping[str, list[str]]
@@ -295,22 +297,23 @@ class Export:
         """Round trip and card. Raises RoundTripError where a format is not the run's model, or a snippet fails."""
         from gcl.exports.card.card import Exported
         from gcl.exports.card.snippets import execute, fuse_snippet
+        from gcl.exports.query_weights import add_query_weights, snippets_of
         from gcl.exports.vectors.write import EmbeddingsSnippet, embedding_files
         from gcl.exports.verify.round_trip import round_trip_table
 
         prepared, stored = self.prepared_or_none, bool(embedding_files(folder))
         checked, snippets, fusing = [], [], None
+        self.sections += add_query_weights(encoder, folder)
         if formats or stored:
             checked = round_trip_table(self._round_trip(encoder, folder, formats, prepared, stored))
         with doing("Running the code that README.md shows"):
             if formats or stored:
-                given = [*formats, *([EmbeddingsSnippet(folder)] if stored else [])]
+                given = [*formats, *([EmbeddingsSnippet(folder)] if stored else []), *snippets_of(encoder)]
                 snippets = self._snippets(encoder, folder, given)
             if formats:
                 fusing = execute("fusing", fuse_snippet(encoder.schema, encoder.width), self.run.path)
         sentences = [note for of_format in notes.values() for note in of_format]
-        names = [format.name for format in formats]
-        exported = Exported(names, sentences, snippets, fusing, checked, self.sections)
+        exported = Exported([one.name for one in formats], sentences, snippets, fusing, checked, self.sections)
         (folder / "README.md").write_text(self._card(encoder, prepared, exported), encoding="utf-8")
 
     def _round_trip(
@@ -361,6 +364,7 @@ class Export:
 
     def _card(self, encoder: DualEncoder, prepared: Prepared | None, exported: Any) -> str:
         from gcl.exports.card.card import CardFacts, CatalogFacts, ModelFacts, check_card, license_of, write_card
+        from gcl.run.training_facts import training_facts
 
         config = self.config
         text = write_card(
@@ -397,53 +401,6 @@ class Export:
             label, results = self.rotated.label, [*results, *self.rotated.rows]
             metrics = {**metrics, label: cut}
         return Measured(headline, metrics, results, label, self.missing)
-
-
-def training_facts(config: RunConfig, run: RunFolder, *, interpolated: bool) -> Training:
-    """The training configuration that the card shows, in its order."""
-    from gcl.exports.card.card import Training
-
-    environment = _json(run.environment)
-    weight, optimizer = config.loss.score_to_weight, config.optim.optimizer
-    weights = read_weights(run.field_weights)
-    settings = {
-        "model": config.model.name + (f", weights {config.model.pretrained}" if config.model.pretrained else ""),
-        "catalog": f"{config.data.name}, fingerprint {str(environment.get('data_fingerprint', 'unknown'))[:16]}",
-        "loss": f"GCL, {config.loss.form.value}, {config.loss.direction.value}",
-        "score to weight": weight["_target_"].rpartition(".")[2],
-        "pairs per batch, over all devices": config.train.batch_size,
-        "epochs": f"{config.train.epochs:g}",
-        "steps, as planned": environment.get("steps", config.train.max_steps),
-        "optimizer": optimizer["_target_"].rpartition(".")[2] if optimizer else None,
-        "learning rate": f"{config.optim.learning_rate:g}",
-        "weight decay": f"{config.optim.weight_decay:g}",
-        "frozen": ", ".join(config.optim.freeze),
-        "image head": None if config.model.head is Head.linear else config.model.head.value,
-        "adapters": f"LoRA of rank {config.model.lora.rank}, merged" if config.model.lora.rank else None,
-        "precision": environment.get("precision"),
-        "devices": f"{environment.get('world_size', 1)} x {environment.get('device', 'unknown')}",
-        "parameters": _parameters(environment),
-        "seed": config.seed,
-        "weights": f"the mean of {len(config.merged)} runs', of which this is the first" if config.merged else None,
-        "field weights": weights.sentence.partition(": ")[2] if weights is not None and weights.changed else None,
-    }
-    name = config.model.name.lower()
-    cited = {
-        "siglip": "siglip" in name or config.loss.form is Form.sigmoid,
-        "siglip2": "siglip2" in name,
-        "clip": "clip" in name.replace("siglip", ""),
-        "micro_batch": config.train.micro_batch is not None,
-        "alpha": interpolated,
-        "lora": config.model.lora.rank is not None,
-    }
-    known = {key: value for key, value in settings.items() if value not in (None, "")}
-    return Training(known, [key for key, used in cited.items() if used])
-
-
-def _parameters(environment: Mapping[str, Any]) -> str | None:
-    if "parameters" not in environment:
-        return None
-    return f"{environment['parameters']:,}, of which {environment.get('trained_parameters', 0):,} were trained"
 
 
 def _json(path: Path) -> dict[str, Any]:

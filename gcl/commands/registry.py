@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from gcl.config.folder import GROUPS
+from gcl.lazy import load
 from gcl.options import Option, options_of
 
 
@@ -54,17 +55,12 @@ class Command:
         return load(self.run)
 
 
-def list_settings() -> list[Option]:
+@cache
+def list_settings() -> tuple[Option, ...]:
     """Every setting of a run."""
     from gcl.config.schema import RunConfig
 
-    return list(options_of(RunConfig))
-
-
-def load(dotted: str) -> Any:
-    """What `package.module:name` names."""
-    module, _, name = dotted.partition(":")
-    return getattr(importlib.import_module(module), name)
+    return tuple(options_of(RunConfig))
 
 
 _MEASURING = ("data", "model", "trainer", "evaluate")
@@ -125,6 +121,16 @@ _LIST = (
         options="gcl.commands.index:IndexOptions",
     ),
     Command(
+        name="embed",
+        help="write a run's vectors of a catalog of any size",
+        example="gcl embed run=outputs/… data=my_catalog out=vectors",
+        run="gcl.commands.embed:run",
+        options="gcl.commands.embed:EmbedCatalogOptions",
+        composed=True,
+        groups=("data", "trainer"),
+        settings=("run", "out", "trust", "cache_dir"),
+    ),
+    Command(
         name="doctor",
         help="find problems in a catalog before training",
         example="gcl doctor data=my_catalog all=true   or   gcl doctor run=outputs/…",
@@ -146,7 +152,7 @@ _LIST = (
     ),
     Command(
         name="merge",
-        help="average the weights of runs of the same model and data, by what their dev halves say",
+        help="average the weights of runs of the same model and data, as the dev half decides",
         example="gcl merge 'runs=[outputs/…,outputs/…]'",
         run="gcl.commands.merge:run",
         options="gcl.commands.merge:MergeOptions",
@@ -175,6 +181,13 @@ _LIST = (
         example="gcl export run=outputs/… out=my_model",
         run="gcl.commands.export:run",
         options="gcl.commands.export:ExportOptions",
+    ),
+    Command(
+        name="deploy",
+        help="load a run's catalog into a vector engine, and check that it ranks as measured",
+        example="gcl deploy run=outputs/… engine=qdrant",
+        run="gcl.commands.deploy:run",
+        options="gcl.commands.deploy:DeployOptions",
     ),
     Command(
         name="push",

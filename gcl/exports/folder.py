@@ -54,7 +54,8 @@ def _empty(folder: Path) -> None:
 
 def check_free(out: Path) -> None:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise FileExistsError(f"out={out} is not empty: name a new folder, or empty this one.")
+        what = "is not empty: name a new folder, or empty this one" if out.is_dir() else "is a file: name a folder"
+        raise FileExistsError(f"out={out} {what}.")
 
 
 def reached(place: str) -> tuple[list[str], str]:

@@ -16,7 +16,7 @@ import numpy as np
 from gcl.data.store.records import Stored, images_of
 from gcl.data.titles import title_of
 from gcl.exports.folder import write_json
-from gcl.exports.formats.registry import Format, Loaded
+from gcl.exports.formats.registry import Format, Loaded, Reduced
 from gcl.model.dual_encoder import DualEncoder
 from gcl.retrieval.evaluate import TaskResult
 from gcl.retrieval.metrics.statistics import compare
@@ -149,8 +149,8 @@ def measure_precisions(
     change is measured against the model itself (torch, fp32), paired by query; low and high: its 95 % interval.
     Also written to the format's quality file, onnx/quality.json.
     """
-    if format.precisions is None:
-        raise ValueError(f"{format.name} has only one precision, fp32.")
+    if not isinstance(format.precisions, Reduced):
+        raise ValueError(f"{format.name} makes no precision besides fp32.")
     reference = measure(encoder)
     tasks: dict[str, dict[str, Any]] = {
         task: {"torch": {"mean": result.means[metric], "queries": result.queries}} for task, result in reference.items()

@@ -4,11 +4,12 @@ from functools import lru_cache
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from gcl.model.load import load_model
 from helpers import transformers_models
 from helpers.bert_folder import write_bert
-from helpers.transformers_inputs import SCHEMA, embed, pictures
+from helpers.transformers_inputs import SCHEMA, SETS, embed, pictures
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -44,6 +45,35 @@ def exported(small, tmp_path_factory):
         return folder, {name: FORMATS[name].write(encoder, folder) for name in names}
 
     return one
+
+
+@pytest.fixture(scope="session")
+def exports(request, tmp_path_factory):
+    """exports(family) -> (encoder, folder with its ONNX export), each made once; of gcl-tiny that of the run."""
+    from gcl.exports.formats.onnx import OPSET, export_onnx
+    from gcl.run.contestants import tuned_encoder
+
+    made = {}
+
+    def make(family):
+        if family == "gcl-tiny" and family not in made:
+            finished, exported = map(request.getfixturevalue, ("finished", "exported_run"))
+            assert f"ONNX opset {OPSET}" in (exported / "README.md").read_text("utf-8")
+            made[family] = tuned_encoder(finished).with_schema(SETS).eval(), exported
+        if family not in made:
+            folder = tmp_path_factory.mktemp(family)
+            name = (
+                family
+                if family.startswith("gcl-")
+                else f"local-dir:{transformers_models.write_family(family, folder / 'model')}"
+            )
+            torch.manual_seed(1)
+            encoder = load_model(name, schema=SETS).eval()
+            assert export_onnx(encoder, folder)[0].startswith(f"ONNX opset {OPSET}")
+            made[family] = encoder, folder
+        return made[family]
+
+    return make
 
 
 @pytest.fixture(scope="session")

@@ -97,13 +97,17 @@ def test_an_error_leaves_nothing_and_a_second_attempt_works(finished, tmp_path, 
 @pytest.mark.slow
 @pytest.mark.parametrize("signals", [signal.SIGKILL, signal.SIGINT])
 def test_a_killed_export_leaves_nothing_that_looks_finished(finished, tmp_path, signals):
-    out = tmp_path / "out"
-    process = export(finished, out, "formats=[open_clip,onnx]")
-    beside = tmp_path / ".out.unfinished"
-    while not (beside / "open_clip_model.safetensors").is_file() and process.poll() is None:
-        time.sleep(0.01)
-    process.send_signal(signals)
-    said, _ = process.communicate()
+    for attempt in range(3):
+        out = tmp_path / f"out{attempt}" / "out"
+        out.parent.mkdir()
+        process = export(finished, out, "formats=[open_clip,onnx]")
+        beside = out.parent / ".out.unfinished"
+        while not (beside / "open_clip_model.safetensors").is_file() and process.poll() is None:
+            time.sleep(0.01)
+        process.send_signal(signals)
+        said, _ = process.communicate()
+        if process.returncode:
+            break  # else C code that clears errors has cleared the KeyboardInterrupt (hasattr of Python < 3.13 does)
     assert process.returncode in (-signal.SIGKILL, 130), said
     assert not out.exists()
     again = export(finished, out, "formats=[open_clip]")

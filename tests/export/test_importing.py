@@ -19,6 +19,7 @@ from gcl.model.transformers.folder import MARQO
 from gcl.run.build import assemble_encoder
 from gcl.run.contestants import base_and_tuned, tuned_encoder
 from helpers import transformers_models
+from helpers.trained_shop import weights_of
 from helpers.transformers_inputs import SCHEMA, TEXTS, embed, pictures
 
 
@@ -30,7 +31,7 @@ def same(ours, theirs):
 @pytest.fixture(scope="module")
 def second(train, finished):
     """A run that began where `finished` ended."""
-    return train(f"model.pretrained=run:{finished.path}", "train.max_steps=2")
+    return train(f"model.pretrained=run:{finished.path}", "train.max_steps=2", *weights_of(finished, "used"))
 
 
 def test_a_run_begins_where_another_ended(second, finished):

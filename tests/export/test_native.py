@@ -11,6 +11,7 @@ import open_clip
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModel, AutoProcessor
 
 from gcl.errors import ConfigError
@@ -57,6 +58,25 @@ def test_a_transformers_folder_is_read_back_exactly(small, exported, family, tmp
     FORMATS["transformers"].write(again, tmp_path / "second")
     for name in ("config.json", "model.safetensors", "tokenizer.json", "preprocessor_config.json"):
         assert (tmp_path / "second" / name).read_bytes() == (alone / name).read_bytes(), name
+
+
+@pytest.mark.parametrize("family", ["siglip-B", "clip"])
+def test_servers_that_load_every_file_of_weights_are_told_which_are_the_model_s(exported, family):
+    folder = exported(family)[0]
+    index = json.loads((folder / "model.safetensors.index.json").read_text("utf-8"))
+    weights = load_file(folder / "model.safetensors")
+    assert {"model.safetensors", "open_clip_model.safetensors"} <= {path.name for path in folder.iterdir()}
+    assert index["weight_map"] == dict.fromkeys(weights, "model.safetensors")
+    assert index["metadata"]["total_size"] == sum(value.nbytes for value in weights.values())
+
+
+@pytest.mark.parametrize(("family", "length"), [("siglip-B", 64), ("clip", 77)])
+def test_servers_with_transformers_4_find_its_tokenizer_and_the_length_of_texts(exported, family, length):
+    config, tokenizer = (
+        json.loads((exported(family)[0] / f"{name}.json").read_text("utf-8")) for name in ("config", "tokenizer_config")
+    )
+    assert tokenizer["tokenizer_class"] == "PreTrainedTokenizerFast", "transformers 5 writes a name of its own"
+    assert config["max_length"] == length, "20 by default, where infinity cuts texts"
 
 
 @pytest.mark.parametrize("first", ["open_clip", "transformers"])
@@ -197,6 +217,15 @@ def test_what_has_no_class_says_so_and_names_what_works(name):
     assert any(sentence.startswith(f"Without {name}: ") for sentence in left_out(encoder))
     with pytest.raises(ConfigError, match="Did you mean transformers"):
         choose(encoder, ["transformer"])
+
+
+@pytest.mark.parametrize(("family", "tower"), [("pe-core", "Eva"), ("mobileclip2", "FastVit")])
+def test_newer_models_of_timm_have_the_formats_that_need_no_class(family, tower, tmp_path):
+    encoder = load_model(f"local-dir:{transformers_models.write_family(family, tmp_path)}", schema=SCHEMA)
+    assert supported(encoder) == ["open_clip", "onnx", "openvino", "triton"]
+    for name in ("transformers", "sentence_transformers", "transformers_js", "fastembed"):
+        with pytest.raises(ConfigError, match=f"{name} is not possible. .*image tower is timm's {tower}"):
+            choose(encoder, [name])
 
 
 @pytest.mark.parametrize(

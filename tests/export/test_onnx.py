@@ -25,19 +25,10 @@ from gcl.model.settings import LoadOptions
 from gcl.retrieval.embedding.embed import embed
 from gcl.retrieval.evaluate import evaluate
 from gcl.retrieval.tasks.task import ListRecords, task_from_qrels
-from gcl.run.contestants import tuned_encoder
-from gcl.schema import Field, Images, Modality, Schema
-from helpers.transformers_models import write_family
+from gcl.schema import Field, Modality, Schema
+from helpers.transformers_inputs import SETS as SCHEMA
 
 TEXTS = ["red shoes", "RED Shoes!", "", "  café   naïve ", "👟 size 42", "红色 运动鞋", "long " * 300]
-SCHEMA = Schema(
-    query={"query": Field(Modality.text)},
-    document={
-        "image": Field(Modality.image, weight=0.7),
-        "title": Field(Modality.text, weight=0.3, prompt="a {}"),
-        "views": Field(Modality.image, weight=0.2, images=Images.all),
-    },
-)
 
 
 def pictures():
@@ -61,25 +52,6 @@ def vectors(encoder, modality, value):
 
 
 @pytest.fixture(scope="session")
-def exports(finished, exported_run, tmp_path_factory):
-    """exports(family) -> (encoder, folder with its ONNX export), each made once; of gcl-tiny that of the run."""
-    assert f"ONNX opset {OPSET}" in (exported_run / "README.md").read_text("utf-8")
-    made = {"gcl-tiny": (tuned_encoder(finished).with_schema(SCHEMA).eval(), exported_run)}
-
-    def make(family):
-        if family not in made:
-            folder = tmp_path_factory.mktemp(family)
-            name = family if family.startswith("gcl-") else f"local-dir:{write_family(family, folder / 'model')}"
-            torch.manual_seed(1)
-            encoder = load_model(name, schema=SCHEMA).eval()
-            assert export_onnx(encoder, folder)[0].startswith(f"ONNX opset {OPSET}")
-            made[family] = encoder, folder
-        return made[family]
-
-    return make
-
-
-@pytest.fixture(scope="session")
 def bert(tmp_path_factory):
     """A Hugging Face text encoder with its tokenizer, as a folder."""
     folder = tmp_path_factory.mktemp("bert")
@@ -94,7 +66,8 @@ def bert(tmp_path_factory):
 
 
 FAMILIES = ["gcl-tiny"]
-MORE = ["clip", "siglip-B", "siglip2-SO400M", "siglip-L", "clip-quickgelu", "clip-H", "clip-custom-eos", "gcl-lite"]
+MORE = ["clip", "siglip-B", "siglip2-SO400M", "siglip-L", "clip-quickgelu", "clip-H", "clip-custom-eos", "gcl-lite",
+        "pe-core", "mobileclip2"]  # fmt: skip
 ALL = FAMILIES + [pytest.param(family, marks=pytest.mark.slow) for family in MORE]
 
 
@@ -139,14 +112,16 @@ def test_the_files_say_what_they_are(exports, family):
             assert b"site-packages" not in content and str(folder).encode() not in content, path
 
 
-@pytest.mark.slow
-def test_it_is_told_which_texts_may_be_short(exports):
-    for family, free in (("clip", True), ("gcl-tiny", True), ("siglip-B", False)):
-        _, folder = exports(family)
-        config = json.loads((folder / "onnx" / "config.json").read_text())["text"]
-        assert (config["shape"][1] == "length") == free and (config["padding"] is not None) == free
-        loaded = LoadedOnnx(folder)
-        assert (loaded.trimmed(loaded.preprocess.text(["a"]).numpy()).shape[1] == 8) == free
+@pytest.mark.parametrize("family, free", [
+    ("gcl-tiny", True), pytest.param("clip", True, marks=pytest.mark.slow),
+    pytest.param("siglip-B", False, marks=pytest.mark.slow),
+])  # fmt: skip
+def test_it_is_told_which_texts_may_be_short(exports, family, free):
+    _, folder = exports(family)
+    config = json.loads((folder / "onnx" / "config.json").read_text())["text"]
+    assert (config["shape"][1] == "length") == free and (config["padding"] is not None) == free
+    loaded = LoadedOnnx(folder)
+    assert (loaded.trimmed(loaded.preprocess.text(["a"]).numpy()).shape[1] == 8) == free
 
 
 @pytest.mark.slow
@@ -166,7 +141,6 @@ def test_the_snippet_runs_and_builds_no_torch_model(exports):
     assert float(done.stdout.split()[-1]) == pytest.approx(float(expected[0, 0]), abs=1e-5)
 
 
-@pytest.mark.slow
 def test_half_precision_and_int8(exports, tmp_path):
     encoder, source = exports("gcl-tiny")
     folder = Path(shutil.copytree(source, tmp_path / "copy"))
@@ -225,6 +199,9 @@ def test_a_text_encoder_alone_has_one_file(tmp_path, bert):
     assert (loaded.texts(texts) * expected).sum(axis=1).min() >= 0.9999
     with pytest.raises(ValueError, match="no image tower"):
         loaded.images([pictures()[0]])
+    if not FORMATS["fastembed"].missing:
+        FORMATS["fastembed"].write(encoder, tmp_path)
+        assert (FORMATS["fastembed"].load(tmp_path).texts(texts) * expected).sum(axis=1).min() >= 0.9999
 
 
 @pytest.mark.slow

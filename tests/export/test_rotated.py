@@ -20,7 +20,7 @@ from gcl.exports.formats.registry import FORMATS
 from gcl.exports.vectors.write import about_embeddings, embedding_files
 from gcl.model.load import load_model
 from gcl.model.rotated import keeps_ones, rotated, why_not
-from gcl.model.rotation import gram, principal_axes
+from gcl.model.rotation import Rotation, gram, principal_axes
 from gcl.model.settings import Head, LoadOptions
 from gcl.retrieval.embedding.embed import embed as embed_records
 from gcl.run.contestants import tuned_encoder
@@ -38,32 +38,63 @@ def rotation_for(encoder):
     draw = np.random.default_rng(0)
     spread = draw.standard_normal((500, encoder.width)) * np.geomspace(1, 0.01, encoder.width)
     mixed = spread @ np.linalg.qr(draw.standard_normal((encoder.width, encoder.width)))[0]
-    return principal_axes(gram([mixed.astype(np.float32)]), keep_ones=keeps_ones(encoder))
+    return Rotation(principal_axes(gram([mixed.astype(np.float32)])), keeps_ones(encoder))
 
 
 def expected(vectors, rotation, width):
     """Rotated, cut and made unit vectors again, in float64."""
-    turned = vectors.astype(np.float64) @ rotation.axes[:width].T
+    turned = vectors.astype(np.float64) @ rotation.axes(width).T
     return turned / np.linalg.norm(turned, axis=1, keepdims=True)
 
 
 def test_the_axes_are_those_of_the_singular_value_decomposition():
     vectors = np.random.default_rng(1).standard_normal((3000, 12)) * np.geomspace(3, 0.1, 12)
     vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
-    rotation = principal_axes(gram([vectors[:700], vectors[700:]]))
+    principal = principal_axes(gram([vectors[:700], vectors[700:]]))
     reference = np.linalg.svd(vectors.astype(np.float64), full_matrices=False)[2]
-    assert np.allclose(np.abs((rotation.axes * reference).sum(axis=1)), 1)
-    assert np.allclose(rotation.axes @ rotation.axes.T, np.eye(12), atol=1e-12)
+    assert np.allclose(np.abs((principal * reference).sum(axis=1)), 1)
+    assert np.allclose(principal @ principal.T, np.eye(12), atol=1e-12)
     slow = sum(np.outer(v, v) for v in vectors.astype(np.float64))
     assert np.allclose(gram([vectors]), slow, rtol=1e-12)
-    assert (gram([vectors]) == gram(iter([vectors]))).all() and principal_axes(gram([vectors])).digest
-    turned = rotation.turn(vectors)
-    assert (np.diff((turned.astype(np.float64) ** 2).sum(axis=0)) < 0).all(), "the largest first"
-    still = principal_axes(gram([vectors]), keep_ones=True).axes
-    assert np.allclose(still @ np.ones(12), np.ones(12)) and np.allclose(still @ still.T, np.eye(12), atol=1e-12)
-    for k in (3, 6, 9):  # k - 1 of the k best directions are still spanned
-        cosines = np.linalg.svd(still[:k] @ rotation.axes[:k].T)[1]
-        assert (cosines[: k - 1] > 1 - 1e-9).all()
+    assert (gram([vectors]) == gram(iter([vectors]))).all() and Rotation(principal).digest
+    turned = vectors.astype(np.float64) @ principal.T
+    assert (np.diff((turned**2).sum(axis=0)) < 0).all(), "the largest first"
+
+
+def uneven(width=600):
+    """Unit vectors whose principal components are of very different sizes."""
+    draw = np.random.default_rng(2)
+    vectors = draw.standard_normal((400, width)) * np.arange(1, width + 1) ** -1.0
+    turned = vectors @ np.linalg.qr(draw.standard_normal((width, width)))[0]
+    return (turned / np.linalg.norm(turned, axis=1, keepdims=True)).astype(np.float32)
+
+
+def test_the_first_numbers_are_the_best_and_spread_evenly():
+    vectors = uneven()
+    principal = principal_axes(gram([vectors]))
+    rotation, kept = Rotation(principal), Rotation(principal, keep_ones=True)
+    for one in (rotation, kept):
+        axes = one.axes()
+        assert np.allclose(axes @ axes.T, np.eye(600), atol=1e-10)
+        for k in (128, 256, 512):  # with ones kept, k - 1 of the k best directions
+            cosines = np.linalg.svd(axes[:k] @ principal[:k].T)[1]
+            assert (cosines[: k - (one is kept)] > 1 - 1e-9).all()
+    assert np.allclose(kept.axes() @ np.ones(600), np.ones(600))
+    for k in (40, 128, 300):  # any cut of its own holds the k best
+        assert (np.linalg.svd(rotation.axes(k) @ principal[:k].T)[1] > 1 - 1e-9).all()
+        energy = (rotation.turn(vectors, k).astype(np.float64) ** 2).sum(axis=0)
+        assert energy.max() < 6 * energy.mean() and ((vectors @ principal[0]) ** 2).sum() > 12 * energy.mean()
+
+    def nearest(query, document):
+        return np.argsort(-(query @ document.T), axis=1)[:, :10]
+
+    def found(axes):
+        """The share of each vector's ten nearest that the signs of the others' numbers find."""
+        theirs, exact = nearest(vectors @ axes.T, np.sign(vectors @ axes.T)), nearest(vectors, vectors)
+        return np.mean([len(set(a) & set(b)) / 10 for a, b in zip(theirs, exact, strict=True)])
+
+    for k in (40, 128):
+        assert found(rotation.axes(k)) > found(principal[:k]) + 0.05
 
 
 @pytest.mark.parametrize("family", [*FAMILIES, "tiny"])
@@ -141,9 +172,9 @@ def test_what_cannot_be_rotated_says_so(small):
     encoder.model.visual.proj = None
     assert "image tower ends in no layer" in why_not(encoder)
     with pytest.raises(ValueError, match="image tower ends in no layer"):
-        rotated(encoder, principal_axes(np.eye(24)))
+        rotated(encoder, Rotation(np.eye(24)))
     with pytest.raises(ValueError, match="dims=4096: this model's vectors have 24"):
-        rotated(small("clip").encoder, principal_axes(np.eye(24)), 4096)
+        rotated(small("clip").encoder, Rotation(np.eye(24)), 4096)
 
 
 def card_of(folder):
@@ -179,7 +210,7 @@ def test_vectors_that_are_cut(finished, exported_run, tmp_path):
     run = tuned_encoder(finished)
     rotation = kept_rotation(finished, run)
     card = card_of(out)
-    assert "first 32 of 128 numbers" in card and f"`{rotation.digest}`" in card
+    assert "the best 32 of 128 numbers" in card and f"`{rotation.digest}`" in card
     assert "## What 32 numbers lose" in card and "32 wide, int8, rotated" in card and "width 32" in card
     about = about_embeddings(out)
     assert (about["width"], about["rotation"]) == (32, rotation.digest)
@@ -195,7 +226,7 @@ def test_vectors_that_are_cut(finished, exported_run, tmp_path):
 @pytest.mark.parametrize("words, told", [
     (["dims=4096"], "dims=4096: the run's vectors have 128 numbers"),
     (["dims=0"], "dims"),
-    (["dims=16", "rotate=false"], "cuts rotated vectors, and these cannot be rotated: rotate=false"),
+    (["dims=16", "rotate=false"], "cuts rotated vectors: leave out rotate=false, or dims=16"),
 ])  # fmt: skip
 def test_dims_that_are_refused(finished, tmp_path, capsys, words, told):
     with pytest.raises(SystemExit) as ended:

@@ -5,12 +5,15 @@ Reads JSON lines: {"start": [[word, …] for each rank], "env": {…}, "log": fo
 still running.
 """
 
+import gc
+import importlib
 import json
 import os
 import socket
 import sys
 import time
 import traceback
+from contextlib import suppress
 
 
 def main():
@@ -20,8 +23,16 @@ def main():
     import gcl.retrieval.page.page
     import gcl.run.training
     from gcl.cli import main as gcl
+    from gcl.config.compose import Overrides
 
+    for module in ("pandas", "pyarrow.dataset", "pillow_heif"):  # what every run loads sooner or later
+        with suppress(ImportError):
+            importlib.import_module(module)
     torch.set_num_threads(1)
+    Overrides(["data=demo", "model=tiny"]).config()  # settings are read from the code once; no model is built here,
+    # as compiled towers fail in a child whose parent has used the threads of torch
+    gc.collect()
+    gc.freeze()  # so that looking for garbage copies none of these pages in every child
     print(json.dumps({"ready": True}), flush=True)
     for line in sys.stdin:
         request = json.loads(line)

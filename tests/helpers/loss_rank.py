@@ -18,7 +18,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from gcl.data.batches.lookups import Judged, Vectors
+from gcl.data.batches.lookups import KnownScores, TeacherVectors
 from gcl.distributed.ranks import own_rows, world
 from gcl.lit.grad_cache import encode_chunked
 from gcl.loss.gather import gather_rows
@@ -96,15 +96,15 @@ class Step(nn.Module):
             score=batch.score,
             query_id=batch.query_row,
             document_id=batch.document_row,
-            judged=Judged(*pairs, torch.tensor(list(known.values()))),
+            judged=KnownScores(*pairs, torch.tensor(list(known.values()))),
             teacher=said(batch.teacher(self.case.rule), batch.score.dtype),
         )
 
 
-def said(teacher, dtype: torch.dtype) -> Vectors | Judged | None:
+def said(teacher, dtype: torch.dtype) -> TeacherVectors | KnownScores | None:
     if isinstance(teacher, dict):
-        return Judged(*torch.tensor(list(teacher)).T, torch.tensor(list(teacher.values()), dtype=dtype))
-    return teacher and Vectors(*(x.to(dtype) for x in teacher))
+        return KnownScores(*torch.tensor(list(teacher)).T, torch.tensor(list(teacher.values()), dtype=dtype))
+    return teacher and TeacherVectors(*(x.to(dtype) for x in teacher))
 
 
 def wrap(step: nn.Module) -> nn.Module:

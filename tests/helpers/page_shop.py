@@ -116,7 +116,7 @@ def encoders(readable):
     return found
 
 
-def shop_table(products: int = 40) -> list[tuple[list[str], dict[str, list[str | None]]]]:
+def shop_table(products: int = 40) -> list[tuple[list[str], dict[str, list[str | None]], str]]:
     """The further columns of the shop's products table, in two blocks; product 1 is in none of them."""
     rows = [n for n in range(products) if n != 1]
     columns = {
@@ -127,7 +127,9 @@ def shop_table(products: int = 40) -> list[tuple[list[str], dict[str, list[str |
         "photo_url": lambda n: f"https://shop.example/p{n}.jpg",
     }
     halves = rows[: len(rows) // 2], rows[len(rows) // 2 :]
-    return [([f"p{n}" for n in half], {name: list(map(of, half)) for name, of in columns.items()}) for half in halves]
+    return [
+        ([f"p{n}" for n in half], {name: list(map(of, half)) for name, of in columns.items()}, ".") for half in halves
+    ]
 
 
 @pytest.fixture(scope="session")

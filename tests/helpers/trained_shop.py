@@ -1,6 +1,7 @@
 """A small shop that models are trained on: products with pictures, and graded pairs. And a training that dies."""
 
 import csv
+import json
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -47,6 +48,18 @@ def write_shop(folder: Path, products: int = 48) -> Path:
     return folder
 
 
+def write_named_shop(folder: Path) -> Path:
+    """A shop whose queries are the titles of products: images say nothing."""
+    write_shop(folder, products=160)
+    with open(folder / "products.csv", newline="", encoding="utf-8") as file:
+        titled = [row for row in csv.DictReader(file) if row["title"]]
+    with open(folder / "pairs.csv", "w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow(["query", "product_id", "score"])
+        table.writerows([f"the {row['title']}", row["product_id"], 100] for row in titled)
+    return folder
+
+
 class Stop(Exception):
     """The training process dies."""
 
@@ -66,3 +79,9 @@ def dies_after(batch):
     with pytest.MonkeyPatch.context() as patch, pytest.raises(Stop):
         patch.setattr(GCLModule, "on_train_batch_end", dies)
         yield
+
+
+def weights_of(run, which="given"):
+    """Words that set the document's weights: those that the run began with, or (`used`) chose at its end."""
+    weights = json.loads(run.field_weights.read_text())[which]["document"]
+    return [f"data.document.{name}.weight={weight}" for name, weight in weights.items()]

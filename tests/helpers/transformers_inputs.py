@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from gcl.schema import Field, Modality, Schema
+from gcl.schema import Field, Images, Modality, Schema
 
 TEXTS = (
     "Red running SHOES!", "", "café & 😀 naïve", "far beyond the context " * 60, "红色 运动鞋，新款！",
@@ -15,6 +15,15 @@ TEXTS = (
 SCHEMA = Schema(
     query={"query": Field(Modality.text, prompt="search: {}")},
     document={"image": Field(Modality.image, weight=0.9), "title": Field(Modality.text, weight=0.1)},
+)
+
+SETS = Schema(
+    query={"query": Field(Modality.text)},
+    document={
+        "image": Field(Modality.image, weight=0.7),
+        "title": Field(Modality.text, weight=0.3, prompt="a {}"),
+        "views": Field(Modality.image, weight=0.2, images=Images.all),
+    },
 )
 
 

@@ -48,6 +48,25 @@ def register_towers() -> None:
         function.__name__, function.__module__ = name, "timm.models.vision_transformer"
         if not timm.is_model(name):
             timm.models.register_model(function)
+    for name, published, smaller in (
+        ("small_pe_core_32", "vit_pe_core_tiny_patch16_384", {
+            "patch_size": PATCH, "img_size": 32, "embed_dim": WIDTH, "depth": LAYERS, "num_heads": 2,
+            "ref_feat_shape": (4, 4), "attn_pool_num_heads": 2,
+        }),
+        ("small_fastvit_64", "fastvit_mci0", {"layers": (1, 1, 1, 1), "embed_dims": (16, 32, 64, 64)}),
+    ):  # fmt: skip
+        if not timm.is_model(name):
+            timm.models.register_model(_shrunk(name, published, smaller))
+
+
+def _shrunk(name: str, published: str, smaller: dict):
+    def build(pretrained=False, **extra):
+        model, size = timm.create_model(published, pretrained=False, **smaller, **extra), int(name[-2:])
+        model.default_cfg = {"input_size": (3, size, size)}
+        return model
+
+    build.__name__, build.__module__ = name, "timm.models.vision_transformer"
+    return build
 
 
 @contextmanager
@@ -109,6 +128,24 @@ FAMILIES = {
     "clip-custom-eos": (
         clip(custom_text=True, text={"pool_type": "eos", "eos_id": 49407}), {"resize_mode": "squash"}, None,
     ),
+    "metaclip2": (
+        clip(quick_gelu=True, text={"pool_type": "eos", "eos_id": 2, "vocab_size": 300,
+                                    "hf_tokenizer_name": "somebody/metaclip"}), {"resize_mode": "shortest"}, "xlm",
+    ),
+}  # fmt: skip
+
+# without a native class
+OTHERS = {
+    "pe-core": (
+        clip(custom_text=True, text={"context_length": 32}) | {"vision_cfg": {
+            "image_size": 32, "timm_model_name": "small_pe_core_32", "timm_pool": "map", "timm_proj": None,
+        }}, {}, None,
+    ),
+    "mobileclip2": (
+        clip(custom_text=True, text={"no_causal_mask": True}) | {"vision_cfg": {
+            "image_size": 64, "timm_model_name": "small_fastvit_64", "timm_pool": "avg", "timm_proj": None,
+        }}, {"size": 64, "mean": [0.0] * 3, "std": [1.0] * 3}, None,
+    ),
 }  # fmt: skip
 
 
@@ -127,6 +164,26 @@ def write_t5(folder: Path) -> None:
     tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
     tokenizer.save(str(folder / "tokenizer.json"))
     _config(folder, "T5Tokenizer", eos_token="</s>", pad_token="</s>", unk_token="<unk>", extra_ids=0)
+
+
+def write_xlm(folder: Path) -> None:
+    """As XLM-V's, which MetaCLIP 2 has: a unigram vocabulary, texts between <s> and </s>, padded with <pad>."""
+    tokenizer = Tokenizer(models.Unigram())
+    tokenizer.normalizer = normalizers.NFKC()
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="always")
+    tokenizer.decoder = decoders.Metaspace()
+    special = ["<s>", "<pad>", "</s>", "<unk>"]
+    tokenizer.train_from_iterator(
+        TEXTS, trainers.UnigramTrainer(vocab_size=200, special_tokens=special, unk_token="<unk>", show_progress=False)
+    )
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
+    )
+    tokenizer.save(str(folder / "tokenizer.json"))
+    _config(
+        folder, "PreTrainedTokenizerFast", bos_token="<s>", eos_token="</s>", pad_token="<pad>", unk_token="<unk>",
+        cls_token="<s>", sep_token="</s>",
+    )  # fmt: skip
 
 
 def write_gemma(folder: Path) -> None:
@@ -156,9 +213,9 @@ def write_family(family: str, folder: Path) -> Path:
     """An open_clip folder of this family with random weights, as somebody could have published it."""
     register_towers()
     folder.mkdir(parents=True, exist_ok=True)
-    model_cfg, preprocess, tokenizer = FAMILIES[family]
+    model_cfg, preprocess, tokenizer = (FAMILIES | OTHERS)[family]
     if tokenizer:
-        {"t5": write_t5, "gemma": write_gemma}[tokenizer](folder)
+        {"t5": write_t5, "gemma": write_gemma, "xlm": write_xlm}[tokenizer](folder)
     cfg = {key: value for key, value in model_cfg.items() if key != "custom_text"}
     torch.manual_seed(len(family))
     kind = open_clip.model.CustomTextCLIP if model_cfg.get("custom_text") else open_clip.model.CLIP
@@ -166,6 +223,10 @@ def write_family(family: str, folder: Path) -> Path:
     with torch.no_grad():
         for parameter in model.parameters():  # biases and norms are drawn, too: a zero would hide that it is lost
             parameter.add_(torch.randn_like(parameter) * 0.05)
+        if any(isinstance(module, torch.nn.BatchNorm2d) for module in model.modules()):
+            size = model_cfg["vision_cfg"]["image_size"]
+            for _ in range(40):  # with the statistics it begins with, all images would have one vector
+                model.visual.train()(torch.randn(8, 3, size, size) + torch.randn(8, 3, 1, 1))
     save_file({k: v.contiguous() for k, v in model.state_dict().items()}, folder / "open_clip_model.safetensors")
     settings = {"size": 32, "mean": [0.5, 0.4, 0.3], "std": [0.5, 0.6, 0.7], "resize_mode": "squash", **preprocess}
     (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": model_cfg, "preprocess_cfg": settings}))

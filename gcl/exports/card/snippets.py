@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gcl.exports.formats.registry import Format
+from gcl.exports.node import NODE, TRANSFORMERS_JS, node_package
 from gcl.exports.verify.round_trip import RoundTripError, last_line, offline
 from gcl.model.dual_encoder import DualEncoder
 from gcl.schema import Schema
@@ -23,17 +24,18 @@ _LINES = 20  # of an output that are shown, at most
 
 @dataclass(frozen=True)
 class Executed:
-    """Python source and what it printed."""
+    """A program and what it printed. language: python or javascript."""
 
     name: str
     code: str
     output: str
+    language: str = "python"
 
     def markdown(self) -> list[str]:
         """A heading, the code and the output. A fence is longer than any in the output, which may show catalog data."""
         output = "\n".join(visible(line) for line in self.output.splitlines())
         fence = "`" * max(3, 1 + max(map(len, re.findall("`+", output)), default=0))
-        code = ["```python", self.code.rstrip(), "```"]
+        code = [f"```{self.language}", self.code.rstrip(), "```"]
         return [f"### {self.name}", "", *code, "", "prints", "", fence, output, fence, ""]
 
 
@@ -52,25 +54,38 @@ def run_snippets(
             codes = {format.name: format.snippet(encoder, repo) for format in formats}
         codes = {key: code.replace(str(folder.resolve()), place) for key, code in codes.items()}
         with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-            jobs = [pool.submit(execute, key, code, Path(scratch), variables) for key, code in codes.items()]
+            jobs = [
+                pool.submit(execute, format.name, codes[format.name], Path(scratch), variables, format.language)
+                for format in formats
+            ]
             return [job.result() for job in jobs]
 
 
-def execute(name: str, code: str, folder: Path, variables: Mapping[str, str] | None = None) -> Executed:
+def execute(
+    name: str, code: str, folder: Path, variables: Mapping[str, str] | None = None, language: str = "python"
+) -> Executed:
     """Runs the code in this folder. Raises RoundTripError with the last line of its error."""
+    program = [sys.executable, "-W", "ignore", "-c"] if language == "python" else [NODE, "--input-type=module", "-e"]
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", code], cwd=folder, env=offline(**(variables or {})), capture_output=True,
-        text=True, encoding="utf-8",
+        [*program, code], cwd=folder, env=offline(**(variables or {})), capture_output=True, text=True,
+        encoding="utf-8",
     )  # fmt: skip
     if done.returncode:
-        raise RoundTripError(f"The card's snippet for {name} fails: {last_line(done.stderr, done.returncode)}")
+        said = done.stderr
+        if language != "python":  # node ends with a stack and its version
+            said = "\n".join(line for line in said.splitlines() if "Error" in line) or said
+        raise RoundTripError(f"The card's snippet for {name} fails: {last_line(said, done.returncode)}")
     lines = done.stdout.rstrip().splitlines()
-    return Executed(name, code, "\n".join(lines[:_LINES] + (["…"] if len(lines) > _LINES else [])))
+    return Executed(name, code, "\n".join(lines[:_LINES] + (["…"] if len(lines) > _LINES else [])), language)
 
 
 def _place(scratch: Path, folder: Path, name: str, repo: str | None) -> tuple[str, dict[str, str]]:
+    if package := node_package(TRANSFORMERS_JS):  # modules of node look for it in folders alone
+        (scratch / "node_modules").symlink_to(package.parents[1], target_is_directory=True)
+    here = scratch / (repo or name)
+    here.parent.mkdir(exist_ok=True)
+    here.symlink_to(folder, target_is_directory=True)
     if repo is None:
-        (scratch / name).symlink_to(folder, target_is_directory=True)
         return name, {}
     kept, revision = scratch / "hub" / f"models--{repo.replace('/', '--')}", "0" * 40
     (kept / "snapshots").mkdir(parents=True)

@@ -55,7 +55,7 @@ from gcl.schema import Modality, SideName
 
 OPSET = 20
 LEAST_COSINE = {torch.float32: 0.9999, torch.float16: 0.99}
-_ONE_FILE = 1 << 30  # bytes of weights; beyond, they go into <file>.data: a protobuf message ends at 2 GiB
+ONE_FILE = 1 << 30  # bytes of weights; beyond, they go into <file>.data: a protobuf message ends at 2 GiB
 _CALIBRATION_ROWS = 8  # images run at once while the ranges of activations are measured
 _NOTES = {
     Precision.fp16: "onnx/*.fp16.onnx compute in half precision, for GPUs; inputs and outputs are those of fp32. On a "
@@ -160,7 +160,7 @@ def export_tower(encoder: DualEncoder, modality: Modality, path: Path, *, dtype:
         ) from error
     _forget_origin(program.model)
     size = sum(p.numel() * p.element_size() for p in wrapped.part.parameters())
-    program.save(path, external_data=size > _ONE_FILE)
+    program.save(path, external_data=size > ONE_FILE)
     reference = wrapped if dtype is torch.float32 else OnnxTower(encoder, modality).eval()
     short = [] if trim is None else [trim(values[:3])]
     _compare(reference, path, modality, [values, values[:1], *short], LEAST_COSINE[dtype])
@@ -289,7 +289,7 @@ class OnnxEncoder(nn.Module):
     def __init__(self, loaded: LoadedOnnx, like: DualEncoder) -> None:
         super().__init__()
         self.loaded, self.schema, self.width = loaded, like.schema, like.width
-        self.preprocess = like.preprocess
+        self.preprocess, self.by_query = like.preprocess, like.by_query
         self._place = nn.Parameter(torch.zeros(1), requires_grad=False)  # tells callers that the device is the CPU
 
     def embed_fields(self, batch: SideBatch, side: SideName) -> Tensor:
@@ -314,17 +314,23 @@ class OnnxEncoder(nn.Module):
 
 def snippet(encoder: DualEncoder, place: str) -> str:
     """Python source for the card."""
+    return usage(encoder, place, "onnx_session.LoadedOnnx", "onnxruntime")
+
+
+def usage(encoder: DualEncoder, place: str, loaded: str, needs: str) -> str:
+    """Python source that loads the folder by a LoadedGraphs of this package (module.class), which needs a library."""
     imports, folder = reached(place)
     image = encoder.tower(Modality.image) is not None
+    module, _, name = loaded.rpartition(".")
     lines = [
         "import io",
         "from pathlib import Path",
         "",
         *([*imports, ""] if imports else []),
         *(["from PIL import Image", ""] if image else []),
-        "from gcl.exports.formats.onnx_session import LoadedOnnx  # needs onnxruntime; no torch model is built",
+        f"from gcl.exports.formats.{module} import {name}  # needs {needs}; no torch model is built",
         "",
-        f"model = LoadedOnnx(Path({folder}))",
+        f"model = {name}(Path({folder}))",
         'text = model.texts(["red running shoes", "blue mug"])',
     ]
     if image:

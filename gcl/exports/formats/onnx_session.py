@@ -57,21 +57,19 @@ def open_graph(path: Path) -> Any:
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
-class LoadedOnnx:
-    """The folder through onnxruntime: `run` for tokens and pixels, `texts` and `images` for strings and files."""
+class LoadedGraphs:
+    """A folder's graphs by some library: `run` for tokens and pixels, `texts` and `images` for strings and files.
+
+    What goes into them is read as folder/onnx/config.json describes it. A library has a method of its own, `_run`.
+    """
 
     def __init__(self, folder: Path, precision: str = "fp32") -> None:
-        out = folder / FOLDER
         self.config = read_config(folder)
         if precision not in self.config["files"]:
             known = ", ".join(self.config["files"])
-            raise ValueError(f"{out} has no {precision} files; it has {known}.")
-        files = self.config["files"][precision]
-        for name in files.values():
-            if Path(name).name != name or not (out / name).is_file():
-                raise ValueError(f"{out / CONFIG} names the file {name!r}, which is not in that folder.")
-        self.graphs = {Modality(name): open_graph(out / file) for name, file in files.items()}
-        tokens = read_tokenizer(self.config["text"]["tokenizer"], out / TOKENIZER)
+            raise ValueError(f"{folder / FOLDER} has no {precision} files; it has {known}.")
+        self.files: dict[str, str] = self.config["files"][precision]
+        tokens = read_tokenizer(self.config["text"]["tokenizer"], folder / FOLDER / TOKENIZER)
         image = self.config.get("image")
         self.preprocess = Preprocess(
             size=tuple(image["shape"][2:]) if image else (1, 1),
@@ -81,15 +79,15 @@ class LoadedOnnx:
             **({key: image[key] for key in ("resize", "interpolation", "fill")} if image else {}),
         )
 
+    def _run(self, modality: Modality, value: np.ndarray) -> np.ndarray:
+        """`run` of at most _ROWS inputs."""
+        raise NotImplementedError
+
     def run(self, modality: Modality, value: np.ndarray) -> np.ndarray:
         """Tokens int64 [n, L] or pixels uint8 [n, 3, H, W] -> float32 [n, D]."""
-        graph = self.graphs.get(modality)
-        if graph is None:
+        if modality.value not in self.files:
             raise ValueError(f"This export has no {modality.value} tower.")
-        blocks = [
-            graph.run(None, {INPUTS[modality]: value[start : start + _ROWS]})[0]
-            for start in range(0, len(value), _ROWS)
-        ]
+        blocks = [self._run(modality, value[start : start + _ROWS]) for start in range(0, len(value), _ROWS)]
         return np.concatenate(blocks) if blocks else np.empty((0, self.config["width"]), dtype=np.float32)
 
     def texts(self, texts: Sequence[str]) -> np.ndarray:
@@ -104,6 +102,24 @@ class LoadedOnnx:
         length = -(-(int(used[-1]) + 1 if len(used) else 1) // _LENGTH_STEP) * _LENGTH_STEP
         return np.ascontiguousarray(tokens[:, :length])
 
+    def pixels(self, images: Sequence[bytes]) -> np.ndarray:
+        """n encoded files -> uint8 [n, 3, H, W]."""
+        return np.stack([self.preprocess.image(data).numpy() for data in images])
+
     def images(self, images: Sequence[bytes]) -> np.ndarray:
-        pixels = [self.preprocess.image(data).numpy() for data in images]
-        return unit(self.run(Modality.image, np.stack(pixels)))
+        return unit(self.run(Modality.image, self.pixels(images)))
+
+
+class LoadedOnnx(LoadedGraphs):
+    """The folder through onnxruntime."""
+
+    def __init__(self, folder: Path, precision: str = "fp32") -> None:
+        super().__init__(folder, precision)
+        out = folder / FOLDER
+        for name in self.files.values():
+            if Path(name).name != name or not (out / name).is_file():
+                raise ValueError(f"{out / CONFIG} names the file {name!r}, which is not in that folder.")
+        self.graphs = {Modality(name): open_graph(out / file) for name, file in self.files.items()}
+
+    def _run(self, modality: Modality, value: np.ndarray) -> np.ndarray:
+        return self.graphs[modality].run(None, {INPUTS[modality]: value})[0]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib import import_module
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -17,7 +17,9 @@ import numpy as np
 
 from gcl.errors import ConfigError, install, nearest
 from gcl.exports.folder import EMBEDDINGS
+from gcl.exports.node import TRANSFORMERS_JS, node_package
 from gcl.exports.settings import Precision
+from gcl.lazy import later
 
 if TYPE_CHECKING:
     from gcl.model.dual_encoder import DualEncoder
@@ -38,15 +40,23 @@ class Precisions:
     """What a format offers besides fp32.
 
     choices: all of them, fp32 first.
-    add: (encoder, folder, precisions, images=encoded files of the catalog) -> notes for the card. Adds files.
     written: (folder) -> those that the folder holds, fp32 first.
+    """
+
+    choices: tuple[Precision, ...]
+    written: Callable[[Path], list[Precision]]
+
+
+@dataclass(frozen=True)
+class Reduced(Precisions):
+    """Those of a format that makes them; the formats that need it (`Format.needs`) have them from it.
+
+    add: (encoder, folder, precisions, images=encoded files of the catalog) -> notes for the card. Adds files.
     as_encoder: (Loaded, the run's model) -> a module that stands in for the run's model where tasks are measured.
     quality: the file of the folder that says what each precision loses.
     """
 
-    choices: tuple[Precision, ...]
     add: Callable[..., list[str]]
-    written: Callable[[Path], list[Precision]]
     as_encoder: Callable[[Loaded, DualEncoder], Any]
     quality: str
 
@@ -64,10 +74,14 @@ class Format:
     load: (folder) -> the model as a user loads it; with precisions: (folder, precision).
     snippet: (encoder, folder or Hub name) -> Python source that prints something, for the card; it is executed there.
     refuses: (encoder) -> None, or a sentence: why this architecture cannot be written in this format.
-    library: its name on the Hub.
+    library: its name on the Hub; "" for one that no Hub knows.
     rank: of the formats of a repository, the one with the lowest rank names the Hub's library.
-    requires: packages (import names) that write, load and snippet need beyond gcl's own, and `extra` brings.
+    requires: packages (import names) that write, load and snippet need beyond gcl's own, and `extra` brings; those of
+        node begin with their scope, @huggingface/….
     extra: the extra of pyproject.toml that brings `requires`.
+    needs: formats whose files it is made of or shares: they are written with it, and before it.
+    on_request: written only where it is named, because it repeats the weights of others.
+    language: of the snippet, as Markdown calls it.
     precisions: what it offers besides fp32; None: nothing.
     compared: a sentence for the card about how its images were compared with the run's; may be empty.
     """
@@ -84,13 +98,27 @@ class Format:
     rank: int
     requires: tuple[str, ...] = ()
     extra: str = "export"
+    needs: tuple[str, ...] = ()
+    on_request: bool = False
+    language: str = "python"
     precisions: Precisions | None = None
     compared: str = ""
 
     @property
     def missing(self) -> list[str]:
         """The packages that it needs and that are not installed."""
-        return [package for package in self.requires if find_spec(package) is None]
+        return [
+            package
+            for package in self.requires
+            if (node_package(package) if package.startswith("@") else find_spec(package)) is None
+        ]
+
+    @property
+    def missing_sentence(self) -> str:
+        """What is missing and the command that installs it."""
+        missing = self.missing
+        how = f"npm install --ignore-scripts {missing[0]}" if missing[0].startswith("@") else install(self.extra)
+        return f"{self.name} needs {', '.join(missing)}, which is not installed: {how}."
 
     def check_precisions(self, names: Sequence[str]) -> list[Precision]:
         """The precisions of these names. Raises ConfigError for an unknown one, and where fp32 is left out."""
@@ -123,16 +151,8 @@ def unit(vectors: np.ndarray) -> np.ndarray:
     return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
 
 
-def _later(name: str) -> Callable[..., Any]:
-    """A function of a module of this folder, imported when it is called: `module:function`."""
-    module, _, function = name.partition(":")
-
-    def call(*args: Any, **options: Any) -> Any:
-        return getattr(import_module(f"gcl.exports.formats.{module}"), function)(*args, **options)
-
-    return call
-
-
+_later = partial(later, "gcl.exports.formats")
+_OF_ONNX = Precisions(choices=tuple(Precision), written=_later("onnx_session:written_precisions"))
 _ALL = (
     Format(
         name="open_clip",
@@ -148,7 +168,7 @@ _ALL = (
     ),
     Format(
         name="transformers",
-        writes="SiglipModel or CLIPModel: config.json, model.safetensors, processor and tokenizer",
+        writes="SiglipModel, CLIPModel or MetaClip2Model: config.json, model.safetensors, processor and tokenizer",
         explanation="AutoModel and AutoProcessor load it without remote code; so do most serving stacks.",
         marker="config.json",
         write=_later("transformers:export_transformers"),
@@ -186,13 +206,83 @@ _ALL = (
         rank=4,
         requires=("onnx", "onnxscript", "onnxruntime"),
         extra="onnx",
-        precisions=Precisions(
+        precisions=Reduced(
             choices=tuple(Precision),
-            add=_later("onnx:add_precisions"),
             written=_later("onnx_session:written_precisions"),
+            add=_later("onnx:add_precisions"),
             as_encoder=_later("onnx:OnnxEncoder"),
             quality="onnx/quality.json",
         ),
+    ),
+    Format(
+        name="transformers_js",
+        writes="onnx/text_model.onnx and onnx/vision_model.onnx next to the transformers files",
+        explanation="transformers.js runs it in browsers and in node.",
+        marker="onnx/text_model.onnx",
+        write=_later("transformers_js:export_transformers_js"),
+        load=_later("transformers_js:LoadedTransformersJs"),
+        snippet=_later("transformers_js:snippet"),
+        refuses=_later("transformers_js:refuses"),
+        library="transformers.js",
+        rank=5,
+        requires=(TRANSFORMERS_JS,),
+        needs=("transformers", "onnx"),
+        on_request=True,
+        language="javascript",
+        precisions=_OF_ONNX,
+        compared="transformers.js shrinks images by other filters: they were given to it in the model's size.",
+    ),
+    Format(
+        name="openvino",
+        writes="openvino/: OpenVINO's own files of every graph of onnx",
+        explanation="OpenVINO and its model server run it on Intel's processors.",
+        marker="openvino/text.xml",
+        write=_later("openvino:export_openvino"),
+        load=_later("openvino:LoadedOpenVino"),
+        snippet=_later("openvino:snippet"),
+        refuses=lambda encoder: None,
+        library="openvino",
+        rank=6,
+        requires=("openvino",),
+        extra="openvino",
+        needs=("onnx",),
+        on_request=True,
+        precisions=_OF_ONNX,
+    ),
+    Format(
+        name="fastembed",
+        writes="onnx/text_model.onnx next to the tokenizer's files",
+        explanation="FastEmbed, with which Qdrant's client encodes queries, takes its text tower as a custom model.",
+        marker="onnx/text_model.onnx",
+        write=_later("fastembed:export_fastembed"),
+        load=_later("fastembed:LoadedFastEmbed"),
+        snippet=_later("fastembed:snippet"),
+        refuses=_later("fastembed:refuses"),
+        library="fastembed",
+        rank=7,
+        requires=("fastembed",),
+        extra="fastembed",
+        needs=("onnx",),
+        on_request=True,
+        precisions=_OF_ONNX,
+        compared="FastEmbed encodes texts alone: its images were encoded by onnxruntime.",
+    ),
+    Format(
+        name="triton",
+        writes="triton/: a model repository with an ensemble per tower, from strings and files to vectors",
+        explanation="Triton serves it: onnxruntime for the towers, Python for tokenizer and resizing.",
+        marker="triton/embed_text/config.pbtxt",
+        write=_later("triton:export_triton"),
+        load=_later("triton:LoadedTriton"),
+        snippet=_later("triton:snippet"),
+        refuses=lambda encoder: None,
+        library="",
+        rank=8,
+        requires=("tritonclient", "grpc"),
+        extra="triton",
+        needs=("onnx",),
+        on_request=True,
+        compared="Triton's ensembles were followed in this process, by their configs as its protobuf reads them.",
     ),
 )
 # In the order in which they are written: later ones may rely on the files of earlier ones. `embeddings`, the vectors of
@@ -212,34 +302,43 @@ def choose(encoder: DualEncoder, wanted: Sequence[str] | None) -> list[Format]:
         ConfigError: an unknown format, one that this architecture does not allow, or one whose packages are missing.
     """
     if wanted is None:
-        return [FORMATS[name] for name in supported(encoder) if not FORMATS[name].missing]
+        return [one for one in map(FORMATS.__getitem__, supported(encoder)) if not one.on_request and not one.missing]
     check_formats(wanted)
     for name in wanted:
         if why := FORMATS[name].refuses(encoder):
             raise ConfigError(f"formats: {name} is not possible. {why} {_others(encoder)}")
-    return [format for name, format in FORMATS.items() if name in wanted]
+    formats = [FORMATS[name] for name in with_needs(wanted)]
+    for one in formats:
+        if one.missing:
+            raise ConfigError(f"formats: {one.missing_sentence}")
+    return formats
+
+
+def with_needs(wanted: Sequence[str]) -> list[str]:
+    """The formats of these names and those that they are made of, in the order of writing; other names are dropped."""
+    known = [name for name in wanted if name in FORMATS]
+    needed = {need for name in known for need in FORMATS[name].needs}
+    return [name for name in FORMATS if name in known or name in needed]
 
 
 def check_formats(wanted: Sequence[str]) -> None:
-    """Raises ConfigError for the first name that is no format, or whose packages are missing: before a model loads."""
+    """Raises ConfigError for the first name that is no format: before a model loads. Packages that are missing are for
+    `choose` to name: nobody should install them for an architecture that the format does not allow."""
     for name in wanted:
         if name not in FORMATS:
             raise ConfigError(f"formats: there is no format {name!r}.{nearest(name, [*FORMATS, EMBEDDINGS])}")
-        if FORMATS[name].missing:
-            needed = ", ".join(FORMATS[name].missing)
-            raise ConfigError(
-                f"formats: {name} needs {needed}, which is not installed: {install(FORMATS[name].extra)}."
-            )
 
 
 def left_out(encoder: DualEncoder) -> list[str]:
-    """A sentence for every format that `choose(encoder, None)` leaves out."""
+    """A sentence for every format that `choose(encoder, None)` leaves out, though nobody has to ask for it."""
     sentences = []
     for name, format in FORMATS.items():
+        if format.on_request:
+            continue
         if why := format.refuses(encoder):
             sentences.append(f"Without {name}: {why}")
         elif format.missing:
-            sentences.append(f"Without {name}: {', '.join(format.missing)} is not installed ({install(format.extra)}).")
+            sentences.append(f"Without {name}: {format.missing_sentence}")
     return sentences
 
 

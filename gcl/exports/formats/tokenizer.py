@@ -28,7 +28,7 @@ from transformers import (  # type: ignore[attr-defined]  # T5TokenizerFast: a c
 
 from gcl.model.tokens import Clean, Tokens
 
-Reader = Literal["siglip", "clip", "text"]  # who reads the ids: one of the two classes, or a text encoder alone
+Reader = Literal["siglip", "clip", "metaclip_2", "text"]  # who reads the ids: a class, or a text encoder alone
 
 BEYOND = (
     "The tokenizer cleans texts as open_clip does, but for the repair of wrongly decoded text (such as â€œ), HTML "
@@ -78,8 +78,8 @@ def native_tokenizer(tokens: Tokens, reader: Reader) -> PreTrainedTokenizerFast:
 
 
 def _read(ids: list[int], reader: Reader, tokenizer: PreTrainedTokenizerFast) -> list[int]:
-    """The ids that the tower reads: all, or (CLIP, causal) up to the end token; behind it open_clip pads with 0."""
-    return ids if reader != "clip" else ids[: ids.index(tokenizer.eos_token_id) + 1]
+    """The ids that the tower reads: all, or (causal) up to the end token; behind it open_clip pads CLIP's with 0."""
+    return ids if reader in ("siglip", "text") else ids[: ids.index(tokenizer.eos_token_id) + 1]
 
 
 def _of_clip(own: SimpleTokenizer) -> Tokenizer:
@@ -181,6 +181,28 @@ def cleaning(kind: str) -> list[normalizers.Normalizer]:
     return [*steps, normalizers.Replace(Regex(r"[\s\x1c-\x1f\x85]+"), " "), normalizers.Strip()]
 
 
+def spell_out(folder: Path) -> None:
+    """Replaces the compiled table in the cleaning of folder/tokenizer.json by a step for each of its characters.
+
+    For readers that do not obey such a table (transformers.js takes NFKC for all of them). The ids stay the same.
+    """
+    path = folder / "tokenizer.json"
+    content = json.loads(path.read_text("utf-8"))
+    steps = content["normalizer"]["normalizers"]
+    compiled = json.loads(normalizers.Precompiled(_character_map()).__getstate__())
+    if compiled not in steps:
+        return
+    place = steps.index(compiled)
+    sources: dict[str, list[str]] = {}
+    for source, target in _replacements().items():
+        sources.setdefault(target, []).append(source)
+    steps[place : place + 1] = [
+        {"type": "Replace", "pattern": {"Regex": f"[{''.join(characters)}]"}, "content": target}
+        for target, characters in sources.items()
+    ]
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
 @lru_cache
 def _character_map() -> bytes:
     """ftfy's replacements of single characters (quotes, ligatures, full width letters), compiled.
@@ -238,6 +260,8 @@ def save_tokenizer(tokenizer: Any, folder: Path) -> None:
     config = json.loads(path.read_text("utf-8"))
     for key in ("name_or_path", "local_files_only", "is_local", "cache_dir"):
         config.pop(key, None)
+    if config.get("tokenizer_class") == "TokenizersBackend":
+        config["tokenizer_class"] = "PreTrainedTokenizerFast"  # its name in transformers 4, which 5 reads as well
     path.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 

@@ -1,4 +1,4 @@
-"""The native classes of transformers: SiglipModel and CLIPModel with processor, loaded without remote code."""
+"""The native classes of transformers: SiglipModel, CLIPModel and MetaClip2Model with processor, without remote code."""
 
 from __future__ import annotations
 
@@ -12,7 +12,16 @@ import numpy as np
 import torch
 from PIL import Image
 from safetensors.torch import save_file
-from transformers import AutoModel, AutoProcessor, CLIPConfig, CLIPModel, SiglipConfig, SiglipModel
+from transformers import (
+    AutoModel,
+    AutoProcessor,
+    CLIPConfig,
+    CLIPModel,
+    MetaClip2Config,
+    MetaClip2Model,
+    SiglipConfig,
+    SiglipModel,
+)
 from transformers.utils import logging
 
 from gcl.exports.folder import write_json
@@ -25,7 +34,9 @@ from gcl.model.settings import OWN_RESIZE, Resize
 from gcl.model.transformers.describe import Native, NotNative, describe
 from gcl.model.transformers.tensors import to_native
 
-CLASSES = {"siglip": (SiglipConfig, SiglipModel), "clip": (CLIPConfig, CLIPModel)}
+CLASSES = {"siglip": (SiglipConfig, SiglipModel), "clip": (CLIPConfig, CLIPModel),
+           "metaclip_2": (MetaClip2Config, MetaClip2Model)}  # fmt: skip
+_WEIGHTS = "model.safetensors"
 _RESAMPLE = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 IMAGES = (
     "transformers reads some images a little differently from the training: those that are neither RGB nor grey become "
@@ -50,7 +61,7 @@ def refuses(encoder: DualEncoder) -> str | None:
 
 
 def export_transformers(encoder: DualEncoder, folder: Path) -> list[str]:
-    """Writes config.json, model.safetensors, preprocessor_config.json and the tokenizer's files.
+    """Writes config.json, model.safetensors and its index, preprocessor_config.json and the tokenizer's files.
 
     Raises ValueError for an architecture without a native class.
     """
@@ -64,21 +75,30 @@ def export_transformers(encoder: DualEncoder, folder: Path) -> list[str]:
     notes = [BEYOND, IMAGES, *([CROP] if encoder.preprocess.resize == Resize.shortest else [])]
     if native.kind == "siglip":
         state.setdefault("logit_bias", torch.zeros(1))
-        notes.append("A SigLIP text tower reads its padding: the processor pads to the context length by itself; a "
-                     "tokenizer called without it needs padding='max_length'.")  # fmt: skip
+        notes.append(
+            "A SigLIP text tower reads its padding: the processor pads to the context length by itself; a tokenizer "
+            "called without it needs padding='max_length', and so does a request to vLLM."
+        )
     elif "logit_bias" in state:
-        notes.append("CLIPModel has no logit bias; this model's bias is in the open_clip files only.")
+        notes.append(f"{native.architecture} has no logit bias; this model's bias is in the open_clip files only.")
     shapes = {name: value.shape for name, value in model.state_dict().items()}
-    save_file(to_native(state, native.table, shapes), folder / "model.safetensors", metadata={"format": "pt"})
+    weights = to_native(state, native.table, shapes)
+    save_file(weights, folder / _WEIGHTS, metadata={"format": "pt"})
+    # vLLM loads every safetensors file of a folder, open_clip's too, unless an index says which are the model's.
+    size = sum(value.nbytes for value in weights.values())
+    index = {"metadata": {"total_size": size}, "weight_map": dict.fromkeys(sorted(weights), _WEIGHTS)}
+    write_json(folder / f"{_WEIGHTS}.index.json", index)
     config.architectures = [native.architecture]
     config.dtype = "float32"
     config.save_pretrained(folder)
+    path = folder / "config.json"  # servers cut texts at its max_length, which transformers 4 takes for 20 otherwise
+    write_json(path, {**json.loads(path.read_text("utf-8")), "max_length": tokenizer.model_max_length})
     save_tokenizer(tokenizer, folder)
     write_json(folder / "preprocessor_config.json", image_processor(encoder, native))
     return notes
 
 
-def native_config(native: Native, tokenizer: Any) -> SiglipConfig | CLIPConfig:
+def native_config(native: Native, tokenizer: Any) -> SiglipConfig | CLIPConfig | MetaClip2Config:
     """The config of the class, cut to the tokenizer's length, with the tokenizer's special ids."""
     content = json.loads(json.dumps(native.config))
     text = content["text_config"]
@@ -98,7 +118,7 @@ def image_processor(encoder: DualEncoder, native: Native) -> dict[str, Any]:
         crop[OWN_RESIZE] = own.resize.value  # transformers passes it over; gcl reads the folder as the run did
     return {
         "image_processor_type": "SiglipImageProcessor" if native.kind == "siglip" and squash else "CLIPImageProcessor",
-        "processor_class": {"siglip": "SiglipProcessor", "clip": "CLIPProcessor"}[native.kind],
+        "processor_class": "SiglipProcessor" if native.kind == "siglip" else "CLIPProcessor",
         "do_convert_rgb": True,
         "do_resize": True,
         "size": {"height": height, "width": width} if squash else {"shortest_edge": height},

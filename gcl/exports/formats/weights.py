@@ -58,7 +58,7 @@ def foreign_head(encoder: DualEncoder) -> str | None:
     head = image_head(visual)
     if head is None:
         return None
-    if head.kind is Head.mlp and isinstance(visual, TimmModel) and head.hidden == 2 * encoder.width:
+    if head.kind is Head.mlp and isinstance(visual, TimmModel):  # one that was cut: open_clip's own reason says so
         return None
     what = "reads the stages of the tower" if head.kind is Head.stages else "has two layers of its own"
     return f"The image head (model.head={head.kind}) {what}, and open_clip has no class for this on such a tower."

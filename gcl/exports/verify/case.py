@@ -43,6 +43,11 @@ class CaseSide:
 
     def fused(self, texts: np.ndarray, images: np.ndarray) -> np.ndarray:
         """Vectors of the case's texts [T, D] and images [I, D] -> the records' [M, D]."""
+        embedding, present = self.fields(texts, images)
+        return fuse(embedding, torch.tensor(self.weights, dtype=torch.float32), present).numpy()
+
+    def fields(self, texts: np.ndarray, images: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+        """The same -> [M, F, D] and present[M, F]."""
         width = max(texts.shape[1], images.shape[1] if len(images) else 0)
         embedding = torch.zeros(self.records, len(self.modalities), width)
         present = torch.zeros(self.records, len(self.modalities), dtype=torch.bool)
@@ -51,7 +56,7 @@ class CaseSide:
             source = torch.from_numpy((texts if modality == "text" else images)[place])
             rows, fused = fuse_images(source, torch.from_numpy(owner))
             embedding[rows, column], present[rows, column] = fused, True
-        return fuse(embedding, torch.tensor(self.weights, dtype=torch.float32), present).numpy()
+        return embedding, present
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@
    output that differs by more than arithmetic names the layer.
 3. Weights whose values are not the run's are listed, those of that layer's block first.
 
-ONNX has no modules to hook: after step 1 only its graph is left.
+ONNX, and what is made of it, has no modules to hook: after step 1 only the graph is left.
 """
 
 from __future__ import annotations
@@ -108,6 +108,8 @@ def _first_input(network: nn.Module, call: Callable[[], Any]) -> Tensor:
 
 def _ids_of(loaded: Any, network: nn.Module | None) -> Callable[[str], list[int]]:
     """The token ids of a text given together with a long one: some formats pad to the longest of a call."""
+    if hasattr(loaded, "ids"):  # a tokenizer of its own
+        return loaded.ids
     if network is None:
         return lambda text: loaded.preprocess.text([text])[0].tolist()
     return lambda text: _first_input(network, lambda: loaded.texts([text, _LONG]))[0].tolist()

@@ -26,6 +26,7 @@ import torch
 
 from gcl.exports.folder import EMBEDDINGS
 from gcl.exports.formats.registry import FORMATS, Format
+from gcl.exports.node import node_path
 from gcl.exports.settings import Precision
 from gcl.exports.verify.case import Case
 from gcl.exports.verify.diagnose import first_difference
@@ -85,7 +86,7 @@ def offline(**more: str) -> dict[str, str]:
     # W&B prints a greeting on stdout
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
     return {
-        **inherited, "PYTHONPATH": paths, "HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1",
+        **inherited, "PYTHONPATH": paths, "NODE_PATH": node_path(), "HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1",
         "HF_HUB_DISABLE_PROGRESS_BARS": "1", "TRANSFORMERS_VERBOSITY": "error", "TOKENIZERS_PARALLELISM": "false",
         "PYTHONIOENCODING": "utf-8", **more,
     }  # fmt: skip

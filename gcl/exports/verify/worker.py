@@ -24,9 +24,11 @@ import torch
 from gcl.data.store.vector_files import vector_batches
 from gcl.exports.folder import EMBEDDINGS
 from gcl.exports.formats.registry import FORMATS, Loaded
+from gcl.exports.query_weights import read_query_weights
 from gcl.exports.vectors.write import FUSED, about_embeddings, embedding_files
 from gcl.exports.verify.case import Case, TaskSample, in_blocks, read_case
 from gcl.model.fusion import fuse
+from gcl.model.query_weights import QueryWeights
 from gcl.retrieval.search.search import search
 from gcl.retrieval.search.ties import id_ranks
 
@@ -112,15 +114,19 @@ def compare_embeddings(case: Case, folder: Path, fields: Sequence[str], *, near:
     fields: of a document, in the case's order. A document that is missing in the files counts as different.
     """
     exported, expected, names, tasks = [], [], [], {}
-    stored = about_embeddings(folder)["fields"]
-    weights = {name: float(stored[name]["weight"]) for name in fields}
+    about = about_embeddings(folder)
+    weights = {name: float(about["fields"][name]["weight"]) for name in fields}
+    gate = read_query_weights(folder) if "by_query" in about else None
     for task in case.tasks:
         ours = replace(task.document, weights=[*weights.values()]).fused(case.text_vectors, case.image_vectors)
-        theirs = _read(folder, task, weights, ours.shape[1])
+        queries = task.query.fused(case.text_vectors, case.image_vectors)
+        if gate is not None:
+            ours = gate.side_by_side(*task.document.fields(case.text_vectors, case.image_vectors)).numpy()
+            queries = gate.asked(queries)
+        theirs = _read(folder, task, weights, about["width"], gate)
         exported.append(theirs)
         expected.append(ours)
         names += [f"vector of {name}" for name in task.documents]
-        queries = task.query.fused(case.text_vectors, case.image_vectors)
         tasks[task.name] = _same_tops(task, (queries, ours), (queries, theirs), near=near)
     verdict: dict[str, Any] = {"precision": EMBEDDINGS, "damaged": {}, "tasks": tasks}
     if names:
@@ -128,7 +134,9 @@ def compare_embeddings(case: Case, folder: Path, fields: Sequence[str], *, near:
     return verdict
 
 
-def _read(folder: Path, task: TaskSample, weights: Mapping[str, float], width: int) -> np.ndarray:
+def _read(
+    folder: Path, task: TaskSample, weights: Mapping[str, float], width: int, gate: QueryWeights | None
+) -> np.ndarray:
     """[M, D] of the task's documents, fused here where the files keep the fields apart; zeros: not in the files."""
     row_of = {name: row for row, name in enumerate(task.documents)}
     is_fused = about_embeddings(folder)["content"] == "fused"
@@ -144,10 +152,12 @@ def _read(folder: Path, task: TaskSample, weights: Mapping[str, float], width: i
     if is_fused:
         return embedding[:, 0]
     weight = np.array([*weights.values()], dtype=np.float32)
-    found, fused = (present * weight).sum(axis=1) > 0, np.zeros((len(row_of), width), dtype=np.float32)
-    tensors = map(torch.from_numpy, (embedding[found], weight, present[found]))
-    fused[found] = fuse(*tensors).numpy()
-    return fused
+    found = (present * weight).sum(axis=1) > 0
+    fields, weighed, there = map(torch.from_numpy, (embedding[found], weight, present[found]))
+    made = fuse(fields, weighed, there) if gate is None else gate.side_by_side(fields, there)
+    whole = np.zeros((len(row_of), made.shape[1]), dtype=np.float32)
+    whole[found] = made.numpy()
+    return whole
 
 
 def _loaded_formats(folder: Path, names: list[str]) -> Iterator[tuple[str, str, Loaded]]:

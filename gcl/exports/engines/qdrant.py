@@ -1,0 +1,112 @@
+"""Qdrant: https://qdrant.tech/documentation. Its client searches in this process what a server would, exactly."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from qdrant_client import QdrantClient, models
+
+from gcl.exports.engines.clients.qdrant import Search, client_of, word_numbers
+from gcl.exports.engines.payload import WORDS, Batch, Column
+from gcl.exports.engines.registry import Asks, How, Layout, Quantization, Setting, graph_settings, word_settings
+from gcl.files.atomic import write_json
+from gcl.retrieval.search.bm25 import K1, B
+
+_KEY = "id"  # a point's own id is its row; the document's id is in the payload
+_LENGTH = 12  # words of a document, about: BM25 asks how much longer or shorter each one is
+
+
+def settings(layout: Layout, url: str | None) -> list[Setting]:
+    """Exact; with the index of a server at several depths; with words."""
+    made = [Setting("exact", How.exact)]
+    if url is not None:
+        made = [Setting("exact", How.exact, options={"exact": True}), *graph_settings(rescore=True)]
+    if layout.quantization is not Quantization.none:
+        options = {"ef": 128, "rescore": False}
+        made.append(Setting("HNSW, ef 128, without rescoring", How.approximate, None, options))
+    return made + word_settings(layout)
+
+
+def write(layout: Layout, batches: Iterable[Batch], folder: Path) -> Sequence[Path]:
+    """collection.json; the vectors come by `url=…`."""
+    body = models.CreateCollection(**_schema(layout)).model_dump(mode="json", exclude_none=True)
+    return [write_json(folder / "collection.json", body)]
+
+
+def _schema(layout: Layout) -> dict[str, Any]:
+    quantized: dict[Quantization, models.QuantizationConfig] = {
+        Quantization.scalar: models.ScalarQuantization(
+            scalar=models.ScalarQuantizationConfig(type=models.ScalarType.INT8, always_ram=True)
+        ),
+        Quantization.binary: models.BinaryQuantization(binary=models.BinaryQuantizationConfig(always_ram=True)),
+    }
+    words = {WORDS: models.SparseVectorParams(modifier=models.Modifier.IDF)}
+    return {
+        "vectors": models.VectorParams(size=layout.width, distance=models.Distance.DOT),
+        "sparse_vectors": words if layout.words else None,
+        "quantization_config": quantized.get(layout.quantization),
+    }
+
+
+class Qdrant(Asks):
+    """A collection in memory, or at an address."""
+
+    def __init__(self, layout: Layout, folder: Path, url: str | None) -> None:
+        self._layout = layout
+        self._client = QdrantClient(":memory:") if url is None else client_of(url)
+        self.asks = Search(self._client, layout.name)
+
+    def rows(self) -> int | None:
+        name = self._layout.name
+        return self._client.count(name).count if self._client.collection_exists(name) else None
+
+    def create(self) -> None:
+        layout, client = self._layout, self._client
+        client.delete_collection(layout.name)
+        made = _schema(layout)
+        client.create_collection(
+            layout.name, vectors_config=made["vectors"], sparse_vectors_config=made["sparse_vectors"],
+            quantization_config=made["quantization_config"],
+        )  # fmt: skip
+        if self._remote:
+            kinds = {Column.text: models.PayloadSchemaType.KEYWORD, Column.number: models.PayloadSchemaType.FLOAT}
+            for name, kind in layout.columns.items():
+                if name != WORDS:
+                    client.create_payload_index(layout.name, name, field_schema=kinds[kind])
+
+    @property
+    def _remote(self) -> bool:
+        return hasattr(self._client._client, "rest_uri")
+
+    def add(self, batch: Batch, *, again: bool = False) -> None:
+        """A point replaces the one of its number."""
+        rows: list[Any] = list(range(batch.start, batch.start + len(batch)))
+        payloads = [{_KEY: name, **row} for name, row in zip(batch.ids, batch.rows, strict=True)]
+        vectors: dict = {"": batch.vectors.tolist()}
+        if self._layout.words:
+            vectors[WORDS] = [_sparse(text or "") for text in batch.payload[WORDS]]
+        self._client.upsert(self._layout.name, models.Batch(ids=rows, vectors=vectors, payloads=payloads))
+
+    def finish(self) -> None:
+        """Waits until a server has built its index."""
+        import time
+
+        while self._remote and self._client.get_collection(self._layout.name).status != models.CollectionStatus.GREEN:
+            time.sleep(0.5)
+
+    def drop(self) -> None:
+        self._client.delete_collection(self._layout.name)
+
+    def close(self) -> None:
+        self._client.close()
+
+
+def _sparse(text: str) -> models.SparseVector:
+    """BM25's part of each word of a document; the engine multiplies by the idf."""
+    count = Counter(word_numbers(text))
+    norm = K1 * (1 - B + B * sum(count.values()) / _LENGTH)
+    values = [times * (K1 + 1) / (times + norm) for times in count.values()]
+    return models.SparseVector(indices=list(count), values=values)

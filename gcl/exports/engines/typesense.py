@@ -1,0 +1,32 @@
+"""Typesense 27 or later. It always searches its index, and keeps every number whole."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gcl.exports.engines.clients import typesense
+from gcl.exports.engines.http import Http
+from gcl.exports.engines.payload import Column
+from gcl.exports.engines.registry import How, Layout, Setting, graph_settings, word_settings
+
+
+class Typesense(Http):
+    """A collection."""
+
+    client = typesense
+    made = ("POST", "/collections")
+    deleted = "/collections/{name}"
+    added = "/collections/{name}/documents/import?action=upsert"
+    counted = ("/collections/{name}", ("num_documents",))
+
+    @classmethod
+    def settings(cls, layout: Layout, url: str | None) -> list[Setting]:
+        words = word_settings(layout, "text match")
+        return graph_settings() + [setting for setting in words if setting.how is not How.rrf]
+
+    def schema(self) -> Any:
+        types = {Column.text: "string", Column.number: "float"}
+        columns = [{"name": name, "type": types[kind], "optional": True} for name, kind in self.layout.columns.items()]
+        graph = {"M": 16, "ef_construction": 200}
+        vector = {"name": "vector", "type": "float[]", "num_dim": self.layout.width, "vec_dist": "ip"}
+        return {"name": self.name, "fields": [*columns, {**vector, "hnsw_params": graph}]}
