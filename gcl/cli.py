@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import gc
 import os
 import re
 import signal
@@ -12,8 +14,9 @@ from contextlib import contextmanager
 from dataclasses import fields
 from typing import Any
 
-from gcl.commands.registry import COMMANDS, Command, load
+from gcl.commands.registry import COMMANDS, Command
 from gcl.errors import ConfigError, ProcessLost, interruption, nearest, sentence_of
+from gcl.lazy import load
 
 _HYDRA_FLAGS = ("--multirun", "-m", "--cfg", "-c", "--info", "-i", "--hydra-help", "--shell-completion", "-sc")
 _INTERRUPTED = "Interrupted. Finished work is kept: run the same command again (training needs train.resume=auto)."
@@ -27,15 +30,19 @@ class _Stopped(KeyboardInterrupt):
 @contextmanager
 def _signals_stop() -> Iterator[None]:
     """SIGTERM and SIGHUP end the command as Ctrl-C does, so that it says a sentence and removes what it had begun. What
-    is ignored stays so (nohup, a script's background); training and servers listen for themselves."""
+    is ignored stays so (nohup, a script's background); training and servers listen for themselves. A second one does
+    not interrupt the end, but counts where the first was lost: C code that clears errors can clear the exception."""
 
     def stop(signum: int, _: Any) -> None:
         if os.getpid() != process:  # a worker that was forked
             signal.signal(signum, signal.SIG_DFL)
             os.kill(os.getpid(), signum)
             return
-        for other in before:
-            signal.signal(other, signal.SIG_IGN)  # a second one must not interrupt the end
+        ending = sys.exc_info()[1]
+        while ending is not None:
+            if isinstance(ending, _Stopped):
+                return
+            ending = ending.__context__
         raise _Stopped
 
     process, before = os.getpid(), []
@@ -53,6 +60,8 @@ def _signals_stop() -> Iterator[None]:
 
 def main(argv: Sequence[str] | None = None) -> None:
     arguments = list(sys.argv[1:] if argv is None else argv)
+    # What libraries make while they load stays; looking through it a dozen times is a sixth of the time they take.
+    gc.set_threshold(max(10_000, gc.get_threshold()[0]))
     try:
         with _signals_stop():
             _answer(arguments)
@@ -174,9 +183,21 @@ def _refuse_others(command: Command, settings: Sequence[str]) -> None:
         if key in _MEANT and key not in command.settings and value != "null":
             hint = f" {_MEANT[key].format(value=value)}" if command.name in ("train", "evaluate") else ""
             raise ConfigError(f"gcl {command.name} has no {key}=.{hint}")
+    own = {field.name for field in fields(command.load_options())}
+    for key in given:
+        if difflib.get_close_matches(key, own, n=1) and key not in _outermost():
+            raise ConfigError(f"gcl {command.name} has no {key}=.{nearest(key, own | set(command.settings))}")
     name = given.get("data.name")
     if name in choices_of("data") and "data" not in given:
         raise ConfigError(f"data.name={name} would give another catalog this name: the catalog {name} is data={name}.")
+
+
+def _outermost() -> set[str]:
+    """The settings and groups of a run, without what is inside them."""
+    from gcl.commands.registry import list_settings
+    from gcl.config.folder import GROUPS
+
+    return {*GROUPS, *(option.key.partition(".")[0] for option in list_settings())}
 
 
 def _run_in_hydra(command: Command, arguments: list[str]) -> None:

@@ -1,5 +1,6 @@
 """What every test needs: no hub, one thread, and (once per session) a small shop with a finished run on it."""
 
+import gc
 import os
 import signal
 import subprocess
@@ -10,6 +11,7 @@ import pytest
 from helpers.browser import chromium  # noqa: F401
 from helpers.trained_shop import write_shop
 
+gc.set_threshold(50_000)  # a sixth of the time would go into looking through what libraries leave for good
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -17,6 +19,11 @@ os.environ.setdefault("WANDB_MODE", "offline")
 for number in (signal.SIGINT, signal.SIGHUP):
     if signal.getsignal(number) is signal.SIG_IGN:  # begun in the background, by nohup: children would inherit it
         signal.signal(number, signal.default_int_handler if number is signal.SIGINT else signal.SIG_DFL)
+
+
+def pytest_collection_finish():
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture

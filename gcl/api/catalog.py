@@ -19,6 +19,7 @@ from gcl.config.folder import GROUPS
 from gcl.data.init.draft import draft_tables
 from gcl.data.init.inputs import find_inputs
 from gcl.data.prepare.rows import columns_of
+from gcl.data.store.away import local_folder
 from gcl.data.tables.frame import write_frame
 from gcl.data.tables.table import Table
 from gcl.errors import ConfigError
@@ -63,7 +64,7 @@ class Tables:
 
     def _catalog(self, cache_dir: str, *, training: bool) -> dict[str, Any]:
         """The catalog of the tables, as its YAML would say it."""
-        place = Path(cache_dir).expanduser().absolute()
+        place = local_folder(cache_dir).absolute()
         files = {name: _file(rows, place / "frames", name) for name, rows in self.given.items()}
         inputs = find_inputs(list(files.values()), place / "tables")
         try:

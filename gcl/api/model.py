@@ -16,6 +16,7 @@ from gcl.config.compose import catalog_from
 from gcl.data.catalog import Catalog
 from gcl.errors import ConfigError
 from gcl.model.dual_encoder import DualEncoder
+from gcl.model.query_weights import QueryWeights
 from gcl.options import Choice
 from gcl.retrieval.embedding.embed import EmbedOptions, embed
 from gcl.retrieval.settings import EvaluateConfig
@@ -50,12 +51,19 @@ class Model:
         """D, the length of a vector."""
         return self.encoder.width
 
+    @property
+    def by_query(self) -> QueryWeights | None:
+        """What weighs the fields of documents for each query (`train.field_weights=learned_by_query`), if the run chose
+        that. Then vectors have D numbers for each of `by_query.fields`: of a query its vector times each weight, of a
+        document its fields' vectors; their inner product is the score."""
+        return self.encoder.by_query
+
     def __repr__(self) -> str:
         query, document = ", ".join(self.catalog.query), ", ".join(self.catalog.document)
         return f"<gcl.Model {self.name}: query ({query}), document ({document}), {self.width} numbers>"
 
     def embed_queries(self, queries: Any, *, batch_size: int | None = None, progress: bool = False) -> np.ndarray:
-        """float32 [n, D] unit vectors, one per query.
+        """float32 [n, D] unit vectors, one per query; longer ones where there is a `by_query`.
 
         queries: texts (a list, a Series); dicts or a DataFrame with the query's fields; or images (PIL, bytes, paths).
         batch_size: records encoded at a time; it can change the last bits. progress: show how far it is.
@@ -72,13 +80,14 @@ class Model:
         return self._embed(documents, "document", batch_size, progress)
 
     def _embed(self, rows: Any, side: SideName, batch_size: int | None, progress: bool) -> np.ndarray:
-        records = items(rows, self.catalog, side, cache_dir=self.cache_dir, progress=progress)
+        records, gate = items(rows, self.catalog, side, cache_dir=self.cache_dir, progress=progress), self.by_query
         if not len(records):
-            return np.zeros((0, self.width), dtype=np.float32)
+            return np.zeros((0, self.width * (1 if gate is None else len(gate.fields))), dtype=np.float32)
         fields = embed(self.encoder, records, side, self.options(batch_size, progress))
         records.check_something()
         records.warn()
-        return fields.fused()
+        vectors = fields.searched()
+        return gate.asked(vectors) if gate is not None and side == "query" else vectors
 
     def options(self, batch_size: int | None = None, progress: bool = False) -> EmbedOptions:
         """How records are embedded; by default in the blocks of `gcl evaluate`."""

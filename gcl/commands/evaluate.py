@@ -17,6 +17,7 @@ from gcl.run.closing import check_gate, close_gate, say_verdicts
 from gcl.run.console import say, speak_plainly
 from gcl.run.early import check_measuring, split_label
 from gcl.run.folder import config_of, new_folder, run_of
+from gcl.run.launch import launched_ranks
 from gcl.schema import Schema
 
 if TYPE_CHECKING:
@@ -52,19 +53,28 @@ def run(options: EvaluateOptions, overrides: Overrides) -> Path:
     catalogs = [] if benchmark else _catalogs(config, overrides)
     check_gate(config)
     check_measuring(config, catalogs, config_dir)
-    if benchmark:
-        from gcl.commands.benchmark import run_benchmark
+    with launched_ranks(config.trainer):
+        if not benchmark:
+            return _measured(config, config_dir, catalogs, given)
+        with doing("Loading torch"):
+            from gcl.commands.benchmark import run_benchmark
 
-        return run_benchmark(config, config_dir)
+        return run_benchmark(config, config_dir, write)
 
+
+def _measured(config: RunConfig, config_dir: str | None, catalogs: list[Catalog], given: Judgments | None) -> Path:
     with doing("Loading torch"):
+        from gcl.distributed.ranks import of_first_rank, world
         from gcl.run.contestants import contestants
         from gcl.run.tables import summary
 
     outcome = measure(
         config, catalogs, lambda schema: contestants(config, schema, config_dir=config_dir), judgments=given
     )
-    folder = _folder(config)
+    first = world()[0] == 0
+    folder = Path(of_first_rank(str(_folder(config) if first else "")))
+    if not first:
+        return folder
     with doing("Writing the report"):
         write(outcome, folder)
     say("\n" + outcome.extras.around(summary(outcome.models, config.evaluate.headline, outcome.notes)))
@@ -184,10 +194,14 @@ def _measure(
     for entry in entries(catalog.schema):
         part = "all queries" if settings.part == "all" else f"{settings.part} half"
         say(f"Measuring {entry.label} on {catalog.name} ({part}).")
+        if elsewhere := entry.weights_from_elsewhere(catalog):
+            entry = entry.with_constant_weights(
+                f"because weights by query were learned on other data than {catalog.name}"
+            )
         measurement.features = frozen_features(entry.encoder, prepared, config)
         measurement.rotation = _rotation(entry) if settings.compress else None
         embedded, schema = None, catalog.schema
-        if isinstance(entry.encoder, DualEncoder) and entry.weights_from_elsewhere(catalog):
+        if isinstance(entry.encoder, DualEncoder) and elsewhere:
             embedded, schema = measurement.embedded(entry.encoder, settings.part), entry.encoder.schema
         results = measurement(entry.encoder, settings.part, k=settings.depth, embedded=embedded)
         if embedded is not None:

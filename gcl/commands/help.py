@@ -72,11 +72,11 @@ def help_about(topic: str) -> str:
         return help_of(COMMANDS[topic])
     if not matching and topic in GROUPS:
         return "\n".join([f"{topic}: a config group", "", *_choices(topic)])
-    of_commands = {command.name: _with_defaults(command.list_options()) for command in COMMANDS.values()}
-    owners = {name: [one for one in options if one.key == topic] for name, options in of_commands.items()}
-    if not matching and any(owners.values()):
-        return "\n".join(line for name, own in owners.items() if own for line in [f"gcl {name}", *_entries(own)])
     if not matching:
+        of_commands = {command.name: _with_defaults(command.list_options()) for command in COMMANDS.values()}
+        owners = {name: [one for one in options if one.key == topic] for name, options in of_commands.items()}
+        if any(owners.values()):
+            return "\n".join(line for name, own in owners.items() if own for line in [f"gcl {name}", *_entries(own)])
         from gcl.config.explain import unknown_key
 
         raise unknown_key(topic, {option.key for option in known} | set(COMMANDS))

@@ -6,6 +6,7 @@ the catalog, and what to type next is printed.
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass, field
 from functools import partial
@@ -103,11 +104,13 @@ def run(options: InitOptions) -> None:
 
 def _write(options: InitOptions, inputs: list, name: str, target: Path) -> tuple[bool, list[str]]:
     """Writes the YAML; says what was taken for what. Returns whether it can be trained on, and what to look at."""
-    from gcl.data.init.draft import draft_tables, relative
+    from gcl.data.init.draft import draft_tables, relative, variable_of
     from gcl.data.init.inputs import Kind
+    from gcl.data.init.look import name_of
     from gcl.data.init.shards import draft_shards
+    from gcl.data.masked import masked
 
-    names = ", ".join(Path(one.path.rstrip("/")).name for one in inputs)
+    names = ", ".join(name_of(one.path) for one in inputs)
     begin = f"Written by gcl init from {names}. Every line is a guess with its reason: change what is wrong."
     place = partial(relative, folder=target.parent)
     settings, shards = (
@@ -127,6 +130,12 @@ def _write(options: InitOptions, inputs: list, name: str, target: Path) -> tuple
         raise ConfigError(f"like=img2dataset reads shards (.tar), but {names} is not one.")
     else:
         draft = draft_tables(inputs, name=name, like=options.like, place=place, begin=begin)
+    for url in (one.path for one in inputs if masked(one.path) != one.path):
+        os.environ[variable_of(url)] = url  # for what this command still does
+        draft.notes.append(
+            f"the URL of {name_of(url)} has a password or key, which no file keeps: before other commands, export "
+            f"{variable_of(url)}='https://…'"
+        )
     for line in draft.told:
         say(line)
     write_text(target, draft.text)

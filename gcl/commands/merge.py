@@ -48,8 +48,8 @@ class MergeOptions:
     runs: list[str] = free(MISSING, "list of run folders", "[outputs/a,outputs/b]")
     """The run folders, two or more, of the same model and data."""
     weights: Any = free(AUTO, "auto, or a list with one number per run", AUTO, "[1,1,2]")
-    """auto: the greedy soup, best run first, each next one only if the dev half does not lose by it. Or one number of
-    at least 0 per run, which are divided by their sum."""
+    """auto: the greedy soup, which begins with the best run and adds each next one unless the dev half gets worse. Or
+    one number of at least 0 per run, divided by their sum."""
     out: str | None = None
     """The run folder to write; null: outputs/<data>/<model>/<time>."""
     trust: list[str] = field(default_factory=list)
@@ -109,14 +109,15 @@ def check_alike(runs: Sequence[RunFolder], configs: Sequence[RunConfig]) -> None
         if differing:
             raise ConfigError(
                 f"runs: {runs[0].path} and {runs[number].path} differ in {', '.join(differing)}. Only runs of one "
-                "model on the same data can be averaged: they may differ in seed, loss, optimizer, batches and length."
+                "model on the same data can be averaged: they may differ in seed, loss (not its "
+                "form), optimizer, batches and length."
             )
 
 
 def _config_of_merged(configs: Sequence[RunConfig], out: RunFolder) -> RunConfig:
     """The first run's without what only training needs; adapters are merged into the weights before the averaging."""
     first, weights = configs[0], configs[0].train.field_weights
-    if any(one.train.field_weights is FieldWeights.learned for one in configs):
+    if any(one.train.field_weights in (FieldWeights.learned, FieldWeights.learned_by_query) for one in configs):
         weights = FieldWeights.dev
         say("Field weights that runs learned are not averaged: the merged model's are chosen on the dev half.")
     trainer = replace(first.trainer, devices=1, num_nodes=1, strategy="auto")
@@ -142,6 +143,7 @@ def _merge(
 
     fitting = Fitting(config, out, prepared)
     encoder = tuned_encoder(runs[0], config.data.schema)
+    encoder.by_query = None
     states = [weights_of(encoder), *(weights_of(tuned_encoder(one)) for one in runs[1:])]
     encoder.to(device_of(config))
     _check_frozen(fitting, runs, states)
@@ -176,8 +178,9 @@ def _check_frozen(fitting: Fitting, runs: Sequence[RunFolder], states: Sequence[
         for run, state in zip(runs, states, strict=True):
             if not (state[name] == parameter).all():
                 raise ConfigError(
-                    f"runs: {name} is frozen, and in {run.path} it is not what it is in the model that {runs[0].path} "
-                    "began with. Models from random weights whose seeds differ have no mean where they are frozen."
+                    f"runs: {name} is frozen, but its values in {run.path} are not those of the model that "
+                    f"{runs[0].path} began with. Runs that began with random weights can be averaged "
+                    "only if they had the same seed."
                 )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from gcl.errors import ConfigError, install
+from gcl.errors import ConfigError, install, missing_of
 from gcl.files.progress import doing
 from gcl.options import MISSING, mapping, number, path, typed
 from gcl.run.console import say, speak_plainly
@@ -66,6 +66,8 @@ def run(options: SearchOptions) -> None:
         return
     _, engine, _ = open_engine(folder, options)
     weights = {**engine.weights, **options.weights} if options.weights else None
+    if weights is not None and engine.by_query:
+        say(f"{' and '.join(engine.by_query)}: the weights given here count, not those that its queries give.")
     results = engine.search(options.text, picture, k=options.k, weights=weights)
     say(table(engine, results, shutil.get_terminal_size((100, 24)).columns))
 
@@ -84,9 +86,9 @@ def open_engine(run: RunFolder, options: SearchOptions, *, columns: bool = False
         from gcl.serve.facets import Columns, columns_of
 
     config = run.read_config()
-    cache = Path(options.cache_dir or config.cache_dir)
+    cache = options.cache_dir or config.cache_dir
     prepared = open_catalog(config.data, cache)
-    config.cache_dir = str(cache)
+    config.cache_dir = cache
     encoders = dict(zip(("base", "tuned"), both_encoders(run, config.data.schema), strict=True))
     further = replace(config, run=None, models=options.models, trust=options.trust)
     for entry in contestants(further, config.data.schema) if options.models else ():
@@ -164,12 +166,7 @@ def _read(file: str) -> bytes:
 
 def need_serve() -> None:
     """Raises ConfigError, before the models are loaded, if the page's packages are not installed."""
-    from importlib.util import find_spec
-
-    packages = ("fastapi", "uvicorn", "h11", "prometheus_client", "python_multipart")
-    missing = [name for name in packages if find_spec(name) is None]
-    if missing:
-        needed = ", ".join(missing)
+    if missing := missing_of(["fastapi", "uvicorn", "h11", "prometheus_client", "python_multipart"]):
         raise ConfigError(
-            f"The page needs {needed}: {install('serve')}. A query on the command line does not: {EXAMPLE}"
+            f"The page needs {', '.join(missing)}: {install('serve')}. A query on the command line does not: {EXAMPLE}"
         )

@@ -106,6 +106,8 @@ def _swept(config: RunConfig, options: SweepOptions, metric: str, metrics: Seque
     halves = {part: measurement.embedded(encoder, part) for part in ("dev", "test")}
     queries, schema = sum(len(one.task.queries) for one in halves["dev"]), config.data.schema
     say(f"\nFinding weights for {label} on {config.data.name}: {metric} over {queries:,} queries of the dev half.")
+    if encoder.by_query is not None:
+        say("Its queries give the weights of the document's fields; what is tried here are constant weights.")
     swept, best = weigh(halves["dev"], metrics, schema, steps=options.steps, most=options.most)
     for side, one in swept.items():
         say(f"\n{side.capitalize()} fields, dev half, the best {options.top} of {len(one.tried)}:")

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from gcl.commands.dry import dry_run
 from gcl.commands.registry import NoOptions
 from gcl.config.checks import check_installed
 from gcl.config.compose import Overrides, build, save_config
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
 
 def run(_: NoOptions, overrides: Overrides) -> None:
     config = overrides.config()
+    if config.trainer.dry is not None:
+        dry_run(config, config.trainer.dry)
+        return
     close_gate(config.evaluate.gate, _train(config).verdicts)
 
 
@@ -60,6 +64,8 @@ def _train(config: RunConfig) -> Trained:
                 f"evaluate.{key} is only for evaluation: train with another evaluate= (gcl, default, …), then measure "
                 "the run with python evaluate.py run=… evaluate=…"
             )
+    if config.trainer.dry is not None:
+        raise ConfigError("trainer.dry computes a run on paper and trains nothing: it is for gcl train alone.")
     check_installed(config)
     check_training(config)
     with all_ranks(config.trainer):

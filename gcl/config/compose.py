@@ -8,7 +8,9 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from copy import deepcopy
+from dataclasses import dataclass, field, fields, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 from gcl.config.checks import check
 from gcl.config.explain import bad_yaml, explain, several_values, unknown_key
 from gcl.config.folder import GROUPS, conf_folder
-from gcl.config.locations import locate, locate_settings, own_folder
+from gcl.config.locations import anchored, locate, locate_settings, own_folder
 from gcl.config.schema import RunConfig
 from gcl.config.secrets import without_secrets
 from gcl.config.shape import shaped
@@ -31,10 +33,11 @@ from gcl.data.mix import check_names, complete_mix
 from gcl.errors import ConfigError, nearest
 from gcl.files.atomic import write_text
 from gcl.lit.settings import FieldWeights
-from gcl.options import check_numbers, options_of
+from gcl.options import check_numbers, options_of, plain
 from gcl.schema import Field
 
 
+@cache
 def register() -> None:
     """Makes RunConfig the ground that conf/config.yaml is composed on."""
     from hydra.core.config_store import ConfigStore
@@ -42,6 +45,12 @@ def register() -> None:
 
     ConfigStore.instance().store(name="run_schema", node=RunConfig)
     Plugins.instance().register(YamlSource)
+
+
+@cache
+def _ground() -> DictConfig:
+    """RunConfig with its defaults. Whoever changes it copies it first, which takes a quarter of the time to make it."""
+    return OmegaConf.structured(RunConfig)
 
 
 @dataclass(frozen=True)
@@ -58,7 +67,8 @@ class Overrides:
     catalog: Mapping[str, Any] | None = None
 
     def config(self) -> RunConfig:
-        return typed(compose(self.settings, config_dir=self.config_dir, values=self.values, catalog=self.catalog))
+        words = for_hydra_all(self.settings, self.config_dir)
+        return compose_words(words, self.config_dir, values=self.values, catalog=self.catalog)[1]
 
     @property
     def keys(self) -> set[str]:
@@ -78,7 +88,7 @@ def compose(
     config_dir: a folder of your own (with data/my_catalog.yaml, say) searched after conf/. values, catalog: as in
     Overrides.
     """
-    return compose_words(for_hydra_all(overrides, config_dir), config_dir, values=values, catalog=catalog)
+    return compose_words(for_hydra_all(overrides, config_dir), config_dir, values=values, catalog=catalog)[0]
 
 
 def compose_words(
@@ -87,8 +97,8 @@ def compose_words(
     *,
     values: Mapping[str, Any] | None = None,
     catalog: Mapping[str, Any] | None = None,
-) -> DictConfig:
-    """The same of arguments in Hydra's grammar, the folder of one's own YAMLs among them."""
+) -> tuple[DictConfig, RunConfig]:
+    """The same, unresolved and typed, of arguments in Hydra's grammar, the folder of one's own YAMLs among them."""
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
@@ -104,8 +114,7 @@ def compose_words(
                     config.data = OmegaConf.merge(OmegaConf.structured(Catalog), shaped(catalog, settings=Catalog))
                 _put(config, values or {})
             complete(config, hydra, values or {}, own=catalog is not None)
-            typed(config)
-            return config
+            return config, typed(config)
         except ConfigError:
             raise
         except Exception as error:  # Hydra and OmegaConf raise a dozen kinds for one thing: an argument they refuse
@@ -142,7 +151,7 @@ def _known_keys(arguments: Sequence[str]) -> set[str]:
             return _keys(hydra_compose("config", overrides=tried)) | groups
         except Exception:  # one of the choices is what is being explained
             continue
-    return _keys(OmegaConf.structured(RunConfig)) | groups
+    return _keys(_ground()) | groups
 
 
 def complete(config: DictConfig, hydra: Any, values: Mapping[str, Any] = {}, *, own: bool = False) -> None:
@@ -188,18 +197,28 @@ def typed(config: DictConfig, *, trained: bool = False) -> RunConfig:
     trained: it is a run's, whose training is over (see `checks.check`).
     """
     try:
-        missing = sorted(OmegaConf.missing_keys(config))
-        if missing:
-            raise ConfigError(
-                f"{', '.join(missing)} must be given: in a YAML, or as {missing[0]}=… on the command line."
-            )
+        _refuse_missing(config)
         # Merged once more so that keys added with "+" are refused like any other unknown one.
         whole = _literal(OmegaConf.to_container(config, resolve=True))
-        strict = OmegaConf.merge(OmegaConf.structured(RunConfig), whole)
+        strict = OmegaConf.unsafe_merge(deepcopy(_ground()), whole)  # without a copy of what is new
+    except OmegaConfBaseException as error:
+        raise explain(error, _keys(_ground())) from error
+    return _object_of(strict, trained=trained)
+
+
+def _refuse_missing(config: Any) -> None:
+    if missing := sorted(OmegaConf.missing_keys(config)):
+        raise ConfigError(f"{', '.join(missing)} must be given: in a YAML, or as {missing[0]}=… on the command line.")
+
+
+def _object_of(strict: Any, *, trained: bool) -> RunConfig:
+    """`typed` of a config that has the keys of RunConfig and no others."""
+    try:
+        _refuse_missing(strict)
         run: RunConfig = OmegaConf.to_object(strict)  # type: ignore[assignment]
         run.data = _with_whole_catalogs(run.data)
     except OmegaConfBaseException as error:
-        raise explain(error, _keys(OmegaConf.structured(RunConfig))) from error
+        raise explain(error, _keys(_ground())) from error
     check(run, trained=trained)
     return run
 
@@ -262,17 +281,16 @@ def load_config(path: str | Path, *, trust: Sequence[str] | None = ()) -> RunCon
     It may come from anybody, so it is read as data (gcl/config/trust.py). trust: packages whose objects it may name, as
     the command line says; None: nothing of it will be built, so it may name any.
     """
-    structure, path = OmegaConf.structured(RunConfig), Path(path)
+    path = Path(path)
     content = read_untrusted(path)
     if trust is not None:
         check_untrusted(content, path, trust)
     _modernise(content)
     try:
-        merged = OmegaConf.merge(structure, content)
-        assert isinstance(merged, DictConfig)
+        merged = OmegaConf.unsafe_merge(deepcopy(_ground()), content)
     except OmegaConfBaseException as error:
-        raise ConfigError(f"{path}: {explain(error, _keys(structure))}") from error
-    run = typed(merged, trained=True)
+        raise ConfigError(f"{path}: {explain(error, _keys(_ground()))}") from error
+    run = _object_of(merged, trained=True)
     run.data, run.trust = without_access(run.data), list(trust or ())
     for spec in run.evaluate.retention.values() if trust is not None else ():
         spec.untrusted = True  # whatever the folder says
@@ -297,7 +315,7 @@ def with_values(run: RunConfig, values: Mapping[str, Any], *, trained: bool = Fa
         _put(config, values)
     except OmegaConfBaseException as error:
         raise explain(error, _keys(config)) from error
-    return typed(config, trained=trained)
+    return _object_of(config, trained=trained)
 
 
 def _put(config: DictConfig, values: Mapping[str, Any]) -> None:
@@ -331,14 +349,17 @@ def with_settings(run: RunConfig, settings: Sequence[str], *, trained: bool = Fa
             if setting.startswith("~"):
                 del above[last]
             else:
-                config = OmegaConf.merge(config, _nested(key, value_of(RunConfig, key, value)))
+                config.merge_with(_nested(key, value_of(RunConfig, key, value)))
     except (OmegaConfBaseException, KeyError, TypeError) as error:
         raise explain(error, _keys(config)) from error
-    return typed(config, trained=trained)
+    return _object_of(config, trained=trained)
 
 
 def save_config(run: RunConfig, path: str | Path) -> None:
-    """Writes a run's config, resolved; passwords and keys in it are not written (gcl/config/secrets.py)."""
+    """Writes a run's config, resolved, its root absolute; passwords and keys in it are not written
+    (gcl/config/secrets.py)."""
+    if root := run.data.root:
+        run = replace(run, data=replace(run.data, root=anchored(root)))
     write_text(path, OmegaConf.to_yaml(OmegaConf.structured(without_secrets(run)), resolve=True))
 
 
@@ -358,8 +379,7 @@ def flatten(run: RunConfig) -> dict[str, Any]:
         else:
             flat[prefix] = value
 
-    structured = OmegaConf.structured(without_secrets(run))
-    add("", OmegaConf.to_container(structured, resolve=True, enum_to_str=True))
+    add("", plain(without_secrets(run)))
     return flat
 
 

@@ -14,7 +14,7 @@ from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
 
-from gcl.config.folder import choices_of, folders_of
+from gcl.config.folder import GROUPS, choices_of, folders_of
 from gcl.errors import ConfigError, nearest
 
 
@@ -37,7 +37,40 @@ def not_a_setting(argument: str) -> ConfigError:
 
 
 def _no_choice(match: re.Match[str], refusal: _Refusal) -> ConfigError:
+    group, _, folder = match[1].partition("/")
+    if group in GROUPS and folder:
+        return _path_for_choice(group, f"{folder}/{match[2]}")
     return _unknown_choice(match[1], match[2], refusal.config_dir)
+
+
+def _path_for_choice(group: str, path: str) -> ConfigError:
+    """A file where the name of a YAML belongs."""
+    file = Path(path)
+    if file.suffix in (".yaml", ".yml"):
+        above = file.parent.parent if file.parent.name == group else f"<the folder above its folder {group}/>"
+        return ConfigError(
+            f"{group}={path}: name the YAML without its folder and ending: --config-dir {above} {group}={file.stem}."
+        )
+    made = f" `gcl init {path}` writes one for a table." if group == "data" else ""
+    return ConfigError(f"{group}={path}: expected the name of a YAML in a folder {group}/, not a path.{made}")
+
+
+def _no_single_name(match: re.Match[str], refusal: _Refusal) -> ConfigError:
+    return ConfigError(f"{refusal.key}={match[1]}: expected one name; `gcl help {refusal.key}` lists them.")
+
+
+def _no_group(match: re.Match[str], refusal: _Refusal) -> ConfigError:
+    key = refusal.key or ""
+    below = sorted(name for name in refusal.known if name.startswith(f"{key}."))
+    one = f" (as in {below[0]}=…)" if below else ""
+    return ConfigError(
+        f"{key}={match[1]}: {key} is a group of settings, each set by itself{one}; `gcl help {key}` lists them."
+    )
+
+
+def _no_variable(match: re.Match[str], refusal: _Refusal) -> ConfigError:
+    name, key = match[1], f"{refusal.key}: " if refusal.key else ""
+    return ConfigError(f"{key}the environment variable {name} is not set: export {name}=… before the command.")
 
 
 def _no_key(_: re.Match[str], refusal: _Refusal) -> ConfigError:
@@ -94,12 +127,15 @@ REFUSALS: tuple[tuple[str, Callable[[re.Match[str], _Refusal], ConfigError]], ..
     (r"LexerNoViableAltException: \+*(.*)", _unreadable),
     (r"Error parsing override '([^']*)'", _no_setting),
     (r"Could not find '([^']+)/([^'/]+)'", _no_choice),
+    (r"Environment variable '([^']+)' not found", _no_variable),
     (r"Could not override '[^']+'", _no_key),
     (r"Key '[^']+' (?:is )?not in", _no_key),
     (r"does not exist", _no_key),
     (r"Invalid value '([^']*)', expected one of \[([^\]]*)\]", _no_member),
     (r"Value '([^']*)' of type '\w+' could not be converted to (\w+)", _no_number),
     (r"Value '([^']*)' is not a valid (bool)", _no_number),
+    (r"Value '?(.*?)'? \(\w+\) is not a valid input for <enum", _no_single_name),
+    (r"Invalid type assigned: \w+ is not a subclass of \w+. value: (.*)", _no_group),
     (r"Invalid value assigned: \w+ is not a ListConfig", _no_list),
     (r"Key (\S+) \(\w+\) is incompatible with", _no_name),
 )
@@ -187,7 +223,7 @@ def why_no_target(path: str) -> str | None:
     if depth == len(parts):
         return f"{path} is a module: name a class or function of it."
     module = ".".join(parts[:depth])
-    names = _names_of(file) if file else None
+    names = _names_of(file, file.stat().st_mtime_ns) if file else None
     if names is None or parts[depth] in names:
         return None  # compiled, or made when it is imported: only an import could tell
     near = difflib.get_close_matches(parts[depth], names, n=1)
@@ -216,8 +252,11 @@ def _module_of(parts: list[str]) -> tuple[int, Path | None]:
     return depth, Path(file) if file and file.endswith(".py") else None
 
 
-def _names_of(file: Path) -> set[str] | None:
-    """What a module binds, as far as its text says; None where it may bind anything."""
+@cache
+def _names_of(file: Path, changed: int) -> set[str] | None:
+    """What a module binds, as far as its text says; None where it may bind anything. changed: time of its last change,
+    which may lie between two calls."""
+    del changed
     names: set[str] = set()
     for node in ast.walk(ast.parse(file.read_bytes())):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):

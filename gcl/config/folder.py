@@ -11,6 +11,7 @@ from typing import Any
 GROUPS = ("data", "model", "loss", "optim", "trainer", "logger", "callbacks", "evaluate", "experiment")
 
 
+@cache
 def conf_folder() -> Path:
     """conf/ next to the package in a checkout, inside it in an installed wheel."""
     package = Path(__file__).parent.parent
@@ -44,15 +45,21 @@ def values_in_yamls(key: str) -> Iterator[tuple[str, Any]]:
 
 def default_of(key: str) -> Any:
     """The value of a dotted key where the command line says nothing, not resolved; KeyError where no YAML sets it."""
-    config = _content(conf_folder() / "config.yaml")
-    chosen = {name: choice for entry in config["defaults"] if isinstance(entry, dict) for name, choice in entry.items()}
-    for content in (config, *(_content(conf_folder() / g / f"{chosen[g]}.yaml") for g in GROUPS if chosen.get(g))):
+    for content in _chosen_contents():
         if (value := _below(content, key)) is not _ABSENT:
             return value
     raise KeyError(key)
 
 
 _ABSENT = object()
+
+
+@cache
+def _chosen_contents() -> list[dict[str, Any]]:
+    """config.yaml and the YAMLs that it chooses."""
+    config = _content(conf_folder() / "config.yaml")
+    chosen = {name: choice for entry in config["defaults"] if isinstance(entry, dict) for name, choice in entry.items()}
+    return [config, *(_content(conf_folder() / g / f"{chosen[g]}.yaml") for g in GROUPS if chosen.get(g))]
 
 
 @cache

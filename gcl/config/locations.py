@@ -5,7 +5,8 @@
     a YAML of gcl's own conf/   the working folder (or data.root)
     the command line            the working folder
 
-The paths of a composed config are absolute, so a run's config.yaml names the same files from anywhere.
+The paths of a composed config are absolute, or start at its root, which is absolute unless it was typed: that is shown
+as it was typed. A run's config.yaml has every root absolute, so it names the same files from anywhere.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ def own_folder(choice: str, sources: Iterable[Mapping[str, Any]]) -> Path | None
 def locate(
     data: DictConfig, folder: Path | None, *, typed: Collection[str] = (), name: str = "", partial: bool = False
 ) -> None:
-    """Makes `root` absolute, and with it, or by itself, every path of a catalog.
+    """Makes `root` absolute, unless it was typed, and with it, or by itself, every path of a catalog.
 
     folder: of its YAML; None for one of gcl's own. typed: the keys that the command line gave. name: of the YAML, for
     the sentence that says what was taken from the working folder. partial: some settings to go on top of a catalog.
@@ -71,11 +72,14 @@ def locate(
             elsewhere.append(path)
         return chosen
 
-    if root := data.get("root"):
+    whole = root = data.get("root")
+    if root:
         by_hand = "root" in typed
         start = begun(root, [here] if by_hand else starts, by_hand=by_hand)
-        data.root = root if start is None else _join(start, root)
-        starts = [Path(data.root).expanduser()]
+        whole = root if start is None else _join(start, root)
+        if partial or not by_hand:
+            data.root = whole
+        starts = [Path(whole).expanduser()]
         typed = () if by_hand else typed
     elif data.get("generator"):  # writes its tables where it is told to
         return
@@ -86,9 +90,9 @@ def locate(
         if start is not None:
             begins[key] = start
     if not root and not partial:  # the folder that most need: messages call a table what it is called here
-        data.root = str(here if set(begins.values()) == {here} else starts[0])
+        data.root = whole = str(here if set(begins.values()) == {here} else starts[0])
     for key, start in begins.items():
-        if str(start) != data.get("root"):
+        if str(start) != whole:
             OmegaConf.update(data, key, _join(start, OmegaConf.select(data, key)))
     if elsewhere and folder is not None:
         _say_elsewhere(name, folder, here, tuple(elsewhere))
@@ -114,6 +118,11 @@ def locate_settings(settings: Iterable[str]) -> list[str]:
         plain = value in ("", "null") or is_corpus(value) or is_remote(value) or not _exists(Path.cwd(), value)
         located.append(setting if not is_path or plain else f"{key}{equals}{_join(Path.cwd(), value)}")
     return located
+
+
+def anchored(root: str) -> str:
+    """A root as it is found from any folder."""
+    return root if is_remote(root) else _join(Path.cwd(), str(Path(root).expanduser()))
 
 
 def _join(start: Path, path: str) -> str:

@@ -50,7 +50,7 @@ class RunConfig:
     cache_dir: str = path("prepared")
     """The folder of prepared catalogs, cached features and embeddings, shared by all runs."""
     run: str | None = path()
-    """A run folder whose base and best model are measured; for the doctor, whose catalog is examined."""
+    """A run folder whose base and best model are measured; gcl embed takes the best, the doctor its catalog."""
     merged: dict[str, float] = mapping(above=0, most=1)
     """Written by gcl merge: the runs whose weights were averaged and the share of each."""
     models: list[str] = field(default_factory=list)

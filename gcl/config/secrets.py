@@ -13,7 +13,7 @@ import yaml
 
 from gcl.config.schema import RunConfig
 from gcl.data.catalog import Catalog
-from gcl.data.tables.masked import HIDDEN, masked
+from gcl.data.masked import HIDDEN, masked
 from gcl.files.atomic import write_text
 
 

@@ -87,6 +87,7 @@ def _add_catalog(app: FastAPI, engine: Engine, name: str, links: Mapping[int, st
             text=engine.accepts(Modality.text),
             picture=engine.accepts(Modality.image),
             mix=engine.mix,
+            by_query=engine.by_query,
         )
 
     @app.get("/api/products/{id:path}", summary="A product in full", responses={404: shapes.REFUSALS[404]})

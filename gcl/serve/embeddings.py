@@ -28,8 +28,10 @@ def embeddings_of(engine: Engine, asked: Embeddings, pictures: Pictures) -> dict
     inputs = [asked.input] if single else asked.input
     if not isinstance(inputs, list) or not 1 <= len(inputs) <= MOST_INPUTS:
         raise BadRequest(f"input is a text, an object of a product's fields, or a list of 1 to {MOST_INPUTS} of these.")
-    if asked.dimensions not in (None, encoder.width):
-        raise BadRequest(f"dimensions is {asked.dimensions}; {asked.model} has vectors of {encoder.width} numbers.")
+    gate = encoder.by_query
+    width = encoder.width if gate is None else encoder.width * len(gate.fields)
+    if asked.dimensions not in (None, width):
+        raise BadRequest(f"dimensions is {asked.dimensions}; {asked.model} has vectors of {width} numbers.")
     sides: dict[SideName, dict[int, Record]] = {"query": {}, "document": {}}
     for number, value in enumerate(inputs):
         try:
@@ -39,13 +41,14 @@ def embeddings_of(engine: Engine, asked: Embeddings, pictures: Pictures) -> dict
                 sides["query"][number] = _query(engine, value, pictures)
         except BadRequest as error:
             raise error if single else BadRequest(f"input.{number}: {error}", error.status) from None
-    vectors = np.empty((len(inputs), encoder.width), dtype="<f4")
+    vectors = np.empty((len(inputs), width), dtype="<f4")
     for side, records in sides.items():
         if records:
             fields = encoder.schema.side(side)
             listed = ListRecords([str(number) for number in records], list(records.values()), fields)
             weights = None if side == "document" else dict.fromkeys(fields, 1.0)  # a query has one field here
-            vectors[list(records)] = embed(encoder, listed, side).fused(weights)
+            made = embed(encoder, listed, side).searched(weights)
+            vectors[list(records)] = gate.asked(made) if gate is not None and side == "query" else made
     texts = [v for side in sides.values() for record in side.values() for v in record.values() if isinstance(v, str)]
     tokens = sum(count_tokens(encoder.preprocess.tokens, texts)) if texts else 0
     return {

@@ -40,6 +40,7 @@ MOST_WEIGHT = 1_000_000
 TOGETHER = 64  # searches answered together, at most
 _LEAST_SHARE = 1e-6  # of the largest weight: less would vanish in float32
 _CACHED_QUERIES = 256
+_Corpus = tuple[np.ndarray, np.ndarray, np.ndarray]  # rows, vectors, rank
 _CACHED_WEIGHTINGS = 4  # fused copies of the catalog per model: [M, D] each
 
 
@@ -112,6 +113,11 @@ class Engine:
         return list(self._searchers)
 
     @property
+    def by_query(self) -> list[str]:
+        """The models whose queries give the weights of document fields, unless a search names some."""
+        return [label for label, searcher in self._searchers.items() if searcher.fields.by_query is not None]
+
+    @property
     def weights(self) -> dict[str, float]:
         """The document fields' weights of the schema."""
         return {name: field.weight for name, field in self.fields.items()}
@@ -157,7 +163,8 @@ class Engine:
 
     def answer(self, record: Record, *, k: int, weights: Mapping[str, float] | None = None) -> dict[str, list[Hit]]:
         """The same for one query with all of `query_fields`, absent ones None, and any k."""
-        return self._answers([_Job(record, None, self.mix, k, self._weights(weights), ())])[0]
+        own = self._are_own(weights)
+        return self._answers([_Job(record, None, self.mix, k, self._weights(weights), (), own)])[0]
 
     def _answers(self, jobs: Sequence[_Job]) -> list[dict[str, list[Hit]]]:
         results = {label: searcher(jobs) for label, searcher in self._searchers.items()}
@@ -212,7 +219,12 @@ class Engine:
         if isinstance(mix, bool) or not isinstance(mix, int | float) or not 0 <= mix <= 1:
             raise BadRequest(f"mix is the share of the picture next to a text, from 0 to 1; given {mix!r}.")
         like = None if query.like is None else self.row_of(query.like)
-        return _Job(record, like, float(mix), query.k, self._weights(query.weights), self._filters(query.filters))
+        weights, filters = self._weights(query.weights), self._filters(query.filters)
+        return _Job(record, like, float(mix), query.k, weights, filters, self._are_own(query.weights))
+
+    def _are_own(self, weights: Mapping[str, float] | None) -> bool:
+        """Whether they are others than the schema's, which the page names where nobody has moved one."""
+        return weights is not None and dict(weights) != self.weights
 
     def _query_field(self, modality: Modality) -> str | None:
         return next((name for name, f in self.query_fields.items() if f.modality is modality), None)
@@ -278,6 +290,7 @@ class _Job:
     k: int
     weights: tuple[float, ...]
     filters: Wanted
+    own_weights: bool = False  # not the schema's, which queries may give anew where the model has learned that
 
 
 @dataclass
@@ -346,13 +359,14 @@ class _Searcher:
         groups: dict[tuple, list[int]] = defaultdict(list)
         for number, job in enumerate(jobs):
             if vectors[number] is not None:
-                groups[job.weights, job.filters].append(number)
+                groups[self._key(job), job.filters].append(number)
         for (weights, filters), members in groups.items():
             rows, corpus, rank = self._corpus(weights, filters)
             if not len(rows):
                 continue
             most = max(jobs[number].k + (jobs[number].like is not None) for number in members)  # it is no answer itself
-            score, row = search(np.array([vectors[number] for number in members]), corpus, most, rank=rank)
+            asked, gate = np.array([vectors[number] for number in members]), self.fields.gate(weights)
+            score, row = search(asked if gate is None else gate.asked(asked), corpus, most, rank=rank)
             for number, its_score, its_row in zip(members, score.tolist(), rows[row].tolist(), strict=True):
                 job = jobs[number]
                 pairs = zip(its_row, its_score, strict=True)
@@ -398,14 +412,20 @@ class _Searcher:
             del self._known[key]
         return [known[key] for key in keys]
 
-    def _fused(self, weights: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _key(self, job: _Job) -> tuple[float, ...] | None:
+        """The weights of a search; None: its query gives them."""
+        return job.weights if job.own_weights or self.fields.by_query is None else None
+
+    def _fused(self, weights: tuple[float, ...] | None) -> _Corpus:
         """Rows that have a field of positive weight, their vectors and their rank among themselves."""
-        rows = np.flatnonzero((self.fields.present * np.array(weights)).sum(axis=1) > 0)
+        gate = self.fields.gate(weights)
+        counts = np.array(weights if gate is None else [*gate.given.values()])
+        rows = np.flatnonzero((self.fields.present * counts).sum(axis=1) > 0)
         whole = len(rows) == len(self.fields)
         part = self.fields if whole else self.fields.take(rows)
-        return rows, part.fused(weights) if len(rows) else part.embedding[:, 0], _ranks(self.rank[rows])
+        return rows, part.searched(weights) if len(rows) else part.embedding[:, 0], _ranks(self.rank[rows])
 
-    def _filtered(self, weights: tuple[float, ...], filters: Wanted) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _filtered(self, weights: tuple[float, ...] | None, filters: Wanted) -> _Corpus:
         """The same for the rows that pass the filters."""
         rows, vectors, rank = self._weighted(weights)
         if not filters:

@@ -21,8 +21,8 @@ from gcl.data.tables.cells import parse_number
 from gcl.schema import Modality, fields_of
 from gcl.serve.refusal import BadRequest
 
-Blocks = Iterable[tuple[Sequence[str], Mapping[str, Sequence[Any]]]]
-"""The products table in pieces: ids, and the cells of its columns."""
+Blocks = Iterable[tuple[Sequence[str], Mapping[str, Sequence[Any]], str]]
+"""The products table in pieces: ids, the cells of its columns, and the decimal sign of numbers in them."""
 Wanted = tuple[tuple[str, tuple], ...]
 """(name of a facet, what `Facet.check` made of the choice), sorted."""
 
@@ -118,7 +118,7 @@ def _read(documents: Records, blocks: Blocks) -> tuple[list[Facet], dict[int, st
     row_of: dict[str, int] | None = None
     columns: dict[str, tuple[np.ndarray, dict[str, int]]] = {}
     given_up, links = set(documents.side), dict[str, dict[int, str]]()
-    for ids, cells in blocks:
+    for ids, cells, _ in blocks:
         if row_of is None:
             row_of = {str(name): row for row, name in enumerate(documents.ids)}
         rows = [row_of.get(name, -1) for name in ids]

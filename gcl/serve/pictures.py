@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from gcl.data.catalog import Download
 from gcl.data.images import READ, BadImage, check_image
+from gcl.data.masked import masked
 from gcl.data.tables.fetch import Failure, fetch
-from gcl.data.tables.masked import masked
 from gcl.data.tables.quarantine import Bad
 from gcl.serve.limits import PICTURE_PIXELS
 from gcl.serve.refusal import BadRequest

@@ -123,6 +123,7 @@ class CatalogInfo(BaseModel):
     text: bool = Field(description="whether the models take a text")
     picture: bool = Field(description="whether the models take a picture")
     mix: float = Field(description="share of a picture or product next to a text, unless a search names one")
+    by_query: list[str] = Field(description="models of which each search weighs the fields, unless it names weights")
 
 
 class Embeddings(BaseModel):

@@ -36,6 +36,7 @@ def matching(error):
 CASES = {
     r"Error parsing override '([^']*)'": ("train.epochs", "'train.epochs' is not a setting: write key=value"),
     r"Could not find '([^']+)/([^'/]+)'": ("model=tyny", "Did you mean tiny?"),
+    r"Environment variable '([^']+)' not found": ("data.root='${oc.env:GCL_NOWHERE}'", "export GCL_NOWHERE=…"),
     r"Could not override '[^']+'": ("train.epoch=3", "Did you mean train.epochs?"),
     r"Key '[^']+' (?:is )?not in": ("+train={epoch: 3}", "There is no setting"),
     r"does not exist": ("~train.epoch", "Did you mean train.epochs?"),
@@ -47,6 +48,11 @@ CASES = {
     r"LexerNoViableAltException: \+*(.*)": ("+loss={naïve: 1}", "Names consist of letters"),
     r"Value '([^']*)' of type '\w+' could not be converted to (\w+)": ("train.epochs=abc", "expected a number"),
     r"Value '([^']*)' is not a valid (bool)": ("data.training=lots", "expected true or false"),
+    r"Value '?(.*?)'? \(\w+\) is not a valid input for <enum": ("loss.form=[softmax]", "expected one name"),
+    r"Invalid type assigned: \w+ is not a subclass of \w+. value: (.*)": (
+        "plan.hard_negatives=model",
+        "plan.hard_negatives is a group of settings",
+    ),
     r"Invalid value assigned: \w+ is not a ListConfig": ("evaluate.metrics=mrr", "expected a list"),
     r"Key (\S+) \(\w+\) is incompatible with": ("data.grades={1: 4}", "set data.grades.1=… by itself"),
 }

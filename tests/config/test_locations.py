@@ -56,7 +56,7 @@ def test_what_is_typed_starts_at_the_working_folder(place):
     assert Path(typed.products).name == "other.csv"
     assert (here / "other.csv").samefile(Path(typed.root) / typed.products)
     assert (typed.tasks["judged"].queries, typed.tasks["judged"].corpus) == (str(here / "a.csv"), "c.csv")
-    assert composed(place, "data.root=sub").data.root == str(here / "sub")
+    assert composed(place, "data.root=dt=1").data.root == "dt=1", "as it was typed"
     assert composed(place, "data.products=/x/y.csv").data.products == "/x/y.csv"
     assert composed(place, "data.products=s3://shop/y.csv").data.products == "s3://shop/y.csv"
 
@@ -110,6 +110,9 @@ def test_a_runs_config_names_its_tables_from_anywhere(place, monkeypatch):
     (run / "checkpoints").mkdir()
     monkeypatch.chdir(place)
     assert load_config(run / "config.yaml").data.root == str(place / "conf" / "data")
+    save_config(composed(place, "data.root=elsewhere/"), run / "config.yaml")
+    saved = load_config(run / "config.yaml").data
+    assert (saved.root, saved.products) == (str(place / "elsewhere"), "../../tables/products.csv")
     (place / "new.csv").write_text("")
     with_other = config_of(Overrides([f"run={run}", "data.products=new.csv"])).data.products
     assert with_other == str(place / "new.csv")

@@ -28,7 +28,7 @@ ZERO = NEGATIVE | {
     "model.lora.dropout", "loss.false_negative", "loss.terms[].weight", "optim.weight_decay", "optim.warmup",
     "optim.rules.<name>.rate", "optim.rules.<name>.weight_decay", "train.workers", "train.max_skips",
     "evaluate.cache_gb", "evaluate.retention.<name>.limit", "evaluate.seed", "seed", "latency",
-    "twice",
+    "twice", "overlap", "approximate",
 }  # fmt: skip
 HUGE = {  # at most what there is, or never
     "data.own_score", "data.grades.<name>", "data.tasks.<name>.grades.<name>", "data.split.seed",
@@ -38,7 +38,7 @@ HUGE = {  # at most what there is, or never
     "train.checkpoint_every", "train.patience", "train.max_skips", "train.spike_factor", "trainer.log_every_n_steps",
     "evaluate.queries", "evaluate.judged", "evaluate.seed", "evaluate.batch_size",
     "evaluate.retention.<name>.sample", "evaluate.benchmark.limit", "compare", "most", "top", "max_image_pixels",
-    "optim.warmup", "train.validate_every", "dims",
+    "optim.warmup", "train.validate_every", "dims", "queries",
 }  # fmt: skip
 VALUES = {"-1": NEGATIVE, "0": ZERO, ".nan": set(), ".inf": set(), "1" + "0" * 18: HUGE}
 ABOVE = {  # what must be there for a setting below it

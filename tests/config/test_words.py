@@ -157,6 +157,7 @@ def test_yaml_means_what_people_mean():
         ("doctor", "models=[a]", "gcl doctor has no models="),
         ("evaluate", "run_dir=x", "run=x"),
         ("train", "data.name=fashion", "data=fashion"),
+        ("embed", "embedding=fields", "gcl embed has no embedding=. Did you mean embeddings?"),
     ],
 )
 def test_a_setting_of_another_command_is_refused_with_what_was_meant(capsys, command, setting, said):

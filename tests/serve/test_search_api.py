@@ -196,11 +196,10 @@ def test_health_and_counters(engine):
 
 
 def test_a_missing_package_is_named_with_its_extra(monkeypatch):
-    import importlib.util
-
+    from gcl import errors
     from gcl.commands.search import SearchOptions, serve
 
-    real = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "uvicorn" else real(name))
+    real = errors.find_spec
+    monkeypatch.setattr(errors, "find_spec", lambda name: None if name == "uvicorn" else real(name))
     with pytest.raises(ConfigError, match=r"^The page needs uvicorn: pip install 'gcl-trainer\[serve\]'"):
         serve(None, SearchOptions(run="x"))

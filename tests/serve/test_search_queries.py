@@ -27,7 +27,7 @@ FILTERS = [
 
 
 def passes(row: int, filters) -> bool:
-    cells = {n: values for ids, block in shop_table() for n, *values in zip(ids, *block.values(), strict=True)}
+    cells = {n: values for ids, block, _ in shop_table() for n, *values in zip(ids, *block.values(), strict=True)}
     category, price, *_ = cells.get(f"p{row}", [None, None])
     number = float(price.split()[0]) if price else None
     ends = filters.get("price", {})
@@ -61,7 +61,8 @@ def test_columns_to_filter_by_are_those_people_filter_by(columns, readable):
         "weight": [f"{n}.5" for n in range(many)], "rare": ["a"] + [None] * (many - 1), "same": ["x"] * many,
     }  # fmt: skip
     ids = [f"{n}" for n in range(many)]
-    found = columns_of(ListRecords(ids, records, side), [([*ids, "unknown"], {k: [*v, "?"] for k, v in table.items()})])
+    blocks = [([*ids, "unknown"], {k: [*v, "?"] for k, v in table.items()}, ".")]
+    found = columns_of(ListRecords(ids, records, side), blocks)
     kinds = {facet.name: facet.values and sorted(facet.values) for facet in found.facets}
     assert kinds == {"brand": [f"Brand {n}" for n in range(4)], "rating": list("01234"), "weight": None}
     assert found.links is None

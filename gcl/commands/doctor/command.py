@@ -13,6 +13,7 @@ from typing import Any
 from gcl.config.compose import Overrides
 from gcl.config.schema import RunConfig
 from gcl.data.catalog import Catalog, Verify
+from gcl.data.store.away import local_folder
 from gcl.data.titles import task_titles
 from gcl.files.atomic import write_json, write_text
 from gcl.files.progress import Stages
@@ -71,7 +72,7 @@ class Examined:
 
 def examine(config: RunConfig, *, everything: bool = False) -> Iterator[Examined]:
     """Writes the pages of a catalog; of a mix those of each of its catalogs and, unless one has a problem, its own."""
-    out = Path(config.out) if config.out else Path(config.cache_dir) / f"{config.data.name}-doctor"
+    out = Path(config.out) if config.out else local_folder(config.cache_dir) / f"{config.data.name}-doctor"
     problems = 0
     for name, catalog in config.data.catalogs.items() if config.data.mix else ():
         own = partial(_examine, replace(config, data=catalog), out / name, everything, alone=False)
@@ -134,7 +135,7 @@ def _examine(
     stages.begin("preparing")
     from gcl.commands.doctor.preparing import prepare_what_can_be
 
-    found = prepare_what_can_be(config.data, Path(config.cache_dir), place, out, everything=everything)
+    found = prepare_what_can_be(config.data, local_folder(config.cache_dir), place, out, everything=everything)
     facts["catalog"] = {"note": found.note, "refused": found.refusals}
     if found.folder is None:
         return None

@@ -271,6 +271,8 @@ async function start() {
   $("name").textContent = catalog.name;
   $("about").textContent = `${catalog.products.toLocaleString("en")} products, searched with ${catalog.models.join(", ").replace(/, ([^,]*)$/, " and $1")}`;
   $("weights").hidden = Object.keys(catalog.fields).length < 2;
+  $("by-query").hidden = !catalog.by_query.length;
+  $("by-query").textContent = `Each search weighs these for itself (${catalog.by_query.join(", ")}), unless you move one.`;
   $("filters").hidden = !Object.keys(catalog.filters).length;
   $("settings").hidden = $("weights").hidden && $("filters").hidden;
   $("settings").open = matchMedia("(min-width: 64rem)").matches;
