@@ -1,7 +1,9 @@
 """Peak memory of `prepare` by rows: two sizes in processes of their own; the slope says what ten million rows take.
 
 Every product, query and pair is another one: the worst case, in which nothing is merged. A row is a row of a table, and
-one pair, one product and one query come with two of them.
+one pair, one product and one query come with two of them. One number of rows alone, which may take half an hour:
+
+    python tests/bench/data_memory.py 20000000
 """
 
 from __future__ import annotations
@@ -60,3 +62,8 @@ def run(sizes: tuple[int, int] = SIZES) -> bool:
         f"  {each:.0f} bytes a row; 10,000,000 rows: about {(peaks[0] + each * (1e7 - 2 * sizes[0])) / 2**20:,.0f} MiB"
     )
     return each <= GOAL
+
+
+if __name__ == "__main__":
+    rows = int(sys.argv[1])
+    print(f"{rows:,} rows: {peak(rows // 2) / 2**20:,.0f} MiB at most")
