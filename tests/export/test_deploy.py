@@ -624,7 +624,7 @@ def minmax(scores):
 
 @pytest.mark.parametrize(
     "told",
-    ["", "ignores the weights", "compares one field only, the 2.", "one bit of each number", "farthest",
+    ["", "ignores the weights", "compares one field only, number 2 of 2", "one bit of each number", "farthest",
      "cuts the candidates of each field to 50 ", "normalises the scores of each field's first 200"],
 )  # fmt: skip
 def test_what_an_engine_did_otherwise_is_said(weighed, told):

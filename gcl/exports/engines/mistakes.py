@@ -1,4 +1,8 @@
-"""What an engine did otherwise where it falls short: its results against those of the mistakes that engines make."""
+"""What an engine did otherwise where it falls short: its results against those of the mistakes that engines make.
+
+Most mistakes are exact search with another query: without weights, with those of one field, turned round. The others
+add the scores of each field's first candidates.
+"""
 
 from __future__ import annotations
 
@@ -8,36 +12,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import numpy as np
 
 from gcl.exports.engines.filters import passes
-from gcl.exports.engines.parity import K, Measured, Reference
+from gcl.exports.engines.parity import Best, K, Measured, Reference
 from gcl.exports.engines.payload import Batch
 from gcl.exports.engines.registry import Filter, How
 
 _QUERIES = 20  # that are tried
 _CUTS = (K, 50, 200)  # candidates of each field
-
-
-class _Best:
-    """The best documents of each query by some score so far, of equal ones the earlier.
-
-    score[q, most], ids[q, most]."""
-
-    def __init__(self, queries: int, most: int) -> None:
-        self._most, self.score, self.ids = most, np.empty((queries, 0), np.float32), np.empty((queries, 0), object)
-
-    def add(self, score: np.ndarray, ids: np.ndarray) -> None:
-        """score[q, n] of the documents with these ids[n]."""
-        place = self._first(score)
-        self.score = np.concatenate([self.score, np.take_along_axis(score, place, axis=1)], axis=1)
-        self.ids = np.concatenate([self.ids, ids[place]], axis=1)
-        place = self._first(self.score)
-        self.score, self.ids = (np.take_along_axis(one, place, axis=1) for one in (self.score, self.ids))
-
-    def _first(self, score: np.ndarray) -> np.ndarray:
-        return np.argsort(-score, axis=1, kind="stable")[:, : self._most]
-
-    def overlap(self, found: Sequence[Sequence[str]]) -> float:
-        """The share of these documents that was found, the mean over queries."""
-        return float(np.mean([_share(ids.tolist(), names) for ids, names in zip(self.ids, found, strict=False)]))
+_ONE_BIT = "compares one bit of each number: it quantises the vectors and does not score them again"
 
 
 def explain(short: Measured, reference: Reference, batches: Callable[[], Iterable[Batch]], filter: Filter) -> str:
@@ -45,27 +26,21 @@ def explain(short: Measured, reference: Reference, batches: Callable[[], Iterabl
 
     The mistakes are tried on some of the queries. Reads the batches once.
     """
-    queries, some = reference.queries, min(len(reference.queries), _QUERIES)
-    weights = np.ones((some, 1), np.float32) if queries.weights is None else queries.weights[:some]
-    fields = weights.shape[1]
-    first = queries.vector[:some].reshape(some, fields, -1)
-    ask = first / np.maximum(weights[:, :, None], 1e-12)  # each field's own query again
-    best: defaultdict[str, _Best] = defaultdict(lambda: _Best(some, K))
-    of_field = [_Best(some, max(_CUTS)) for _ in range(fields)]
+    right, found = reference.queries.vector[:_QUERIES], short.found[:_QUERIES]
+    weights = reference.queries.weights
+    weights = np.ones((len(right), 1), np.float32) if weights is None else weights[:_QUERIES]
+    fields = _of_fields(right, weights)
+    best = {told: Best(query, max(_CUTS)) for told, query in _mistakes(right, fields)}
+    best[_ONE_BIT] = Best(np.sign(right), K)
     for batch in batches():
         keep = np.flatnonzero(passes(batch, filter if short.setting.filtered else {}))
-        if not len(keep):
-            continue
-        vectors, ids = batch.vectors[keep], np.array(batch.ids, object)[keep]
-        parts = vectors.reshape(len(keep), fields, -1)
-        cosines = np.stack([ask[:, field] @ parts[:, field].T for field in range(fields)], axis=1)
-        for sentence, score in _mistakes(cosines, weights):
-            best[sentence].add(score, ids)
-        best[_ONE_BIT].add(np.sign(queries.vector[:some]) @ np.sign(vectors).T, ids)
-        for field, known in enumerate(of_field):
-            known.add(cosines[:, field], ids)
-    tried = {sentence: known.overlap(short.found) for sentence, known in best.items()}
-    tried |= {sentence: _cut_overlap(short.found, of_field, weights, *cut) for sentence, cut in _cuts(fields)}
+        ids = [batch.ids[at] for at in keep]
+        for told, known in best.items():
+            vectors = batch.vectors[keep]
+            known.add(np.sign(vectors) if told == _ONE_BIT else vectors, batch.start + keep, ids)
+    tried = {told: _overlap(known.ids, found) for told, known in best.items()}
+    of_field = [best[_one_field(at, len(fields))] for at in range(len(fields))] if len(fields) > 1 else []
+    tried |= {told: _overlap(_cut(of_field, weights, *cut), found) for told, cut in _cuts(len(fields))}
     exact = tried.pop("")
     likely = max(tried, key=tried.__getitem__)
     told = (
@@ -82,18 +57,24 @@ def explain(short: Measured, reference: Reference, batches: Callable[[], Iterabl
     return f"{told}Its results are those of no mistake that is known: normalisation, weights, metric, cut candidates."
 
 
-_ONE_BIT = "compares one bit of each number: it quantises the vectors and does not score them again"
+def _of_fields(query: np.ndarray, weights: np.ndarray) -> list[np.ndarray]:
+    """Of query[Q, W] times weights[Q, F], each field's own query alone: [Q, W], 0 in the other fields."""
+    asked = query.reshape(*weights.shape, -1) / np.maximum(weights[:, :, None], 1e-12)
+    alone = np.eye(weights.shape[1], dtype=np.float32)[:, None, :, None]
+    return [one.reshape(query.shape) for one in alone * asked]
 
 
-def _mistakes(cosines: np.ndarray, weights: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
-    """(what the engine did, score[q, n]) from cosines[q, F, n]; "" is the right score."""
-    sums = np.einsum("qf,qfn->qn", weights, cosines) if cosines.shape[1] > 1 else cosines[:, 0]
-    yield "", sums
-    yield "ranks the farthest documents first: its metric is a distance where it should be a similarity", -sums
-    if cosines.shape[1] > 1:
-        yield "ignores the weights of the fields", cosines.sum(axis=1)
-        for field in range(cosines.shape[1]):
-            yield f"compares one field only, the {field + 1}. of them", cosines[:, field]
+def _mistakes(right: np.ndarray, fields: Sequence[np.ndarray]) -> Iterator[tuple[str, np.ndarray]]:
+    """(what the engine did, the query whose ranking that gives); "" is the right one."""
+    yield "", right
+    yield "ranks the farthest documents first: its metric is a distance where it should be a similarity", -right
+    if len(fields) > 1:
+        yield "ignores the weights of the fields", np.sum(fields, axis=0)
+        yield from ((_one_field(at, len(fields)), query) for at, query in enumerate(fields))
+
+
+def _one_field(at: int, fields: int) -> str:
+    return f"compares one field only, number {at + 1} of {fields}"
 
 
 def _cuts(fields: int) -> Iterator[tuple[str, tuple[int, bool]]]:
@@ -103,22 +84,22 @@ def _cuts(fields: int) -> Iterator[tuple[str, tuple[int, bool]]]:
         yield f"normalises the scores of each field's first {most} candidates before it weighs them", (most, True)
 
 
-def _cut_overlap(
-    found: Sequence[Sequence[str]], of_field: Sequence[_Best], weights: np.ndarray, most: int, scaled: bool
-) -> float:
-    """The share that was found of the best documents by the sum of each field's first candidates."""
-    shares = []
-    for query, names in zip(range(len(weights)), found, strict=False):
+def _cut(of_field: Sequence[Best], weights: np.ndarray, most: int, scaled: bool) -> list[list[str]]:
+    """The best documents of each query by the sum of each field's first candidates."""
+    best = []
+    for query, shares in enumerate(weights):
         totals: defaultdict[str, float] = defaultdict(float)
-        for known, weight in zip(of_field, weights[query], strict=True):
+        for known, weight in zip(of_field, shares, strict=True):
             score = known.score[query, :most]
             if scaled:
                 score = (score - score.min()) / max(score.max() - score.min(), 1e-12)
             for name, value in zip(known.ids[query, :most], score, strict=True):
                 totals[name] += weight * value
-        shares.append(_share(sorted(totals, key=totals.__getitem__, reverse=True)[:K], names))
+        best.append(sorted(totals, key=totals.__getitem__, reverse=True))
+    return best
+
+
+def _overlap(right: Iterable[Sequence[str]], found: Sequence[Sequence[str]]) -> float:
+    """The share of the right documents that was found, the mean over queries."""
+    shares = [len({*ids[:K]} & {*names[:K]}) / len(ids[:K]) for ids, names in zip(right, found, strict=True)]
     return float(np.mean(shares))
-
-
-def _share(right: Sequence[str], found: Sequence[str]) -> float:
-    return len(set(right).intersection(found[:K])) / len(right)

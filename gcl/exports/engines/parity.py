@@ -31,7 +31,7 @@ from gcl.retrieval.metrics.functions import JUDGED, NOTHING
 from gcl.retrieval.metrics.metrics import measure as measure_metrics
 from gcl.retrieval.search.bm25 import search_blocks
 from gcl.retrieval.search.search import search
-from gcl.retrieval.search.ties import id_ranks
+from gcl.retrieval.search.ties import best_of, id_ranks
 from gcl.retrieval.tasks.task import JudgedPairs, RetrievalTask
 from gcl.table import Table
 
@@ -103,30 +103,23 @@ class Queries:
         return float(measure_metrics([METRIC], gains=gains, judged=judged.by_query(len(row)))[METRIC].mean())
 
 
-@dataclass
 class Best:
-    """The best documents of each query so far, in the total order: by score descending, then by id."""
+    """The documents of each query[Q, W] that exact search finds among those so far: score, ids and row [Q, K], in the
+    total order."""
 
-    score: np.ndarray  # [Q, K]
-    row: np.ndarray  # [Q, K], -1: none
-    ids: np.ndarray  # [Q, K] of str
+    def __init__(self, query: np.ndarray, most: int = _KEPT) -> None:
+        self._query, self._most, empty = query, most, (len(query), 0)
+        self.score, self.ids = np.empty(empty, np.float32), np.empty(empty, object)
+        self.row = np.empty(empty, np.int64)
 
-    @classmethod
-    def none(cls, queries: int) -> Best:
-        empty = (queries, 0)
-        return cls(np.empty(empty, np.float32), np.empty(empty, np.int64), np.empty(empty, object))
-
-    def add(self, query: np.ndarray, vectors: np.ndarray, rows: np.ndarray, ids: Sequence[str]) -> None:
+    def add(self, vectors: np.ndarray, rows: np.ndarray, ids: Sequence[str]) -> None:
         """vectors[n, W] of the documents `rows`[n]."""
         if not len(rows):
             return
-        score, place = search(query, vectors, _KEPT, rank=id_ranks(ids))
-        score, row, names = (
-            np.concatenate([old, new], axis=1)
-            for old, new in ((self.score, score), (self.row, rows[place]), (self.ids, np.array(ids, object)[place]))
-        )
-        order = np.array([np.lexsort((names[q].astype(str), -score[q]))[:_KEPT] for q in range(len(query))])
-        self.score, self.row, self.ids = (np.take_along_axis(one, order, axis=1) for one in (score, row, names))
+        score, place = search(self._query, vectors, self._most, rank=id_ranks(ids))
+        found = (score, np.array(ids, object)[place], rows[place])
+        both = (np.concatenate(pair, axis=1) for pair in zip((self.score, self.ids, self.row), found, strict=True))
+        self.score, self.ids, self.row = best_of(self._most, *both)
 
     def overlap(self, found: Sequence[Sequence[str]]) -> float:
         """The share of the exact top 10 that was found, the mean over queries."""
@@ -154,24 +147,23 @@ class Reference:
     @classmethod
     def of(cls, queries: Queries, batches: Iterable[Batch], filter: Filter) -> Reference:
         """Reads the batches once."""
-        q = len(queries)
-        made = cls(
-            queries, Best.none(q), Best.none(q) if filter else None, None if queries.fused is None else Best.none(q)
-        )
+        filtered = Best(queries.vector) if filter else None
+        fused = None if queries.fused is None else Best(queries.fused)
+        made = cls(queries, Best(queries.vector), filtered, fused)
         for batch in batches:
             rows = np.arange(batch.start, batch.start + len(batch))
-            made.best.add(queries.vector, batch.vectors, rows, batch.ids)
+            made.best.add(batch.vectors, rows, batch.ids)
             made.documents += len(batch)
             if made.filtered is not None:
                 keep = np.flatnonzero(passes(batch, filter))
                 made.kept += len(keep)
                 ids = [batch.ids[at] for at in keep]
-                made.filtered.add(queries.vector, batch.vectors[keep], rows[keep], ids)
-            if made.fused is not None and queries.fused is not None:
+                made.filtered.add(batch.vectors[keep], rows[keep], ids)
+            if made.fused is not None:
                 fields = torch.from_numpy(np.array(batch.vectors)).reshape(len(batch), len(queries.given), -1)
                 every = torch.ones(fields.shape[:2], dtype=torch.bool)
                 vectors = fuse(fields, torch.tensor(queries.given, dtype=torch.float32), every)
-                made.fused.add(queries.fused, vectors.numpy(), rows, batch.ids)
+                made.fused.add(vectors.numpy(), rows, batch.ids)
         return made
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gcl.retrieval.search.ties import pack, unpack
+from gcl.retrieval.search.ties import best_of, pack, unpack
 
 K1, B = 1.2, 0.75
 _TERM = re.compile(r"\w+")
@@ -117,9 +117,7 @@ def search_blocks(
     start = 0
     for texts in blocks():
         scores, rows = BM25(texts, corpus).search(queries, k, rank=np.arange(len(texts), dtype=np.int32))
-        score = np.concatenate([score, scores], axis=1)
-        row = np.concatenate([row, np.where(rows < 0, -1, rows + start)], axis=1)
-        order = np.lexsort((np.where(row < 0, size, row), -score))[:, :k]
-        score, row = np.take_along_axis(score, order, axis=1), np.take_along_axis(row, order, axis=1)
+        rows = np.where(rows < 0, size, rows + start)  # what is none comes last
+        score, row = best_of(k, np.concatenate([score, scores], axis=1), np.concatenate([row, rows], axis=1))
         start += len(texts)
-    return score, row
+    return score, np.where(row == size, -1, row)

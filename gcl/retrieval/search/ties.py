@@ -59,6 +59,17 @@ def unpack(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return (rising ^ ((rising >> 31) & np.int32(0x7FFFFFFF))).view(np.float32), keys & 0x7FFFFFFF
 
 
+def best_of(k: int, score: np.ndarray, name: np.ndarray, *more: np.ndarray) -> tuple[np.ndarray, ...]:
+    """The k best of score[Q, n], best first, with name[Q, n] (ids or rows, by which ties are in order) and more[Q, n].
+
+    >>> best_of(2, np.float32([[1, 3, 3]]), np.array([["a", "c", "b"]], object))
+    (array([[3., 3.]], dtype=float32), array([['b', 'c']], dtype=object))
+    """
+    names = name.astype(str) if name.dtype == object else name
+    order = np.lexsort((names, -score), axis=1)[:, :k]
+    return tuple(np.take_along_axis(one, order, axis=1) for one in (score, name, *more))
+
+
 def with_ties(
     score: np.ndarray, row: np.ndarray, rank: np.ndarray, ties: TieRule | str = TieRule.ascending
 ) -> tuple[np.ndarray, np.ndarray]:
