@@ -20,11 +20,12 @@ import numpy as np
 
 from gcl.errors import ConfigError
 from gcl.exports.engines.address import Place, check_address
+from gcl.exports.engines.engine import APPROXIMATE, Engine, Here, How, Layout, Quantization, Setting
 from gcl.exports.engines.filters import check_filter, example
 from gcl.exports.engines.load import Load
 from gcl.exports.engines.payload import WORDS, Column, batches, without_vectors, write_payload
 from gcl.exports.engines.program import FILE, Program
-from gcl.exports.engines.registry import APPROXIMATE, ENGINES, Engine, How, Layout, Quantization, Setting, check_engine
+from gcl.exports.engines.registry import ENGINES, check_engine
 from gcl.exports.folder import EMBEDDINGS
 from gcl.exports.settings import Content
 from gcl.files.atomic import write_json, write_text
@@ -35,9 +36,10 @@ from gcl.run.console import quiet_libraries, say, speak_plainly, terminal_width
 from gcl.run.folder import RunFolder
 
 if TYPE_CHECKING:
+    from gcl.exports.engines.engine import Collection, Filter
     from gcl.exports.engines.parity import Measured, Queries, Reference
     from gcl.exports.engines.payload import Batch
-    from gcl.exports.engines.registry import Collection, Filter
+    from gcl.model.dual_encoder import DualEncoder
     from gcl.model.query_weights import QueryWeights
     from gcl.table import Table
 
@@ -101,7 +103,7 @@ def run(options: DeployOptions) -> Path:
     wanted = list(dict.fromkeys(options.quantization)) or [Quantization.none]
     for place, one in enumerate(wanted):
         engine.check_layout(Layout(_name(options.collection, one, deployed=place == 0), 1, 0, {}, one), options.url)
-    if not engine.here and options.url is None and (len(wanted) > 1 or options.filter):
+    if engine.here is Here.files and options.url is None and (len(wanted) > 1 or options.filter):
         raise ConfigError(
             f"Without a server, {engine.title} is not asked anything: give one quantization and no filter, or url=…, "
             f"for example {engine.url}."
@@ -127,7 +129,6 @@ class Deploy:
         self.folder = self.out / engine.name
         self.place = Place(engine, self.folder, options.url)
         self.columns: dict[str, Column] = {}
-        self.weighs = False  # whether the run's queries give weights
 
     @cached_property
     def prepared(self) -> Any:
@@ -136,13 +137,18 @@ class Deploy:
         return open_catalog(self.config.data, self.config.cache_dir)
 
     @cached_property
-    def encoder(self) -> Any:
-        """The run's best model; its gate decides what a score is."""
-        from gcl.model.query_weights import QueryWeights
+    def tuned(self) -> DualEncoder:
+        """The run's best model, as the run was measured."""
         from gcl.run.contestants import tuned_encoder
 
-        encoder, content = tuned_encoder(self.source), self.options.content
-        self.weighs = encoder.by_query is not None
+        return tuned_encoder(self.source)
+
+    @cached_property
+    def encoder(self) -> DualEncoder:
+        """The same; its gate decides what a score is."""
+        from gcl.model.query_weights import QueryWeights
+
+        encoder, content = self.tuned.with_schema(self.tuned.schema), self.options.content
         weights = {name: field.weight for name, field in encoder.schema.document.items()}
         if content is Content.fused:
             encoder.by_query = None
@@ -169,7 +175,7 @@ class Deploy:
             say(f"Written: {', '.join(path.name for path in files)}.")
         shorts: list[str] = []
         write_text(self.folder / FILE, self._program(layouts[0]).text())
-        if self.engine.open is not None and (self.engine.here or self.options.url):
+        if self.engine.here is not Here.files or self.options.url:
             shorts = self._measure_all(layouts, filter)
         else:
             self._write_card(layouts[0], None, [])
@@ -181,10 +187,10 @@ class Deploy:
     def _check(self, layouts: Sequence[Layout]) -> None:
         """Before the hours of embedding: the engine takes the vectors, is there, and loses nothing of others."""
         # Not where nothing is: LanceDB warns of the processes that are forked after it is opened, which read images.
-        there = self.engine.keeps and bool({path.name for path in self.folder.iterdir()} - OWN_FILES)
+        there = self.engine.here is Here.database and bool({path.name for path in self.folder.iterdir()} - OWN_FILES)
         for layout in layouts:
             self.engine.check_layout(layout, self.options.url)
-            if self.engine.open is not None and (there or self.options.url):
+            if there or self.options.url:
                 with self.place.opened(layout) as collection, self.place.errors():
                     self._load(layout).start(collection)
 
@@ -314,12 +320,12 @@ class Deploy:
 
     def _program(self, layout: Layout) -> Program:
         run, url = self.source.path.resolve(), self.place.shown if self.options.url else None
-        settings = self._settings(layout, url or (None if self.engine.keeps else self.engine.url))
+        settings = self._settings(layout, url or (None if self.engine.here is Here.database else self.engine.url))
         above = [number for number, folder in enumerate(self.folder.resolve().parents) if folder == run]
         model = f"HERE.parents[{above[0]}]" if above else json.dumps(str(run))
         shown = example(self.columns, self.payload)
-        query, gate = self.config.data.query, self.gate
-        return Program(self.engine, layout, settings, model, url, query, gate, by_query=self.weighs, example=shown)
+        query, gate, by_query = self.config.data.query, self.gate, self.tuned.by_query is not None
+        return Program(self.engine, layout, settings, model, url, query, gate, by_query=by_query, example=shown)
 
     def _report(
         self, layout: Layout, rows: Sequence[dict[str, Any]], reference: Reference, shorts: Sequence[str]

@@ -2,7 +2,7 @@
 
 1. Options are checked and, for a push, the Hub is asked: nothing that would fail at the end is found out at the end.
 2. The model is loaded: the best checkpoint, another, or between it and the base (`alpha`); rotated and cut.
-3. Every format is written into a temporary folder; then further precisions, embeddings and an index over them.
+3. Every format is written into a temporary folder; then further precisions and embeddings.
 4. Latency is measured here, the loss of each precision on the dev tasks.
 5. A fresh process loads every format again and compares it with the run (the round trip).
 6. The card's snippets are executed, the card is written, and the folder gets its name.
@@ -24,7 +24,6 @@ from gcl.errors import ConfigError
 from gcl.exports.folder import EMBEDDINGS, check_free, whole, write_json
 from gcl.exports.formats.registry import FORMATS, Reduced, check_formats, with_needs
 from gcl.exports.settings import Content, Precision, VectorType
-from gcl.exports.vectors.index import KINDS
 from gcl.files.progress import doing
 from gcl.options import MISSING, free, number, path
 from gcl.run.console import quiet_libraries, say, speak_plainly, terminal_width
@@ -70,8 +69,8 @@ class ExportOptions:
     """The number type of the embeddings."""
     queries: bool = False
     """Whether the queries' embeddings are written as well."""
-    index: str | None = free(None, f"{', '.join(KINDS)} or null", *KINDS)
-    """An index over the fused embeddings."""
+    index: str | None = None
+    """Not written any more: `gcl deploy engine=faiss` or usearch makes an index and checks how it ranks."""
     latency: float = number(3.0, least=0, most=3600)
     """Seconds for which each format is timed; 0: latency is not measured."""
     license: str | None = None
@@ -95,9 +94,9 @@ class ExportOptions:
 
         content = self.embeddings or (Content.fused if EMBEDDINGS in (self.formats or ()) else None)
         if content is not None:
-            return VectorOptions(content, self.dtype, self.queries, self.index)
-        if self.queries or self.index or self.dtype is not VectorType.float32:
-            raise ConfigError("dtype, queries and index concern the embeddings: add embeddings=fused.")
+            return VectorOptions(content, self.dtype, self.queries)
+        if self.queries or self.dtype is not VectorType.float32:
+            raise ConfigError("dtype and queries concern the embeddings: add embeddings=fused.")
         return None
 
     def precisions(self) -> dict[str, list[Precision]]:
@@ -115,6 +114,11 @@ class ExportOptions:
 def run(options: ExportOptions) -> Path:
     """Exports a run and returns the folder."""
     speak_plainly()
+    if options.index is not None:
+        raise ConfigError(
+            f"index={options.index}: an export has no index. `gcl deploy run={options.run} engine=faiss`, or "
+            "engine=usearch, makes one and checks that it ranks as the run was measured."
+        )
     run = RunFolder(Path(options.run), tuple(options.trust)).check()
     out = Path(options.out) if options.out else run.path / "export"
     check_free(out)

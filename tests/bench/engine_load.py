@@ -22,9 +22,10 @@ import pyarrow as pa
 
 from gcl.data.store.vector_files import VectorWriter
 from gcl.exports.engines.address import Place
+from gcl.exports.engines.engine import Layout
 from gcl.exports.engines.load import Load
 from gcl.exports.engines.payload import batches, write_payload
-from gcl.exports.engines.registry import ENGINES, Layout
+from gcl.exports.engines.registry import engine_of
 from gcl.retrieval.tasks.task import ListRecords
 from gcl.schema import Field, Modality
 from gcl.table import Table
@@ -79,7 +80,7 @@ def pgvector(collection, ids, vectors, brands):
 
 def indexes(collection, ids, vectors, brands):
     for index in collection._filling.values():
-        index.add(vectors)
+        collection.fill(index, vectors)
 
 
 CLIENTS: dict[str, Callable] = {
@@ -91,7 +92,7 @@ CLIENTS: dict[str, Callable] = {
 def timed(name: str, layout: Layout, load: Callable) -> np.ndarray:
     """Seconds of `load`, given an empty collection: of the clock, and of this process on all processors."""
     folder = Path(tempfile.mkdtemp())
-    collection = ENGINES[name].open(layout, folder, None)
+    collection = engine_of(name).open(layout, folder, None)
     collection.create()
     gc.collect()
     begun = np.array([time.perf_counter(), time.process_time()])
@@ -118,8 +119,9 @@ def main(words: list[str]) -> None:
     layout, table = Layout("products", width, rows, columns), []
     formats = {"client, rows/s": ",.0f", "gcl, rows/s": ",.0f", "ratio": ".2f", "ratio of CPU": ".2f"}
     for name in names:
+        engine = engine_of(name)
 
-        def ours(collection, folder, engine=ENGINES[name]):
+        def ours(collection, folder, engine=engine):
             collection.finish = lambda: None
             load = Load(Place(engine, folder, None), layout, compared=False, replace=True)
             load.run(

@@ -224,7 +224,7 @@ def test_an_export_has_the_gate_and_vectors_that_give_its_scores(gated, tmp_path
     out = tmp_path / "model"
     main(
         ["export", f"run={gated.path}", f"out={out}", "formats=[open_clip]", f"embeddings={content}", "queries=true",
-         "latency=0", *(["index=faiss-flat"] if content == "fused" else [])]
+         "latency=0"]
     )  # fmt: skip
     card = (out / "README.md").read_text()
     assert "## Field weights by query" in card and "field_weights.safetensors" in card

@@ -22,11 +22,12 @@ import pytest
 from gcl.cli import main
 from gcl.data.store.vector_files import VectorWriter
 from gcl.errors import ConfigError
+from gcl.exports.engines.engine import Asked, Here, How, Layout, Quantization, Setting
 from gcl.exports.engines.filters import check_filter
 from gcl.exports.engines.mistakes import explain
 from gcl.exports.engines.parity import Judged, Queries, Reference, measure, united, with_ndcg
 from gcl.exports.engines.payload import Column, batches, engine_name, write_payload
-from gcl.exports.engines.registry import ENGINES, Asked, How, Layout, Quantization, Setting, check_engine
+from gcl.exports.engines.registry import ENGINES, check_engine, engine_of
 from gcl.retrieval.tasks.task import JudgedPairs, ListRecords, RetrievalTask
 from gcl.schema import Field, Modality
 from helpers import load_engine
@@ -62,7 +63,8 @@ def deployed(finished, tmp_path_factory):
 
     def deploy(engine, *words):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setitem(ENGINES, engine, replace(ENGINES[engine], batch=10))  # several batches
+            record = replace(engine_of(engine), batch=10)  # several batches
+            patch.setattr(f"gcl.exports.engines.{engine}.ENGINE", record)
             main(["deploy", f"run={finished.path}", f"out={out}", f"engine={engine}", "queries=20", *words])
         return out / engine, json.loads((out / engine / "parity.json").read_text())["rows"]
 
@@ -74,17 +76,17 @@ def deployed(finished, tmp_path_factory):
     "engine, content",
     [
         pytest.param(name, content, marks=pytest.mark.slow if name in SLOW or content == "fields" else ())
-        for name, engine in ENGINES.items()
-        if engine.here
+        for name in ENGINES
+        if engine_of(name).here is not Here.files
         for content in ("fused", "fields")
     ],
 )
 def test_an_engine_ranks_as_the_run_was_measured(deployed, engine, content, finished, run_program):
-    for package in ENGINES[engine].requires:
+    for package in engine_of(engine).requires:
         pytest.importorskip(package)
     (words, *_), asks = typed(engine)
     filters = [word for word in words if word.startswith("filter.")]
-    assert bool(filters) == ENGINES[engine].filters
+    assert bool(filters) == engine_of(engine).filters
     folder, rows = deployed(engine, f"content={content}", *words)
     by_name = {row["setting"]: row for row in rows}
     compared = [row for name, row in by_name.items() if name.startswith(("exact, ", "HNSW, ef 512")) or name == "exact"]
@@ -94,21 +96,21 @@ def test_an_engine_ranks_as_the_run_was_measured(deployed, engine, content, fini
     assert measured["ndcg@10"] == pytest.approx(exact["ndcg@10"], abs=0.02)  # but for ties
     assert ("exact search (gcl), fused" in by_name) == (content == "fields")
     card = (folder / "README.md").read_text()
-    assert ENGINES[engine].title in card and "overlap@10" in card and "<table" in (folder / "parity.html").read_text()
+    assert engine_of(engine).title in card and "overlap@10" in card and "<table" in (folder / "parity.html").read_text()
     drawn = any(row.get("depth") for row in rows)
     assert drawn == ("(parity.svg)" in card) == (folder / "parity.svg").is_file()
     if drawn:
         drawing = "".join(ElementTree.parse(folder / "parity.svg").getroot().itertext())
         assert "overlap@10" in drawing and "HNSW, none" in drawing, drawing
-    if ENGINES[engine].keeps:
+    if engine_of(engine).here is Here.database:
         asks_as_measured(folder, finished, content, filters, run_program)
         assert all(run_program(folder, *words) for words in asks)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("engine", [name for name, engine in ENGINES.items() if not engine.here])
+@pytest.mark.parametrize("engine", [name for name in ENGINES if engine_of(name).here is Here.files])
 def test_what_a_server_s_page_says_leaves_files(deployed, finished, engine, tmp_path):
-    for package in ENGINES[engine].requires:
+    for package in engine_of(engine).requires:
         pytest.importorskip(package)
     out = deployed("duckdb")[0].parent  # its vectors
     for words in typed(engine)[0]:
@@ -219,7 +221,7 @@ def test_a_load_that_was_interrupted_goes_on(deployed, monkeypatch):
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("engine", ["duckdb", "lancedb", "milvus", "chroma"])
 def test_a_load_that_is_killed_again_and_again_loses_and_doubles_nothing(tmp_path, engine):
-    for package in ENGINES[engine].requires:
+    for package in engine_of(engine).requires:
         pytest.importorskip(package)
     vectors = np.random.default_rng(0).normal(size=(load_engine.ROWS, load_engine.WIDTH)).astype(np.float32)
     ids = [f"sku {n}" for n in range(len(vectors))]
@@ -231,9 +233,9 @@ def test_a_load_that_is_killed_again_and_again_loses_and_doubles_nothing(tmp_pat
     for kills in (1, 3, 1):
         assert subprocess.run([*command, str(kills)], capture_output=True).returncode == -signal.SIGKILL
     subprocess.run(command, check=True, capture_output=True)
-    collection = ENGINES[engine].open(load_engine.layout(), tmp_path, None)
+    collection = engine_of(engine).open(load_engine.layout(), tmp_path, None)
     assert collection.rows() == len(ids)
-    setting = ENGINES[engine].settings(load_engine.layout(), None)[0]
+    setting = engine_of(engine).settings(load_engine.layout(), None)[0]
     for vector in vectors[:3]:
         assert sorted(collection.search(Asked(vector), len(ids), setting)) == sorted(ids)
     collection.close()
@@ -383,7 +385,7 @@ def test_limits_of_exact_and_approximate_settings(finished, tmp_path):
 
     options = DeployOptions(run="", out=str(tmp_path), overlap=0.9, approximate=0.8)
     layout = Layout("products", 8, 9, {"words": Column.text})
-    settings = Deploy(options, ENGINES["pgvector"], finished)._settings(layout, None)
+    settings = Deploy(options, engine_of("pgvector"), finished)._settings(layout, None)
     assert [setting.least for setting in settings] == [0.9, None, None, 0.8, None, None, None]
 
 
@@ -409,7 +411,7 @@ def test_the_lines_for_qdrant_ask_it(deployed, finished):
     exec((folder / "search.py").read_text(), program)
     (batch,) = batches([folder.parent / "fields/embeddings/documents.parquet"], folder / "payload.parquet", rows=99)
     layout = Layout("products", batch.vectors.shape[1], len(batch), {"brand": Column.text, "words": Column.text})
-    collection = ENGINES["qdrant"].open(layout, folder, None)
+    collection = engine_of("qdrant").open(layout, folder, None)
     collection.create()
     collection.add(batch)
     program["products"].client.close()
@@ -684,8 +686,8 @@ def test_what_an_engine_did_otherwise_is_said(weighed, told):
     ],
 )
 def test_options_that_do_not_fit(finished, tmp_path, capsys, words, told):
-    engine = ENGINES.get(words[0].partition("=")[2])
-    for package in engine.requires if engine else ():
+    name = words[0].partition("=")[2]
+    for package in engine_of(name).requires if name in ENGINES else ():
         pytest.importorskip(package)
     with pytest.raises(SystemExit):
         main(["deploy", f"run={finished.path}", f"out={tmp_path}", *words])
@@ -698,7 +700,7 @@ def test_what_cannot_be_loaded_is_said_before_anything_is_embedded(finished, tmp
     duckdb = pytest.importorskip("duckdb")
     words = ["deploy", f"run={finished.path}", f"out={tmp_path}", "engine=duckdb"]
     with monkeypatch.context() as patch:
-        patch.setitem(ENGINES, "duckdb", replace(ENGINES["duckdb"], widest=10))
+        patch.setattr("gcl.exports.engines.duckdb.ENGINE", replace(engine_of("duckdb"), widest=10))
         with pytest.raises(SystemExit):
             main([*words, "content=fields"])
     assert "at most 10 numbers" in capsys.readouterr().err
@@ -737,19 +739,19 @@ def test_a_filter_that_keeps_nothing_is_refused(tmp_path, filter, told):
 def test_the_records_agree_with_the_docs_and_the_extras():
     common = (ROOT / "docs" / "deploying.md").read_text(encoding="utf-8")
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    for name, engine in ENGINES.items():
+    for name, engine in zip(ENGINES, map(engine_of, ENGINES), strict=True):
+        assert engine.name == name
         page = page_of(name).read_text(encoding="utf-8")
         assert page.startswith(f"# {engine.title}\n") and f"[{engine.title}](engines/{name}.md)" in common
         assert engine.serve in page and (not engine.extra or f"pip install 'gcl-trainer[{engine.extra}]'" in page)
         assert all(f"`{one}`" in page for one in engine.quantizations[1:])
         assert not engine.requires or engine.extra in extras
-        assert engine.open or engine.write
-        assert not (engine.url and engine.open is None)
+        assert engine.write or engine.here is not Here.files
     assert re.fullmatch(r"[a-z_0-9]+", engine_name("Größe / Size")) and engine_name("2") == "c_2"
     wide = Layout("products", 5000, 1, {})
     with pytest.raises(ConfigError, match="at most 2,000 numbers, and these have 5,000"):
-        ENGINES["pgvector"].check_layout(wide, None)
+        engine_of("pgvector").check_layout(wide, None)
     with pytest.raises(ConfigError, match="one of none, scalar"):
-        ENGINES["milvus"].check_layout(replace(wide, quantization=Quantization.binary), "http://x")
+        engine_of("milvus").check_layout(replace(wide, quantization=Quantization.binary), "http://x")
     with pytest.raises(ConfigError, match="no such engine"):
         check_engine("lucene")

@@ -12,7 +12,6 @@ from gcl.data.importers.vectors import read_vectors
 from gcl.data.store.vector_files import VectorWriter, about_vectors, vector_batches
 from gcl.errors import ConfigError
 from gcl.exports.vectors import write as module
-from gcl.exports.vectors.index import IDS, KINDS
 from gcl.exports.vectors.write import EmbeddingsSnippet, VectorOptions, embedding_files, write_embeddings
 from gcl.exports.verify.case import make_case
 from gcl.exports.verify.worker import compare_embeddings
@@ -180,37 +179,6 @@ def test_memory_does_not_grow_with_the_catalog(encoder, tmp_path, small_chunks, 
     assert parquet.ParquetFile(tmp_path / "embeddings" / "documents.parquet").num_row_groups == 25
 
 
-def search_index(path, vectors, k):
-    """An index as its own library opens it: ids and cosines, best first."""
-    ids = parquet.read_table(path.with_name(IDS), columns=["id"])["id"].to_numpy()
-    k = min(k, len(ids))
-    if path.suffix == ".faiss":
-        import faiss
-
-        score, row = faiss.read_index(str(path)).search(np.ascontiguousarray(vectors), k)
-        return ids[row], score
-    from usearch.index import Index
-
-    matches = [Index.restore(str(path)).search(vector, k) for vector in vectors]
-    return ids[np.stack([match.keys for match in matches]).astype(np.int64)], 1 - np.stack(
-        [match.distances for match in matches]
-    )
-
-
-@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
-def test_an_index_finds_what_exact_search_finds(encoder, sides, tmp_path, small_chunks, kind):
-    pytest.importorskip(kind.package)
-    write_embeddings(encoder, sides, tmp_path, VectorOptions(index=kind.name, rows=20))
-    (path,) = (path for path in (tmp_path / "embeddings").iterdir() if path.suffix == f".{kind.suffix}")
-    documents = embed(encoder, sides["document"], "document").fused()
-    queries = embed(encoder, sides["query"], "query").fused()
-    ids, cosine = search_index(path, queries, 5)
-    exact = np.argsort(-(queries @ documents.T), axis=1)[:, :5]
-    assert ids.tolist() == np.array(sides["document"].ids, dtype=object)[exact].tolist()
-    assert np.allclose(cosine, np.take_along_axis(queries @ documents.T, exact, axis=1), atol=1e-5)
-    assert search_index(path, queries, 500)[0].shape == (6, 50)
-
-
 def test_a_record_without_a_field_that_counts_is_told_before_anything_is_embedded(encoder, tmp_path, monkeypatch):
     records = ListRecords(["a", "b"], [{"title": "x"}, {"note": "only a note"}], SCHEMA.document)
     monkeypatch.setattr(module, "embed", lambda *a, **k: pytest.fail("it was embedded"))
@@ -224,8 +192,6 @@ def test_a_record_without_a_field_that_counts_is_told_before_anything_is_embedde
     [
         ({"content": "fuzed"}, "embeddings=fuzed.*one of fused, fields"),
         ({"dtype": "float8"}, "dtype=float8"),
-        ({"index": "hnsw"}, "index=hnsw"),
-        ({"index": "faiss-flat", "content": "fields"}, "embeddings=fused"),
         ({"rows": 0}, "at least one row"),
     ],
 )
@@ -248,10 +214,10 @@ def test_the_command_and_evaluation_of_what_it_wrote(finished, shop, tmp_path):
     from gcl.config.compose import load_config
 
     out = tmp_path / "out"
-    words = ["formats=[onnx,embeddings]", "onnx=[fp32,int8]", "index=usearch", "queries=true", "latency=0.2"]
+    words = ["formats=[onnx,embeddings]", "onnx=[fp32,int8]", "queries=true", "latency=0.2"]
     main(["export", f"run={finished.path}", f"out={out}", *words])
     card = (out / "README.md").read_text()
-    assert "int8" in card and "p95" in card and "documents.usearch" in card and "queries.parquet" in card
+    assert "int8" in card and "p95" in card and "queries.parquet" in card
     quality = json.loads((out / "onnx" / "quality.json").read_text())
     own = json.loads(finished.metrics.read_text())["tuned"]
     assert quality["part"] == "dev" and set(quality["tasks"]) == set(own)
@@ -267,7 +233,8 @@ def test_the_command_and_evaluation_of_what_it_wrote(finished, shop, tmp_path):
 @pytest.mark.parametrize(
     "words, told",
     [
-        (["index=usearch"], "concern the embeddings"),
+        (["queries=true"], "concern the embeddings"),
+        (["index=usearch"], "engine=faiss`, or engine=usearch, makes one"),
         (["onnx=[int8]"], "fp32 cannot be left out"),
         (["onnx=[fp32,int8]", "formats=[open_clip]"], "needs onnx in formats="),
         (["embeddings=both"], "embeddings=both: expected one of [fused, fields]"),

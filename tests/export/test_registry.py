@@ -1,4 +1,4 @@
-"""What lists formats and kinds of index agrees with their records: the extras of the package, and the documentation."""
+"""What lists formats and engines agrees with their records: the extras of the package, and the documentation."""
 
 import re
 from functools import cache
@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from gcl.exports.engines.registry import ENGINES, engine_of
 from gcl.exports.formats.registry import FORMATS
-from gcl.exports.vectors.index import KINDS
 
 ROOT = Path(__file__).parents[2]
 installed = cache(packages_distributions)
 NEEDED = [(name, package, format.extra) for name, format in FORMATS.items()
           for package in format.requires if not package.startswith("@")]  # fmt: skip
-NEEDED += [(name, kind.package, "index") for name, kind in KINDS.items()]
+NEEDED += [(name, package, engine_of(name).extra) for name in ENGINES for package in engine_of(name).requires]
 
 
 def brought_by(extra: str) -> set[str]:
@@ -41,4 +41,4 @@ def test_an_extra_brings_what_a_record_needs(name, package, extra):
 
 def test_the_documentation_names_them_all():
     page = (ROOT / "docs" / "exporting.md").read_text(encoding="utf-8")
-    assert [name for name in [*FORMATS, *KINDS] if name not in page] == []
+    assert [name for name in FORMATS if name not in page] == []

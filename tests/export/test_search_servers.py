@@ -21,16 +21,17 @@ import pytest
 
 import gcl
 from gcl.cli import main
+from gcl.exports.engines.engine import Asked, Here, Layout, Quantization
 from gcl.exports.engines.filters import passes
 from gcl.exports.engines.payload import Batch, Column
 from gcl.exports.engines.program import Program
-from gcl.exports.engines.registry import ENGINES, Asked, Layout, Quantization
+from gcl.exports.engines.registry import ENGINES, engine_of
 from gcl.schema import Field, Modality
 
 WIDTH = 64
 COLUMNS = {"brand": Column.text, "price": Column.number, "words": Column.text}
-SERVERS = [name for name, engine in ENGINES.items() if not engine.here]
-WRITTEN = [(name, one) for name in SERVERS for one in ENGINES[name].quantizations]
+SERVERS = [name for name in ENGINES if engine_of(name).here is Here.files]
+WRITTEN = [(name, one) for name in SERVERS for one in engine_of(name).quantizations]
 IDS = ["sku/0 ä", "sku:1", "sku 2", 'sku"3', "sku\\4", "sku5", "sku6"]
 BRANDS = ['Nord, "Süd" & Co.', None, "Nord", "(Ost)", "nord", 'Nord, "Süd" & Co.', "West"]
 
@@ -69,7 +70,7 @@ def files(tmp_path_factory):
     for name, one in WRITTEN:
         folders[name, one] = tmp_path_factory.mktemp(name)
         for batches in (documents(2), documents()):  # what a deployment before left is gone
-            ENGINES[name].write(layout(one), batches, folders[name, one])
+            engine_of(name).write(layout(one), batches, folders[name, one])
     return folders
 
 
@@ -135,7 +136,7 @@ def test_files_hold_every_document_to_the_bit(files, engine, quantization):
 
 def test_quantization_is_said(files):
     def kinds(engine):
-        for one in ENGINES[engine].quantizations:
+        for one in engine_of(engine).quantizations:
             yield read_json(files[engine, one] / "create.json")
 
     made = [one["mappings"]["properties"]["vector"] for one in kinds("elasticsearch")]
@@ -267,7 +268,7 @@ def shelf():
 
 def test_an_address_of_vespa_gets_what_the_feed_says(files):
     with serving(Echo) as (address, kind):
-        vespa = ENGINES["vespa"].open(layout(), Path(), address)
+        vespa = engine_of("vespa").open(layout(), Path(), address)
         kind.stores["/document/v1/products/products/docid"] = {"continuation": "AB"}
         vespa.create()
         for batch in documents():
@@ -275,7 +276,7 @@ def test_an_address_of_vespa_gets_what_the_feed_says(files):
         kind.stores["/search/"] = {"root": {"fields": {"totalCount": 7}}}
         assert vespa.rows() == 7
         kind.stores["/search/"] = {"root": {"fields": {"totalCount": 0}}}
-        setting = ENGINES["vespa"].settings(layout(), None)[1]
+        setting = engine_of("vespa").settings(layout(), None)[1]
         assert vespa.search(Asked(documents()[0].vectors[0]), 10, setting) == []
         vespa.close()
     deleted, going_on, *puts, count, search = kind.posts
@@ -301,8 +302,8 @@ def test_load_sh_sends_everything_and_stops_where_a_document_is_refused(files, s
 
 @pytest.mark.parametrize("engine", SERVERS)
 def test_the_shops_own_code_is_one_file(engine):
-    settings = ENGINES[engine].settings(layout(), None)
-    text = Program(ENGINES[engine], layout(), settings, "MODEL", query={"text": Field(Modality.text)}).text()
+    settings = engine_of(engine).settings(layout(), None)
+    text = Program(engine_of(engine), layout(), settings, "MODEL", query={"text": Field(Modality.text)}).text()
     compile(text, "search.py", "exec")
     assert "gcl.exports" not in text and f"{engine.upper()}_URL" in text
     made = re.findall(r"^(?:class|def) (\w+)", text, re.M) + re.findall(r"^import .*|^from .*", text, re.M)
@@ -371,7 +372,7 @@ def test_what_a_server_says_has_no_secrets(finished, tmp_path, capsys):
 @pytest.mark.parametrize("engine", [name for name in SERVERS if name != "redis"])
 def test_another_server_is_not_taken_for_the_engine(engine):
     with serving(Page) as (address, _):
-        opened = ENGINES[engine].open(layout(), Path(), address)
+        opened = engine_of(engine).open(layout(), Path(), address)
         with pytest.raises(ValueError, match="404: <html>"):
             opened.rows()
         opened.close()
@@ -387,7 +388,7 @@ def test_another_server_is_not_taken_for_the_engine(engine):
 def test_the_password_of_an_address_is_the_key(engine, header, value):
     with serving(Echo) as (address, kind):
         kind.refuse = "all"
-        opened = ENGINES[engine].open(layout(), Path(), address.replace("//", "//:s%2Fk@"))
+        opened = engine_of(engine).open(layout(), Path(), address.replace("//", "//:s%2Fk@"))
         with pytest.raises(ValueError, match="it answered GET .* with 500|it answered POST .* with 500"):
             opened.rows()
         opened.close()
@@ -424,7 +425,7 @@ def test_redis_finds_what_exact_search_finds(redis, files):
         words = [programs / "redis-cli", "-p", str(port), "--pipe"]
         done = subprocess.run(words, stdin=commands, capture_output=True, text=True, check=True)
     assert f"errors: 0, replies: {1 + len(IDS)}" in done.stdout
-    engine, (whole,) = ENGINES["redis"], documents(rows=7)
+    engine, (whole,) = engine_of("redis"), documents(rows=7)
     sent = engine.open(layout(name="shop"), Path(), f"redis://localhost:{port}")
     sent.create()
     for batch in [*documents(), documents()[0]]:

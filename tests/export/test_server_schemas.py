@@ -12,8 +12,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from gcl.exports.engines.engine import Asked, Layout, Quantization
 from gcl.exports.engines.payload import Batch, Column
-from gcl.exports.engines.registry import ENGINES, Asked, Layout, Quantization
+from gcl.exports.engines.registry import engine_of
 
 COUNT, WIDTH = 5, 64
 COLUMNS = {"brand": Column.text, "price": Column.number, "words": Column.text}
@@ -29,10 +30,10 @@ def files(tmp_path_factory):
     })  # fmt: skip
     folders = {}
     for name in ("elasticsearch", "weaviate", "marqo", "typesense", "vespa"):
-        for one in ENGINES[name].quantizations:
+        for one in engine_of(name).quantizations:
             folders[name, one] = tmp_path_factory.mktemp(name)
             batch = Batch(0, table)
-            ENGINES[name].write(Layout("products", WIDTH, COUNT, COLUMNS, one), [batch], folders[name, one])
+            engine_of(name).write(Layout("products", WIDTH, COUNT, COLUMNS, one), [batch], folders[name, one])
     return folders
 
 
@@ -71,9 +72,9 @@ class Sent:
 
 def asked(engine, answer):
     """Bodies of the searches of an engine's client, in every setting that is measured, filtered and not."""
-    made = ENGINES[engine].open(Layout("products", WIDTH, COUNT, COLUMNS), Path(), "http://localhost")
+    made = engine_of(engine).open(Layout("products", WIDTH, COUNT, COLUMNS), Path(), "http://localhost")
     made.asks.web = Sent(answer)
-    for setting in ENGINES[engine].settings(made.layout, "http://localhost"):
+    for setting in engine_of(engine).settings(made.layout, "http://localhost"):
         for kept in ({}, {"brand": 'Nord, "Süd" (& Co.)', "price": (1.0, 2.5)}):
             made.search(Asked(np.full(WIDTH, 0.1, np.float32), 'red "shoe', kept), 10, setting)
     return [body for body in made.asks.web.bodies if body]
@@ -117,6 +118,17 @@ def test_typesense_knows_its_fields(files):
     assert {*made} <= {*CollectionCreateSchema.__annotations__}
     for field in made["fields"]:
         assert {*field} <= {*RegularCollectionFieldSchema.__annotations__}
+
+
+@pytest.mark.parametrize("value", ["a` || brand:=`b", "a\\"])
+def test_typesense_is_asked_for_no_value_that_would_end_early(value):
+    from gcl.exports.engines.clients.typesense import conditions
+
+    assert conditions({"brand": 'Nord, "Süd" (& Co.)', "price": (1, 2)}) == (
+        'brand:=`Nord, "Süd" (& Co.)` && price:[1..2]'
+    )
+    with pytest.raises(ValueError, match="a backtick in it, or a backslash at its end"):
+        conditions({"brand": value})
 
 
 def test_vespa_has_the_schema_that_its_client_would_write(files):

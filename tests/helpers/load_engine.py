@@ -9,9 +9,10 @@ import sys
 from pathlib import Path
 
 from gcl.exports.engines.address import Place
+from gcl.exports.engines.engine import Layout
 from gcl.exports.engines.load import Load
 from gcl.exports.engines.payload import Column, batches
-from gcl.exports.engines.registry import ENGINES, Layout
+from gcl.exports.engines.registry import engine_of
 
 ROWS, WIDTH, BATCH = 60, 8, 10
 
@@ -21,7 +22,7 @@ def layout():
 
 
 if __name__ == "__main__":
-    engine, folder, left = ENGINES[sys.argv[1]], Path(sys.argv[2]), int((*sys.argv[3:], "0")[0])
+    engine, folder, left = engine_of(sys.argv[1]), Path(sys.argv[2]), int((*sys.argv[3:], "0")[0])
     collection = engine.open(layout(), folder, None)
     add = collection.add
 

@@ -10,7 +10,7 @@ from urllib.parse import unquote
 
 from gcl.data.masked import HIDDEN, masked
 from gcl.errors import ConfigError, sentence_of
-from gcl.exports.engines.registry import Collection, Engine, Layout
+from gcl.exports.engines.engine import Collection, Engine, Layout
 from gcl.files.digest import text_sha256
 from gcl.files.progress import doing
 
@@ -44,7 +44,6 @@ class Place:
     @contextmanager
     def opened(self, layout: Layout) -> Iterator[Collection]:
         """A collection, which need not be there yet."""
-        assert self.engine.open is not None
         with self.errors(), doing(f"Opening {self.engine.title}"):
             collection = self.engine.open(layout, self.folder, self.url)
         try:

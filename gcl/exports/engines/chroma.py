@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from gcl.exports.engines.clients.chroma import Search, client_of
+from gcl.exports.engines.engine import APPROXIMATE, Asks, Engine, Here, How, Layout, Setting
 from gcl.exports.engines.payload import WORDS, Batch
-from gcl.exports.engines.registry import APPROXIMATE, Asks, How, Layout, Setting
 
 _DEPTH = 512
 
@@ -57,3 +57,18 @@ class Chroma(Asks):
 
     def close(self) -> None:
         self._collection = None
+
+
+ENGINE = Engine(
+    name="chroma",
+    title="Chroma",
+    explanation="a database in a folder, or at an address; it always searches its index",
+    settings=settings,
+    open=Chroma,
+    serve="docker run -p 8000:8000 -v ./chroma:/data chromadb/chroma",
+    url="http://localhost:8000",
+    here=Here.database,
+    batch=5000,
+    requires=("chromadb",),
+    extra="chroma",
+)

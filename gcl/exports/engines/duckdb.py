@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import duckdb
-
-from gcl.exports.engines.clients.duckdb import Search
+from gcl.exports.engines.engine import Asks, Engine, Here, How, Layout, Setting
 from gcl.exports.engines.payload import Batch, Column
-from gcl.exports.engines.registry import Asks, How, Layout, Setting
 
 _TYPES = {Column.text: "VARCHAR", Column.number: "DOUBLE"}
 
@@ -21,6 +18,10 @@ class DuckDB(Asks):
     """A table of <collection>.duckdb."""
 
     def __init__(self, layout: Layout, folder: Path, url: str | None) -> None:
+        import duckdb
+
+        from gcl.exports.engines.clients.duckdb import Search
+
         self._layout, self._table = layout, f'"{layout.name}"'  # a name may be a word of SQL
         self._db = duckdb.connect(str(folder / f"{layout.name}.duckdb"))
         self.asks = Search(self._db, layout.name)
@@ -56,3 +57,16 @@ class DuckDB(Asks):
 
     def close(self) -> None:
         self._db.close()
+
+
+ENGINE = Engine(
+    name="duckdb",
+    title="DuckDB",
+    explanation="a database in one file; search is exact",
+    settings=settings,
+    open=DuckDB,
+    here=Here.database,
+    batch=122_880,  # its row groups
+    requires=("duckdb",),
+    extra="duckdb",
+)

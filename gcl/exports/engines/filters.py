@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from gcl.errors import ConfigError, nearest
+from gcl.exports.engines.engine import Filter
 from gcl.exports.engines.payload import WORDS, Batch, Column, engine_name, without_vectors
-from gcl.exports.engines.registry import Filter
 from gcl.options import is_number
 
 

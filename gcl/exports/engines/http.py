@@ -11,8 +11,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, ClassVar
 
+from gcl.exports.engines.engine import Asks, Engine, How, Layout, Setting, graph_settings, word_settings
 from gcl.exports.engines.payload import Batch
-from gcl.exports.engines.registry import Asks, How, Layout, Setting, graph_settings, word_settings
 from gcl.files.atomic import write_text
 
 VECTOR = "\0vector"
@@ -53,6 +53,12 @@ class Http(Asks):
 
     absent: ClassVar[Sequence[int]] = (404,)
     """The statuses by which there is no collection, and one can be made."""
+
+    @classmethod
+    def engine(cls, name: str, title: str, url: str, **more: Any) -> Engine:
+        """Its record."""
+        more.setdefault("files", f"create.json and documents/, which `sh load.sh {url}` sends")
+        return Engine(name, title, cls.settings, cls, write=cls.write, url=url, **more)
 
     @classmethod
     def settings(cls, layout: Layout, url: str | None) -> list[Setting]:

@@ -1,46 +1,53 @@
-"""faiss (https://github.com/facebookresearch/faiss) and usearch (https://github.com/unum-cloud/usearch): indexes in
-files, with a file of ids next to them. They hold vectors alone, in memory: no payload, no filters."""
+"""What faiss and usearch share: indexes in files next to one of ids. They hold vectors alone, in memory."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
+
+import numpy as np
 
 from gcl.data.store.vector_files import read_row_ids, write_row_ids
+from gcl.exports.engines.engine import Asks, Layout
 from gcl.exports.engines.payload import Batch
-from gcl.exports.engines.registry import Asks, How, Layout, Setting, graph_settings
-from gcl.exports.vectors.index import KINDS, VectorIndex
 from gcl.files.atomic import replacing
 
-
-def faiss_settings(layout: Layout, url: str | None) -> list[Setting]:
-    """The flat index is exact; the graph at several depths."""
-    made = [Setting("exact", How.exact, options={"kind": "faiss-flat"})]
-    return made + graph_settings(kind="faiss-hnsw")
-
-
-def usearch_settings(layout: Layout, url: str | None) -> list[Setting]:
-    """The graph's vectors one by one, which is exact; the graph at several depths."""
-    return [Setting("exact", How.exact, options={"exact": True}), *graph_settings()]
+NEIGHBOURS = 32  # of a node in the graph
+BUILD, SEARCH = 200, 128  # candidates looked at while building and searching it
 
 
 class Indexes(Asks):
-    """<collection>.<kind>: the indexes that the settings search, and <collection>.ids.parquet. engine: that of
-    clients/<engine>.py."""
+    """<collection>.<kind>: the indexes that the settings search, and <collection>.ids.parquet."""
 
-    def __init__(self, layout: Layout, folder: Path, engine: str, kinds: Sequence[str]) -> None:
-        self._layout, self._folder, self._engine = layout, folder, engine
+    client: ClassVar[str]
+    """By which they are asked, in clients/."""
+    kinds: ClassVar[Sequence[str]]
+
+    def __init__(self, layout: Layout, folder: Path, url: str | None) -> None:
+        self._layout, self._folder = layout, folder
         self._ids_file, self._ids = folder / f"{layout.name}.ids.parquet", list[str]()
-        self._files = {kind: folder / f"{layout.name}.{kind}" for kind in kinds}
-        self._filling: dict[str, VectorIndex] = {}
+        self._files = {kind: folder / f"{layout.name}.{kind}" for kind in self.kinds}
+        self._filling: dict[str, Any] = {}
         self._asks: Any = None
+
+    def empty(self, kind: str) -> Any:
+        """A new index."""
+        raise NotImplementedError
+
+    def fill(self, index: Any, vectors: np.ndarray) -> None:
+        """vectors[n, W] float32: the next n rows."""
+        raise NotImplementedError
+
+    def save(self, index: Any, path: Path) -> None:
+        """Writes it."""
+        raise NotImplementedError
 
     @property
     def asks(self) -> Any:
         if self._asks is None:
-            client = import_module(f"gcl.exports.engines.clients.{self._engine}")
+            client = import_module(f"gcl.exports.engines.clients.{self.client}")
             self._asks = client.connect(str(self._folder), self._layout.name)
         return self._asks
 
@@ -49,18 +56,18 @@ class Indexes(Asks):
 
     def create(self) -> None:
         self.drop()
-        self._filling = {kind: KINDS[kind].new(self._layout.width) for kind in self._files}
+        self._filling = {kind: self.empty(kind) for kind in self._files}
 
     def add(self, batch: Batch, *, again: bool = False) -> None:
         self._ids += batch.ids
         for index in self._filling.values():
-            index.add(batch.vectors)
+            self.fill(index, np.ascontiguousarray(batch.vectors))
 
     def finish(self) -> None:
         """Written when all are in them; an interrupted load begins again."""
         for kind, index in self._filling.items():
             with replacing(self._files[kind]) as partial:
-                index.save(partial)
+                self.save(index, partial)
         if self._filling:
             write_row_ids(self._ids_file, iter([self._ids]))
             self._filling = {}
@@ -72,11 +79,3 @@ class Indexes(Asks):
 
     def close(self) -> None:
         self._filling, self._asks = {}, None
-
-
-def faiss(layout: Layout, folder: Path, url: str | None) -> Indexes:
-    return Indexes(layout, folder, "faiss", ["faiss-flat", "faiss-hnsw"])
-
-
-def usearch(layout: Layout, folder: Path, url: str | None) -> Indexes:
-    return Indexes(layout, folder, "usearch", ["usearch"])

@@ -5,12 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import lancedb
-from lancedb.index import FTS, HnswSq, IvfRq
-
-from gcl.exports.engines.clients.lancedb import Search
+from gcl.exports.engines.engine import (
+    APPROXIMATE,
+    EACH,
+    Asks,
+    Engine,
+    Here,
+    How,
+    Layout,
+    Quantization,
+    Setting,
+    word_settings,
+)
 from gcl.exports.engines.payload import WORDS, Batch
-from gcl.exports.engines.registry import APPROXIMATE, Asks, How, Layout, Quantization, Setting, word_settings
 
 
 def settings(layout: Layout, url: str | None) -> list[Setting]:
@@ -30,6 +37,8 @@ class LanceDB(Asks):
     """A table of the database in `folder`, or at an address."""
 
     def __init__(self, layout: Layout, folder: Path, url: str | None) -> None:
+        import lancedb
+
         self._layout = layout
         self._db = lancedb.connect(url or str(folder))
         self._table: Any = None
@@ -37,7 +46,9 @@ class LanceDB(Asks):
             self._table = self._db.open_table(layout.name)
 
     @property
-    def asks(self) -> Search:
+    def asks(self) -> Any:
+        from gcl.exports.engines.clients.lancedb import Search
+
         return Search(self._table)
 
     def rows(self) -> int | None:
@@ -59,6 +70,8 @@ class LanceDB(Asks):
             self._table.add(batch.table)
 
     def finish(self) -> None:
+        from lancedb.index import FTS, HnswSq, IvfRq
+
         table = self._table
         if self._layout.words:
             table.create_index(WORDS, config=FTS(stem=False, remove_stop_words=False), replace=True)
@@ -69,3 +82,18 @@ class LanceDB(Asks):
 
     def close(self) -> None:
         self._table = None
+
+
+ENGINE = Engine(
+    name="lancedb",
+    title="LanceDB",
+    explanation="a database in a folder, or at an address (object store, LanceDB Cloud)",
+    settings=settings,
+    open=LanceDB,
+    url="s3://bucket/path",
+    here=Here.database,
+    quantizations=EACH,
+    batch=32_768,
+    requires=("lancedb",),
+    extra="lancedb",
+)

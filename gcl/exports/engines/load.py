@@ -10,8 +10,8 @@ from typing import Any
 
 from gcl.errors import ConfigError
 from gcl.exports.engines.address import Place, place_id
+from gcl.exports.engines.engine import Collection, Layout
 from gcl.exports.engines.payload import Batch
-from gcl.exports.engines.registry import Collection, Layout
 from gcl.files.atomic import write_json
 from gcl.files.progress import counted, doing, several
 

@@ -35,3 +35,12 @@ class Marqo(Http):
 
     def document(self, name: str, row: dict[str, Any]) -> Sequence[Any]:
         return [{"_id": name, "vector": {"content": "", "vector": VECTOR}, **row}]
+
+
+ENGINE = Marqo.engine(
+    "marqo",
+    "Marqo",
+    "http://localhost:8882",
+    serve="docker run -p 8882:8882 marqoai/marqo:latest",
+    batch=128,  # as many as it takes at once
+)

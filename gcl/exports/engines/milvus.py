@@ -10,8 +10,18 @@ from pathlib import Path
 from typing import Any
 
 from gcl.exports.engines.clients.milvus import Search
+from gcl.exports.engines.engine import (
+    Asks,
+    Engine,
+    Here,
+    How,
+    Layout,
+    Quantization,
+    Setting,
+    graph_settings,
+    word_settings,
+)
 from gcl.exports.engines.payload import WORDS, Batch, Column
-from gcl.exports.engines.registry import Asks, How, Layout, Quantization, Setting, graph_settings, word_settings
 
 _SPARSE = "bm25"
 _TEXT = 65_535  # bytes of a text, at most
@@ -89,3 +99,19 @@ class Milvus(Asks):
 
     def close(self) -> None:
         self._client.close()
+
+
+ENGINE = Engine(
+    name="milvus",
+    title="Milvus",
+    explanation="Milvus Lite keeps a database in one file and searches it exactly; at an address with its index",
+    settings=settings,
+    open=Milvus,
+    serve="docker run -p 19530:19530 milvusdb/milvus:latest milvus run standalone",
+    url="http://localhost:19530",
+    here=Here.database,
+    quantizations=(Quantization.none, Quantization.scalar),
+    batch=2000,
+    requires=("pymilvus", "milvus_lite"),
+    extra="milvus",
+)

@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 
+from gcl.exports.engines.engine import Filter, How
 from gcl.exports.engines.filters import passes
 from gcl.exports.engines.parity import Best, K, Measured, Reference
 from gcl.exports.engines.payload import Batch
-from gcl.exports.engines.registry import Filter, How
 
 _QUERIES = 20  # that are tried
 _CUTS = (K, 50, 200)  # candidates of each field

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from gcl.exports.engines.engine import Engine, Here
 from gcl.exports.engines.parity import METRIC
 from gcl.exports.engines.program import FILE, Program
-from gcl.exports.engines.registry import Engine
 from gcl.files.atomic import write_text
 from gcl.retrieval.page.document import asset, document, page_body
 from gcl.retrieval.page.markup import Line, Markup, chart, drawing, join, legend, tag
@@ -31,8 +31,8 @@ def deploy_card(
 ) -> str:
     """README.md of a deployment. table: None where nothing was measured. curves: whether there are any."""
     engine = program.engine
-    here = ", in this folder" if engine.keeps else ""
-    place = f", at {code_span(url)}" if url else here if engine.here else ", not checked"
+    here = {Here.database: ", in this folder", Here.check: "", Here.files: ", not checked"}[engine.here]
+    place = f", at {code_span(url)}" if url else here
     serve = ["", "A server is started by", "", f"    {engine.serve}"] if engine.serve and not url else []
     written = [f"This folder has {engine.files}."] if engine.files and not url else []
     measured = [row[0] for row in table.rows] if table else []

@@ -22,9 +22,9 @@ import numpy as np
 import torch
 
 from gcl.errors import sentence_of
+from gcl.exports.engines.engine import Asked, Collection, Filter, How, Setting
 from gcl.exports.engines.filters import passes
 from gcl.exports.engines.payload import WORDS, Batch
-from gcl.exports.engines.registry import Asked, Collection, Filter, How, Setting
 from gcl.files.progress import counted
 from gcl.model.fusion import fuse
 from gcl.retrieval.metrics.functions import JUDGED, NOTHING

@@ -11,8 +11,18 @@ from typing import Any
 import numpy as np
 
 from gcl.exports.engines.clients.pgvector import Search
+from gcl.exports.engines.engine import (
+    Asked,
+    Asks,
+    Engine,
+    Here,
+    How,
+    Layout,
+    Setting,
+    graph_settings,
+    word_settings,
+)
 from gcl.exports.engines.payload import WORDS, Batch, Column
-from gcl.exports.engines.registry import Asked, Asks, How, Layout, Setting, graph_settings, word_settings
 from gcl.files.atomic import replacing, write_text
 
 _TYPES = {Column.text: "text", Column.number: "double precision"}
@@ -141,3 +151,22 @@ class Pgvector(Asks):
         if self._server is not None:
             self._server.cleanup()
             shutil.rmtree(self._place, ignore_errors=True)
+
+
+ENGINE = Engine(
+    name="pgvector",
+    title="PostgreSQL with pgvector",
+    explanation="checked in a server that is started here for it; at the address of yours",
+    settings=settings,
+    open=Pgvector,
+    write=write,
+    files="load.sql for `psql -f load.sql`, which reads schema.sql and documents.copy",
+    serve="docker run -p 5432:5432 -e POSTGRES_PASSWORD=… pgvector/pgvector:pg17",
+    url="postgresql://user:password@localhost/shop",
+    here=Here.check,
+    widest=2000,
+    longest=56,  # its indexes are called <collection>_vector, and PostgreSQL cuts names to 63
+    batch=16_384,
+    requires=("psycopg", "pgvector", "pgserver"),
+    extra="pgvector",
+)

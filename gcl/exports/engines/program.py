@@ -16,8 +16,8 @@ from importlib.resources import files
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
+from gcl.exports.engines.engine import Engine, Filter, Here, How, Layout, Setting
 from gcl.exports.engines.payload import WORDS
-from gcl.exports.engines.registry import Engine, Filter, How, Layout, Setting
 from gcl.schema import Field, Modality, fields_of
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ class Program:
     @property
     def variable(self) -> str:
         """What has the address, with its login, which is in no file; "": the collection is in this folder."""
-        here = self.url is None and self.engine.keeps
+        here = self.url is None and self.engine.here is Here.database
         return "" if here else f"{self.engine.name.upper()}_URL"
 
     @property

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from qdrant_client import QdrantClient, models
-
-from gcl.exports.engines.clients.qdrant import Search, client_of, word_numbers
+from gcl.exports.engines.engine import (
+    EACH,
+    Asks,
+    Engine,
+    Here,
+    How,
+    Layout,
+    Quantization,
+    Setting,
+    graph_settings,
+    word_settings,
+)
 from gcl.exports.engines.payload import WORDS, Batch, Column
-from gcl.exports.engines.registry import Asks, How, Layout, Quantization, Setting, graph_settings, word_settings
 from gcl.files.atomic import write_json
 from gcl.retrieval.search.bm25 import K1, B
 
@@ -32,11 +41,15 @@ def settings(layout: Layout, url: str | None) -> list[Setting]:
 
 def write(layout: Layout, batches: Iterable[Batch], folder: Path) -> Sequence[Path]:
     """collection.json; the vectors come by `url=…`."""
+    from qdrant_client import models
+
     body = models.CreateCollection(**_schema(layout)).model_dump(mode="json", exclude_none=True)
     return [write_json(folder / "collection.json", body)]
 
 
 def _schema(layout: Layout) -> dict[str, Any]:
+    from qdrant_client import models
+
     quantized: dict[Quantization, models.QuantizationConfig] = {
         Quantization.scalar: models.ScalarQuantization(
             scalar=models.ScalarQuantizationConfig(type=models.ScalarType.INT8, always_ram=True)
@@ -55,6 +68,10 @@ class Qdrant(Asks):
     """A collection in memory, or at an address."""
 
     def __init__(self, layout: Layout, folder: Path, url: str | None) -> None:
+        from qdrant_client import QdrantClient
+
+        from gcl.exports.engines.clients.qdrant import Search, client_of
+
         self._layout = layout
         self._client = QdrantClient(":memory:") if url is None else client_of(url)
         self.asks = Search(self._client, layout.name)
@@ -64,6 +81,8 @@ class Qdrant(Asks):
         return self._client.count(name).count if self._client.collection_exists(name) else None
 
     def create(self) -> None:
+        from qdrant_client.models import PayloadSchemaType
+
         layout, client = self._layout, self._client
         client.delete_collection(layout.name)
         made = _schema(layout)
@@ -72,7 +91,7 @@ class Qdrant(Asks):
             quantization_config=made["quantization_config"],
         )  # fmt: skip
         if self._remote:
-            kinds = {Column.text: models.PayloadSchemaType.KEYWORD, Column.number: models.PayloadSchemaType.FLOAT}
+            kinds = {Column.text: PayloadSchemaType.KEYWORD, Column.number: PayloadSchemaType.FLOAT}
             for name, kind in layout.columns.items():
                 if name != WORDS:
                     client.create_payload_index(layout.name, name, field_schema=kinds[kind])
@@ -83,18 +102,18 @@ class Qdrant(Asks):
 
     def add(self, batch: Batch, *, again: bool = False) -> None:
         """A point replaces the one of its number."""
+        from qdrant_client import models
+
         rows: list[Any] = list(range(batch.start, batch.start + len(batch)))
         payloads = [{_KEY: name, **row} for name, row in zip(batch.ids, batch.rows, strict=True)]
         vectors: dict = {"": batch.vectors.tolist()}
         if self._layout.words:
-            vectors[WORDS] = [_sparse(text or "") for text in batch.payload[WORDS]]
+            vectors[WORDS] = [models.SparseVector(**_sparse(text or "")) for text in batch.payload[WORDS]]
         self._client.upsert(self._layout.name, models.Batch(ids=rows, vectors=vectors, payloads=payloads))
 
     def finish(self) -> None:
         """Waits until a server has built its index."""
-        import time
-
-        while self._remote and self._client.get_collection(self._layout.name).status != models.CollectionStatus.GREEN:
+        while self._remote and self._client.get_collection(self._layout.name).status != "green":
             time.sleep(0.5)
 
     def drop(self) -> None:
@@ -104,9 +123,29 @@ class Qdrant(Asks):
         self._client.close()
 
 
-def _sparse(text: str) -> models.SparseVector:
+def _sparse(text: str) -> dict[str, list]:
     """BM25's part of each word of a document; the engine multiplies by the idf."""
+    from gcl.exports.engines.clients.qdrant import word_numbers
+
     count = Counter(word_numbers(text))
     norm = K1 * (1 - B + B * sum(count.values()) / _LENGTH)
     values = [times * (K1 + 1) / (times + norm) for times in count.values()]
-    return models.SparseVector(indices=list(count), values=values)
+    return {"indices": list(count), "values": values}
+
+
+ENGINE = Engine(
+    name="qdrant",
+    title="Qdrant",
+    explanation="checked in this process by its client's own search, which is exact; at an address with its index",
+    settings=settings,
+    open=Qdrant,
+    write=write,
+    files="collection.json, the body of PUT /collections/<name>",
+    serve="docker run -p 6333:6333 -v ./qdrant_storage:/qdrant/storage qdrant/qdrant",
+    url="http://localhost:6333",
+    here=Here.check,
+    quantizations=EACH,
+    batch=1000,
+    requires=("qdrant_client",),
+    extra="qdrant",
+)

@@ -10,8 +10,8 @@ from typing import Any
 
 from gcl.exports.engines.clients import redis
 from gcl.exports.engines.clients.redis import prefix
+from gcl.exports.engines.engine import Asks, Engine, Layout, Setting, graph_settings, word_settings
 from gcl.exports.engines.payload import WORDS, Batch, Column
-from gcl.exports.engines.registry import Asks, Layout, Setting, graph_settings, word_settings
 from gcl.files.atomic import replacing
 
 _TYPES: dict[Column, list] = {  # a text is found as a whole, small and large letters and commas included
@@ -86,3 +86,18 @@ class Redis(Asks):
 
     def close(self) -> None:
         self.asks.client.close()
+
+
+ENGINE = Engine(
+    name="redis",
+    title="Redis",
+    settings=settings,
+    open=Redis,
+    write=write,
+    files="documents.redis, for `redis-cli --pipe < documents.redis`",
+    serve="docker run -p 6379:6379 redis:8",
+    url="redis://localhost:6379",
+    widest=32_768,
+    requires=("redis",),
+    extra="redis",
+)

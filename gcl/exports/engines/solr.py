@@ -6,9 +6,9 @@ from typing import Any
 
 from gcl.errors import ConfigError
 from gcl.exports.engines.clients import solr
+from gcl.exports.engines.engine import EACH, How, Quantization
 from gcl.exports.engines.http import Http
 from gcl.exports.engines.payload import WORDS, Column
-from gcl.exports.engines.registry import How, Quantization
 
 _TYPE = "gcl_vector"
 _CLASSES: dict[Quantization, dict] = {
@@ -55,3 +55,12 @@ class Solr(Http):
         commands: list[dict] = [{"delete-field": {"name": name}} for name in [*self.layout.columns, "vector"]]
         for command in [*commands, {"delete-field-type": {"name": _TYPE}}]:
             self.send(*self.made, command, missing=(400,))
+
+
+ENGINE = Solr.engine(
+    "solr",
+    "Solr",
+    "http://localhost:8983",
+    serve="docker run -p 8983:8983 solr:10 solr-precreate products",
+    quantizations=EACH,
+)

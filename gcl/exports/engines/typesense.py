@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from gcl.exports.engines.clients import typesense
+from gcl.exports.engines.engine import How, Layout, Setting, graph_settings, word_settings
 from gcl.exports.engines.http import Http
 from gcl.exports.engines.payload import Column
-from gcl.exports.engines.registry import How, Layout, Setting, graph_settings, word_settings
 
 
 class Typesense(Http):
@@ -30,3 +30,12 @@ class Typesense(Http):
         graph = {"M": 16, "ef_construction": 200}
         vector = {"name": "vector", "type": "float[]", "num_dim": self.layout.width, "vec_dist": "ip"}
         return {"name": self.name, "fields": [*columns, {**vector, "hnsw_params": graph}]}
+
+
+ENGINE = Typesense.engine(
+    "typesense",
+    "Typesense",
+    "http://:KEY@localhost:8108",
+    serve="docker run -p 8108:8108 -v ./typesense:/data typesense/typesense:29.0 --data-dir /data --api-key=KEY",
+    files="create.json and documents/, which `sh load.sh http://localhost:8108 KEY` sends",
+)

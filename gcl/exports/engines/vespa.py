@@ -10,9 +10,9 @@ from urllib.parse import quote
 
 from gcl.errors import ConfigError
 from gcl.exports.engines.clients import vespa
+from gcl.exports.engines.engine import SHARE, Layout, Quantization
 from gcl.exports.engines.http import VECTOR, Http, encode, numbers
 from gcl.exports.engines.payload import WORDS, Batch, Column
-from gcl.exports.engines.registry import SHARE, Layout, Quantization
 from gcl.files.atomic import replacing, write_text
 
 _SERVICES = """<?xml version="1.0" encoding="utf-8" ?>
@@ -140,3 +140,13 @@ class Vespa(Http):
             for batch in batches:
                 file.write(server.documents(batch))
         return [package, folder / "documents.jsonl"]
+
+
+ENGINE = Vespa.engine(
+    "vespa",
+    "Vespa",
+    "http://localhost:8080",
+    serve="docker run -p 8080:8080 -p 19071:19071 vespaengine/vespa",
+    files="application/ and documents.jsonl, for `vespa deploy application` and `vespa feed documents.jsonl`",
+    quantizations=(Quantization.none, Quantization.scalar),
+)

@@ -7,9 +7,9 @@ from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
 from gcl.exports.engines.clients import weaviate
+from gcl.exports.engines.engine import APPROXIMATE, EACH, How, Layout, Quantization, Setting, word_settings
 from gcl.exports.engines.http import VECTOR, Http
 from gcl.exports.engines.payload import WORDS, Column
-from gcl.exports.engines.registry import APPROXIMATE, How, Layout, Quantization, Setting, word_settings
 
 _EF = 256
 _WHOLE = {"dataType": ["text"], "tokenization": "field", "indexSearchable": False}
@@ -57,3 +57,12 @@ class Weaviate(Http):
         if self.send("GET", self.deleted, missing=(404,)) is None:
             return None
         return self.asks.count()
+
+
+ENGINE = Weaviate.engine(
+    "weaviate",
+    "Weaviate",
+    "http://localhost:8080",
+    serve="docker run -p 8080:8080 -v ./weaviate:/var/lib/weaviate semitechnologies/weaviate:1.34.0",
+    quantizations=EACH,
+)

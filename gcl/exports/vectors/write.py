@@ -22,7 +22,6 @@ from gcl.data.store.vector_files import VectorWriter, about_vectors, vector_rows
 from gcl.errors import ConfigError
 from gcl.exports.folder import EMBEDDINGS, reached
 from gcl.exports.settings import Content, VectorType
-from gcl.exports.vectors.index import build_index, check_kind
 from gcl.files.progress import counted
 from gcl.model.dual_encoder import DualEncoder
 from gcl.model.fingerprint import fingerprint, model_hash
@@ -47,8 +46,6 @@ class VectorOptions:
     """The number type of the vectors."""
     queries: bool = False
     """Whether the queries' vectors are written, too, with their text."""
-    index: str | None = None
-    """The kind of index over the documents' vectors (see vectors/index.py); None: none."""
     rows: int = 250_000
     """The most rows of one file."""
     weights: Mapping[str, float] | None = None
@@ -67,10 +64,6 @@ class VectorOptions:
                 raise ConfigError(f"{option}={value}: {error}") from None
         if self.rows < 1:
             raise ConfigError(f"rows={self.rows}: a file has at least one row.")
-        if self.index is not None:
-            check_kind(self.index)
-            if self.content is not Content.fused:
-                raise ConfigError("index needs embeddings=fused: it is searched with one vector per query.")
 
     def weights_of(self, encoder: DualEncoder, side: SideName) -> np.ndarray:
         """[F]: the run's own weights; of documents, those that were asked for."""
@@ -133,9 +126,6 @@ def write_embeddings(
             f"{_PLURAL[side]}, {_described(encoder, side, wanted)}, {wanted.dtype}, {wanted.width(encoder)} numbers, "
             f"{'inner product' if wanted.width(encoder) > encoder.width else 'cosine'}."
         )
-        if side == "document" and wanted.index:
-            index = build_index(files, FUSED, out, wanted.index, width=wanted.width(encoder))
-            notes.append(f"embeddings/{index.name} is a {wanted.index} index; documents.ids.parquet names its rows.")
     return notes
 
 

@@ -57,6 +57,13 @@ def _near(vector: np.ndarray, **options: float) -> str:
 
 def conditions(where: Mapping[str, Any] | None) -> str:
     return " && ".join(
-        f"{name}:[{value[0]}..{value[1]}]" if isinstance(value, tuple) else f"{name}:=`{value}`"
+        f"{name}:[{value[0]}..{value[1]}]" if isinstance(value, tuple) else f"{name}:={_quoted(value)}"
         for name, value in (where or {}).items()
     )
+
+
+def _quoted(value: str) -> str:
+    """Nothing escapes a backtick in backticks: the rest would be read as another condition."""
+    if "`" in value or value.endswith("\\"):
+        raise ValueError(f"Typesense filters by no value with a backtick in it, or a backslash at its end: {value!r}")
+    return f"`{value}`"
