@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from gcl.exports.engines.clients import elasticsearch
-from gcl.exports.engines.engine import EACH, How, Quantization
+from gcl.exports.engines.engine import How, Quantization
 from gcl.exports.engines.http import VECTOR, Http
 from gcl.exports.engines.payload import WORDS, Column
 
@@ -54,6 +54,6 @@ ENGINE = Elasticsearch.engine(
     "Elasticsearch",
     "http://localhost:9200",
     serve="docker run -p 9200:9200 -e discovery.type=single-node -e xpack.security.enabled=false elasticsearch:9.2.0",
-    quantizations=EACH,
+    quantizations=tuple(Quantization),
     widest=4096,
 )

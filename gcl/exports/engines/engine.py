@@ -37,9 +37,6 @@ class Quantization(Choice):
     binary = "binary"
 
 
-EACH = tuple(Quantization)
-
-
 class Here(Choice):
     """What there is of an engine without an address."""
 
@@ -102,19 +99,19 @@ class Setting:
         """How many candidates its index looks at; None where that is not what is set."""
         return self.options.get("ef")
 
+    @staticmethod
+    def graph(**options: Any) -> list[Setting]:
+        """HNSW at several depths, of which the deepest has to be nearly exact."""
+        return [
+            Setting(f"HNSW, ef {depth}", How.approximate, least, {**options, "ef": depth})
+            for depth, least in ((32, None), (128, None), (512, APPROXIMATE))
+        ]
 
-def graph_settings(option: str = "ef", **options: Any) -> list[Setting]:
-    """HNSW at several depths, of which the deepest has to be nearly exact. option: what the engine calls it."""
-    return [
-        Setting(f"HNSW, ef {depth}", How.approximate, least, {**options, option: depth})
-        for depth, least in ((32, None), (128, None), (512, APPROXIMATE))
-    ]
-
-
-def word_settings(layout: Layout, words: str = "BM25") -> list[Setting]:
-    """Words alone, and both ways to add them to the vectors; none where texts are not searched."""
-    names = {words: How.words, "hybrid, RRF": How.rrf, "hybrid, weighted": How.weighted}
-    return [Setting(name, how) for name, how in names.items()] if layout.words else []
+    @staticmethod
+    def words(layout: Layout, words: str = "BM25") -> list[Setting]:
+        """Words alone, and both ways to add them to the vectors; none where texts are not searched."""
+        names = {words: How.words, "hybrid, RRF": How.rrf, "hybrid, weighted": How.weighted}
+        return [Setting(name, how) for name, how in names.items()] if layout.words else []
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from gcl.exports.engines.engine import Engine, Here, How, Layout, Setting, graph_settings
+from gcl.exports.engines.engine import Engine, Here, How, Layout, Setting
 from gcl.exports.engines.indexes import BUILD, NEIGHBOURS, SEARCH, Indexes
 
 _FLAT, _GRAPH = "faiss-flat", "faiss-hnsw"
@@ -15,7 +15,7 @@ _FLAT, _GRAPH = "faiss-flat", "faiss-hnsw"
 
 def settings(layout: Layout, url: str | None) -> list[Setting]:
     """The flat index is exact; the graph at several depths."""
-    return [Setting("exact", How.exact, options={"kind": _FLAT}), *graph_settings(kind=_GRAPH)]
+    return [Setting("exact", How.exact, options={"kind": _FLAT}), *Setting.graph(kind=_GRAPH)]
 
 
 class Faiss(Indexes):

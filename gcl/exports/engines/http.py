@@ -11,7 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, ClassVar
 
-from gcl.exports.engines.engine import Asks, Engine, How, Layout, Setting, graph_settings, word_settings
+from gcl.exports.engines.engine import Asks, Engine, How, Layout, Setting
 from gcl.exports.engines.payload import Batch
 from gcl.files.atomic import write_text
 
@@ -63,7 +63,7 @@ class Http(Asks):
     @classmethod
     def settings(cls, layout: Layout, url: str | None) -> list[Setting]:
         """Exact, the index at several depths, words."""
-        every = [Setting("exact", How.exact, options={"exact": True}), *graph_settings(), *word_settings(layout)]
+        every = [Setting("exact", How.exact, options={"exact": True}), *Setting.graph(), *Setting.words(layout)]
         return [setting for setting in every if setting.how in cls.hows]
 
     def __init__(self, layout: Layout, folder: Path, url: str | None) -> None:

@@ -5,18 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from gcl.exports.engines.engine import (
-    APPROXIMATE,
-    EACH,
-    Asks,
-    Engine,
-    Here,
-    How,
-    Layout,
-    Quantization,
-    Setting,
-    word_settings,
-)
+from gcl.exports.engines.engine import APPROXIMATE, Asks, Engine, Here, How, Layout, Quantization, Setting
 from gcl.exports.engines.payload import WORDS, Batch
 
 
@@ -30,7 +19,7 @@ def settings(layout: Layout, url: str | None) -> list[Setting]:
         for depth in (many // 16, many // 4, many):
             made.append(Setting(f"{name} {depth}", How.approximate, None, {option: depth}))
         made.append(Setting(f"{name} {many}, rescored", How.approximate, APPROXIMATE, {option: many, "refine": 10}))
-    return made + word_settings(layout)
+    return made + Setting.words(layout)
 
 
 class LanceDB(Asks):
@@ -92,7 +81,7 @@ ENGINE = Engine(
     open=LanceDB,
     url="s3://bucket/path",
     here=Here.database,
-    quantizations=EACH,
+    quantizations=tuple(Quantization),
     batch=32_768,
     requires=("lancedb",),
     extra="lancedb",

@@ -10,17 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from gcl.exports.engines.clients.milvus import Search
-from gcl.exports.engines.engine import (
-    Asks,
-    Engine,
-    Here,
-    How,
-    Layout,
-    Quantization,
-    Setting,
-    graph_settings,
-    word_settings,
-)
+from gcl.exports.engines.engine import Asks, Engine, Here, How, Layout, Quantization, Setting
 from gcl.exports.engines.payload import WORDS, Batch, Column
 
 _SPARSE = "bm25"
@@ -29,8 +19,8 @@ _TEXT = 65_535  # bytes of a text, at most
 
 def settings(layout: Layout, url: str | None) -> list[Setting]:
     """Exact here; at an address with the index of a server at several depths. With words."""
-    made = [Setting("exact", How.exact)] if url is None else graph_settings()
-    return made + word_settings(layout)
+    made = [Setting("exact", How.exact)] if url is None else Setting.graph()
+    return made + Setting.words(layout)
 
 
 class Milvus(Asks):

@@ -6,7 +6,7 @@ from typing import Any
 
 from gcl.exports.engines.clients import opensearch
 from gcl.exports.engines.elasticsearch import GRAPH, Elasticsearch
-from gcl.exports.engines.engine import EACH, How, Quantization
+from gcl.exports.engines.engine import How, Quantization
 
 _7_BITS = {"name": "sq", "parameters": {"bits": 7}}  # 1 if left out, from OpenSearch 3.6 on
 _METHODS: dict[Quantization, dict] = {
@@ -40,6 +40,6 @@ ENGINE = OpenSearch.engine(
     "http://localhost:9200",
     serve="docker run -p 9200:9200 -e discovery.type=single-node -e DISABLE_SECURITY_PLUGIN=true "
     "opensearchproject/opensearch:3",
-    quantizations=EACH,
+    quantizations=tuple(Quantization),
     widest=16_000,
 )

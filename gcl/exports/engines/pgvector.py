@@ -11,17 +11,7 @@ from typing import Any
 import numpy as np
 
 from gcl.exports.engines.clients.pgvector import Search
-from gcl.exports.engines.engine import (
-    Asked,
-    Asks,
-    Engine,
-    Here,
-    How,
-    Layout,
-    Setting,
-    graph_settings,
-    word_settings,
-)
+from gcl.exports.engines.engine import Asked, Asks, Engine, Here, How, Layout, Setting
 from gcl.exports.engines.payload import WORDS, Batch, Column
 from gcl.files.atomic import replacing, write_text
 
@@ -30,7 +20,7 @@ _TYPES = {Column.text: "text", Column.number: "double precision"}
 
 def settings(layout: Layout, url: str | None) -> list[Setting]:
     """Exact, without the index; with it at several depths; with words, ranked by ts_rank_cd."""
-    return [Setting("exact", How.exact), *graph_settings(), *word_settings(layout, "ts_rank_cd")]
+    return [Setting("exact", How.exact), *Setting.graph(), *Setting.words(layout, "ts_rank_cd")]
 
 
 def quoted(name: str) -> str:

@@ -8,18 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from gcl.exports.engines.engine import (
-    EACH,
-    Asks,
-    Engine,
-    Here,
-    How,
-    Layout,
-    Quantization,
-    Setting,
-    graph_settings,
-    word_settings,
-)
+from gcl.exports.engines.engine import Asks, Engine, Here, How, Layout, Quantization, Setting
 from gcl.exports.engines.payload import WORDS, Batch, Column
 from gcl.files.atomic import write_json
 from gcl.retrieval.search.bm25 import K1, B
@@ -32,11 +21,11 @@ def settings(layout: Layout, url: str | None) -> list[Setting]:
     """Exact; with the index of a server at several depths; with words."""
     made = [Setting("exact", How.exact)]
     if url is not None:
-        made = [Setting("exact", How.exact, options={"exact": True}), *graph_settings(rescore=True)]
+        made = [Setting("exact", How.exact, options={"exact": True}), *Setting.graph(rescore=True)]
     if layout.quantization is not Quantization.none:
         options = {"ef": 128, "rescore": False}
         made.append(Setting("HNSW, ef 128, without rescoring", How.approximate, None, options))
-    return made + word_settings(layout)
+    return made + Setting.words(layout)
 
 
 def write(layout: Layout, batches: Iterable[Batch], folder: Path) -> Sequence[Path]:
@@ -144,7 +133,7 @@ ENGINE = Engine(
     serve="docker run -p 6333:6333 -v ./qdrant_storage:/qdrant/storage qdrant/qdrant",
     url="http://localhost:6333",
     here=Here.check,
-    quantizations=EACH,
+    quantizations=tuple(Quantization),
     batch=1000,
     requires=("qdrant_client",),
     extra="qdrant",

@@ -10,7 +10,7 @@ from typing import Any
 
 from gcl.exports.engines.clients import redis
 from gcl.exports.engines.clients.redis import prefix
-from gcl.exports.engines.engine import Asks, Engine, Layout, Setting, graph_settings, word_settings
+from gcl.exports.engines.engine import Asks, Engine, Layout, Setting
 from gcl.exports.engines.payload import WORDS, Batch, Column
 from gcl.files.atomic import replacing
 
@@ -21,7 +21,7 @@ _TYPES: dict[Column, list] = {  # a text is found as a whole, small and large le
 
 def settings(layout: Layout, url: str | None) -> list[Setting]:
     """The index at several depths; words."""
-    return graph_settings() + word_settings(layout)
+    return Setting.graph() + Setting.words(layout)
 
 
 def write(layout: Layout, batches: Iterable[Batch], folder: Path) -> Sequence[Path]:

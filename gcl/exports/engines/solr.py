@@ -6,7 +6,7 @@ from typing import Any
 
 from gcl.errors import ConfigError
 from gcl.exports.engines.clients import solr
-from gcl.exports.engines.engine import EACH, How, Quantization
+from gcl.exports.engines.engine import How, Quantization
 from gcl.exports.engines.http import Http
 from gcl.exports.engines.payload import WORDS, Column
 
@@ -62,5 +62,5 @@ ENGINE = Solr.engine(
     "Solr",
     "http://localhost:8983",
     serve="docker run -p 8983:8983 solr:10 solr-precreate products",
-    quantizations=EACH,
+    quantizations=tuple(Quantization),
 )

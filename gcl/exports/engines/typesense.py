@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from gcl.exports.engines.clients import typesense
-from gcl.exports.engines.engine import How, Layout, Setting, graph_settings, word_settings
+from gcl.exports.engines.engine import How, Layout, Setting
 from gcl.exports.engines.http import Http
 from gcl.exports.engines.payload import Column
 
@@ -21,8 +21,8 @@ class Typesense(Http):
 
     @classmethod
     def settings(cls, layout: Layout, url: str | None) -> list[Setting]:
-        words = word_settings(layout, "text match")
-        return graph_settings() + [setting for setting in words if setting.how is not How.rrf]
+        words = Setting.words(layout, "text match")
+        return Setting.graph() + [setting for setting in words if setting.how is not How.rrf]
 
     def schema(self) -> Any:
         types = {Column.text: "string", Column.number: "float"}

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from gcl.exports.engines.engine import Engine, Here, How, Layout, Setting, graph_settings
+from gcl.exports.engines.engine import Engine, Here, How, Layout, Setting
 from gcl.exports.engines.indexes import BUILD, NEIGHBOURS, SEARCH, Indexes
 
 
 def settings(layout: Layout, url: str | None) -> list[Setting]:
     """The graph's vectors one by one, which is exact; the graph at several depths."""
-    return [Setting("exact", How.exact, options={"exact": True}), *graph_settings()]
+    return [Setting("exact", How.exact, options={"exact": True}), *Setting.graph()]
 
 
 class Usearch(Indexes):

@@ -7,7 +7,7 @@ from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
 from gcl.exports.engines.clients import weaviate
-from gcl.exports.engines.engine import APPROXIMATE, EACH, How, Layout, Quantization, Setting, word_settings
+from gcl.exports.engines.engine import APPROXIMATE, How, Layout, Quantization, Setting
 from gcl.exports.engines.http import VECTOR, Http
 from gcl.exports.engines.payload import WORDS, Column
 
@@ -33,7 +33,7 @@ class Weaviate(Http):
 
     @classmethod
     def settings(cls, layout: Layout, url: str | None) -> list[Setting]:
-        return [Setting(f"HNSW, ef {_EF}", How.approximate, APPROXIMATE), *word_settings(layout)]
+        return [Setting(f"HNSW, ef {_EF}", How.approximate, APPROXIMATE), *Setting.words(layout)]
 
     @property
     def name(self) -> str:
@@ -64,5 +64,5 @@ ENGINE = Weaviate.engine(
     "Weaviate",
     "http://localhost:8080",
     serve="docker run -p 8080:8080 -v ./weaviate:/var/lib/weaviate semitechnologies/weaviate:1.34.0",
-    quantizations=EACH,
+    quantizations=tuple(Quantization),
 )
