@@ -19,6 +19,7 @@ from gcl.data.store.store import RecordStore
 from gcl.data.store.vector_files import READS_NULLS, write_lance
 from gcl.errors import ConfigError
 from gcl.exports.vectors import blocks as module
+from gcl.exports.vectors import write
 from gcl.exports.vectors.blocks import INDEX, plan_blocks, taken, write_block
 from gcl.exports.vectors.write import VectorOptions
 from gcl.files.digest import file_sha256
@@ -61,7 +62,7 @@ def stored(folder, records):
 def embedded(encoder, tmp_path, monkeypatch):
     """embedded(records, wanted): the folder, the plan, and how many records were embedded, block by block."""
     calls = []
-    monkeypatch.setattr(module, "embed", lambda *given: calls.append(len(given[1])) or embed(*given))
+    monkeypatch.setattr(write, "embed", lambda *given: calls.append(len(given[1])) or embed(*given))
 
     def call(records, wanted=FUSED, *, out=tmp_path / "out", stop=None, encoder=encoder):
         calls.clear()
@@ -101,6 +102,22 @@ def test_blocks_are_the_vectors_of_evaluation(embedded, encoder, tmp_path):
     assert np.abs(np.array([*found.values()]) - embed(encoder, store, "document").fused()).max() < 1e-5
     before = files(out)
     assert embedded(shop())[1:] == (None, []) and files(out) == before
+
+
+@pytest.mark.parametrize("content", ["fused", pytest.param("fields", marks=needs_nulls)])
+def test_a_large_block_is_written_a_row_group_at_a_time(embedded, content, monkeypatch, tmp_path):
+    column = "vector" if content == "fused" else "vector_brand"
+    whole, _, _ = embedded(shop(), VectorOptions(content, rows=30), out=tmp_path / "whole")
+    monkeypatch.setattr(write, "_CHUNK", 8)
+    out, _, calls = embedded(shop(), VectorOptions(content, rows=30), out=tmp_path / "chunks")
+    assert calls == [8, 8, 8, 6] and parquet.ParquetFile(out / "documents-00000.parquet").num_row_groups == 4
+    before = vectors(out, column)
+    for name, vector in vectors(whole, column).items():
+        assert vector == before[name] or np.allclose(vector, before[name], atol=1e-6)
+    shuffled = dict(sorted(shop().items(), key=lambda item: item[0][::-1])) | {"sku 99": shop()["sku 4"]}
+    out, _, calls = embedded(shuffled | {"sku 40": {"title": "mug"}}, VectorOptions(content, rows=30), out=out)
+    after = vectors(out, column)
+    assert calls == [1] and {name: after[name] for name in shuffled} == before | {"sku 99": before["sku 4"]}
 
 
 def test_only_what_changed_is_embedded(embedded):

@@ -111,8 +111,14 @@ def vector_keys(path: str | Path) -> Iterator[tuple[str, bytes]]:
 
 
 def vectors_at(path: str | Path, columns: Sequence[str], rows: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """{column: (vectors [n, D] as they are stored, present [n] bool)} of some rows; 0 where there is no vector."""
-    table = parquet.read_table(path, columns=list(columns)).take(pa.array(rows))
+    """{column: (vectors [n, D] as they are stored, present [n] bool)} of some rows; 0 where there is no vector. Reads
+    the row groups that have them."""
+    file = parquet.ParquetFile(path)
+    count = np.array([file.metadata.row_group(number).num_rows for number in range(file.num_row_groups)])
+    group = np.searchsorted(np.cumsum(count), rows, side="right")
+    read = np.unique(group)
+    skipped = np.cumsum(np.where(np.isin(np.arange(len(count)), read), 0, count))
+    table = file.read_row_groups(read.tolist(), columns=list(columns)).take(pa.array(rows - skipped[group]))
     found = {}
     for name in columns:
         vectors = table[name].combine_chunks()

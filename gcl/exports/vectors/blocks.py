@@ -17,6 +17,7 @@ import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -27,21 +28,21 @@ from gcl.data.prepare.earlier import compared
 from gcl.data.store.key_table import KEY_BYTES, KeyTable
 from gcl.data.store.records import Records
 from gcl.data.store.store import RecordStore
-from gcl.data.store.vector_files import READS_NULLS, VectorWriter, about_vectors, vector_keys, vector_rows, vectors_at
+from gcl.data.store.vector_files import READS_NULLS, about_vectors, vector_keys, vector_rows, vectors_at
 from gcl.errors import ConfigError
 from gcl.exports.folder import check_free
 from gcl.exports.settings import Content
-from gcl.exports.vectors.write import VectorOptions, describe, vectors_of
+from gcl.exports.vectors.write import Known, VectorOptions, Vectors, describe, write_vectors
 from gcl.files.atomic import PARTIAL, link, replacing, synchronize, write_json
 from gcl.files.digest import file_sha256
 from gcl.files.lock import locked
 from gcl.model.dual_encoder import DualEncoder
 from gcl.model.fingerprint import model_hash
-from gcl.retrieval.embedding.embed import DEFAULTS, EmbedOptions, embed
+from gcl.retrieval.embedding.embed import DEFAULTS, EmbedOptions
 
 INDEX = "vectors.json"
 LANCE = "documents.lance"  # made of the blocks, beside them
-_Vectors = Mapping[str, tuple[np.ndarray, np.ndarray]]  # as `vectors_at` gives them
+_CHUNK = 8192  # rows in memory at once
 _MANY = 16  # files that a block may read itself
 _MADE_BY = ("model", "model_sha256", "preprocess_sha256", "rotation")  # a change of these is another model
 
@@ -184,10 +185,11 @@ def _in_order(path: Path, earlier: Sequence[Path], place: np.ndarray, columns: S
     bounds = np.searchsorted(place[order], np.arange(len(earlier) + 1) << 32)
     taken = np.lib.format.open_memmap(path, "w+", np.float32, (len(columns), len(place), width))
     for file, start, stop in zip(earlier, bounds, bounds[1:], strict=False):
-        rows = order[start:stop]
-        found = vectors_at(file, columns, place[rows] & 0x7FFFFFFF) if len(rows) else {}
-        for column, (values, present) in zip(taken, found.values(), strict=False):
-            column[rows] = np.where(present[:, None], values, np.nan)
+        for some in range(start, stop, _CHUNK):
+            rows = order[some : min(some + _CHUNK, stop)]
+            found = vectors_at(file, columns, place[rows] & 0x7FFFFFFF)
+            for column, (values, present) in zip(taken, found.values(), strict=True):
+                column[rows] = np.where(present[:, None], values, np.nan)
 
 
 def _places(packed: bytearray, earlier: Sequence[Path]) -> np.ndarray:
@@ -212,37 +214,20 @@ def write_block(
     if not path.exists():
         part = records.subset(np.arange(block.start, block.start + len(block)))
         if not _linked(part, work, block):
-            _embed_block(encoder, part, work, block, options)
+            taken = partial(_taken, work, block, work.wanted.columns(encoder, "document"))
+            known = Known(list(_each(block.keys)), taken)
+            write_vectors(path, encoder, part, "document", work.wanted, work.about, options, known)
     return Written(block.name, len(block), path.stat().st_size, file_sha256(path))
 
 
-def _embed_block(encoder: DualEncoder, part: Records, work: Work, block: Block, options: EmbedOptions) -> None:
-    columns = work.wanted.columns(encoder, "document")
-    width = work.wanted.width(encoder)
-    vectors = {name: np.zeros((len(block), width), work.wanted.dtype.value) for name in columns}
-    present = {name: np.ones(len(block), dtype=bool) for name in columns}
-    if len(rows := np.flatnonzero(block.file < 0)):
-        embedded = embed(encoder, part.subset(rows), "document", options)
-        made = vectors_of(encoder, embedded, "document", work.wanted)
-        for name in columns:
-            vectors[name][rows] = made["vectors"][name]
-            present[name][rows] = made.get("present", {}).get(name, True)
-    for rows, found in _taken(work, block, columns):
-        for name, (values, there) in found.items():
-            vectors[name][rows], present[name][rows] = values, there
-    target = work.folder / block.name
-    with VectorWriter(target, columns, width, dtype=work.wanted.dtype, keys=True, about=work.about) as writer:
-        writer.write(part.ids, vectors, present=present, keys=list(_each(block.keys)))
-
-
-def _taken(work: Work, block: Block, columns: Sequence[str]) -> Iterator[tuple[np.ndarray, _Vectors]]:
-    """Rows of the block whose vectors are there already, with these."""
+def _taken(work: Work, block: Block, columns: Sequence[str], rows: np.ndarray) -> Iterator[tuple[np.ndarray, Vectors]]:
+    """Those of these rows of the block whose vectors are there already, with these."""
+    rows = rows[block.file[rows] >= 0]
     if work.in_order is None:
-        for number in np.unique(block.file[block.file >= 0]).tolist():
-            rows = np.flatnonzero(block.file == number)
-            yield rows, vectors_at(work.earlier[number], columns, block.row[rows])
+        for number in np.unique(block.file[rows]).tolist():
+            some = rows[block.file[rows] == number]
+            yield some, vectors_at(work.earlier[number], columns, block.row[some])
         return
-    rows = np.flatnonzero(block.file >= 0)
     taken = np.load(work.in_order, mmap_mode="r")[:, block.start + rows]
     present = ~np.isnan(taken[:, :, 0])
     yield rows, {name: (np.nan_to_num(taken[at]), present[at]) for at, name in enumerate(columns)}

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,8 @@ logger = logging.getLogger("gcl")
 FUSED = "vector"  # the column of fused vectors; a field's is vector_<field>
 _CHUNK = 8192  # rows in memory at once, and in a row group
 _PLURAL: dict[SideName, str] = {"query": "queries", "document": "documents"}
+Vectors = Mapping[str, tuple[np.ndarray, np.ndarray]]
+"""{column: (vectors [n, D], present [n])} of some rows, as `vectors_at` gives them."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,15 @@ class VectorOptions:
         return encoder.width if gate is None else encoder.width * len(gate.fields)
 
 
+@dataclass(frozen=True)
+class Known:
+    """What is known of a file's rows. keys: 16 bytes of each. taken: (rows) -> those of them whose vectors are there
+    already, with these."""
+
+    keys: Sequence[bytes]
+    taken: Callable[[np.ndarray], Iterable[tuple[np.ndarray, Vectors]]]
+
+
 FUSED_FLOAT32 = VectorOptions()
 
 
@@ -143,48 +154,54 @@ def _write_side(
         if about_vectors(out / name) == about_file and vector_rows(out / name) == len(rows):
             logger.info(f"{name} already exists.")
             continue
-        with VectorWriter(
-            out / name,
-            wanted.columns(encoder, side),
-            wanted.width(encoder),
-            dtype=wanted.dtype,
-            texts=side == "query",
-            about=about_file,
-        ) as writer:
-            for ids, texts, embedded in _chunks(encoder, records, side, rows, options):
-                writer.write(ids, texts=texts, **vectors_of(encoder, embedded, side, wanted))
+        write_vectors(out / name, encoder, records.subset(rows), side, wanted, about_file, options)
     return files
 
 
-def _chunks(
-    encoder: DualEncoder, records: Records, side: SideName, rows: np.ndarray, options: EmbedOptions
-) -> Iterator[tuple[Sequence[str], list[str] | None, FieldEmbeddings]]:
-    starts = range(0, len(rows), _CHUNK)
+def write_vectors(
+    path: Path, encoder: DualEncoder, records: Records, side: SideName, wanted: VectorOptions, about: Mapping[str, Any],
+    options: EmbedOptions, known: Known | None = None,
+) -> None:  # fmt: skip
+    """One file, a few thousand rows at a time, which are a row group."""
+    columns, width, dtype = wanted.columns(encoder, side), wanted.width(encoder), wanted.dtype.value
+    starts, texts, quietly = range(0, len(records), _CHUNK), side == "query", replace(options, progress=False)
     shown = counted(starts, f"Writing the vectors of {_PLURAL[side]}", shown=options.progress, unit="block")
-    for start in shown:
-        part = records.subset(rows[start : start + _CHUNK])
-        texts = texts_of(part) if side == "query" else None
-        yield part.ids, texts, embed(encoder, part, side, replace(options, progress=False))
+    with VectorWriter(path, columns, width, dtype=dtype, texts=texts, keys=known is not None, about=about) as writer:
+        for start in shown:
+            rows = np.arange(start, min(start + _CHUNK, len(records)))
+            vectors = {name: np.zeros((len(rows), width), dtype) for name in columns}
+            present = {name: np.zeros(len(rows), bool) for name in columns}
+            parts = [] if known is None else [*known.taken(rows)]
+            new = np.setdiff1d(rows, np.concatenate([rows[:0], *(some for some, _ in parts)]))
+            if len(new):
+                embedded = embed(encoder, records.subset(new), side, quietly)
+                parts.append((new, vectors_of(encoder, embedded, side, wanted)))
+            for some, found in parts:
+                for name, (values, there) in found.items():
+                    vectors[name][some - start], present[name][some - start] = values, there
+            part = records.subset(rows)
+            writer.write(
+                part.ids, vectors, present=present, texts=texts_of(part) if texts else None,
+                keys=None if known is None else known.keys[start : start + len(rows)],
+            )  # fmt: skip
 
 
-def vectors_of(
-    encoder: DualEncoder, embedded: FieldEmbeddings, side: SideName, wanted: VectorOptions
-) -> dict[str, Any]:
-    """The vectors of some records as VectorWriter takes them."""
-    gate, columns = wanted.gate(encoder), wanted.columns(encoder, side)
-    if wanted.content is Content.fused and gate is not None and side == "document":
-        return {"vectors": {FUSED: embedded.searched()}}
+def vectors_of(encoder: DualEncoder, embedded: FieldEmbeddings, side: SideName, wanted: VectorOptions) -> Vectors:
+    """The vectors of some records."""
+    gate = wanted.gate(encoder)
     if wanted.content is Content.fused:
-        fused = embedded.fused(wanted.weights_of(encoder, side).tolist())
-        return {"vectors": {FUSED: fused if gate is None else gate.asked(fused)}}
+        weights = wanted.weights_of(encoder, side).tolist()
+        if gate is None:
+            fused = embedded.fused(weights)
+        else:
+            fused = embedded.searched() if side == "document" else gate.asked(embedded.fused(weights))
+        return {FUSED: (fused, np.ones(len(fused), bool))}
     vectors, present = np.array(embedded.embedding), embedded.present.copy()
     if gate is not None and side == "document":  # the others of a product represent a field that it lacks
         counts = np.array([*gate.given.values()]) > 0
         vectors[:, counts], present[:, counts] = embedded.searched().reshape(len(vectors), -1, vectors.shape[2]), True
-    return {
-        "vectors": {name: vectors[:, column] for column, name in enumerate(columns)},
-        "present": {name: present[:, column] for column, name in enumerate(columns)},
-    }
+    names = wanted.columns(encoder, side)
+    return {name: (vectors[:, column], present[:, column]) for column, name in enumerate(names)}
 
 
 def check_fields(records: Records, side: SideName, weights: np.ndarray) -> None:
