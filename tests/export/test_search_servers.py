@@ -282,7 +282,10 @@ def test_an_address_of_vespa_gets_what_the_feed_says(files):
     deleted, going_on, *puts, count, search = kind.posts
     assert deleted[0] == "DELETE" and going_on[1] == f"{deleted[1]}&continuation=AB"
     feed = (files["vespa", Quantization.none] / "documents.jsonl").read_text().splitlines()
-    for (method, path, body), line in zip(puts, map(json.loads, feed), strict=True):
+    sent = {unquote(path.rpartition("/")[2]): (method, path, body) for method, path, body in puts}  # in any order
+    assert len(puts) == len(IDS)
+    for name, line in zip(IDS, map(json.loads, feed), strict=True):
+        method, path, body = sent[name]
         place, _, key = path.rpartition("/")
         assert (method, place) == ("POST", "/document/v1/products/products/docid")
         assert line == {"put": f"id:products:products::{unquote(key)}", **body}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from textwrap import indent
 from typing import Any
@@ -15,6 +16,7 @@ from gcl.exports.engines.http import VECTOR, Http, encode, numbers
 from gcl.exports.engines.payload import WORDS, Batch, Column
 from gcl.files.atomic import replacing, write_text
 
+_AT_ONCE = 8  # requests; a session keeps ten connections
 _SERVICES = """<?xml version="1.0" encoding="utf-8" ?>
 <services version="1.0">
   <container id="default" version="1.0">
@@ -126,9 +128,15 @@ class Vespa(Http):
     create = drop
 
     def add(self, batch: Batch, *, again: bool = False) -> None:
-        for name, row, vector in zip(batch.ids, batch.rows, numbers(batch), strict=True):
-            put = {"fields": self.document(name, row)[0]["fields"]}
-            self.send("POST", f"/document/v1/{{name}}/{{name}}/docid/{quote(name, safe='')}", encode(put, vector))
+        """A request takes one document, so several are sent at once."""
+
+        def put(name: str, row: dict[str, Any], vector: str) -> None:
+            fields = {"fields": self.document(name, row)[0]["fields"]}
+            self.send("POST", f"/document/v1/{{name}}/{{name}}/docid/{quote(name, safe='')}", encode(fields, vector))
+
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            for _ in pool.map(put, batch.ids, batch.rows, numbers(batch)):
+                pass
 
     @classmethod
     def write(cls, layout: Layout, batches: Iterable[Batch], folder: Path) -> Sequence[Path]:
