@@ -170,8 +170,8 @@ class Deploy:
         layouts = [self._layout(one, deployed=place == 0) for place, one in enumerate(quantizations)]
         self._check(layouts)
         self._write_vectors()
-        if self.engine.write is not None and self.options.url is None:
-            files = self.engine.write(layouts[0], self._batches(), self.folder)
+        write = self.engine.collection.write
+        if self.options.url is None and (files := write(layouts[0], self._batches(), self.folder)):
             say(f"Written: {', '.join(path.name for path in files)}.")
         shorts: list[str] = []
         write_text(self.folder / FILE, self._program(layouts[0]).text())
@@ -305,7 +305,7 @@ class Deploy:
     def _settings(self, layout: Layout, url: str | None) -> list[Setting]:
         """With the limits of the options."""
         settings = []
-        for one in self.engine.settings(layout, url):
+        for one in self.engine.collection.settings(layout, url):
             limit = self.options.approximate if one.least is not None else None
             settings.append(replace(one, least=self.options.overlap if one.how is How.exact else limit))
         return settings

@@ -92,7 +92,7 @@ CLIENTS: dict[str, Callable] = {
 def timed(name: str, layout: Layout, load: Callable) -> np.ndarray:
     """Seconds of `load`, given an empty collection: of the clock, and of this process on all processors."""
     folder = Path(tempfile.mkdtemp())
-    collection = engine_of(name).open(layout, folder, None)
+    collection = engine_of(name).collection(layout, folder, None)
     collection.create()
     gc.collect()
     begun = np.array([time.perf_counter(), time.process_time()])

@@ -22,7 +22,7 @@ import pytest
 from gcl.cli import main
 from gcl.data.store.vector_files import VectorWriter
 from gcl.errors import ConfigError
-from gcl.exports.engines.engine import Asked, Here, How, Layout, Quantization, Setting
+from gcl.exports.engines.engine import Asked, Collection, Here, How, Layout, Quantization, Setting
 from gcl.exports.engines.filters import check_filter
 from gcl.exports.engines.mistakes import explain
 from gcl.exports.engines.parity import Judged, Queries, Reference, measure, united, with_ndcg
@@ -233,9 +233,9 @@ def test_a_load_that_is_killed_again_and_again_loses_and_doubles_nothing(tmp_pat
     for kills in (1, 3, 1):
         assert subprocess.run([*command, str(kills)], capture_output=True).returncode == -signal.SIGKILL
     subprocess.run(command, check=True, capture_output=True)
-    collection = engine_of(engine).open(load_engine.layout(), tmp_path, None)
+    collection = engine_of(engine).collection(load_engine.layout(), tmp_path, None)
     assert collection.rows() == len(ids)
-    setting = engine_of(engine).settings(load_engine.layout(), None)[0]
+    setting = engine_of(engine).collection.settings(load_engine.layout(), None)[0]
     for vector in vectors[:3]:
         assert sorted(collection.search(Asked(vector), len(ids), setting)) == sorted(ids)
     collection.close()
@@ -411,7 +411,7 @@ def test_the_lines_for_qdrant_ask_it(deployed, finished):
     exec((folder / "search.py").read_text(), program)
     (batch,) = batches([folder.parent / "fields/embeddings/documents.parquet"], folder / "payload.parquet", rows=99)
     layout = Layout("products", batch.vectors.shape[1], len(batch), {"brand": Column.text, "words": Column.text})
-    collection = engine_of("qdrant").open(layout, folder, None)
+    collection = engine_of("qdrant").collection(layout, folder, None)
     collection.create()
     collection.add(batch)
     program["products"].client.close()
@@ -746,7 +746,8 @@ def test_the_records_agree_with_the_docs_and_the_extras():
         assert engine.serve in page and (not engine.extra or f"pip install 'gcl-trainer[{engine.extra}]'" in page)
         assert all(f"`{one}`" in page for one in engine.quantizations[1:])
         assert not engine.requires or engine.extra in extras
-        assert engine.write or engine.here is not Here.files
+        assert bool(engine.files) == (engine.collection.write.__func__ is not Collection.write.__func__)
+        assert engine.files or engine.here is not Here.files
     assert re.fullmatch(r"[a-z_0-9]+", engine_name("Größe / Size")) and engine_name("2") == "c_2"
     wide = Layout("products", 5000, 1, {})
     with pytest.raises(ConfigError, match="at most 2,000 numbers, and these have 5,000"):

@@ -70,7 +70,7 @@ def files(tmp_path_factory):
     for name, one in WRITTEN:
         folders[name, one] = tmp_path_factory.mktemp(name)
         for batches in (documents(2), documents()):  # what a deployment before left is gone
-            engine_of(name).write(layout(one), batches, folders[name, one])
+            engine_of(name).collection.write(layout(one), batches, folders[name, one])
     return folders
 
 
@@ -268,7 +268,7 @@ def shelf():
 
 def test_an_address_of_vespa_gets_what_the_feed_says(files):
     with serving(Echo) as (address, kind):
-        vespa = engine_of("vespa").open(layout(), Path(), address)
+        vespa = engine_of("vespa").collection(layout(), Path(), address)
         kind.stores["/document/v1/products/products/docid"] = {"continuation": "AB"}
         vespa.create()
         for batch in documents():
@@ -276,7 +276,7 @@ def test_an_address_of_vespa_gets_what_the_feed_says(files):
         kind.stores["/search/"] = {"root": {"fields": {"totalCount": 7}}}
         assert vespa.rows() == 7
         kind.stores["/search/"] = {"root": {"fields": {"totalCount": 0}}}
-        setting = engine_of("vespa").settings(layout(), None)[1]
+        setting = engine_of("vespa").collection.settings(layout(), None)[1]
         assert vespa.search(Asked(documents()[0].vectors[0]), 10, setting) == []
         vespa.close()
     deleted, going_on, *puts, count, search = kind.posts
@@ -305,7 +305,7 @@ def test_load_sh_sends_everything_and_stops_where_a_document_is_refused(files, s
 
 @pytest.mark.parametrize("engine", SERVERS)
 def test_the_shops_own_code_is_one_file(engine):
-    settings = engine_of(engine).settings(layout(), None)
+    settings = engine_of(engine).collection.settings(layout(), None)
     text = Program(engine_of(engine), layout(), settings, "MODEL", query={"text": Field(Modality.text)}).text()
     compile(text, "search.py", "exec")
     assert "gcl.exports" not in text and f"{engine.upper()}_URL" in text
@@ -375,7 +375,7 @@ def test_what_a_server_says_has_no_secrets(finished, tmp_path, capsys):
 @pytest.mark.parametrize("engine", [name for name in SERVERS if name != "redis"])
 def test_another_server_is_not_taken_for_the_engine(engine):
     with serving(Page) as (address, _):
-        opened = engine_of(engine).open(layout(), Path(), address)
+        opened = engine_of(engine).collection(layout(), Path(), address)
         with pytest.raises(ValueError, match="404: <html>"):
             opened.rows()
         opened.close()
@@ -391,7 +391,7 @@ def test_another_server_is_not_taken_for_the_engine(engine):
 def test_the_password_of_an_address_is_the_key(engine, header, value):
     with serving(Echo) as (address, kind):
         kind.refuse = "all"
-        opened = engine_of(engine).open(layout(), Path(), address.replace("//", "//:s%2Fk@"))
+        opened = engine_of(engine).collection(layout(), Path(), address.replace("//", "//:s%2Fk@"))
         with pytest.raises(ValueError, match="it answered GET .* with 500|it answered POST .* with 500"):
             opened.rows()
         opened.close()
@@ -429,16 +429,16 @@ def test_redis_finds_what_exact_search_finds(redis, files):
         done = subprocess.run(words, stdin=commands, capture_output=True, text=True, check=True)
     assert f"errors: 0, replies: {1 + len(IDS)}" in done.stdout
     engine, (whole,) = engine_of("redis"), documents(rows=7)
-    sent = engine.open(layout(name="shop"), Path(), f"redis://localhost:{port}")
+    sent = engine.collection(layout(name="shop"), Path(), f"redis://localhost:{port}")
     sent.create()
     for batch in [*documents(), documents()[0]]:
         sent.add(batch)
     sent.finish()
     payloads = dict(zip(IDS, whole.rows, strict=True))
     for name in ("products", "shop"):
-        loaded = engine.open(layout(name=name), Path(), f"redis://localhost:{port}")
+        loaded = engine.collection(layout(name=name), Path(), f"redis://localhost:{port}")
         assert loaded.rows() == len(IDS)
-        *depths, words, ranks, weighted = engine.settings(layout(), None)
+        *depths, words, ranks, weighted = engine.collection.settings(layout(), None)
         assert {*loaded.search(Asked(whole.vectors[0], "shoe @9"), 10, words)} == {*IDS}
         for both in (ranks, weighted):
             assert loaded.search(Asked(whole.vectors[2], "2"), 1, both) == [IDS[2]]

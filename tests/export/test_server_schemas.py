@@ -33,7 +33,9 @@ def files(tmp_path_factory):
         for one in engine_of(name).quantizations:
             folders[name, one] = tmp_path_factory.mktemp(name)
             batch = Batch(0, table)
-            engine_of(name).write(Layout("products", WIDTH, COUNT, COLUMNS, one), [batch], folders[name, one])
+            engine_of(name).collection.write(
+                Layout("products", WIDTH, COUNT, COLUMNS, one), [batch], folders[name, one]
+            )
     return folders
 
 
@@ -72,9 +74,9 @@ class Sent:
 
 def asked(engine, answer):
     """Bodies of the searches of an engine's client, in every setting that is measured, filtered and not."""
-    made = engine_of(engine).open(Layout("products", WIDTH, COUNT, COLUMNS), Path(), "http://localhost")
+    made = engine_of(engine).collection(Layout("products", WIDTH, COUNT, COLUMNS), Path(), "http://localhost")
     made.asks.web = Sent(answer)
-    for setting in engine_of(engine).settings(made.layout, "http://localhost"):
+    for setting in engine_of(engine).collection.settings(made.layout, "http://localhost"):
         for kept in ({}, {"brand": 'Nord, "Süd" (& Co.)', "price": (1.0, 2.5)}):
             made.search(Asked(np.full(WIDTH, 0.1, np.float32), 'red "shoe', kept), 10, setting)
     return [body for body in made.asks.web.bodies if body]

@@ -23,7 +23,7 @@ def layout():
 
 if __name__ == "__main__":
     engine, folder, left = engine_of(sys.argv[1]), Path(sys.argv[2]), int((*sys.argv[3:], "0")[0])
-    collection = engine.open(layout(), folder, None)
+    collection = engine.collection(layout(), folder, None)
     add = collection.add
 
     def adds(batch, *, again=False):

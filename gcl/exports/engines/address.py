@@ -45,7 +45,7 @@ class Place:
     def opened(self, layout: Layout) -> Iterator[Collection]:
         """A collection, which need not be there yet."""
         with self.errors(), doing(f"Opening {self.engine.title}"):
-            collection = self.engine.open(layout, self.folder, self.url)
+            collection = self.engine.collection(layout, self.folder, self.url)
         try:
             yield collection
         except BaseException:

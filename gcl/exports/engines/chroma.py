@@ -6,19 +6,19 @@ from pathlib import Path
 from typing import Any
 
 from gcl.exports.engines.clients.chroma import Search, client_of
-from gcl.exports.engines.engine import APPROXIMATE, Asks, Engine, Here, How, Layout, Setting
+from gcl.exports.engines.engine import APPROXIMATE, Collection, Engine, Here, How, Layout, Setting
 from gcl.exports.engines.payload import WORDS, Batch
 
 _DEPTH = 512
 
 
-def settings(layout: Layout, url: str | None) -> list[Setting]:
-    """The index at one depth, which is the collection's: another holds when its index is opened anew only."""
-    return [Setting(f"HNSW, ef {_DEPTH}", How.approximate, APPROXIMATE)]
-
-
-class Chroma(Asks):
+class Chroma(Collection):
     """A collection of the database in `folder`, or at an address."""
+
+    @classmethod
+    def settings(cls, layout: Layout, url: str | None) -> list[Setting]:
+        """The index at one depth, which is the collection's: another holds when its index is opened anew only."""
+        return [Setting(f"HNSW, ef {_DEPTH}", How.approximate, APPROXIMATE)]
 
     def __init__(self, layout: Layout, folder: Path, url: str | None) -> None:
         self._layout, self._client = layout, client_of(url or str(folder))
@@ -63,8 +63,7 @@ ENGINE = Engine(
     name="chroma",
     title="Chroma",
     explanation="a database in a folder, or at an address; it always searches its index",
-    settings=settings,
-    open=Chroma,
+    collection=Chroma,
     serve="docker run -p 8000:8000 -v ./chroma:/data chromadb/chroma",
     url="http://localhost:8000",
     here=Here.database,

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from gcl.exports.engines.engine import Asks, Engine, Here, How, Layout, Setting
+from gcl.exports.engines.engine import Collection, Engine, Here, How, Layout, Setting
 from gcl.exports.engines.payload import Batch, Column
 
 _TYPES = {Column.text: "VARCHAR", Column.number: "DOUBLE"}
 
 
-def settings(layout: Layout, url: str | None) -> list[Setting]:
-    return [Setting("exact", How.exact)]
-
-
-class DuckDB(Asks):
+class DuckDB(Collection):
     """A table of <collection>.duckdb."""
+
+    @classmethod
+    def settings(cls, layout: Layout, url: str | None) -> list[Setting]:
+        return [Setting("exact", How.exact)]
 
     def __init__(self, layout: Layout, folder: Path, url: str | None) -> None:
         import duckdb
@@ -63,8 +63,7 @@ ENGINE = Engine(
     name="duckdb",
     title="DuckDB",
     explanation="a database in one file; search is exact",
-    settings=settings,
-    open=DuckDB,
+    collection=DuckDB,
     here=Here.database,
     batch=122_880,  # its row groups
     requires=("duckdb",),

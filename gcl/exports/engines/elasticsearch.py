@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from gcl.exports.engines.clients import elasticsearch
-from gcl.exports.engines.engine import How, Quantization
+from gcl.exports.engines.engine import Engine, How, Quantization
 from gcl.exports.engines.http import VECTOR, Http
 from gcl.exports.engines.payload import WORDS, Column
 
@@ -49,11 +49,13 @@ class Elasticsearch(Http):
         return super().rows()
 
 
-ENGINE = Elasticsearch.engine(
-    "elasticsearch",
-    "Elasticsearch",
-    "http://localhost:9200",
+ENGINE = Engine(
+    name="elasticsearch",
+    title="Elasticsearch",
+    collection=Elasticsearch,
+    files="create.json and documents/, which `sh load.sh http://localhost:9200` sends",
     serve="docker run -p 9200:9200 -e discovery.type=single-node -e xpack.security.enabled=false elasticsearch:9.2.0",
+    url="http://localhost:9200",
     quantizations=tuple(Quantization),
     widest=4096,
 )

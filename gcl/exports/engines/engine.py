@@ -11,7 +11,7 @@ combine scores of several vectors, of which most cut the candidates or normalise
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -124,7 +124,26 @@ class Asked:
 
 
 class Collection(Protocol):
-    """A collection that runs here or at an address."""
+    """A collection that runs here or at an address.
+
+    It is asked by the code that shops get (clients/<engine>.py, written as search.py): so what is measured is what they
+    run.
+    """
+
+    asks: Any
+    """Its `Search`: near, and by_words and hybrid where there are settings of words."""
+
+    def __init__(self, layout: Layout, folder: Path, url: str | None) -> None:
+        """Opens one, which need not be there yet."""
+
+    @classmethod
+    def settings(cls, layout: Layout, url: str | None) -> list[Setting]:
+        """The ways to search that are checked."""
+
+    @classmethod
+    def write(cls, layout: Layout, batches: Iterable[Batch], folder: Path) -> Sequence[Path]:
+        """The files that the engine loads, where files are what one gives it."""
+        return []
 
     def rows(self) -> int | None:
         """Documents that it holds; None: there is no such collection."""
@@ -140,22 +159,6 @@ class Collection(Protocol):
 
     def search(self, asked: Asked, k: int, setting: Setting) -> Sequence[str]:
         """Ids of documents, best first."""
-
-    def drop(self) -> None:
-        """Removes it."""
-
-    def close(self) -> None: ...
-
-
-class Asks:
-    """A Collection that is asked by the code that shops get (clients/<engine>.py, written as search.py): so what is
-    measured is what they run."""
-
-    asks: Any
-    """Its `Search`: near, and by_words and hybrid where there are settings of words."""
-
-    def search(self, asked: Asked, k: int, setting: Setting) -> Sequence[str]:
-        """See Collection."""
         where = {"where": asked.filter} if asked.filter else {}
         if setting.how is How.words:
             found = self.asks.by_words(asked.words, k=k, **where)
@@ -166,17 +169,18 @@ class Asks:
             found = self.asks.near(asked.vector, k=k, **where, **setting.options)
         return [name for name, _ in found]
 
+    def drop(self) -> None:
+        """Removes it."""
+
+    def close(self) -> None: ...
+
 
 @dataclass(frozen=True)
 class Engine:
-    """An engine: the ENGINE of its module, which help, errors and the docs read. Its packages are imported when they
-    are needed.
+    """An engine: the ENGINE of its module, which errors and the docs read before its packages are there.
 
     name: in `engine=…`. title: as its makers write it. explanation: where it runs and what is checked.
-    settings: (layout, url or None) -> the ways to search that are checked.
-    open: (layout, folder, url or None) -> a Collection, not yet made.
-    write: (layout, batches, folder) -> the files that it loads, where files are what one gives it.
-    files: what `write` writes, in words. serve: lines that start a server; its port is in them.
+    files: what its collection writes, in words. serve: lines that start a server; its port is in them.
     url: an example of its address. here: what there is of it without one.
     filters: whether results can be filtered by the payload.
     quantizations: all that can be chosen, the default first; what runs here in place of a server has that one.
@@ -186,10 +190,8 @@ class Engine:
 
     name: str
     title: str
-    settings: Callable[[Layout, str | None], Sequence[Setting]]
-    open: Callable[[Layout, Path, str | None], Collection]
+    collection: type[Collection]
     explanation: str = "files to load, or a server at an address, which is loaded and checked"
-    write: Callable[[Layout, Iterable[Batch], Path], Sequence[Path]] | None = None
     files: str = ""
     serve: str = ""
     url: str = ""

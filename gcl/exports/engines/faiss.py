@@ -13,16 +13,16 @@ from gcl.exports.engines.indexes import BUILD, NEIGHBOURS, SEARCH, Indexes
 _FLAT, _GRAPH = "faiss-flat", "faiss-hnsw"
 
 
-def settings(layout: Layout, url: str | None) -> list[Setting]:
-    """The flat index is exact; the graph at several depths."""
-    return [Setting("exact", How.exact, options={"kind": _FLAT}), *Setting.graph(kind=_GRAPH)]
-
-
 class Faiss(Indexes):
     """Two indexes."""
 
     client = "faiss"
     kinds = (_FLAT, _GRAPH)
+
+    @classmethod
+    def settings(cls, layout: Layout, url: str | None) -> list[Setting]:
+        """The flat index is exact; the graph at several depths."""
+        return [Setting("exact", How.exact, options={"kind": _FLAT}), *Setting.graph(kind=_GRAPH)]
 
     def empty(self, kind: str) -> Any:
         import faiss
@@ -46,8 +46,7 @@ ENGINE = Engine(
     name="faiss",
     title="faiss",
     explanation="two index files, exact and HNSW, and one of ids; an index is in memory as a whole",
-    settings=settings,
-    open=Faiss,
+    collection=Faiss,
     here=Here.database,
     filters=False,
     batch=16_384,

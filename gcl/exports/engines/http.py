@@ -11,7 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, ClassVar
 
-from gcl.exports.engines.engine import Asks, Engine, How, Layout, Setting
+from gcl.exports.engines.engine import Collection, How, Layout, Setting
 from gcl.exports.engines.payload import Batch
 from gcl.files.atomic import write_text
 
@@ -32,8 +32,8 @@ def encode(body: Any, vector: str) -> str:
     return json.dumps(body, allow_nan=False).replace(json.dumps(VECTOR), vector, 1)
 
 
-class Http(Asks):
-    """A collection of a server (a Collection). In paths, {name} is the collection's."""
+class Http(Collection):
+    """A collection of a server. In paths, {name} is the collection's."""
 
     client: ModuleType
     """How it is asked."""
@@ -53,12 +53,6 @@ class Http(Asks):
 
     absent: ClassVar[Sequence[int]] = (404,)
     """The statuses by which there is no collection, and one can be made."""
-
-    @classmethod
-    def engine(cls, name: str, title: str, url: str, **more: Any) -> Engine:
-        """Its record."""
-        more.setdefault("files", f"create.json and documents/, which `sh load.sh {url}` sends")
-        return Engine(name, title, cls.settings, cls, write=cls.write, url=url, **more)
 
     @classmethod
     def settings(cls, layout: Layout, url: str | None) -> list[Setting]:
@@ -121,13 +115,13 @@ class Http(Asks):
     @classmethod
     def write(cls, layout: Layout, batches: Iterable[Batch], folder: Path) -> Sequence[Path]:
         """create.json, documents/ and load.sh."""
-        server, files, documents = cls(layout, folder, None), list[Path](), folder / "documents"
+        server, documents = cls(layout, folder, None), folder / "documents"
         (folder / "load.sh").unlink(missing_ok=True)  # which needs all of them
         shutil.rmtree(documents, ignore_errors=True)
         for batch in batches:
             write_text(documents / f"{batch.start:09d}.json", server.documents(batch))
-        files.append(write_text(folder / "create.json", json.dumps(server.schema(), indent=1)))
-        return [*files, documents, write_text(folder / "load.sh", server._script())]
+        created = write_text(folder / "create.json", json.dumps(server.schema(), indent=1))
+        return [created, documents, write_text(folder / "load.sh", server._script())]
 
     def _script(self) -> str:
         web = self.asks.web

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from gcl.data.store.vector_files import read_row_ids, write_row_ids
-from gcl.exports.engines.engine import Asks, Layout
+from gcl.exports.engines.engine import Collection, Layout
 from gcl.exports.engines.payload import Batch
 from gcl.files.atomic import replacing
 
@@ -18,7 +18,7 @@ NEIGHBOURS = 32  # of a node in the graph
 BUILD, SEARCH = 200, 128  # candidates looked at while building and searching it
 
 
-class Indexes(Asks):
+class Indexes(Collection):
     """<collection>.<kind>: the indexes that the settings search, and <collection>.ids.parquet."""
 
     client: ClassVar[str]

@@ -5,25 +5,25 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from gcl.exports.engines.engine import APPROXIMATE, Asks, Engine, Here, How, Layout, Quantization, Setting
+from gcl.exports.engines.engine import APPROXIMATE, Collection, Engine, Here, How, Layout, Quantization, Setting
 from gcl.exports.engines.payload import WORDS, Batch
 
 
-def settings(layout: Layout, url: str | None) -> list[Setting]:
-    """Exact; with the index at several depths, and its candidates scored again; with words."""
-    made = [Setting("exact", How.exact, options={"exact": True})]
-    if layout.quantization is not Quantization.none:
-        name, option, many = ("HNSW, ef", "ef", 512) if layout.quantization is Quantization.scalar else (
-            "IVF, probes", "probes", 64
-        )  # fmt: skip
-        for depth in (many // 16, many // 4, many):
-            made.append(Setting(f"{name} {depth}", How.approximate, None, {option: depth}))
-        made.append(Setting(f"{name} {many}, rescored", How.approximate, APPROXIMATE, {option: many, "refine": 10}))
-    return made + Setting.words(layout)
-
-
-class LanceDB(Asks):
+class LanceDB(Collection):
     """A table of the database in `folder`, or at an address."""
+
+    @classmethod
+    def settings(cls, layout: Layout, url: str | None) -> list[Setting]:
+        """Exact; with the index at several depths, and its candidates scored again; with words."""
+        made = [Setting("exact", How.exact, options={"exact": True})]
+        if layout.quantization is not Quantization.none:
+            name, option, many = ("HNSW, ef", "ef", 512) if layout.quantization is Quantization.scalar else (
+                "IVF, probes", "probes", 64
+            )  # fmt: skip
+            for depth in (many // 16, many // 4, many):
+                made.append(Setting(f"{name} {depth}", How.approximate, None, {option: depth}))
+            made.append(Setting(f"{name} {many}, rescored", How.approximate, APPROXIMATE, {option: many, "refine": 10}))
+        return made + Setting.words(layout)
 
     def __init__(self, layout: Layout, folder: Path, url: str | None) -> None:
         import lancedb
@@ -77,8 +77,7 @@ ENGINE = Engine(
     name="lancedb",
     title="LanceDB",
     explanation="a database in a folder, or at an address (object store, LanceDB Cloud)",
-    settings=settings,
-    open=LanceDB,
+    collection=LanceDB,
     url="s3://bucket/path",
     here=Here.database,
     quantizations=tuple(Quantization),

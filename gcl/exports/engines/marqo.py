@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from gcl.exports.engines.clients import marqo
+from gcl.exports.engines.engine import Engine
 from gcl.exports.engines.http import VECTOR, Http
 from gcl.exports.engines.payload import WORDS, Column
 
@@ -37,10 +38,12 @@ class Marqo(Http):
         return [{"_id": name, "vector": {"content": "", "vector": VECTOR}, **row}]
 
 
-ENGINE = Marqo.engine(
-    "marqo",
-    "Marqo",
-    "http://localhost:8882",
+ENGINE = Engine(
+    name="marqo",
+    title="Marqo",
+    collection=Marqo,
+    files="create.json and documents/, which `sh load.sh http://localhost:8882` sends",
     serve="docker run -p 8882:8882 marqoai/marqo:latest",
+    url="http://localhost:8882",
     batch=128,  # as many as it takes at once
 )

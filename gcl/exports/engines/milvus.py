@@ -10,21 +10,21 @@ from pathlib import Path
 from typing import Any
 
 from gcl.exports.engines.clients.milvus import Search
-from gcl.exports.engines.engine import Asks, Engine, Here, How, Layout, Quantization, Setting
+from gcl.exports.engines.engine import Collection, Engine, Here, How, Layout, Quantization, Setting
 from gcl.exports.engines.payload import WORDS, Batch, Column
 
 _SPARSE = "bm25"
 _TEXT = 65_535  # bytes of a text, at most
 
 
-def settings(layout: Layout, url: str | None) -> list[Setting]:
-    """Exact here; at an address with the index of a server at several depths. With words."""
-    made = [Setting("exact", How.exact)] if url is None else Setting.graph()
-    return made + Setting.words(layout)
-
-
-class Milvus(Asks):
+class Milvus(Collection):
     """A collection of <collection>.milvus.db, or at an address."""
+
+    @classmethod
+    def settings(cls, layout: Layout, url: str | None) -> list[Setting]:
+        """Exact here; at an address with the index of a server at several depths. With words."""
+        made = [Setting("exact", How.exact)] if url is None else Setting.graph()
+        return made + Setting.words(layout)
 
     def __init__(self, layout: Layout, folder: Path, url: str | None) -> None:
         self._layout, self._local = layout, url is None
@@ -95,8 +95,7 @@ ENGINE = Engine(
     name="milvus",
     title="Milvus",
     explanation="Milvus Lite keeps a database in one file and searches it exactly; at an address with its index",
-    settings=settings,
-    open=Milvus,
+    collection=Milvus,
     serve="docker run -p 19530:19530 milvusdb/milvus:latest milvus run standalone",
     url="http://localhost:19530",
     here=Here.database,

@@ -6,7 +6,7 @@ from typing import Any
 
 from gcl.exports.engines.clients import opensearch
 from gcl.exports.engines.elasticsearch import GRAPH, Elasticsearch
-from gcl.exports.engines.engine import How, Quantization
+from gcl.exports.engines.engine import Engine, How, Quantization
 
 _7_BITS = {"name": "sq", "parameters": {"bits": 7}}  # 1 if left out, from OpenSearch 3.6 on
 _METHODS: dict[Quantization, dict] = {
@@ -34,12 +34,14 @@ class OpenSearch(Elasticsearch):
         return {"type": "knn_vector", "dimension": self.layout.width, "method": method, **packed}
 
 
-ENGINE = OpenSearch.engine(
-    "opensearch",
-    "OpenSearch",
-    "http://localhost:9200",
+ENGINE = Engine(
+    name="opensearch",
+    title="OpenSearch",
+    collection=OpenSearch,
+    files="create.json and documents/, which `sh load.sh http://localhost:9200` sends",
     serve="docker run -p 9200:9200 -e discovery.type=single-node -e DISABLE_SECURITY_PLUGIN=true "
     "opensearchproject/opensearch:3",
+    url="http://localhost:9200",
     quantizations=tuple(Quantization),
     widest=16_000,
 )

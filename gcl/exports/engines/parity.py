@@ -117,9 +117,11 @@ class Best:
         if not len(rows):
             return
         score, place = search(self._query, vectors, self._most, rank=id_ranks(ids))
-        found = (score, np.array(ids, object)[place], rows[place])
-        both = (np.concatenate(pair, axis=1) for pair in zip((self.score, self.ids, self.row), found, strict=True))
-        self.score, self.ids, self.row = best_of(self._most, *both)
+        score = np.concatenate([self.score, score], axis=1)
+        names = np.concatenate([self.ids, np.array(ids, object)[place]], axis=1)
+        self.score, self.ids, self.row = best_of(
+            self._most, score, names, np.concatenate([self.row, rows[place]], axis=1)
+        )
 
     def overlap(self, found: Sequence[Sequence[str]]) -> float:
         """The share of the exact top 10 that was found, the mean over queries."""

@@ -11,16 +11,11 @@ from typing import Any
 import numpy as np
 
 from gcl.exports.engines.clients.pgvector import Search
-from gcl.exports.engines.engine import Asked, Asks, Engine, Here, How, Layout, Setting
+from gcl.exports.engines.engine import Asked, Collection, Engine, Here, How, Layout, Setting
 from gcl.exports.engines.payload import WORDS, Batch, Column
 from gcl.files.atomic import replacing, write_text
 
 _TYPES = {Column.text: "text", Column.number: "double precision"}
-
-
-def settings(layout: Layout, url: str | None) -> list[Setting]:
-    """Exact, without the index; with it at several depths; with words, ranked by ts_rank_cd."""
-    return [Setting("exact", How.exact), *Setting.graph(), *Setting.words(layout, "ts_rank_cd")]
 
 
 def quoted(name: str) -> str:
@@ -46,20 +41,6 @@ def indexes(layout: Layout) -> str:
     return made + f"ANALYZE {table};\n"
 
 
-def write(layout: Layout, batches: Iterable[Batch], folder: Path) -> Sequence[Path]:
-    """schema.sql, documents.copy and load.sql, for psql -f load.sql."""
-    names = ["id", *layout.columns, "vector"]
-    with replacing(folder / "documents.copy") as partial, open(partial, "w", encoding="utf-8") as file:
-        for batch in batches:
-            columns = [batch.ids, *(batch.payload[name] for name in layout.columns), batch.vectors]
-            for values in zip(*columns, strict=True):
-                file.write("\t".join(map(_copied, values)) + "\n")
-    copy = f"\\copy {quoted(layout.name)} ({', '.join(map(quoted, names))}) FROM 'documents.copy'\n"
-    write_text(folder / "schema.sql", schema(layout))
-    write_text(folder / "load.sql", f"\\i schema.sql\n{copy}{indexes(layout)}")
-    return [folder / name for name in ("schema.sql", "documents.copy", "load.sql")]
-
-
 def _copied(value: Any) -> str:
     if value is None:
         return "\\N"
@@ -76,8 +57,27 @@ def _sent(vectors: np.ndarray) -> Iterator[bytes]:
     return (sent[start : start + size] for start in range(0, len(sent), size))
 
 
-class Pgvector(Asks):
+class Pgvector(Collection):
     """A table of a server that is started here and removed, or of one at an address."""
+
+    @classmethod
+    def settings(cls, layout: Layout, url: str | None) -> list[Setting]:
+        """Exact, without the index; with it at several depths; with words, ranked by ts_rank_cd."""
+        return [Setting("exact", How.exact), *Setting.graph(), *Setting.words(layout, "ts_rank_cd")]
+
+    @classmethod
+    def write(cls, layout: Layout, batches: Iterable[Batch], folder: Path) -> Sequence[Path]:
+        """schema.sql, documents.copy and load.sql, for psql -f load.sql."""
+        names = ["id", *layout.columns, "vector"]
+        with replacing(folder / "documents.copy") as partial, open(partial, "w", encoding="utf-8") as file:
+            for batch in batches:
+                columns = [batch.ids, *(batch.payload[name] for name in layout.columns), batch.vectors]
+                for values in zip(*columns, strict=True):
+                    file.write("\t".join(map(_copied, values)) + "\n")
+        copy = f"\\copy {quoted(layout.name)} ({', '.join(map(quoted, names))}) FROM 'documents.copy'\n"
+        write_text(folder / "schema.sql", schema(layout))
+        write_text(folder / "load.sql", f"\\i schema.sql\n{copy}{indexes(layout)}")
+        return [folder / name for name in ("schema.sql", "documents.copy", "load.sql")]
 
     def __init__(self, layout: Layout, folder: Path, url: str | None) -> None:
         import psycopg
@@ -147,9 +147,7 @@ ENGINE = Engine(
     name="pgvector",
     title="PostgreSQL with pgvector",
     explanation="checked in a server that is started here for it; at the address of yours",
-    settings=settings,
-    open=Pgvector,
-    write=write,
+    collection=Pgvector,
     files="load.sql for `psql -f load.sql`, which reads schema.sql and documents.copy",
     serve="docker run -p 5432:5432 -e POSTGRES_PASSWORD=… pgvector/pgvector:pg17",
     url="postgresql://user:password@localhost/shop",

@@ -8,32 +8,13 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from gcl.exports.engines.engine import Asks, Engine, Here, How, Layout, Quantization, Setting
+from gcl.exports.engines.engine import Collection, Engine, Here, How, Layout, Quantization, Setting
 from gcl.exports.engines.payload import WORDS, Batch, Column
 from gcl.files.atomic import write_json
 from gcl.retrieval.search.bm25 import K1, B
 
 _KEY = "id"  # a point's own id is its row; the document's id is in the payload
 _LENGTH = 12  # words of a document, about: BM25 asks how much longer or shorter each one is
-
-
-def settings(layout: Layout, url: str | None) -> list[Setting]:
-    """Exact; with the index of a server at several depths; with words."""
-    made = [Setting("exact", How.exact)]
-    if url is not None:
-        made = [Setting("exact", How.exact, options={"exact": True}), *Setting.graph(rescore=True)]
-    if layout.quantization is not Quantization.none:
-        options = {"ef": 128, "rescore": False}
-        made.append(Setting("HNSW, ef 128, without rescoring", How.approximate, None, options))
-    return made + Setting.words(layout)
-
-
-def write(layout: Layout, batches: Iterable[Batch], folder: Path) -> Sequence[Path]:
-    """collection.json; the vectors come by `url=…`."""
-    from qdrant_client import models
-
-    body = models.CreateCollection(**_schema(layout)).model_dump(mode="json", exclude_none=True)
-    return [write_json(folder / "collection.json", body)]
 
 
 def _schema(layout: Layout) -> dict[str, Any]:
@@ -53,8 +34,27 @@ def _schema(layout: Layout) -> dict[str, Any]:
     }
 
 
-class Qdrant(Asks):
+class Qdrant(Collection):
     """A collection in memory, or at an address."""
+
+    @classmethod
+    def settings(cls, layout: Layout, url: str | None) -> list[Setting]:
+        """Exact; with the index of a server at several depths; with words."""
+        made = [Setting("exact", How.exact)]
+        if url is not None:
+            made = [Setting("exact", How.exact, options={"exact": True}), *Setting.graph(rescore=True)]
+        if layout.quantization is not Quantization.none:
+            options = {"ef": 128, "rescore": False}
+            made.append(Setting("HNSW, ef 128, without rescoring", How.approximate, None, options))
+        return made + Setting.words(layout)
+
+    @classmethod
+    def write(cls, layout: Layout, batches: Iterable[Batch], folder: Path) -> Sequence[Path]:
+        """collection.json; the vectors come by `url=…`."""
+        from qdrant_client import models
+
+        body = models.CreateCollection(**_schema(layout)).model_dump(mode="json", exclude_none=True)
+        return [write_json(folder / "collection.json", body)]
 
     def __init__(self, layout: Layout, folder: Path, url: str | None) -> None:
         from qdrant_client import QdrantClient
@@ -126,9 +126,7 @@ ENGINE = Engine(
     name="qdrant",
     title="Qdrant",
     explanation="checked in this process by its client's own search, which is exact; at an address with its index",
-    settings=settings,
-    open=Qdrant,
-    write=write,
+    collection=Qdrant,
     files="collection.json, the body of PUT /collections/<name>",
     serve="docker run -p 6333:6333 -v ./qdrant_storage:/qdrant/storage qdrant/qdrant",
     url="http://localhost:6333",

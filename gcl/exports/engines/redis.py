@@ -10,31 +10,13 @@ from typing import Any
 
 from gcl.exports.engines.clients import redis
 from gcl.exports.engines.clients.redis import prefix
-from gcl.exports.engines.engine import Asks, Engine, Layout, Setting
+from gcl.exports.engines.engine import Collection, Engine, Layout, Setting
 from gcl.exports.engines.payload import WORDS, Batch, Column
 from gcl.files.atomic import replacing
 
 _TYPES: dict[Column, list] = {  # a text is found as a whole, small and large letters and commas included
     Column.text: ["TAG", "CASESENSITIVE", "SEPARATOR", "\x1f"], Column.number: ["NUMERIC"],
 }  # fmt: skip
-
-
-def settings(layout: Layout, url: str | None) -> list[Setting]:
-    """The index at several depths; words."""
-    return Setting.graph() + Setting.words(layout)
-
-
-def write(layout: Layout, batches: Iterable[Batch], folder: Path) -> Sequence[Path]:
-    """documents.redis, for redis-cli --pipe."""
-    from redis import Connection
-
-    packed = Connection().pack_command
-    with replacing(folder / "documents.redis") as partial, open(partial, "wb") as file:
-        file.writelines(packed(*_created(layout)))
-        for batch in batches:
-            for put in _puts(layout, batch):
-                file.writelines(packed(*put))
-    return [folder / "documents.redis"]
 
 
 def _created(layout: Layout) -> list[Any]:
@@ -52,8 +34,26 @@ def _puts(layout: Layout, batch: Batch) -> Iterator[list[Any]]:
         yield ["HSET", prefix(layout.name) + name, *values, "vector", vector.astype("<f4").tobytes()]
 
 
-class Redis(Asks):
+class Redis(Collection):
     """An index of a server at an address."""
+
+    @classmethod
+    def settings(cls, layout: Layout, url: str | None) -> list[Setting]:
+        """The index at several depths; words."""
+        return Setting.graph() + Setting.words(layout)
+
+    @classmethod
+    def write(cls, layout: Layout, batches: Iterable[Batch], folder: Path) -> Sequence[Path]:
+        """documents.redis, for redis-cli --pipe."""
+        from redis import Connection
+
+        packed = Connection().pack_command
+        with replacing(folder / "documents.redis") as partial, open(partial, "wb") as file:
+            file.writelines(packed(*_created(layout)))
+            for batch in batches:
+                for put in _puts(layout, batch):
+                    file.writelines(packed(*put))
+        return [folder / "documents.redis"]
 
     def __init__(self, layout: Layout, folder: Path, url: str | None) -> None:
         self._layout, self.asks = layout, redis.connect(url or "redis://localhost", layout.name)
@@ -91,9 +91,7 @@ class Redis(Asks):
 ENGINE = Engine(
     name="redis",
     title="Redis",
-    settings=settings,
-    open=Redis,
-    write=write,
+    collection=Redis,
     files="documents.redis, for `redis-cli --pipe < documents.redis`",
     serve="docker run -p 6379:6379 redis:8",
     url="redis://localhost:6379",

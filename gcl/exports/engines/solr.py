@@ -6,7 +6,7 @@ from typing import Any
 
 from gcl.errors import ConfigError
 from gcl.exports.engines.clients import solr
-from gcl.exports.engines.engine import How, Quantization
+from gcl.exports.engines.engine import Engine, How, Quantization
 from gcl.exports.engines.http import Http
 from gcl.exports.engines.payload import WORDS, Column
 
@@ -57,10 +57,12 @@ class Solr(Http):
             self.send(*self.made, command, missing=(400,))
 
 
-ENGINE = Solr.engine(
-    "solr",
-    "Solr",
-    "http://localhost:8983",
+ENGINE = Engine(
+    name="solr",
+    title="Solr",
+    collection=Solr,
+    files="create.json and documents/, which `sh load.sh http://localhost:8983` sends",
     serve="docker run -p 8983:8983 solr:10 solr-precreate products",
+    url="http://localhost:8983",
     quantizations=tuple(Quantization),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from gcl.exports.engines.clients import typesense
-from gcl.exports.engines.engine import How, Layout, Setting
+from gcl.exports.engines.engine import Engine, How, Layout, Setting
 from gcl.exports.engines.http import Http
 from gcl.exports.engines.payload import Column
 
@@ -32,10 +32,11 @@ class Typesense(Http):
         return {"name": self.name, "fields": [*columns, {**vector, "hnsw_params": graph}]}
 
 
-ENGINE = Typesense.engine(
-    "typesense",
-    "Typesense",
-    "http://:KEY@localhost:8108",
+ENGINE = Engine(
+    name="typesense",
+    title="Typesense",
+    collection=Typesense,
     serve="docker run -p 8108:8108 -v ./typesense:/data typesense/typesense:29.0 --data-dir /data --api-key=KEY",
+    url="http://:KEY@localhost:8108",
     files="create.json and documents/, which `sh load.sh http://localhost:8108 KEY` sends",
 )

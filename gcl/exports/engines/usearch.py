@@ -11,16 +11,16 @@ from gcl.exports.engines.engine import Engine, Here, How, Layout, Setting
 from gcl.exports.engines.indexes import BUILD, NEIGHBOURS, SEARCH, Indexes
 
 
-def settings(layout: Layout, url: str | None) -> list[Setting]:
-    """The graph's vectors one by one, which is exact; the graph at several depths."""
-    return [Setting("exact", How.exact, options={"exact": True}), *Setting.graph()]
-
-
 class Usearch(Indexes):
     """An index."""
 
     client = "usearch"
     kinds = ("usearch",)
+
+    @classmethod
+    def settings(cls, layout: Layout, url: str | None) -> list[Setting]:
+        """The graph's vectors one by one, which is exact; the graph at several depths."""
+        return [Setting("exact", How.exact, options={"exact": True}), *Setting.graph()]
 
     def empty(self, kind: str) -> Any:
         from usearch.index import Index
@@ -41,8 +41,7 @@ ENGINE = Engine(
     name="usearch",
     title="usearch",
     explanation="an index file and one of ids; an index is in memory as a whole",
-    settings=settings,
-    open=Usearch,
+    collection=Usearch,
     here=Here.database,
     filters=False,
     batch=16_384,

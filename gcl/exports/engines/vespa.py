@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from gcl.errors import ConfigError
 from gcl.exports.engines.clients import vespa
-from gcl.exports.engines.engine import SHARE, Layout, Quantization
+from gcl.exports.engines.engine import SHARE, Engine, Layout, Quantization
 from gcl.exports.engines.http import VECTOR, Http, encode, numbers
 from gcl.exports.engines.payload import WORDS, Batch, Column
 from gcl.files.atomic import replacing, write_text
@@ -150,11 +150,12 @@ class Vespa(Http):
         return [package, folder / "documents.jsonl"]
 
 
-ENGINE = Vespa.engine(
-    "vespa",
-    "Vespa",
-    "http://localhost:8080",
+ENGINE = Engine(
+    name="vespa",
+    title="Vespa",
+    collection=Vespa,
     serve="docker run -p 8080:8080 -p 19071:19071 vespaengine/vespa",
+    url="http://localhost:8080",
     files="application/ and documents.jsonl, for `vespa deploy application` and `vespa feed documents.jsonl`",
     quantizations=(Quantization.none, Quantization.scalar),
 )

@@ -7,7 +7,7 @@ from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
 from gcl.exports.engines.clients import weaviate
-from gcl.exports.engines.engine import APPROXIMATE, How, Layout, Quantization, Setting
+from gcl.exports.engines.engine import APPROXIMATE, Engine, How, Layout, Quantization, Setting
 from gcl.exports.engines.http import VECTOR, Http
 from gcl.exports.engines.payload import WORDS, Column
 
@@ -59,10 +59,12 @@ class Weaviate(Http):
         return self.asks.count()
 
 
-ENGINE = Weaviate.engine(
-    "weaviate",
-    "Weaviate",
-    "http://localhost:8080",
+ENGINE = Engine(
+    name="weaviate",
+    title="Weaviate",
+    collection=Weaviate,
+    files="create.json and documents/, which `sh load.sh http://localhost:8080` sends",
     serve="docker run -p 8080:8080 -v ./weaviate:/var/lib/weaviate semitechnologies/weaviate:1.34.0",
+    url="http://localhost:8080",
     quantizations=tuple(Quantization),
 )
