@@ -279,7 +279,8 @@ class Deploy:
         from gcl.exports.engines.mistakes import explain
         from gcl.exports.engines.parity import Reference, compared
 
-        reference: Reference | None = None
+        with doing("Searching exactly what the engine is asked"):
+            reference = Reference.of(self.queries, self._batches(), filter)
         measured: list[Measured] = []
         shorts: list[str] = []
         for layout in layouts:
@@ -287,17 +288,12 @@ class Deploy:
             with self.place.opened(layout) as collection:
                 with self.place.errors():
                     load.run(collection, self._batches)
-                if reference is None:
-                    with doing("Searching exactly what the engine is asked"):
-                        reference = Reference.of(self.queries, self._batches(), filter)
-                with self.place.errors():
                     rows = self._measure(collection, layout, reference, filter)
                 shorts += [explain(one, reference, self._batches, filter) for one in rows if one.short]
                 measured += rows
                 if layout is not layouts[0]:
                     with self.place.errors():
                         load.drop(collection)
-        assert reference is not None
         texts = partial(without_vectors, self.payload, [WORDS]) if WORDS in self.columns else None
         self._report(layouts[0], [*compared(reference, texts), *(one.record() for one in measured)], reference, shorts)
         return shorts

@@ -127,7 +127,7 @@ def _planned(given: bytes, out: Path, wanted: VectorOptions, data: str) -> Plan 
             try:
                 _, encoder, documents = _opened(given)
                 if wanted.content is Content.fused:
-                    check_fields(documents, "document", wanted.weights_of(encoder, "document"))
+                    check_fields(encoder, documents, "document")
                 with doing("Looking for what changed"):
                     plan = plan_blocks(encoder, documents, out, wanted, data=data)
             except Exception as caught:

@@ -18,6 +18,7 @@ from gcl.data.store.shard_writer import ShardWriter
 from gcl.data.store.store import RecordStore
 from gcl.data.store.vector_files import READS_NULLS, write_lance
 from gcl.errors import ConfigError
+from gcl.exports.settings import Content, VectorType
 from gcl.exports.vectors import blocks as module
 from gcl.exports.vectors import write
 from gcl.exports.vectors.blocks import INDEX, plan_blocks, taken, write_block
@@ -107,15 +108,15 @@ def test_blocks_are_the_vectors_of_evaluation(embedded, encoder, tmp_path):
 @pytest.mark.parametrize("content", ["fused", pytest.param("fields", marks=needs_nulls)])
 def test_a_large_block_is_written_a_row_group_at_a_time(embedded, content, monkeypatch, tmp_path):
     column = "vector" if content == "fused" else "vector_brand"
-    whole, _, _ = embedded(shop(), VectorOptions(content, rows=30), out=tmp_path / "whole")
+    whole, _, _ = embedded(shop(), VectorOptions(Content(content), rows=30), out=tmp_path / "whole")
     monkeypatch.setattr(write, "_CHUNK", 8)
-    out, _, calls = embedded(shop(), VectorOptions(content, rows=30), out=tmp_path / "chunks")
+    out, _, calls = embedded(shop(), VectorOptions(Content(content), rows=30), out=tmp_path / "chunks")
     assert calls == [8, 8, 8, 6] and parquet.ParquetFile(out / "documents-00000.parquet").num_row_groups == 4
     before = vectors(out, column)
     for name, vector in vectors(whole, column).items():
         assert vector == before[name] or np.allclose(vector, before[name], atol=1e-6)
     shuffled = dict(sorted(shop().items(), key=lambda item: item[0][::-1])) | {"sku 99": shop()["sku 4"]}
-    out, _, calls = embedded(shuffled | {"sku 40": {"title": "mug"}}, VectorOptions(content, rows=30), out=out)
+    out, _, calls = embedded(shuffled | {"sku 40": {"title": "mug"}}, VectorOptions(Content(content), rows=30), out=out)
     after = vectors(out, column)
     assert calls == [1] and {name: after[name] for name in shuffled} == before | {"sku 99": before["sku 4"]}
 
@@ -194,7 +195,7 @@ def test_vectors_of_something_else_are_not_touched(embedded, encoder, tmp_path):
     with pytest.raises(ConfigError, match="vectors of another model: name another folder"):
         embedded(shop(8), encoder=load_model("gcl-tiny", schema=SCHEMA).eval())
     with pytest.raises(ConfigError, match="vectors of another dtype"):
-        embedded(shop(8), replace(FUSED, dtype="float16"))
+        embedded(shop(8), replace(FUSED, dtype=VectorType.float16))
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "letter.txt").write_text("dear")
     with pytest.raises(FileExistsError, match="not empty"):
@@ -207,7 +208,7 @@ def test_vectors_of_something_else_are_not_touched(embedded, encoder, tmp_path):
 
 @needs_nulls
 def test_one_vector_per_field(embedded, encoder):
-    wanted = VectorOptions("fields", "float16", rows=8)
+    wanted = VectorOptions(Content.fields, VectorType.float16, rows=8)
     out, _, _ = embedded(shop(), wanted)
     before = vectors(out, "vector_brand")
     assert [name for name, vector in before.items() if vector is None] == [f"sku {n}" for n in range(0, 30, 3)]
@@ -222,7 +223,7 @@ def test_one_vector_per_field(embedded, encoder):
 
 @pytest.mark.parametrize("content", ["fused", pytest.param("fields", marks=needs_nulls)])
 def test_another_order_costs_nothing(embedded, content, monkeypatch, tmp_path):
-    wanted = VectorOptions(content, rows=4)
+    wanted = VectorOptions(Content(content), rows=4)
     column = "vector" if content == "fused" else "vector_brand"
     shuffled = dict(sorted(shop().items(), key=lambda item: item[0][::-1])) | {"sku 99": shop()["sku 4"]}
     outs = []

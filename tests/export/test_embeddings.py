@@ -10,7 +10,7 @@ import torch
 
 from gcl.data.importers.vectors import read_vectors
 from gcl.data.store.vector_files import VectorWriter, about_vectors, vector_batches
-from gcl.errors import ConfigError
+from gcl.exports.settings import Content, VectorType
 from gcl.exports.vectors import write as module
 from gcl.exports.vectors.write import EmbeddingsSnippet, VectorOptions, embedding_files, write_embeddings
 from gcl.exports.verify.case import make_case
@@ -97,7 +97,7 @@ def test_fused_vectors_are_those_of_evaluation(encoder, sides, tmp_path, small_c
 def test_stored_vectors_are_compared_with_the_run_s(encoder, sides, tmp_path, content):
     task = task_from_qrels("shop.dev", sides["query"], sides["document"], {"q0": {"sku 0": 1.0}, "q3": {"sku 9": 1.0}})
     case, names = make_case(encoder, [task]), [*SCHEMA.document]
-    write_embeddings(encoder, sides, tmp_path, VectorOptions(content, "float16", rows=20))
+    write_embeddings(encoder, sides, tmp_path, VectorOptions(Content(content), VectorType.float16, rows=20))
     found = compare_embeddings(case, tmp_path, names, near=2e-3)
     assert found["text"]["lowest"] >= 0.9999 and found["text"]["count"] == 50
     assert found["tasks"]["shop.dev"]["different"] == 0 < found["tasks"]["shop.dev"]["equal"]
@@ -108,7 +108,7 @@ def test_stored_vectors_are_compared_with_the_run_s(encoder, sides, tmp_path, co
     assert not compare_embeddings(case, tmp_path, names, near=2e-3)["text"]["lowest"] >= 0.9999
     torch.manual_seed(7)
     other = load_model("gcl-tiny", schema=SCHEMA).eval()
-    write_embeddings(other, sides, tmp_path / "other", VectorOptions(content))
+    write_embeddings(other, sides, tmp_path / "other", VectorOptions(Content(content)))
     found = compare_embeddings(case, tmp_path / "other", names, near=2e-3)
     assert found["text"]["lowest"] < 0.9 and found["text"]["name"].startswith("vector of sku ")
     assert found["tasks"]["shop.dev"]["different"] > 0
@@ -119,16 +119,9 @@ def test_stored_vectors_are_compared_with_the_run_s(encoder, sides, tmp_path, co
     assert printed[0] == (rows, encoder.width) and printed[1][0][1] == pytest.approx(1, abs=1e-3)
 
 
-def test_other_weights_of_the_fields(encoder, sides, tmp_path):
-    write_embeddings(encoder, sides, tmp_path, VectorOptions(weights={"title": 0.2, "note": 1.0}))
-    expected = embed(encoder, sides["document"], "document").fused({"title": 0.2, "note": 1.0})
-    assert np.abs(matrix(table(tmp_path)["vector"]) - expected).max() < 1e-5
-    assert about_vectors(tmp_path / "embeddings" / "documents.parquet")["fields"]["brand"]["weight"] == 0
-
-
 @reads_nulls
 def test_one_vector_a_field_null_where_it_is_absent(encoder, sides, tmp_path, small_chunks):
-    write_embeddings(encoder, sides, tmp_path, VectorOptions(content="fields", dtype="float16"))
+    write_embeddings(encoder, sides, tmp_path, VectorOptions(Content.fields, VectorType.float16))
     found = table(tmp_path)
     assert found.column_names == ["id", "vector_title", "vector_brand", "vector_note"]
     assert found.schema.field("vector_title").type == pa.list_(pa.float16(), encoder.width)
@@ -185,19 +178,6 @@ def test_a_record_without_a_field_that_counts_is_told_before_anything_is_embedde
     with pytest.raises(ValueError, match="'b'.*no field of positive weight"):
         write_embeddings(encoder, {"document": records}, tmp_path)
     assert not list((tmp_path / "embeddings").iterdir())
-
-
-@pytest.mark.parametrize(
-    "options, told",
-    [
-        ({"content": "fuzed"}, "embeddings=fuzed.*one of fused, fields"),
-        ({"dtype": "float8"}, "dtype=float8"),
-        ({"rows": 0}, "at least one row"),
-    ],
-)
-def test_words_that_are_none(options, told):
-    with pytest.raises(ConfigError, match=told):
-        VectorOptions(**options)
 
 
 def test_a_file_that_fails_while_it_is_written_is_not_there(tmp_path):

@@ -19,14 +19,11 @@ import torch
 
 from gcl.data.store.records import Records, texts_of
 from gcl.data.store.vector_files import VectorWriter, about_vectors, vector_rows
-from gcl.errors import ConfigError
 from gcl.exports.folder import EMBEDDINGS, reached
 from gcl.exports.settings import Content, VectorType
 from gcl.files.progress import counted
 from gcl.model.dual_encoder import DualEncoder
 from gcl.model.fingerprint import fingerprint, model_hash
-from gcl.model.query_weights import QueryWeights
-from gcl.options import Choice
 from gcl.retrieval.embedding.embed import DEFAULTS, EmbedOptions, FieldEmbeddings, embed, field_weights
 from gcl.schema import Field, SideName
 
@@ -50,48 +47,20 @@ class VectorOptions:
     """Whether the queries' vectors are written, too, with their text."""
     rows: int = 250_000
     """The most rows of one file."""
-    weights: Mapping[str, float] | None = None
-    """Weights of the document's fields, by name; None: the run's own."""
-
-    def __post_init__(self) -> None:
-        """Raises ConfigError for unknown values, and for values that do not fit together."""
-        choices: tuple[tuple[str, type[Choice], str], ...] = (
-            ("content", Content, "embeddings"), ("dtype", VectorType, "dtype"),
-        )  # fmt: skip
-        for name, kind, option in choices:
-            value = getattr(self, name)
-            try:
-                object.__setattr__(self, name, kind(value))
-            except ValueError as error:
-                raise ConfigError(f"{option}={value}: {error}") from None
-        if self.rows < 1:
-            raise ConfigError(f"rows={self.rows}: a file has at least one row.")
-
-    def weights_of(self, encoder: DualEncoder, side: SideName) -> np.ndarray:
-        """[F]: the run's own weights; of documents, those that were asked for."""
-        return field_weights(encoder.schema.side(side), self.weights if side == "document" else None)
 
     def columns(self, encoder: DualEncoder, side: SideName) -> list[str]:
         """The columns of vectors in a file of this side."""
         return [FUSED] if self.content is Content.fused else [f"{FUSED}_{name}" for name in encoder.schema.side(side)]
 
-    def gate(self, encoder: DualEncoder) -> QueryWeights | None:
-        """What weighs the document's fields for each query, unless other weights are asked for."""
-        return encoder.by_query if self.weights is None else None
-
     def counting(self, encoder: DualEncoder, side: SideName) -> dict[str, Field]:
         """The fields that the vectors depend on."""
-        fields, weights, gate = encoder.schema.side(side), self.weights_of(encoder, side), self.gate(encoder)
-        weighed = {name for name, weight in zip(fields, weights, strict=True) if weight > 0}
-        if self.content is Content.fields:
-            weighed = {*fields}
-        elif side == "document" and gate is not None:
-            weighed |= {*gate.fields}
-        return {name: field for name, field in fields.items() if name in weighed}
+        fields, gate = encoder.schema.side(side), encoder.by_query if side == "document" else None
+        weighed = {*fields} if self.content is Content.fields else {*gate.fields} if gate is not None else set()
+        return {name: field for name, field in fields.items() if name in weighed or field.weight > 0}
 
     def width(self, encoder: DualEncoder) -> int:
         """Numbers of one vector: of all weighed fields side by side, where queries weigh them."""
-        gate = self.gate(encoder) if self.content is Content.fused else None
+        gate = encoder.by_query if self.content is Content.fused else None
         return encoder.width if gate is None else encoder.width * len(gate.fields)
 
 
@@ -127,7 +96,7 @@ def write_embeddings(
     chosen: tuple[SideName, ...] = ("document", "query") if wanted.queries else ("document",)
     if wanted.content is Content.fused:
         for side in chosen:
-            check_fields(sides[side], side, wanted.weights_of(encoder, side))
+            check_fields(encoder, sides[side], side)
     model, notes = model_hash(encoder), []
     for side in chosen:
         about = {**describe(encoder, side, wanted, model), "data_fingerprint": data}
@@ -188,13 +157,11 @@ def write_vectors(
 
 def vectors_of(encoder: DualEncoder, embedded: FieldEmbeddings, side: SideName, wanted: VectorOptions) -> Vectors:
     """The vectors of some records."""
-    gate = wanted.gate(encoder)
+    gate = encoder.by_query
     if wanted.content is Content.fused:
-        weights = wanted.weights_of(encoder, side).tolist()
-        if gate is None:
-            fused = embedded.fused(weights)
-        else:
-            fused = embedded.searched() if side == "document" else gate.asked(embedded.fused(weights))
+        fused = embedded.searched()
+        if gate is not None and side == "query":
+            fused = gate.asked(fused)
         return {FUSED: (fused, np.ones(len(fused), bool))}
     vectors, present = np.array(embedded.embedding), embedded.present.copy()
     if gate is not None and side == "document":  # the others of a product represent a field that it lacks
@@ -204,8 +171,9 @@ def vectors_of(encoder: DualEncoder, embedded: FieldEmbeddings, side: SideName, 
     return {name: (vectors[:, column], present[:, column]) for column, name in enumerate(names)}
 
 
-def check_fields(records: Records, side: SideName, weights: np.ndarray) -> None:
+def check_fields(encoder: DualEncoder, records: Records, side: SideName) -> None:
     """Every record has a field that counts: checked before the hours of embedding, not where it is met."""
+    weights = field_weights(encoder.schema.side(side), None)
     for start in range(0, len(records), _CHUNK):
         rows = np.arange(start, min(start + _CHUNK, len(records)))
         empty = rows[(records.present(rows) * weights).sum(axis=1) <= 0]
@@ -220,7 +188,6 @@ def check_fields(records: Records, side: SideName, weights: np.ndarray) -> None:
 def describe(encoder: DualEncoder, side: SideName, wanted: VectorOptions, model: str) -> dict[str, Any]:
     """What a file says of itself, by which one of an earlier attempt is recognised. model: its hash."""
     fields = encoder.schema.side(side)
-    weights = wanted.weights_of(encoder, side)
     return {
         "format": 1, "side": side, "content": wanted.content.value, "dtype": wanted.dtype.value,
         "width": wanted.width(encoder), **_compared(encoder, wanted), "model_sha256": model,
@@ -228,15 +195,15 @@ def describe(encoder: DualEncoder, side: SideName, wanted: VectorOptions, model:
         "rotation": encoder.origin.rotation if encoder.origin else None,
         "preprocess_sha256": fingerprint(encoder.preprocess, fields),
         "fields": {
-            name: {"modality": field.modality.value, "prompt": field.prompt, "weight": float(weight)}
-            for (name, field), weight in zip(fields.items(), weights, strict=True)
+            name: {"modality": field.modality.value, "prompt": field.prompt, "weight": float(np.float32(field.weight))}
+            for name, field in fields.items()
         },
     }  # fmt: skip
 
 
 def _compared(encoder: DualEncoder, wanted: VectorOptions) -> dict[str, Any]:
     """How these vectors are compared, and by which gate."""
-    if (gate := wanted.gate(encoder)) is None:
+    if (gate := encoder.by_query) is None:
         return {"normalized": True, "metric": "cosine (equal to the inner product)"}
     digest = hashlib.sha256(torch.cat([gate.matrix.flatten(), gate.bias]).numpy().tobytes()).hexdigest()
     known = {"fields": gate.fields, "given": gate.given, "sha256": digest}
@@ -245,15 +212,15 @@ def _compared(encoder: DualEncoder, wanted: VectorOptions) -> dict[str, Any]:
 
 def _described(encoder: DualEncoder, side: SideName, wanted: VectorOptions) -> str:
     if wanted.content is Content.fields:
-        weighed = "" if side == "query" or (gate := wanted.gate(encoder)) is None else (
+        weighed = "" if side == "query" or (gate := encoder.by_query) is None else (
             f", but of {' and '.join(gate.fields)} the vector of the other fields instead"
         )  # fmt: skip
         return f"one column per field ({', '.join(wanted.columns(encoder, side))}; null: absent{weighed})"
-    if (gate := wanted.gate(encoder)) is not None:
+    if (gate := encoder.by_query) is not None:
         made = "times the weight of each field" if side == "query" else "the vectors of the fields side by side"
         return f"column `{FUSED}`, {made} ({', '.join(gate.fields)})"
-    pairs = zip(encoder.schema.side(side), wanted.weights_of(encoder, side), strict=True)
-    return f"column `{FUSED}`, fused of {', '.join(f'{name} {weight:g}' for name, weight in pairs)}"
+    weights = ", ".join(f"{name} {field.weight:g}" for name, field in encoder.schema.side(side).items())
+    return f"column `{FUSED}`, fused of {weights}"
 
 
 def embedding_files(folder: Path) -> list[Path]:
