@@ -109,7 +109,7 @@ def test_blocks_are_the_vectors_of_evaluation(embedded, encoder, tmp_path):
 def test_a_large_block_is_written_a_row_group_at_a_time(embedded, content, monkeypatch, tmp_path):
     column = "vector" if content == "fused" else "vector_brand"
     whole, _, _ = embedded(shop(), VectorOptions(Content(content), rows=30), out=tmp_path / "whole")
-    monkeypatch.setattr(write, "_CHUNK", 8)
+    monkeypatch.setattr(write, "CHUNK", 8)
     out, _, calls = embedded(shop(), VectorOptions(Content(content), rows=30), out=tmp_path / "chunks")
     assert calls == [8, 8, 8, 6] and parquet.ParquetFile(out / "documents-00000.parquet").num_row_groups == 4
     before = vectors(out, column)

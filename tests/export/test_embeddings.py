@@ -60,7 +60,7 @@ def sides():
 
 @pytest.fixture()
 def small_chunks(monkeypatch):
-    monkeypatch.setattr(module, "_CHUNK", 8)
+    monkeypatch.setattr(module, "CHUNK", 8)
 
 
 def table(folder, name="documents"):

@@ -32,7 +32,7 @@ from gcl.data.store.vector_files import READS_NULLS, about_vectors, vector_keys,
 from gcl.errors import ConfigError
 from gcl.exports.folder import check_free
 from gcl.exports.settings import Content
-from gcl.exports.vectors.write import Known, VectorOptions, Vectors, describe, write_vectors
+from gcl.exports.vectors.write import CHUNK, Known, VectorOptions, Vectors, describe, write_vectors
 from gcl.files.atomic import PARTIAL, link, replacing, synchronize, write_json
 from gcl.files.digest import file_sha256
 from gcl.files.lock import locked
@@ -42,7 +42,6 @@ from gcl.retrieval.embedding.embed import DEFAULTS, EmbedOptions
 
 INDEX = "vectors.json"
 LANCE = "documents.lance"  # made of the blocks, beside them
-_CHUNK = 8192  # rows in memory at once
 _MANY = 16  # files that a block may read itself
 _MADE_BY = ("model", "model_sha256", "preprocess_sha256", "rotation")  # a change of these is another model
 
@@ -144,7 +143,7 @@ def plan_blocks(
     """What has to be written; None where `out` holds it. documents: all of the catalog. data: the prepared catalog's
     fingerprint. Raises ConfigError where `out` holds vectors of another kind or model."""
     about = describe(encoder, "document", wanted, model_hash(encoder))
-    counting = RecordStore(documents.folder, documents.prefix, wanted.counting(encoder, "document"))
+    counting = RecordStore(documents.folder, documents.prefix, wanted.counting(encoder))
     packed, state = bytearray(), hashlib.sha256(json.dumps([about, wanted.rows], sort_keys=True).encode())
     for name, key in zip(counting.each_id(), counting.content_keys(), strict=True):
         packed += key
@@ -185,8 +184,8 @@ def _in_order(path: Path, earlier: Sequence[Path], place: np.ndarray, columns: S
     bounds = np.searchsorted(place[order], np.arange(len(earlier) + 1) << 32)
     taken = np.lib.format.open_memmap(path, "w+", np.float32, (len(columns), len(place), width))
     for file, start, stop in zip(earlier, bounds, bounds[1:], strict=False):
-        for some in range(start, stop, _CHUNK):
-            rows = order[some : min(some + _CHUNK, stop)]
+        for some in range(start, stop, CHUNK):
+            rows = order[some : min(some + CHUNK, stop)]
             found = vectors_at(file, columns, place[rows] & 0x7FFFFFFF)
             for column, (values, present) in zip(taken, found.values(), strict=True):
                 column[rows] = np.where(present[:, None], values, np.nan)

@@ -29,7 +29,7 @@ from gcl.schema import Field, SideName
 
 logger = logging.getLogger("gcl")
 FUSED = "vector"  # the column of fused vectors; a field's is vector_<field>
-_CHUNK = 8192  # rows in memory at once, and in a row group
+CHUNK = 8192  # rows in memory at once, and in a row group
 _PLURAL: dict[SideName, str] = {"query": "queries", "document": "documents"}
 Vectors = Mapping[str, tuple[np.ndarray, np.ndarray]]
 """{column: (vectors [n, D], present [n])} of some rows, as `vectors_at` gives them."""
@@ -52,9 +52,9 @@ class VectorOptions:
         """The columns of vectors in a file of this side."""
         return [FUSED] if self.content is Content.fused else [f"{FUSED}_{name}" for name in encoder.schema.side(side)]
 
-    def counting(self, encoder: DualEncoder, side: SideName) -> dict[str, Field]:
-        """The fields that the vectors depend on."""
-        fields, gate = encoder.schema.side(side), encoder.by_query if side == "document" else None
+    def counting(self, encoder: DualEncoder) -> dict[str, Field]:
+        """The document's fields that its vectors depend on."""
+        fields, gate = encoder.schema.document, encoder.by_query
         weighed = {*fields} if self.content is Content.fields else {*gate.fields} if gate is not None else set()
         return {name: field for name, field in fields.items() if name in weighed or field.weight > 0}
 
@@ -133,11 +133,11 @@ def write_vectors(
 ) -> None:  # fmt: skip
     """One file, a few thousand rows at a time, which are a row group."""
     columns, width, dtype = wanted.columns(encoder, side), wanted.width(encoder), wanted.dtype.value
-    starts, texts, quietly = range(0, len(records), _CHUNK), side == "query", replace(options, progress=False)
+    starts, texts, quietly = range(0, len(records), CHUNK), side == "query", replace(options, progress=False)
     shown = counted(starts, f"Writing the vectors of {_PLURAL[side]}", shown=options.progress, unit="block")
     with VectorWriter(path, columns, width, dtype=dtype, texts=texts, keys=known is not None, about=about) as writer:
         for start in shown:
-            rows = np.arange(start, min(start + _CHUNK, len(records)))
+            rows = np.arange(start, min(start + CHUNK, len(records)))
             vectors = {name: np.zeros((len(rows), width), dtype) for name in columns}
             present = {name: np.zeros(len(rows), bool) for name in columns}
             parts = [] if known is None else [*known.taken(rows)]
@@ -174,8 +174,8 @@ def vectors_of(encoder: DualEncoder, embedded: FieldEmbeddings, side: SideName, 
 def check_fields(encoder: DualEncoder, records: Records, side: SideName) -> None:
     """Every record has a field that counts: checked before the hours of embedding, not where it is met."""
     weights = field_weights(encoder.schema.side(side), None)
-    for start in range(0, len(records), _CHUNK):
-        rows = np.arange(start, min(start + _CHUNK, len(records)))
+    for start in range(0, len(records), CHUNK):
+        rows = np.arange(start, min(start + CHUNK, len(records)))
         empty = rows[(records.present(rows) * weights).sum(axis=1) <= 0]
         if len(empty):
             raise ValueError(
