@@ -257,11 +257,14 @@ def _shrunk(image: Image.Image, side: int) -> bytes:
     scale = side / min(image.size)
     width, height = (max(side, round(length * scale)) for length in image.size)
     target = io.BytesIO()
-    image = image.resize((width, height), Image.Resampling.BICUBIC, reducing_gap=3.0)
+    colours = image.convert("RGB").resize((width, height), Image.Resampling.BICUBIC, reducing_gap=3.0)
     if image.mode == "RGBA":
-        image.save(target, "PNG")
+        # by themselves: Pillow would make what is transparent black, where a model sees the colour below
+        alpha = image.getchannel("A").resize((width, height), Image.Resampling.BICUBIC, reducing_gap=3.0)
+        colours.putalpha(alpha)
+        colours.save(target, "PNG")
     else:
-        image.save(target, "JPEG", quality=_JPEG_QUALITY)
+        colours.save(target, "JPEG", quality=_JPEG_QUALITY)
     return target.getvalue()
 
 
