@@ -248,7 +248,7 @@ BAD_SAMPLES = {
     "score that is a word": (sample("x", 1, about={"title": "t", "score": "high"}), "score is not a number"),
     "score that is no number": (sample("x", 1, about={"title": "t", "score": float("nan")}), "score is not finite"),
     "score without end": (sample("x", 1, about={"title": "t", "score": 10**400}), "score is not finite"),
-    "score that is true": (sample("x", 1, about={"title": "t", "score": True}), "JSON value is not a text"),
+    "score that is true": (sample("x", 1, about={"title": "t", "score": True}), "score is not a number"),
     "symbolic link": (without_image(jpg=link(tarfile.SYMTYPE, "/etc/passwd")), "member is a link"),
     "hard link": (without_image(jpg=link(tarfile.LNKTYPE, "ok.jpg")), "member is a link"),
     "device": (without_image(jpg=member("x.jpg", type=tarfile.CHRTYPE)), "member is a device"),
@@ -350,6 +350,23 @@ def test_no_usable_sample_is_an_error_that_says_what_was_found(index, tmp_path):
     with pytest.raises(ValueError, match=r"No sample of the 1 shards .*no document: 3; members of no field: 3 .jpg"):
         index(ABC, schema=Schema(query={"q": Field(column="txt")}, document={"text": Field(column="name")}))
     assert not list((tmp_path / "index").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("about", "said"),
+    [
+        ({"score": "50,5"}, r"score is '50,5': 50,5: with data.decimal=',' it is one\.$"),
+        ({"score": -1}, r"negative score: score is -1\.$"),
+        ({"scores": 5}, r"no score: no key 'score' in the JSON, which has title, scores\.$"),
+        ({"score": True}, r"holds words where a score is expected \('true' 3\).*data.grades={true: …}"),
+    ],
+)
+def test_what_is_wrong_with_every_sample_is_said_and_nothing_else(index, about, said):
+    with pytest.raises(ValueError, match=said):
+        index(
+            tar(*(sample(key, number, about={"title": key, **about}) for number, key in enumerate("abc"))),
+            score="score",
+        )
 
 
 def test_every_cut_of_a_shard_gives_a_prefix_and_says_so(tmp_path):

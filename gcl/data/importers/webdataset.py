@@ -25,6 +25,7 @@ from gcl.data.store.records import MOST_TEXT, Record
 from gcl.data.store.remote_shards import RemoteShard
 from gcl.data.store.shard_writer import content_hash
 from gcl.data.store.tar import Member, TarDamage, members
+from gcl.data.tables.block import listed
 from gcl.data.tables.cells import canonical_id
 from gcl.data.tables.quarantine import Bad, too_long
 from gcl.schema import SIDES, Field, Modality, Schema, SideName
@@ -333,12 +334,14 @@ class ShardReader:
         if self.layout.score is None:
             return 1.0
         given = about.get(self.layout.score)
+        given = str(given).lower() if isinstance(given, bool) else given  # as in a table: data.grades has its number
         text = None if isinstance(given, str) and self._is_missing(given) else _json_text(given)
         if isinstance(text, Bad):
             raise _Unusable(Bad(text.reason, f"{self.layout.score}: {text.detail}"))
         score = self.meaning.score(text, self.meaning.decimal if isinstance(given, str) else ".")
         if isinstance(score, Bad):
-            raise _Unusable(Bad(score.reason, f"{self.layout.score} is {given!r:.80}"))
+            detail = f": {score.detail}" if "data.decimal" in score.detail else ""
+            raise _Unusable(Bad(score.reason, _said(self.layout.score, about) + detail))
         return score
 
     def _document_id(self, about: dict[str, Any]) -> str | None:
@@ -346,7 +349,7 @@ class ShardReader:
             return None
         identifier = _json_text(about.get(self.layout.document_id))
         if not identifier or isinstance(identifier, Bad) or self._is_missing(identifier):
-            raise _Unusable(Bad("no document id", f"{self.layout.document_id} is missing or not a text"))
+            raise _Unusable(Bad("no document id", _said(self.layout.document_id, about)))
         return canonical_id(identifier)
 
 
@@ -356,6 +359,13 @@ class _Unusable(Exception):
     def __init__(self, bad: Bad) -> None:
         super().__init__(*bad)
         self.bad = bad
+
+
+def _said(key: str, about: dict[str, Any]) -> str:
+    """What a sample's JSON says under a key that cannot be used."""
+    if key in about:
+        return f"{key} is {about[key]!r:.80}"
+    return f"no key {key!r} in the JSON, which has {listed(list(about)) or 'none'}"
 
 
 def _not_utf8(value: bytes) -> Bad | None:

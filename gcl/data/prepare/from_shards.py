@@ -44,6 +44,7 @@ from gcl.data.store.store import RecordStore
 from gcl.data.tables.quarantine import Bad, Quarantine, most_frequent
 from gcl.files.progress import counted
 from gcl.schema import SIDES, Field, Modality, Schema, SideName, TextForm, fields_of
+from gcl.table import cut
 
 REPEATED = "document id repeated with other content"
 Shard = Path | RemoteShard
@@ -331,8 +332,15 @@ def _listing(content: ShardContent, folder: Path) -> dict[str, Any]:
 def _no_sample(paths: list[Shard], refused: list[Refused], others: Counter[str]) -> str:
     why = most_frequent(Counter(sample.bad.reason for sample in refused), 3) or "there are none"
     unknown = ", ".join(f"{count:,} .{extension}" for extension, count in others.most_common(5)) or "none"
-    return (
+    first = refused[0] if refused else None
+    shown = f" The first: sample {first.number}, {first.key!r}: {cut(str(first.bad), 200)}." if first else ""
+    sentence = (
         f"No sample of the {len(paths):,} shards (first: {paths[0] if paths else 'none'}) can be used ({why}; "
-        f"members of no field: {unknown}). A field is found as <key>.<field>.<extension>, as <key>.<column> where its "
-        "column is an extension (jpg, txt), or, for a text, as a key of <key>.json: set data.<side>.<field>.column."
+        f"members of no field: {unknown}).{shown}"
+    )
+    if refused and all(sample.bad.reason not in ("no query", "no document") for sample in refused):
+        return sentence
+    return (
+        f"{sentence} A field is found as <key>.<field>.<extension>, as <key>.<column> where its column is an extension "
+        "(jpg, txt), or, for a text, as a key of <key>.json: set data.<side>.<field>.column."
     )
