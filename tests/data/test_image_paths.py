@@ -3,6 +3,7 @@
 import os
 import time
 import unicodedata
+from base64 import b64encode
 
 import pytest
 
@@ -29,7 +30,7 @@ HINTS = {
     "images/b%20c.JPG": "images/b c.JPG exists: the name in the table is percent-encoded",
     "images/a.jpg?v=2": "images/a.jpg exists: leave out what follows the ?",
     "images/A.JPG": "a file of that name in other case exists: a.jpg",
-    "Images/a.jpg": "a file of that name in other case exists: images",
+    "Images/a.jpg": "a folder of that name in other case exists: images",
     "images/a.png": "a.jpg exists: the suffix differs",
     "images/a": "a.jpg exists: the suffix differs",
     "d.jpg": "set data.image_root={shop}/pictures/deep: it is there",
@@ -40,6 +41,11 @@ HINTS = {
     "C:\\photos\\x.jpg": "it is a path of a Windows machine",
     "photos/x.jpg": "there is no folder {shop}/photos",
     "www.shop.example/a.jpg": "a URL begins with https://",
+    "cdn.shop.example/a/x.jpg": "if cdn.shop.example is a host, begin with https://",
+    "https:/shop.example/x.jpg": "a URL begins with https://",
+    "http:\\\\shop.example\\x.jpg": "a URL begins with https://",
+    "[picture](https://shop.example/x.jpg)": "a URL begins with https://",
+    "'images/a.jpg'": "images/a.jpg exists: leave out the signs around it",
     "data:image/png;base64,AAAA": "a data: URI is not read",
     "<img src='a.jpg'>": "it is HTML: write the address that stands in src alone",
 }
@@ -50,6 +56,14 @@ def test_what_is_recognisable_is_said_beside_the_path_that_was_tried(shop, cell)
     bad = read_image(cell, shop, setting="data.document.image")
     assert bad.reason == "no such image" and str(shop / cell) in bad.detail
     assert HINTS[cell].format(shop=shop, parent=shop.parent) in bad.detail
+
+
+@pytest.mark.parametrize("cell", [b64encode(drawn(1)).decode(), "data:image/png;base64," + "A" * 9999, str(drawn(1))])
+def test_an_image_that_is_written_as_text_is_not_shown_whole(shop, cell):
+    bad = read_image(cell, shop, setting="data.document.image")
+    assert len(bad.detail) < 200 + len(str(shop)) + 100
+    said = ": write the image into a file)" if cell.startswith("data:") else "bytes into a Parquet column)"
+    assert bad.reason == "no such image" and bad.detail.endswith(said)
 
 
 def test_a_name_in_another_unicode_form_is_opened(shop):

@@ -54,8 +54,9 @@ class Downloads:
         """The image's bytes; Bad where fetching failed or was not tried."""
         url = url.strip()
         if not is_remote(url):
-            told = ": write the path without file://" if url.lower().startswith("file:") else ""
-            return Bad("URL of a kind that is not read", masked(url) + told)
+            kinds = "read are https://, http://, s3://, gs:// and hf://datasets/"
+            told = "write the path without file://" if url.lower().startswith("file:") else kinds
+            return Bad("URL of a kind that is not read", f"{masked(url)}: {told}")
         try:
             return self.place(url).read_bytes()
         except FileNotFoundError:

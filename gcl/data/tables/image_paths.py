@@ -17,6 +17,10 @@ from urllib.parse import unquote
 _WINDOWS = re.compile(r"[A-Za-z]:[\\/]")
 IMAGE_NAME = re.compile(r"\.(jpe?g|jfif|png|webp|gif|bmp|tiff?|avif|jp2|heic|svg)$", re.IGNORECASE)
 _TAG = re.compile(r"\s*<\s*(img|a)\b", re.IGNORECASE)
+_NEARLY_URL = re.compile(r"(?i)^www\.|https?:[/\\]")  # what is a URL has not come here
+_HOST = re.compile(r"[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*\.[A-Za-z]{2,}(:\d+)?/")
+_BASE64 = re.compile(r"[A-Za-z0-9+/\s]+=*\s*")
+_LONGEST_NAME = 255  # characters of a file's name, on nearly all systems
 _SEPARATORS = (",", "|", ";", "\n", " ")
 _MOST_LISTED = 50_000  # entries of a folder that are looked at for names that differ in case
 _MOST_FOLDERS, _DEPTH = 500, 3  # below the folder that paths start from, searched for a file's name
@@ -48,18 +52,28 @@ def why_missing(cell: str, folder: Path) -> str:
     return _written_otherwise(cell, folder) or _spelled_otherwise(folder / cell) or _elsewhere(cell, folder)
 
 
-def _written_otherwise(cell: str, folder: Path) -> str:
-    slashed = cell.replace("\\", "/")
+def image_as_text(cell: str) -> str:
+    """What is said of a cell that is an image itself, written as text; "" for others."""
     if cell.startswith("data:"):
         return "a data: URI is not read: write the image into a file"
-    if cell.lower().startswith("www."):
-        return "a URL begins with https://"
+    if len(cell) > _LONGEST_NAME and (_BASE64.fullmatch(cell) or cell.startswith(("b'", 'b"'))):
+        return "it is an image's bytes as text: write them into a file, or as bytes into a Parquet column"
+    return ""
+
+
+def _written_otherwise(cell: str, folder: Path) -> str:
+    slashed = cell.replace("\\", "/")
+    if said := image_as_text(cell):
+        return said
+    if _NEARLY_URL.search(cell):
+        return "a URL begins with https:// or http://, and nothing else is in the cell"
     if _TAG.match(cell):
         return "it is HTML: write the address that stands in src alone"
     for other, said in (
         (slashed, "write / for \\"),
         (slashed.lstrip("/"), "leave out the / at its beginning"),
         (unquote(cell), "the name in the table is percent-encoded"),
+        (cell.strip("'\"<>"), "leave out the signs around it"),
         (cell.partition("?")[0], "leave out what follows the ?"),
     ):
         if other not in (cell, "") and _is_file(folder / other):
@@ -79,7 +93,8 @@ def _spelled_otherwise(path: Path) -> str:
     if _folded(near) != _folded(path.name):
         return f"{near} exists: the suffix differs"
     how = "in other case" if near.casefold() == path.name.casefold() else "in another Unicode form"
-    return f"a file of that name {how} exists: {near}"
+    what = "folder" if (parent / near).is_dir() else "file"
+    return f"a {what} of that name {how} exists: {near}"
 
 
 def _elsewhere(cell: str, folder: Path) -> str:
@@ -89,7 +104,9 @@ def _elsewhere(cell: str, folder: Path) -> str:
         if _WINDOWS.match(cell):
             return "it is a path of a Windows machine"
         missing = (folder / cell).parent
-        return "" if missing.is_dir() else f"there is no folder {missing}"
+        if _HOST.match(cell) and not (folder / parts[0]).exists():
+            return f"if {parts[0]} is a host, begin with https://"
+        return "" if missing.is_dir() or len(cell) > _LONGEST_NAME else f"there is no folder {missing}"
     folders = tuple(parts[:-1])
     if place.parts[len(place.parts) - len(folders) :] != folders:
         return f"a file of that name is in {place}"

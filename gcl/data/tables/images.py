@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from gcl.data.catalog import MISSING_WORDS
-from gcl.data.tables.image_paths import several_in, spellings, why_missing
+from gcl.data.tables.image_paths import image_as_text, several_in, spellings, why_missing
 from gcl.data.tables.quarantine import Bad
 from gcl.schema import Field
+
+_MOST_SHOWN = 200  # characters of a cell in a message
 
 ImageCell = str | bytes
 """A path, a URL, or the bytes themselves."""
@@ -33,6 +35,8 @@ def image_cells(cells: Iterable[Any], spec: Field) -> list[ImageCell]:
 
     >>> image_cells(["a.jpg, b.jpg", None, '["//cdn.example/c.jpg"]', "['d.jpg']"], Field(separator=","))
     ['a.jpg', 'b.jpg', 'https://cdn.example/c.jpg', 'd.jpg']
+    >>> image_cells(['[{"src": "e.jpg"}]'], Field())
+    ['e.jpg']
     """
     images: list[ImageCell] = []
     for cell in cells:
@@ -55,10 +59,17 @@ def _split(cell: str, separator: str | None) -> list[str]:
     if cell.startswith("[") and cell.endswith("]"):
         for read in (json.loads, literal_eval):
             try:
-                return [str(name).strip() for name in read(cell)]
+                return [_named(part).strip() for part in read(cell)]
             except (ValueError, SyntaxError, RecursionError, MemoryError):  # a file may be called so
                 pass
     return [name.strip() for name in cell.split(separator)] if separator else [cell]
+
+
+def _named(part: Any) -> str:
+    """What a member of a list names: shops' programs write {"src": …, "alt": …}."""
+    if isinstance(part, dict):
+        part = next((part[key] for key in ("src", "url", "link", "path") if part.get(key)), part)
+    return str(part)
 
 
 def _with_scheme(name: str) -> str:
@@ -98,16 +109,24 @@ def read_image(
         except (OSError, ValueError) as error:  # ValueError: a path with a null character
             if separator := several_in(cell, urls=False):
                 return _several(cell, separator, "paths", setting)
-            return Bad("image file cannot be opened", f"{cell}: {error}")
+            if said := image_as_text(cell):
+                return Bad("no such image", f"{folder / _short(cell)} ({said})")
+            why = error.strerror if isinstance(error, OSError) else error
+            return Bad("image file cannot be opened", f"{_short(cell)}: {why}")
     if separator := several_in(cell, urls=False):
         return _several(cell, separator, "paths", setting)
     plain = Path(os.path.normpath(folder))
     folder = plain if os.path.realpath(plain) == os.path.realpath(folder) else folder  # a link may be on the way
     hint = why_missing(cell, folder)
-    return Bad("no such image", f"{folder / cell}{hint and f' ({hint})'}")
+    return Bad("no such image", f"{folder / _short(cell)}{hint and f' ({hint})'}")
 
 
 def _several(cell: str, separator: str, what: str, setting: str) -> Bad:
     count = sum(1 for part in cell.split(separator) if part.strip())
-    shown = cell if len(cell) <= 200 else f"{cell[:199]}…"
-    return Bad("cell names several images", f"the cell has {count} {what}: {setting}.separator={separator!r} ({shown})")
+    said = f"the cell has {count} {what}: {setting}.separator={separator!r} ({_short(cell)})"
+    return Bad("cell names several images", said)
+
+
+def _short(cell: str) -> str:
+    """A cell for a message: it may hold a whole image as text."""
+    return cell if len(cell) <= _MOST_SHOWN else f"{cell[: _MOST_SHOWN - 1]}…"
