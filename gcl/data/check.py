@@ -143,7 +143,7 @@ def _check_reading(catalog: Catalog) -> None:
             ) from None
     for name in ("delimiter", "quote"):
         sign = getattr(catalog, name)
-        if sign is not None and len(sign.encode()) != 1:
+        if sign is not None and len(sign.encode()) != 1 and (name, sign) != ("delimiter", "\\t"):
             raise ValueError(f"data.{name} is {sign!r}: it is one ASCII character.")
     if catalog.decimal not in (".", ","):
         raise ValueError(f"data.decimal is {catalog.decimal!r}: the decimal sign is '.' or ','.")

@@ -417,7 +417,7 @@ def test_files_that_cannot_be_a_catalog_are_answered_in_sentences(init, tmp_path
     with pytest.raises(ValueError, match="Export of 3 May alone .*stand further down, delete what is above them"):
         init(tmp_path / "headed.csv")
     (tmp_path / "by_sku.json").write_text('{"A1": {"title": "red shirt"}, "A2": {"title": "blue mug"}}')
-    with pytest.raises(ValueError, match="no columns .rows are a list of objects"):
+    with pytest.raises(ValueError, match="is one JSON object of objects .A1, A2.; .*each with its id"):
         init(tmp_path / "by_sku.json")
     asked = table(tmp_path / "asked.csv", pairs([f"{number}" for number in range(20)]))
     with pytest.raises(ValueError, match="asked.csv holds searches .* no table of products was given"):

@@ -4,14 +4,16 @@ import gzip
 import json
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
 
+from gcl.data.catalog import Catalog
 from gcl.data.tables import block as limits
 from gcl.data.tables.block import Reading
 from gcl.data.tables.formats import SUFFIXES
-from gcl.data.tables.table import open_table
+from gcl.data.tables.table import Table, open_table
 from helpers.small_catalog import write_table
 
 ROWS = [
@@ -181,6 +183,11 @@ def test_missing_columns_are_named_with_the_nearest(tmp_path):
         ("table.csv", b"a,b,a\n1,2,3\n", "column 'a' more than once"),
         ("table.jsonl", b'[{"a": 1}, {"a"', "JSON array.*cut off after row 1"),
         ("table.jsonl", b"\n", "no JSON object"),
+        ("table.jsonl", b'{"a": 1},\n', "no JSON object.* Row 1: Extra data"),
+        ("table.json", b'{"a": {"0": 1}, "b": {"0": 2}}', r"object of objects \(a, b\); .*pandas.*orient='records'"),
+        ("table.csv", b"a,b\n1,\0\n", "zero bytes .the first in line 2.: export it again"),
+        ("table.xlsx", b"a,b\n1,2\n", "text, not an Excel file: name it .csv"),
+        ("table.xlsx", b"\xd0\xcf\x11\xe0" + b"\0" * 99, "an old Excel file .*or one with a password"),
         ("table.parquet", b"PAR1 no", "cannot be read as parquet"),
         ("table.csv.gz", b"no gzip", "not compressed with gzip: name it table.csv"),
         (
@@ -205,6 +212,84 @@ def test_a_quotation_mark_never_closed_takes_its_own_row_alone(tmp_path, monkeyp
     assert "the cell '\"x' is never closed" in bad[0][2] and "data.quote=null" in bad[0][2]
 
 
+def test_a_header_in_the_middle_is_no_row(tmp_path):
+    (tmp_path / "table.csv").write_text("id,title\n1,id\nid,title\n2,b\n")
+    found, numbers, bad = read(tmp_path / "table.csv", ["id", "title"])
+    assert found["id"] == ["1", "2"] and numbers == [1, 3]
+    assert [(number, reason) for number, reason, _ in bad] == [(2, "the header again")]
+
+
+def test_a_table_whose_every_row_takes_several_lines_is_read(tmp_path):
+    (tmp_path / "table.csv").write_text(
+        "id,title\n" + "".join(f'p{n},"red mug {n}\nbig, with handle"\n' for n in range(9))
+    )
+    found, _, bad = read(tmp_path / "table.csv", ["id", "title"])
+    assert found["title"] == [f"red mug {n}\nbig, with handle" for n in range(9)] and not bad
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        (pa.array([b"\xfc", b"b"]), "the column 'a' holds binary that is no text"),
+        (pa.array([b"a" * 16] * 2, pa.binary(16)), r"the column 'a' holds fixed_size_binary\[16\] that is no text"),
+    ],
+)
+def test_bytes_that_are_no_text_are_said_of_their_column(tmp_path, values, said):
+    parquet.write_table(pa.table({"a": values}), tmp_path / "table.parquet")
+    with pytest.raises(ValueError, match=said):
+        read(tmp_path / "table.parquet", ["a"])
+
+
+def test_halves_of_floats_are_numbers_and_a_column_there_twice_is_told(tmp_path):
+    parquet.write_table(pa.table({"a": pa.array(np.array([1, 2.5], np.float16))}), tmp_path / "half.parquet")
+    assert read(tmp_path / "half.parquet", ["a"])[0]["a"] == ["1", "2.5"]
+    twice = pa.Table.from_arrays([pa.array(["x"]), pa.array(["y"])], ["a", "a"])
+    parquet.write_table(twice, tmp_path / "twice.parquet")
+    with pytest.raises(ValueError, match="twice.parquet has the column 'a' more than once"):
+        read(tmp_path / "twice.parquet", ["a"])
+
+
+@pytest.mark.parametrize(
+    ("encoding", "text"),
+    [
+        ("cp1251", "красный стул red"),
+        ("cp932", "赤い椅子 red shirt"),
+        ("gb18030", "红色椅子 red shirt"),
+        ("cp1252", "für € red"),
+    ],
+)
+def test_the_encoding_that_fits_is_named_in_titles_of_two_scripts(tmp_path, encoding, text):
+    (tmp_path / "table.csv").write_bytes(f"id,title\np1,{text} model 7\n".encode(encoding))
+    with pytest.raises(ValueError, match=f"set data.encoding={encoding} if that is .*{text.split()[0]}"):
+        read(tmp_path / "table.csv", ["title"])
+
+
+def test_utf32_with_a_mark_is_read(tmp_path):
+    (tmp_path / "table.csv").write_bytes("a,b\né,y\n".encode("utf-32"))
+    assert read(tmp_path / "table.csv", ["a"])[0]["a"] == ["é"]
+
+
+def test_a_header_below_other_lines_is_found(tmp_path):
+    (tmp_path / "table.csv").write_text("Export of 2024\n\nid,title\n1,a\n")
+    with pytest.raises(KeyError, match="Line 3 seems to be the header: delete the lines above it"):
+        opened(tmp_path / "table.csv").check_columns([("title", "data.document.title")])
+
+
+def test_a_tab_that_a_shell_left_as_two_signs_is_a_tab(tmp_path):
+    (tmp_path / "table.csv").write_text("id\ttitle\n1\ta\n")
+    reading = Reading.of(Catalog(name="c", products="table.csv", delimiter="\\t"))
+    assert Table("t", [tmp_path / "table.csv"], reading).columns == ["id", "title"]
+
+
+@pytest.mark.parametrize(
+    ("suffix", "said"), [(".xls", "save it as .xlsx or as CSV"), (".zip", "unpack it"), (".xml", "gcl init")]
+)
+def test_what_to_do_with_other_files_is_said(tmp_path, suffix, said):
+    (tmp_path / f"p{suffix}").touch()
+    with pytest.raises(ValueError, match=f"not a table gcl reads .{said}"):
+        open_table(f"p{suffix}", root=tmp_path, setting="data.products")
+
+
 def test_tables_that_are_not_there_are_named_with_the_nearest(tmp_path):
     write_table(tmp_path / "products.csv", ROWS)
     with pytest.raises(FileNotFoundError, match=r"data.products.*product.csv.*Did you mean products.csv\?"):
@@ -214,7 +299,7 @@ def test_tables_that_are_not_there_are_named_with_the_nearest(tmp_path):
     with pytest.raises(FileNotFoundError, match="is a folder"):
         open_table(".", root=tmp_path, setting="data.products")
     (tmp_path / "products.xml").touch()
-    with pytest.raises(ValueError, match="not a table gcl reads; expected one of .csv"):
+    with pytest.raises(ValueError, match="not a table gcl reads .*; expected one of .csv"):
         open_table("products.xml", root=tmp_path, setting="data.products")
 
 

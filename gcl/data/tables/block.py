@@ -42,9 +42,8 @@ class Reading:
         """As the catalog says."""
         fields = [item for side in (catalog.query, catalog.document) for item in side.items()]
         html = frozenset(spec.column or name for name, spec in fields if spec.text == TextForm.html)
-        return cls(
-            catalog.encoding, catalog.delimiter, catalog.quote, catalog.decimal, tuple(catalog.missing), html
-        )  # fmt: skip
+        delimiter = "\t" if catalog.delimiter == "\\t" else catalog.delimiter  # as a shell or single quotes leave it
+        return cls(catalog.encoding, delimiter, catalog.quote, catalog.decimal, tuple(catalog.missing), html)
 
 
 @dataclass

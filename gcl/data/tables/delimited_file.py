@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 import pyarrow as pa
+import pyarrow.compute as compute
 import pyarrow.csv as csv
 
 from gcl.data.tables import block as limits
@@ -89,6 +90,10 @@ class DelimitedFile:
         )
         skipped = {number for number, *_ in bad}
         numbers = [n for n in range(start, start + len(table) + len(bad)) if n not in skipped]
+        if places := _repeats_of_header(table, columns):
+            bad += [(numbers[place], "the header again", "") for place in places]
+            kept = sorted(set(range(len(table))) - set(places))
+            table, numbers = table.take(kept), [numbers[place] for place in kept]
         for first in range(0, max(len(table), 1), limits.BLOCK_ROWS):
             part = table.slice(first, limits.BLOCK_ROWS).combine_chunks()
             cells = {
@@ -145,6 +150,18 @@ class DelimitedFile:
                     f"{_SPELLED[usual]} in a {suffix}: {fix}."
                 )
         return usual
+
+
+def _repeats_of_header(table: pa.Table, columns: dict[str, str]) -> list[int]:
+    """Rows in which every column that is read holds its own name: files with headers were put together."""
+    again: list[int] | None = None
+    for name, own in columns.items():
+        cells = table.column(own) if again is None else table.column(own).take(again)
+        found = compute.indices_nonzero(compute.equal(compute.utf8_trim_whitespace(cells), name)).to_pylist()
+        again = found if again is None else [again[place] for place in found]
+        if not again:
+            return []
+    return again or []
 
 
 class _Lines:

@@ -15,6 +15,7 @@ from gcl.data.tables import block as limits
 from gcl.data.tables.block import Block, Reading
 from gcl.data.tables.cells import Cell, plain_number
 from gcl.data.tables.source import PIECE, open_bytes, open_text
+from gcl.table import cut
 
 _Rows = Iterator[tuple[int, dict[str, Any] | str]]  # (row number, object), or (row number, why it is not an object)
 
@@ -30,8 +31,12 @@ class JsonFile:
     def columns(self) -> list[str]:
         """All keys of all rows."""
         names: dict[str, None] = {}
+        number, last, refused = 0, None, ""
         for number, row in self._rows():
-            if isinstance(row, dict):
+            last = row
+            if isinstance(row, str):
+                refused = refused or f" Row {number}: {row}."
+            else:
                 if number == 1 and (holder := _holder(row)):
                     raise ValueError(
                         f"{self.file} is one JSON object whose {holder!r} holds the rows: save that list by itself, "
@@ -40,7 +45,12 @@ class JsonFile:
                 names.update(dict.fromkeys(row))
         if not names:
             raise ValueError(
-                f"{self.file} holds no JSON object: a table is one object per line, or one array of objects."
+                f"{self.file} holds no JSON object: a table is one object per line, or one array of objects.{refused}"
+            )
+        if number == 1 and isinstance(last, dict) and all(isinstance(value, dict) for value in last.values()):
+            raise ValueError(
+                f"{self.file} is one JSON object of objects ({cut(', '.join(names), 60)}); a table is one object per "
+                f"row, each with its id (pandas: frame.to_json({self.file.name!r}, orient='records', lines=True))."
             )
         return list(names)
 

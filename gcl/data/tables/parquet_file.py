@@ -6,7 +6,7 @@ import gzip
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import pyarrow.compute as compute
 import pyarrow.parquet as parquet
 
 from gcl.data.tables import block as limits
-from gcl.data.tables.block import Block, Reading
+from gcl.data.tables.block import Block, Reading, check_once
 from gcl.data.tables.cells import Cell
 from gcl.data.tables.source import PIECE, is_zipped
 
@@ -37,6 +37,7 @@ class ParquetFile:
     def blocks(self, text: list[str], image: list[str]) -> Iterator[Block]:
         columns = list(dict.fromkeys(text + image))
         with self._open() as table:
+            check_once(self.file, table.schema_arrow.names, columns)
             kinds = {name: table.schema_arrow.field(name).type for name in columns}
             heavy = any(not _is_text(kinds[name]) for name in image)
             number = 1
@@ -92,8 +93,13 @@ class ParquetFile:
                 "the parts into columns of their own."
             )
         if pa.types.is_floating(values.type):
-            return _of_floats(values)
-        return values.cast(pa.string())
+            return _of_floats(values.cast(pa.float32()) if pa.types.is_float16(values.type) else values)
+        with suppress(pa.ArrowException, UnicodeDecodeError):
+            if not pa.types.is_fixed_size_binary(values.type):  # UUIDs and digests
+                return values.cast(pa.string())
+        raise ValueError(
+            f"{self.file}: the column {name!r} holds {values.type} that is no text (UTF-8): write it as text."
+        )
 
     def _parts(self, name: str, values: pa.Array) -> list[Any]:
         """The cells of a column with bytes, structs or lists."""

@@ -166,20 +166,21 @@ class Rows:
         return sum(kind not in kinds for kind, kinds in known) <= _ODD_CELLS * len(known)
 
     def _learn(self, whole: bytes) -> list[set[str] | None]:
-        """The kinds of cells that each column usually has, of rows that take one line."""
+        """The kinds of cells that each column usually has, of rows that take one line; where none does, of all."""
         text = io.StringIO(whole.decode(errors="replace"), newline="")
         assert self._quote is not None
         reader = csv.reader(text, delimiter=self._delimiter.decode(), quotechar=self._quote.decode())
-        counts: list[Counter[str]] = [Counter() for _ in range(self._cells)]
+        short, long = ([Counter[str]() for _ in range(self._cells)] for _ in range(2))
         before = 0
         try:
             for row in islice(reader, _LEARNED):
-                if len(row) == self._cells and reader.line_num == before + 1:
-                    for count, cell in zip(counts, row, strict=True):
+                if len(row) == self._cells:
+                    for count, cell in zip(short if reader.line_num == before + 1 else long, row, strict=True):
                         count[_kind(cell)] += 1
                 before = reader.line_num
         except csv.Error:  # a mark that is never closed makes a cell beyond csv's limit
             pass
+        counts = short if any(short) else long
         usual = [{kind for kind, n in count.items() if n >= _USUAL * count.total()} | {""} for count in counts]
         return [None if any(kind.isalpha() for kind in kinds) or len(kinds) == 1 else kinds for kinds in usual]
 

@@ -14,7 +14,7 @@ _EXCEL = "an Excel file: name it .xlsx (pip install 'gcl-trainer[excel]') or sav
 _KNOWN = (
     (b"version https://git-lfs.github.com/spec", "a Git LFS pointer, not the table itself: run git lfs pull"),
     (b"PAR1", "a Parquet file: name it .parquet"),
-    (b"\xd0\xcf\x11\xe0", "an old Excel file (.xls): save it as .xlsx or CSV (UTF-8)"),
+    (b"\xd0\xcf\x11\xe0", "an old Excel file (.xls), or one with a password: save it as .xlsx without, or CSV (UTF-8)"),
     (b"%PDF-", "a PDF: export the table as CSV"),
     (b"SQLite format 3\0", "an SQLite database: export the table as CSV"),
     (b"ARROW1", "an Arrow (Feather) file: name it .arrow"),
@@ -33,7 +33,7 @@ _KNOWN = (
 _ARROW = (b"ARROW1", b"\xff\xff\xff\xff")  # a file, a stream
 _CALLED = {".parquet": "Parquet", ".xlsx": "an Excel file", ".arrow": "an Arrow file", ".feather": "an Arrow file"}
 _PAGE = re.compile(rb"\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)*<(?:!doctype\s+html|html|head|body)\b", re.I | re.S)
-_MARKS = (b"\xff\xfe", b"\xfe\xff", b"\xef\xbb\xbf")
+_MARKS = (b"\xff\xfe", b"\xfe\xff", b"\xef\xbb\xbf", b"\0\0\xfe\xff")
 
 
 def check_signature(file: Path, encoding: str | None) -> None:
@@ -75,6 +75,8 @@ def _what_it_is(start: bytes, suffix: str, encoding: str | None) -> str | None:
         return "an XML file: gcl init reads product feeds; other XML has to be exported as CSV"
     if text.startswith(b"PK\x03\x04"):
         return _EXCEL if b"xl/" in start or b"[Content_Types].xml" in start else "a ZIP archive: unpack it"
+    if expected and start.isascii() and b"\0" not in start:
+        return f"text, not {_CALLED[suffix]}: name it .csv (or .json)"
     if expected:
         return f"not {_CALLED[suffix]}, or damaged: it begins with {start[:12]!r}"
     if (
@@ -84,7 +86,10 @@ def _what_it_is(start: bytes, suffix: str, encoding: str | None) -> str | None:
     ):
         if name := unmarked_utf16(start):
             return f"UTF-16 without a mark: set data.encoding={name}"
-        return f"not a text, it has zero bytes; it begins with {start[:12]!r}"
+        line = start[: start.index(b"\0")].count(b"\n") + 1
+        return (
+            f"not a text, it has zero bytes (the first in line {line}): export it again, or delete them (tr -d '\\000')"
+        )
     if suffix in (".csv", ".tsv") and re.match(rb'\s*(?:\[\s*)?\{\s*"', text):
         return "JSON: name it .json"
     return None

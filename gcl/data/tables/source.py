@@ -15,7 +15,10 @@ from gcl.table import cut
 
 PIECE = 1 << 20  # bytes read at a time
 _MOST_GUESSED = 64 << 20  # bytes from which an encoding is guessed
-_MARKS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
+_MARKS = (
+    (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"),  # before that of UTF-16, with which it begins
+    (codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"),
+)  # fmt: skip
 
 
 def suffix_of(file: Path) -> str:
@@ -160,7 +163,7 @@ _SCRIPTS = (  # encoding, letters of its script, their least share among the cha
 def _fitting(sample: bytes) -> str:
     """The encoding in which some bytes, which are not UTF-8, are most likely written: Windows's of the script."""
     foreign = sum(byte >= 128 for byte in sample)
-    if foreign > 0.4 * len(sample.replace(b" ", b"")):
+    if foreign > 0.4 * len(sample.replace(b" ", b"")) or re.search(rb"[\x80-\xff]{4}", sample):
         for name, letters, share in _SCRIPTS:
             text = [sign for sign in sample.decode(name, "ignore") if not sign.isascii()]
             if len(re.findall(letters, "".join(text))) >= share * max(len(text), 1):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import difflib
 import glob
+import re
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 
 import pyarrow as pa
@@ -18,10 +20,17 @@ from gcl.data.tables.parquet_file import ParquetFile
 from gcl.data.tables.remote import copy_table, is_remote
 from gcl.data.tables.remote_folder import NotOneTable, check_whole_away, copy_folder, is_folder
 from gcl.data.tables.signature import check_signature
-from gcl.data.tables.source import suffix_of
+from gcl.data.tables.source import open_text, suffix_of
 
 _PLAIN = Reading()
 _MOST_COMPARED = 2000  # names of columns that a misspelled one is compared with
+_MOST_ABOVE = 20  # lines that may stand above a header
+_UNPACK = "unpack it, or compress it with gzip"
+_OTHER_SUFFIXES = {
+    **dict.fromkeys((".xls", ".xlsm", ".xlsb", ".ods", ".numbers"), "save it as .xlsx or as CSV, UTF-8"),
+    **dict.fromkeys((".zip", ".bz2", ".xz", ".zst", ".7z", ".rar"), _UNPACK),
+    ".xml": "gcl init reads product feeds; other XML has to be exported as CSV",
+}
 
 
 class Table:
@@ -155,9 +164,10 @@ def readable(files: list[Path], setting: str) -> list[Path]:
     """The files, if all have a suffix of a format. Raises ValueError."""
     for file in files:
         if not (file.is_dir() and kind_of(file)) and suffix_of(file) not in SUFFIXES:
+            advice = _OTHER_SUFFIXES.get(file.suffix.lower())
             raise ValueError(
-                f"{setting}: {file.name} is not a table gcl reads; expected one of {', '.join(SUFFIXES)}, also with "
-                ".gz."
+                f"{setting}: {file.name} is not a table gcl reads{f' ({advice})' if advice else ''}; expected one of "
+                f"{', '.join(SUFFIXES)}, also with .gz."
             )
     return files
 
@@ -189,8 +199,21 @@ def _nearest_file(place: Path) -> str:
     return f" Did you mean {near[0]}?" if near else ""
 
 
+def _header_below(file: Path, reading: Reading, column: str) -> int | None:
+    """The line of a text that names the column, if there is one among the first."""
+    if suffix_of(file) not in (".csv", ".tsv", ".txt"):
+        return None
+    with open_text(file, reading.encoding) as lines:
+        for number, line in enumerate(islice(lines, _MOST_ABOVE), start=1):
+            if number > 1 and column in [cell.strip(' "\r\n') for cell in re.split(r"[,;\t|]", line)]:
+                return number
+    return None
+
+
 def _missing_column(table: Table, column: str, setting: str) -> str:
     near = difflib.get_close_matches(column, table.columns[:_MOST_COMPARED], 1, 0.5)
     lower = [name for name in table.columns if name.strip().lower() == column.strip().lower()]
     hint = f" Did you mean {(lower or near)[0]!r}?" if lower or near else ""
+    if line := _header_below(table.files[0], table.reading, column):
+        hint = f" Line {line} seems to be the header: delete the lines above it."
     return f"{table.name} has no column {column!r} ({setting}). Its columns: {listed(table.columns)}.{hint}"
