@@ -8,6 +8,7 @@ from functools import cache
 from typing import Any
 
 from gcl.config.schema import RunConfig
+from gcl.errors import ConfigError
 from gcl.options import Option, options_of
 
 
@@ -23,8 +24,11 @@ def shaped(content: Any, key: str = "", settings: type = RunConfig) -> Any:
         named = option is not None and option.entries is not None
         texts = {_name(name) if named else name: below for name, below in content.items()}
         return {name: shaped(below, f"{key}.{name}" if key else str(name), settings) for name, below in texts.items()}
-    one_text = option is not None and option.is_texts and isinstance(content, str) and "${" not in content
-    return [content] if one_text else content
+    if option is None or not option.is_texts:
+        return content
+    if (isinstance(content, list) and None in content) or (content is None and option.default is not None):
+        raise ConfigError(f"{key} has a null where a text belongs: YAML reads null, NULL and ~ so; write 'NULL'.")
+    return [content] if isinstance(content, str) and "${" not in content else content
 
 
 def _name(name: Any) -> str:

@@ -104,6 +104,14 @@ def test_a_mistake_is_answered_in_a_sentence(words, said):
     assert said in str(caught.value) and "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("missing", ["NULL", "[NULL, -]"])
+def test_a_null_in_a_list_of_texts_is_told_as_what_it_is(tmp_path, missing):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "c.yaml").write_text(f"name: c\nproducts: p.csv\nmissing: {missing}\n")
+    with pytest.raises(ConfigError, match="data.missing has a null where a text belongs: .*write 'NULL'"):
+        compose(["data=c"], config_dir=tmp_path)
+
+
 def test_the_command_line_reaches_every_level():
     run = typed(
         compose(["data.document.title.weight=0.25", "~data.document.image", "optim.rules={visual.*: {rate: 0.1}}"])

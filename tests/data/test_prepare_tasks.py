@@ -144,6 +144,19 @@ def test_bad_rows_of_a_task_are_bad_rows(shop):
         prepare(with_task(shop, max_bad=0.005), shop / "out", progress=False)
 
 
+def test_bad_rows_of_a_trec_file_are_told_of_that_file(shop):
+    (shop / "qrels.trec").write_text(
+        "".join(f"{row['qid']} 0 {row['product_id']} 1\n" for row in JUDGMENTS) + "q999 0 x 1\n"
+    )
+    with pytest.raises(ValueError, match=r"1 of 481 rows of qrels.trec cannot be used .* Fix qrels.trec"):
+        prepare(with_task(shop, max_bad=0, qrels="qrels.trec"), shop / "out", progress=False)
+
+
+def test_a_column_of_groups_that_is_not_there_is_told(shop):
+    with pytest.raises(KeyError, match=r"products.csv has no column 'brnd' \(data.split.group\)"):
+        prepare(with_task(shop, split=Split(group=["brnd"])), shop / "out", progress=False)
+
+
 def test_two_tasks_may_use_the_same_ids(shop):
     write_table(shop / "other.csv", [{"qid": "q0", "query": "something else"}, {"qid": "q1", "query": "query 1"}])
     write_table(shop / "other-qrels.csv", [{"qid": f"q{n}", "product_id": "0001", "score": 1} for n in range(2)])

@@ -28,7 +28,7 @@ class NearIds:
         self._row_of, self._open = row_of, ids
         self._asked = 0
         self._ids: Sequence[str] | None = None
-        self._plain = RowOf()
+        self._plain, self._bare = RowOf(), RowOf()
         self._digits: list[str] = []  # those that are numbers, sorted
 
     def __call__(self, identifier: str) -> str | None:
@@ -47,10 +47,13 @@ class NearIds:
             self._ids = self._open()
             for row, known in enumerate(self._ids):
                 self._plain.add(plain(known), row)
+                self._bare.add(_bare(known), row)
             self._digits = sorted(known for known in self._ids if known.isdigit())
         if shortened := _SHORTENED.fullmatch(identifier):
             return self._of_shortened(*shortened.groups(default=""))
         meant = self._plain.get(plain(identifier))
+        if meant is None and _bare(identifier):
+            meant = self._bare.get(_bare(identifier))
         return None if meant is None else f"{self._ids[meant]!r} is one: {_difference(identifier, self._ids[meant])}"
 
     def _of_shortened(self, first: str, rest: str, power: str) -> str | None:
@@ -75,7 +78,16 @@ def plain(identifier: str) -> str:
     ('ab-1', '1000', True)
     """
     text = "".join(unicodedata.normalize("NFKC", identifier).casefold().split())
-    return re.sub(r"(?<=\d)[.,]0+$", "", text)
+    return _whole(text)
+
+
+def _whole(text: str) -> str:
+    return re.sub(r"(?<=\d)(\.0+|,00?)$", "", text)  # "100,000" is a hundred thousand
+
+
+def _bare(identifier: str) -> str:
+    """The letters and digits alone: of "A–7", '="0007"', "#7" and "100,000"."""
+    return "".join(filter(str.isalnum, unicodedata.normalize("NFKC", identifier).casefold()))
 
 
 def _difference(given: str, known: str) -> str:
@@ -83,6 +95,10 @@ def _difference(given: str, known: str) -> str:
         return "the same letters in another Unicode form"
     if given.casefold() == known.casefold():
         return "upper and lower case differ"
-    if plain(given) != given.casefold() and "".join(given.split()).casefold() != "".join(known.split()).casefold():
+    if plain(given) != plain(known):
+        return "signs other than letters and digits differ"
+    if "".join(given.split()).casefold() == "".join(known.split()).casefold():
+        return "white space differs"
+    if _whole(given) != given or _whole(known) != known:
         return "the number was written with a fraction"
-    return "white space differs"
+    return "the same letters in another Unicode form"

@@ -154,7 +154,7 @@ def read_rows(
         unreadable += len(block.bad)
         rows += len(block.number) + len(block.bad)
         quarantine.rows[table.name] = rows
-        html.update(block.html)
+        html.update({name: count for name, count in block.html.items() if name not in image})
         for words in block.missing.values():
             for name, word in words.items():
                 missing.setdefault(name, Counter())[word] += 1
@@ -238,6 +238,9 @@ class Scores:
         """What to write where the column `name` holds words; None where it holds none."""
         if not self._words:
             return None
+        if len(self._words) == _MOST_WORDS:  # as many as are kept: no grades
+            few = ", ".join(map(repr, list(self._words)[:3]))
+            return f"The column {name!r} of {table} does not hold numbers ({few}, …): write them as digits alone"
         counted = ", ".join(f"{word!r} {count:,}" for word, count in self._words.most_common())
         grades = ", ".join(f"{_in_yaml(word)}: …" for word in sorted(self._words))
         return (

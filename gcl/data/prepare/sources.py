@@ -27,6 +27,7 @@ from gcl.data.catalog import Catalog, Task, is_corpus
 from gcl.data.check import check_catalog
 from gcl.data.importers.judgments import as_tables
 from gcl.data.importers.layouts.translate import catalog_of_export
+from gcl.data.masked import masked
 from gcl.data.prepare.clicks import catalog_of_clicks
 from gcl.data.prepare.rows import columns_of, image_columns, taken_images
 from gcl.data.store.away import local_folder
@@ -216,7 +217,8 @@ def open_sources(catalog: Catalog, root: Path, copies: Path | None = None) -> So
     )
     judgments = opened(catalog.judgments, "data.judgments")
     identifier = [(catalog.document_id, "data.document_id")] if by_id else []
-    documents.check_columns([*_side_columns(catalog.document, "document"), *identifier])
+    groups = [(name, "data.split.group") for name in catalog.split.group]
+    documents.check_columns([*_side_columns(catalog.document, "document"), *identifier, *groups])
     documents.check_columns([(name, f"data.own_queries.{key}") for key, name in catalog.own_queries.items()])
     if pairs is not None:
         others = (("query_id", catalog.query_id), ("score", catalog.score))
@@ -239,9 +241,11 @@ def open_sources(catalog: Catalog, root: Path, copies: Path | None = None) -> So
 
 def _open_task(catalog: Catalog, name: str, task: Task, root: Path, copies: Path | None) -> TaskSource:
     where, reading = f"data.tasks.{name}", Reading.of(catalog)
+    given = task.qrels
     task, queries_path, qrels_path = as_tables(catalog, name, task, root, copies)
     queries = open_table(queries_path, root=root, setting=f"{where}.queries", copies=copies, reading=reading)
     qrels = open_table(qrels_path, root=root, setting=f"{where}.qrels", copies=copies, reading=reading)
+    qrels.name = masked(given or qrels_path)  # not that of a translated copy, which nobody can fix
     document_id = task.document_id or catalog.document_id
     query = {name: _in_column(spec, task.query_columns.get(name)) for name, spec in catalog.query.items()}
     wanted = [(task.query_id, f"{where}.query_id"), *_side_columns(query, "query")]
