@@ -13,6 +13,7 @@ from gcl.api.model import Model, called
 from gcl.api.tabular import Tabular
 from gcl.commands.evaluate import measure, write
 from gcl.config.schema import RunConfig
+from gcl.data.catalog import Catalog
 from gcl.errors import ConfigError
 from gcl.retrieval.analysis.verdict import Verdict, spoken
 from gcl.retrieval.embedding.own import Encoder, OwnEncoder
@@ -67,11 +68,11 @@ def evaluate(
     config = config_of(overrides)
     if alone is not None:
         check_measuring(config, [config.data], config_dir)
-        return Evaluation(measure(config, [config.data], lambda schema: contestants(config, schema)))
+        return Evaluation(measure(config, [config.data], lambda catalog: contestants(config, catalog)))
     for entry in entries.values():
         if isinstance(entry, str):
             check_contestant(entry, config_dir=config_dir, trust=config.trust)
-    return Evaluation(measure(config, [config.data], lambda schema: _opened(entries, config, schema, config_dir)))
+    return Evaluation(measure(config, [config.data], lambda catalog: _opened(entries, config, catalog, config_dir)))
 
 
 def _entries(models: Any) -> dict[str | int, Any]:
@@ -117,16 +118,16 @@ def _run_alone(models: Any, entries: Mapping[str | int, Any]) -> Path | None:
 
 
 def _opened(
-    entries: Mapping[str | int, Any], config: RunConfig, schema: Schema, config_dir: str | None
+    entries: Mapping[str | int, Any], config: RunConfig, catalog: Catalog, config_dir: str | None
 ) -> Iterator[Contestant]:
     taken: set[str] = set()
     for label, entry in entries.items():
         if isinstance(entry, Model):
-            found = Contestant(entry.name, entry.encoder.with_schema(_weighted_as(entry, schema)))
+            found = Contestant(entry.name, entry.encoder.with_schema(_weighted_as(entry, catalog.schema)))
         elif isinstance(entry, OwnEncoder):
             found = Contestant(str(entry.facts()["encoder"].rpartition(".")[2]), entry)
         else:
-            found = named(entry, config, schema, config_dir=config_dir)
+            found = named(entry, config, catalog, config_dir=config_dir)
         name = label if isinstance(label, str) else found.label
         if name in taken:
             name = f"{name} ({len(taken) + 1})"

@@ -174,9 +174,10 @@ def _pretrained(
 ) -> DualEncoder:
     given = query is not None or document is not None
     schema = _schema(_TEXT, query, document)
+    catalog = Catalog("", query=schema.query, document=schema.document)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)  # as the commands do: a model from scratch is the same one
-        loaded = contestant(name, schema, config_dir=config_dir, trust=trust).encoder
+        loaded = contestant(name, catalog, config_dir=config_dir, trust=trust).encoder
     if not isinstance(loaded, DualEncoder):
         raise ConfigError(f"{name} brings vectors or results, which embed nothing new: give it to gcl.evaluate.")
     if not given and loaded.tower(Modality.image) is not None:

@@ -26,7 +26,7 @@ from gcl.run.contestants import contestants
 from gcl.run.costs import Cost, costs_record, costs_table, counted_cost, pace_of
 from gcl.run.folder import new_folder
 from gcl.run.outcome import Outcome
-from gcl.run.published import SCHEMA, Finder, OpenSet, Spent, encoder_of, opened
+from gcl.run.published import PUBLISHED, Finder, OpenSet, Spent, encoder_of, opened
 from gcl.run.tables import summary
 from gcl.table import Table
 
@@ -44,7 +44,7 @@ def run_benchmark(config: RunConfig, config_dir: str | None, write: Callable[[Ou
     )
     outcome.sources = {one.name: one.facts() for one in sets}
     folder = Path(of_first_rank(str(_folder(config) if first else "")))
-    for entry in contestants(config, SCHEMA, config_dir=config_dir):
+    for entry in contestants(config, PUBLISHED, config_dir=config_dir):
         finder.spent = Spent()
         for one in sets:
             say(f"Measuring {entry.label} on {one.name}: {one.source.rows:,} products.")
@@ -112,7 +112,7 @@ def _say_plan(
           for one in sets for task in one.tasks),
     ]  # fmt: skip
     total, costs = 0.0, {}
-    for entry in contestants(config, SCHEMA, config_dir=config_dir):
+    for entry in contestants(config, PUBLISHED, config_dir=config_dir):
         encoder = encoder_of(entry)
         if not isinstance(encoder, DualEncoder):
             vectors = max(one.source.rows for one in sets) * encoder.width * 4 / 1e9

@@ -18,7 +18,6 @@ from gcl.run.console import say, speak_plainly
 from gcl.run.early import check_measuring, split_label
 from gcl.run.folder import config_of, new_folder, run_of
 from gcl.run.launch import launched_ranks
-from gcl.schema import Schema
 
 if TYPE_CHECKING:
     from gcl.model.rotation import Rotation
@@ -69,7 +68,7 @@ def _measured(config: RunConfig, config_dir: str | None, catalogs: list[Catalog]
         from gcl.run.tables import summary
 
     outcome = measure(
-        config, catalogs, lambda schema: contestants(config, schema, config_dir=config_dir), judgments=given
+        config, catalogs, lambda catalog: contestants(config, catalog, config_dir=config_dir), judgments=given
     )
     first = world()[0] == 0
     folder = Path(of_first_rank(str(_folder(config) if first else "")))
@@ -92,7 +91,7 @@ def _measured(config: RunConfig, config_dir: str | None, catalogs: list[Catalog]
 def measure(
     config: RunConfig,
     catalogs: Sequence[Catalog],
-    entries: Callable[[Schema], Iterable[Contestant]],
+    entries: Callable[[Catalog], Iterable[Contestant]],
     *,
     judgments: Judgments | None = None,
 ) -> Outcome:
@@ -163,7 +162,7 @@ def _catalogs(config: RunConfig, overrides: Overrides) -> list[Catalog]:
 
 
 def _measure(
-    config: RunConfig, catalog: Catalog, outcome: Outcome, entries: Callable[[Schema], Iterable[Contestant]], *,
+    config: RunConfig, catalog: Catalog, outcome: Outcome, entries: Callable[[Catalog], Iterable[Contestant]], *,
     prefix: str, retention: Retention, judgments: Judgments | None,
 ) -> None:  # fmt: skip
     """Every contestant on one catalog, into `outcome`, and on the general sets, into `retention`."""
@@ -191,7 +190,7 @@ def _measure(
     trained = config.run is not None or any(split_label(name)[1].startswith("run:") for name in config.models)
     if trained and settings.part != "test" and (note := _DEV.format(part=settings.part)) not in outcome.notes:
         outcome.notes.append(note)
-    for entry in entries(catalog.schema):
+    for entry in entries(catalog):
         part = "all queries" if settings.part == "all" else f"{settings.part} half"
         say(f"Measuring {entry.label} on {catalog.name} ({part}).")
         if elsewhere := entry.weights_from_elsewhere(catalog):

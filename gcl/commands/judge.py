@@ -103,7 +103,7 @@ def pool_of(config: RunConfig, options: JudgeOptions, config_dir: str | None) ->
             "they do not list is irrelevant."
         )
     rows: dict[str, list] = {name: [] for name in tasks}
-    for entry in contestants(config, config.data.schema, config_dir=config_dir):
+    for entry in contestants(config, config.data, config_dir=config_dir):
         say(f"Searching with {entry.label}.")
         measurement.features = frozen_features(entry.encoder, prepared, config)
         for name, result in measurement(entry.encoder, part, [f"ndcg@{depth}"], k=depth).items():

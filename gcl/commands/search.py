@@ -91,7 +91,7 @@ def open_engine(run: RunFolder, options: SearchOptions, *, columns: bool = False
     config.cache_dir = cache
     encoders = dict(zip(("base", "tuned"), both_encoders(run, config.data.schema), strict=True))
     further = replace(config, run=None, models=options.models, trust=options.trust)
-    for entry in contestants(further, config.data.schema) if options.models else ():
+    for entry in contestants(further, config.data) if options.models else ():
         if not isinstance(entry.encoder, DualEncoder):
             raise ConfigError(
                 f"models: {entry.label} brings embeddings or results that were made before; a search needs a model "

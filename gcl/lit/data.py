@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import signal
+from collections.abc import Collection
 from typing import Any
 
 import lightning.pytorch as pl
@@ -24,10 +25,9 @@ logger = logging.getLogger(__name__)
 class PairData(pl.LightningDataModule):
     """Feeds a run of `steps` global batches. Its state is the plan's: resuming continues at its position.
 
-    may_change: a checkpoint of another plan is accepted, too; its run continues at the same step with this plan's
-        batches.
-    lookups: what the loss has to know of every batch besides its pairs; a checkpoint that learned from another teacher
-        is refused as one of another plan is.
+    lookups: what the loss has to know of every batch besides its pairs.
+    may_change: "batches": a checkpoint of another plan is accepted, too; its run continues at the same step with this
+        plan's batches. "teacher": so is one that learned from another teacher.
 
     To Lightning the run is one long epoch: the plan knows epochs, so world size and workers never enter the count.
     """
@@ -41,8 +41,8 @@ class PairData(pl.LightningDataModule):
         steps: int,
         workers: int = 0,
         augment: bool = False,
-        may_change: bool = False,
         lookups: Lookups | None = None,
+        may_change: Collection[str] = (),
     ) -> None:
         super().__init__()
         self.plan = plan
@@ -99,16 +99,16 @@ class PairData(pl.LightningDataModule):
         return {**self.plan.state(step), "step": step, "teacher": self.lookups.digest}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        if state.get("teacher") != self.lookups.digest and not self.may_change:
+        if state.get("teacher") != self.lookups.digest and "teacher" not in self.may_change:
             raise ValueError(
                 "The run cannot be resumed: what its teacher says has changed since it began (the file or the run that "
                 "teacher names). Put it back, begin a new run, or continue with what there is: "
-                "train.allow_change=[data]."
+                "train.allow_change=[teacher]."
             )
         try:
             self.steps.first = self.plan.step_of(state)
         except ValueError:
-            if not self.may_change:
+            if "batches" not in self.may_change:
                 raise
             self.steps.first = state["step"]
             logger.info("From step %d on, batches follow the changed settings.", state["step"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback
@@ -14,17 +14,16 @@ from gcl.lit.lightning_internals import progress
 from gcl.lit.module import GCLModule
 from gcl.lit.sharded import gathered
 from gcl.lit.step_log import steps_of
-from gcl.model.dual_encoder import DualEncoder
 
 
 class Mining(Callback):
-    """mine: `(encoder) -> Mined`, the same on every rank.
+    """mine: `(encoder, weights=) -> Mined`, the same on every rank; weights: of the fields, where they are learned.
 
     Batches name the file of their round, and a process that reads ahead waits for it: what an earlier attempt left of
     later rounds is removed before anything is read.
     """
 
-    def __init__(self, mine: Callable[[DualEncoder], Mined], rounds: Rounds) -> None:
+    def __init__(self, mine: Callable[..., Mined], rounds: Rounds) -> None:
         self.mine, self.rounds = mine, rounds
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
@@ -44,9 +43,11 @@ class Mining(Callback):
             self._round(trainer, module, position.begun)
 
     def _round(self, trainer: pl.Trainer, module: pl.LightningModule, step: int) -> None:
-        encoder = cast(GCLModule, module).encoder
-        with gathered(encoder):
-            mined = self.mine(encoder)
+        assert isinstance(module, GCLModule)
+        learned = module.field_weights
+        weights = {} if learned is None else {side: learned.shares(side) for side in learned.fields}
+        with gathered(module.encoder):
+            mined = self.mine(module.encoder, weights=weights)
         error = None
         try:
             if trainer.is_global_zero:

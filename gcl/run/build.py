@@ -60,7 +60,7 @@ from gcl.retrieval.mining import mine
 from gcl.run.early import RUN_PREFIX, earlier_run
 from gcl.run.folder import RunFolder
 from gcl.run.measurement import Features
-from gcl.run.resume import may_reorder
+from gcl.run.resume import may_change
 from gcl.schema import Modality, Schema, SideName
 
 
@@ -385,7 +385,7 @@ def assemble_data(
         steps=steps,
         workers=config.train.workers,
         augment=config.train.augment,
-        may_change=may_reorder(config.train),
+        may_change=may_change(config.train),
         query=reader("query", prepared.queries),
         document=reader("document", prepared.documents),
         lookups=lookups,

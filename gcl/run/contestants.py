@@ -141,20 +141,20 @@ def base_encoder(run: RunFolder, schema: Schema | None = None) -> DualEncoder:
 
 
 def contestant(
-    name: str, schema: Schema, *, config_dir: str | None = None, trust: Sequence[str] = (), catalog: str | None = None
+    name: str, catalog: Catalog, *, config_dir: str | None = None, trust: Sequence[str] = (), by_hand: bool = False
 ) -> Contestant:
     """`run:<folder>` (best checkpoint), `embeddings:<file.parquet>` (or two files with + between them),
     `trec:<run file>` ("{task}" is replaced by the task), a name in conf/model, `open_clip:<architecture>/<weights>`, or
-    anything load_model takes (local-dir:, hf-hub:, …). `<name>=` before it is what tables call it. catalog: the name of
-    the one that is measured, on which a run has the field weights that it chose."""
+    anything load_model takes (local-dir:, hf-hub:, …). `<name>=` before it is what tables call it. On its own catalog
+    a run has the field weights that it chose; by_hand: the catalog's are to be used instead."""
     label, name = split_label(name)
     if label is not None:
-        return replace(contestant(name, schema, config_dir=config_dir, trust=trust, catalog=catalog), label=label)
+        return replace(contestant(name, catalog, config_dir=config_dir, trust=trust, by_hand=by_hand), label=label)
     kind, colon, rest = name.partition(":")
+    schema = catalog.schema
     if kind == "run" and colon:
         run = RunFolder(Path(rest), tuple(trust))
-        if catalog is not None:
-            schema = run.weighted(Catalog(catalog, query=schema.query, document=schema.document)).schema
+        schema = schema if by_hand else run.weighted(catalog).schema
         return Contestant(str(run.path), tuned_encoder(run, schema), run.best)
     if kind == "embeddings" and colon:
         files = rest.split("+")
@@ -173,33 +173,33 @@ def contestant(
     return Contestant(name, assemble_encoder(model_of(name, config_dir), schema).eval())
 
 
-def contestants(config: RunConfig, schema: Schema, *, config_dir: str | None = None) -> Iterator[Contestant]:
-    """The models that run=, models=[…] or model= names, one after the other, each with a name of its own."""
+def contestants(config: RunConfig, catalog: Catalog, *, config_dir: str | None = None) -> Iterator[Contestant]:
+    """The models that run=, models=[…] or model= names, one after the other, each with a name of its own; to be
+    measured on this catalog."""
     if config.run is not None:
-        for entry in base_and_tuned(run_of(config), schema):
+        for entry in base_and_tuned(run_of(config), catalog.schema):
             by_hand = config.train.field_weights is FieldWeights.given
             yield _placed(entry.with_constant_weights(_BY_HAND) if by_hand else entry, config)
         return
     if not config.models:
         seed_everything(config)
-        yield _placed(Contestant(config.model.label, assemble_encoder(config.model, schema).eval()), config)
+        yield _placed(Contestant(config.model.label, assemble_encoder(config.model, catalog.schema).eval()), config)
         return
     taken: set[str] = set()
     for name in config.models:
-        entry = named(name, config, schema, config_dir=config_dir)
+        entry = named(name, config, catalog, config_dir=config_dir)
         if entry.label in taken:
             entry = replace(entry, label=name)
         taken.add(entry.label)
         yield entry
 
 
-def named(name: str, config: RunConfig, schema: Schema, *, config_dir: str | None = None) -> Contestant:
+def named(name: str, config: RunConfig, catalog: Catalog, *, config_dir: str | None = None) -> Contestant:
     """One contestant; a model from scratch is the same wherever it comes in a list."""
     seed_everything(config)
-    alone = not config.evaluate.sets and config.train.field_weights is not FieldWeights.given
-    catalog = config.data.name if alone else None
-    entry = contestant(name, schema, config_dir=config_dir, trust=config.trust, catalog=catalog)
-    return _placed(entry if alone or config.evaluate.sets else entry.with_constant_weights(_BY_HAND), config)
+    by_hand = config.train.field_weights is FieldWeights.given
+    entry = contestant(name, catalog, config_dir=config_dir, trust=config.trust, by_hand=by_hand)
+    return _placed(entry.with_constant_weights(_BY_HAND) if by_hand else entry, config)
 
 
 def _placed(entry: Contestant, config: RunConfig) -> Contestant:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from gcl.config.schema import RunConfig
+from gcl.data.catalog import Catalog
 from gcl.data.importers.benchmark_set import Grouped, PublishedSet, files_of, grouped
 from gcl.data.store.away import local_folder
 from gcl.data.store.records import Column, Identifiers, Record
@@ -34,10 +35,11 @@ from gcl.retrieval.tasks.protocol import BETWEEN, draw
 from gcl.retrieval.tasks.task import JudgedPairs, ListRecords, RetrievalTask
 from gcl.run.contestants import Contestant
 from gcl.run.measurement import embedding_cache
-from gcl.schema import Field, Modality, Schema
+from gcl.schema import Field, Modality
 
 Embeds = DualEncoder | PrecomputedEmbeddings | OwnEncoder
-SCHEMA = Schema(query={"text": Field(Modality.text)}, document={"image": Field(Modality.image)})
+PUBLISHED = Catalog("published", query={"text": Field(Modality.text)}, document={"image": Field(Modality.image)})
+SCHEMA = PUBLISHED.schema
 
 logger = logging.getLogger("gcl")
 

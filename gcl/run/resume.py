@@ -25,12 +25,17 @@ FREE = (*_FREE, *(f"train.{name}" for name in _FREE_OF_TRAIN))
 _AFTERWARDS = ("train.field_weights",)  # counts for what is measured, once training has ended
 
 
-_ORDER = ("data", "plan", "seed", "train.batch_size")  # what the sequence of batches follows from
+_FOLLOWS = {"batches": ("data", "plan", "seed", "train.batch_size"), "teacher": ("teacher",)}
 
 
-def may_reorder(train: TrainConfig) -> bool:
-    """Whether train.allow_change permits continuing with a different sequence of batches."""
-    return any(under(key, (name,)) or under(name, (key,)) for key in train.allow_change for name in _ORDER)
+def may_change(train: TrainConfig) -> list[str]:
+    """What train.allow_change permits to be other than in the checkpoint: batches, teacher, by the keys that they
+    follow from."""
+    allowed = train.allow_change
+    return [
+        what for what, names in _FOLLOWS.items()
+        if any(under(key, (name,)) or under(name, (key,)) for key in allowed for name in names)
+    ]  # fmt: skip
 
 
 def comparable(config: RunConfig) -> dict[str, Any]:

@@ -11,12 +11,12 @@ import torch
 from PIL import Image
 
 from gcl.cli import main
-from gcl.commands.benchmark import SCHEMA
 from gcl.retrieval.embedding.embed import EmbedOptions, embed
 from gcl.retrieval.evaluate import evaluate
 from gcl.retrieval.tasks.task import ListRecords, task_from_qrels
 from gcl.retrieval.tasks.trec import read_run
 from gcl.run.contestants import contestant
+from gcl.run.published import PUBLISHED, SCHEMA
 from helpers.published_evaluator import figures
 
 CATEGORIES = ("shoes", "mugs", "lamps")
@@ -59,7 +59,7 @@ def sets(tmp_path_factory):
 
 def tiny():
     torch.manual_seed(0)  # as the command seeds a model from scratch
-    return contestant("tiny", SCHEMA).encoder
+    return contestant("tiny", PUBLISHED).encoder
 
 
 def run(root, out, *words):

@@ -101,6 +101,9 @@ def test_what_the_command_line_gives_wins(chosen, given, named, tmp_path, fit):
     assert measured(chosen, tmp_path / "data", *where) == metrics(chosen.path)
     assert measured(chosen, tmp_path / "data given", *where, words[0]) == metrics(given.path)
     models = [*where, f"models=['run:{chosen.path}']", f"cache_dir={load_config(chosen.config).cache_dir}"]
+    several = [word for word in models if word != "data=shop"]  # of which the run's own is one
+    main(["evaluate", *several, "evaluate.sets=[shop]", f"out={tmp_path / 'sets'}"])
+    assert [*metrics(tmp_path / "sets").values()] == [metrics(chosen.path)["tuned"]]
     for extra, like in ((), chosen), ((words[0],), given):
         main(["evaluate", *models, *extra, f"out={tmp_path / like.path.name}"])
         (only,) = metrics(tmp_path / like.path.name).values()

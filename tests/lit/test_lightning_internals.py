@@ -3,16 +3,19 @@
 import inspect
 import signal
 from contextlib import contextmanager
+from typing import get_args
 
 import lightning.pytorch as pl
 import pytest
 import torch
+from lightning.fabric import connector
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.strategies import ModelParallelStrategy
 from torch.utils.data import DataLoader
 
 from gcl.lit import lightning_internals as internals
+from gcl.lit.settings import PRECISIONS
 
 
 @contextmanager
@@ -35,6 +38,12 @@ class Line(pl.LightningModule):
 
     def configure_optimizers(self):
         return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+def test_the_settings_know_every_precision():
+    with canary("_PRECISION_INPUT_STR"):
+        names = {*get_args(connector._PRECISION_INPUT_STR), *get_args(connector._PRECISION_INPUT_STR_ALIAS)}
+        assert names == {*PRECISIONS, "bf16-true", "16-true"} - {"auto"}  # two are refused with a reason
 
 
 class Received(Logger):

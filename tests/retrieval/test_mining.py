@@ -13,7 +13,7 @@ from gcl.retrieval.embedding.embed import EmbedOptions, embed
 from gcl.retrieval.mining import mine
 from gcl.retrieval.page.mined import write_mined_page
 from gcl.retrieval.search.bm25 import BM25, search_blocks
-from helpers.small_catalog import catalog, prepared, write_table
+from helpers.small_catalog import catalog, prepared, text, write_table
 
 COLORS, THINGS = ("red", "blue", "green", "black"), ("shoe", "shirt", "mug", "lamp", "bag")
 
@@ -67,6 +67,25 @@ def test_the_models_own_results_are_the_loop(shop, encoder, ranks, margin):
     found = list(zip(mined.query.tolist(), mined.document.tolist(), strict=True))
     assert len(found) == len(set(found)) > 0
     assert set(found) == expected(shop, encoder, ranks, margin)
+
+
+def test_learned_weights_are_what_it_searches_with(tmp_path):
+    brands = ("north", "south", "east", "west")
+    rows = [
+        {"product_id": f"p{n}", "title": f"{COLORS[n % 4]} {THINGS[n % 5]}", "brand": brands[n // 5]} for n in range(20)
+    ]
+    write_table(tmp_path / "products.csv", rows)
+    write_table(tmp_path / "pairs.csv", [{"query": row["title"], "product_id": row["product_id"]} for row in rows])
+    fields = {"title": text(), "brand": text(weight=0.1)}
+    shop = prepared(catalog(tmp_path, products="products.csv", pairs="pairs.csv", document=fields), tmp_path / "out")
+    torch.manual_seed(0)
+    encoder = load_model("gcl-tiny", schema=shop.schema)
+    learned = {"title": 0.1, "brand": 0.9}
+    settings, options = HardNegatives(source=Miner.model, ranks=[1, 5], margin=None), EmbedOptions(progress=False)
+    mined = mine(encoder, shop, settings, options, {"document": learned})
+    with_them = shop.schema.weighted({"query": {"query": 1.0}, "document": learned})
+    assert mined.digest == mine(encoder.with_schema(with_them), shop, settings, options).digest
+    assert mined.digest != mine(encoder, shop, settings, options).digest
 
 
 def test_words_and_a_table_of_ones_own(shop, encoder, tmp_path):
