@@ -116,25 +116,8 @@ def measure(
 
 def write(outcome: Outcome, folder: Path) -> None:
     """The files of a measurement and its page."""
-    from gcl.retrieval.page.page import write_page
-    from gcl.run.outcome import page_metrics
-    from gcl.run.tables import only
-
     outcome.write(folder)
-    metrics = page_metrics(outcome.settings)
-    write_page(
-        folder / "report.html",
-        title=outcome.title,
-        tasks=outcome.tasks,
-        models={label: only(results, metrics) for label, results in outcome.models.items()},
-        catalog=" ".join(source["fingerprint"] for source in outcome.sources.values()),
-        facts={"catalog": ", ".join(outcome.sources), **outcome.provenance()["packages"]},
-        metrics=outcome.settings.headline,
-        slices=outcome.extras.columns,
-        verdicts=outcome.verdicts,
-        warnings=outcome.extras.warnings,
-        extra=outcome.extras.page_tables,
-    )
+    outcome.write_page(folder / "report.html", {})
 
 
 def _judgments(options: EvaluateOptions, config: RunConfig) -> Judgments | None:
@@ -169,8 +152,7 @@ def _measure(
     from gcl.data.prepare.mixed import open_catalog
     from gcl.files.digest import file_sha256
     from gcl.model.dual_encoder import DualEncoder
-    from gcl.retrieval.analysis.compression import forms_of
-    from gcl.retrieval.embedding.quantize import with_rotation
+    from gcl.retrieval.embedding.quantize import forms_of
     from gcl.run.measurement import embedding_cache, frozen_features, measurement_of
     from gcl.run.weighing import beaten_by_a_field
 
@@ -178,7 +160,7 @@ def _measure(
     prepared = open_catalog(catalog, config.cache_dir)
     measurement = measurement_of(
         settings, catalog, prepared, prefix=prefix, cache=embedding_cache(config),
-        forms=with_rotation(forms_of(settings.compress)), judgments=judgments,
+        forms=forms_of(settings.compress), judgments=judgments,
     )  # fmt: skip
     outcome.tasks += measurement.opened(settings.part)
     source: dict[str, Any] = {"fingerprint": prepared.fingerprint, "counts": prepared.counts["tasks"]}

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gcl.commands.dry import dry_run
 from gcl.commands.registry import NoOptions
 from gcl.config.checks import check_installed
 from gcl.config.compose import Overrides, build, save_config
@@ -16,6 +15,7 @@ from gcl.data.batches.settings import check_batch_size
 from gcl.errors import ConfigError
 from gcl.files.atomic import names_full_disk, write_json
 from gcl.files.progress import doing
+from gcl.lit.settings import DryConfig
 from gcl.retrieval.analysis.verdict import Verdict
 from gcl.run.closing import close_gate, say_verdicts
 from gcl.run.console import say, speak_plainly
@@ -47,6 +47,24 @@ def train_for_sweep(config: RunConfig) -> float:
     return _train(config).value
 
 
+def dry_run(config: RunConfig, dry: DryConfig) -> None:
+    """Prints what a step would take (trainer=dry). Raises ConfigError for a config that training would refuse, and,
+    after the table, for a step that does not fit."""
+    speak_plainly()
+    check_training(config)
+    from gcl.data.prepare.mixed import open_catalog
+
+    prepared = open_catalog(config.data, config.cache_dir)
+    with doing("Loading torch"):
+        from gcl.run.dry import on_paper
+
+    with doing("Measuring a few rows"):
+        paper = on_paper(config, dry, prepared)
+    limit = dry.memory_gb * 1e9
+    say(f"\n{paper.table(limit).text()}")
+    paper.check(limit)
+
+
 @dataclass(frozen=True)
 class Trained:
     """value: what chose the best checkpoint. verdicts: on the first process alone."""
@@ -69,14 +87,10 @@ def _train(config: RunConfig) -> Trained:
     check_installed(config)
     check_training(config)
     with all_ranks(config.trainer):
-        return _train_together(config)
-
-
-def _train_together(config: RunConfig) -> Trained:
-    begun = time.monotonic()
-    run = new_run_folder(config.run_dir, data=config.data.name, model=config.model.label, name=config.name)
-    with run.taken():
-        return _fit(config, run, begun)
+        begun = time.monotonic()
+        run = new_run_folder(config.run_dir, data=config.data.name, model=config.model.label, name=config.name)
+        with run.taken():
+            return _fit(config, run, begun)
 
 
 def _fit(config: RunConfig, run: RunFolder, begun: float) -> Trained:

@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 
 from gcl.errors import nearest
 from gcl.loss.settings import FUSED, Term
-from gcl.options import MISSING, Choice, Range, check_given, free, node, number, path
+from gcl.options import MISSING, Choice, Range, check_given, check_numbers, free, node, number, path
 from gcl.schema import SIDES, Schema, SideName
 
 # Lightning's own (lightning.fabric.plugins.precision), and "auto".
@@ -179,8 +179,7 @@ def check_field_weights(train: TrainConfig, schema: Schema, terms: Sequence[Term
 
 def check_train(train: TrainConfig) -> None:
     """Raises ValueError, with the key, for the first value that cannot be."""
-    if train.batch_size < 2:
-        raise ValueError(f"train.batch_size={train.batch_size}: a contrastive batch needs at least 2 pairs.")
+    check_numbers(train, "train.")
     size = train.micro_batch
     if not (size in (None, "auto") or (isinstance(size, int) and not isinstance(size, bool) and size >= 1)):
         raise ValueError(f'train.micro_batch={size}: a number of rows (32), "auto", or null for the whole batch.')

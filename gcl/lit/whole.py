@@ -23,5 +23,10 @@ def checkpoint_step(path: Path) -> int | None:
     return None
 
 
+def checkpoint_sha256(path: Path) -> str:
+    """Of a whole checkpoint, as its DONE file has it."""
+    return json.loads(done_file(path).read_text(encoding="utf-8"))["sha256"]
+
+
 def done_file(path: Path) -> Path:
     return path.with_name(path.name + ".DONE")

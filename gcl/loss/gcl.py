@@ -17,13 +17,12 @@ from gcl.loss.settings import (
     FUSED,
     Direction,
     Form,
+    LossConfig,
     Normalizer,
     Repeat,
     SigmoidWeight,
     Target,
     Term,
-    check_false_negative,
-    check_scale,
     check_target,
     check_terms,
     check_tile,
@@ -32,7 +31,7 @@ from gcl.loss.targets import count_ignored
 from gcl.loss.terms import Known, Options, Part, Problem, Teaching, pose
 from gcl.loss.tiled import tiled_loss
 from gcl.loss.weight import constant
-from gcl.options import Choice
+from gcl.options import Choice, check_numbers
 
 C = TypeVar("C", bound=Choice)
 
@@ -147,14 +146,13 @@ class GCLLoss(nn.Module):
             teaching=teaching or Teaching(),
             false_negative=false_negative,
         )
-        check_false_negative(false_negative)
         check_target(self.options.target, self.form)
         check_tile(tile)
         self.tile = tile
         self.score_to_weight = score_to_weight
         self.terms = tuple(term if isinstance(term, Term) else Term(**term) for term in terms)
         check_terms(self.terms)
-        check_scale(scale)
+        check_numbers(LossConfig(false_negative=false_negative, scale=scale, terms=list(self.terms)))
         scale = (1 / 0.07 if softmax else 10.0) if scale is None else float(scale)
         bias = (0.0 if softmax else -10.0) if bias is None else float(bias)
         self.max_scale = None if max_scale is None else max(float(max_scale), scale)

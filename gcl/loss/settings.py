@@ -5,7 +5,6 @@ GCLLoss and the config check call the same rules.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -152,8 +151,6 @@ def check_teacher(teacher: TeacherConfig) -> None:
 def check_loss(loss: LossConfig, *, query: Iterable[str], document: Iterable[str]) -> None:
     """query, document: the sides' field names. Raises ValueError for the first value that cannot be, with its key."""
     try:
-        check_false_negative(loss.false_negative)
-        check_scale(loss.scale)
         check_tile(loss.tile)
         check_terms(loss.terms)
         check_target(loss.target, loss.form)
@@ -194,18 +191,6 @@ def check_target(target: Target, form: Form) -> None:
         )
 
 
-def check_scale(scale: float | None) -> None:
-    """Raises ValueError for a scale that is not a positive number."""
-    if scale is not None and not 0 < scale < math.inf:
-        raise ValueError(f"scale={scale}: expected the positive factor of the cosines, not its logarithm.")
-
-
-def check_false_negative(margin: float | None) -> None:
-    """Raises ValueError for a margin that is no difference of cosines."""
-    if margin is not None and not 0 <= margin <= 2:
-        raise ValueError(f"false_negative={margin}: expected a difference of cosines, from 0 to 2, or null.")
-
-
 def check_tile(tile: object) -> None:
     """Raises ValueError unless a tile is a number of rows, "auto" or None."""
     if not (tile is None or tile == "auto" or (isinstance(tile, int) and not isinstance(tile, bool) and tile >= 1)):
@@ -213,8 +198,6 @@ def check_tile(tile: object) -> None:
 
 
 def check_terms(terms: Sequence[Term]) -> None:
-    """Raises ValueError unless there is a term, each (query, document) once, with weights of at least 0."""
+    """Raises ValueError unless there is a term, and each (query, document) once."""
     if not terms or len({(term.query, term.document) for term in terms}) < len(terms):
         raise ValueError(f"terms={list(terms)}: expected at least one term, and each (query, document) only once.")
-    if not all(0 <= term.weight < math.inf for term in terms):
-        raise ValueError(f"terms={list(terms)}: each weight must be a number of at least 0.")

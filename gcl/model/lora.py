@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from gcl.errors import ConfigError
 from gcl.model.dual_encoder import DualEncoder
 from gcl.model.settings import LoraConfig
+from gcl.options import check_numbers
 from gcl.schema import Modality
 
 if TYPE_CHECKING:
@@ -75,13 +76,13 @@ def add_adapters(encoder: DualEncoder, lora: LoraConfig) -> Adapters:
 
     lora.targets: names of layers ("qkv", "attn.proj", "visual.trunk.blocks.0.mlp.fc1") or shell patterns over them
         ("text.*.mlp.*"). An attention of open_clip is named by its block's `attn` and adapted as a whole.
-    Raises ConfigError where peft is not installed, for impossible numbers, and for a target that no layer fits.
+    Raises ValueError where peft is not installed, for impossible numbers, and for a target that no layer fits.
     """
     if find_spec("peft") is None:
         raise ConfigError('model.lora needs peft, which is not installed: pip install "gcl-trainer[lora]".')
     if encoder.adapters is not None:
         raise ConfigError("model.lora: this model already has adapters.")
-    lora.check()
+    check_numbers(lora, "model.lora.")
     assert lora.rank is not None, "without a rank there are no adapters"
     import peft
     from peft.tuners.lora import LoraModel

@@ -17,6 +17,7 @@ from torchvision.transforms import functional as TF
 from gcl.data.images import MOST_ELONGATED, BadImage, decode, orientation_of_jpeg, to_rgb
 from gcl.model.settings import Decode, LoadOptions, Resize
 from gcl.model.tokens import Tokens
+from gcl.options import check_numbers
 
 # EXIF orientation -> (transpose height and width, flip top-bottom, flip left-right), in this order.
 _TURNS = {
@@ -68,7 +69,7 @@ class Preprocess:
     """`augment` shows at least this share of the image's area."""
 
     def __post_init__(self) -> None:
-        LoadOptions(crop=self.crop).check()
+        check_numbers(LoadOptions(crop=self.crop), "model.")
         self.resize, self.decode = Resize(self.resize), Decode(self.decode)  # plain strings will do
 
     def text(self, texts: list[str]) -> Tensor:

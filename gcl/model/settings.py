@@ -78,14 +78,6 @@ class LoraConfig:
     heads: bool = True
     """Whether the projections to the embedding are trained as well."""
 
-    def check(self) -> None:
-        """Raises ConfigError for impossible numbers."""
-        if (self.rank is not None and self.rank < 1) or self.alpha <= 0 or not 0 <= self.dropout < 1:
-            raise ConfigError(
-                f"model.lora={{rank: {self.rank}, alpha: {self.alpha}, dropout: {self.dropout}}}: the rank must be "
-                "at least 1, alpha above 0, and dropout at least 0 and below 1."
-            )
-
 
 @dataclass
 class LoadOptions:
@@ -112,14 +104,6 @@ class LoadOptions:
     """What is trained on a frozen image tower: linear, the model's own projection; mlp, two layers in its place; or
     stages, two layers that read mean and deviation of every stage of the tower beside its output."""
 
-    def check(self) -> None:
-        """Raises ConfigError for impossible numbers."""
-        if not 0 < self.crop <= 1:
-            raise ConfigError(f"model.crop={self.crop}: expected a share of the image's area, above 0 and at most 1.")
-        for key in ("image_size", "context_length"):
-            if (number := getattr(self, key)) is not None and number < 1:
-                raise ConfigError(f"model.{key}={number}: a number of at least 1, or null for the model's own.")
-
 
 @dataclass
 class ModelNames:
@@ -143,9 +127,7 @@ class ModelConfig(LoadOptions, ModelNames):  # the names come first
     """The usual learning rate, epochs, batch size and frozen parts."""
 
     def check(self) -> None:
-        """Raises ConfigError for impossible numbers."""
-        super().check()
-        self.lora.check()
+        """Raises ConfigError for adapters in a tower that has to be frozen."""
         if self.head is not Head.linear and self.lora.rank is not None:
             raise ConfigError(
                 f"model.head={self.head} reads a frozen image tower, and model.lora.rank={self.lora.rank} trains "

@@ -25,7 +25,8 @@ from gcl.retrieval.metrics.metrics import Reads, depth, measure, parse_metric
 from gcl.retrieval.search.search import search
 from gcl.retrieval.search.ties import with_ties
 from gcl.retrieval.settings import TieRule
-from gcl.retrieval.tasks.task import Audit, RetrievalTask, Run
+from gcl.retrieval.tasks.audit import Audit
+from gcl.retrieval.tasks.task import RetrievalTask, Run
 from gcl.schema import SideName
 
 _BY_TREC_EVAL = ("ndcg", "map", "recall", "precision")
@@ -80,9 +81,7 @@ def evaluate(
     k: int | None = None,
     query_weights: Mapping[str, float] | None = None,
     document_weights: Mapping[str, float] | None = None,
-    threshold: float = 0.0,
     ties: TieRule | str = TieRule.ascending,
-    check: bool = True,
     forms: Sequence[VectorFormat] = (),
     rotation: Rotation | None = None,
     embedding: EmbedOptions = DEFAULTS,
@@ -94,7 +93,6 @@ def evaluate(
 
     k: documents retrieved per query; by default the largest cutoff among the metrics.
     query_weights, document_weights: field weights other than the schema's; a task's own document_weights come first.
-    threshold: binary metrics call relevant what is above it.
     forms: smaller vectors to measure with the same queries, documents and metrics; rotated ones where there is a
         rotation.
     embedding: how records are embedded (batch size, workers, device, cache, frozen trunks' features …).
@@ -105,9 +103,7 @@ def evaluate(
     names = [task.name for task in tasks]
     if len(set(names)) < len(names):
         raise ValueError(f"Two tasks have the same name: {sorted(n for n in set(names) if names.count(n) > 1)}.")
-    audits = {task.name: task.audit for task in tasks} if check else {}
-    for audited in audits.values():
-        audited.check()
+    audits = {task.name: task.audit.check() for task in tasks}
     k = k or depth(metrics) or 1000
     pairs = embedded if embedded is not None else embed_tasks(encoder, tasks, embedding)
     results, corpus = {}, LastFused()
@@ -117,11 +113,11 @@ def evaluate(
             weights = document_weights if task.document_weights is None else task.document_weights
             vectors, gate = corpus.searched(document, weights), document.gate(weights)
             score, row = search(asked if gate is None else gate.asked(asked), vectors, k, rank=task.id_ranks)
-            result = result_of(task, score, row, metrics, threshold=threshold, ties=ties, audited=audits.get(task.name))
+            result = result_of(task, score, row, metrics, ties=ties, audited=audits[task.name])
             smaller = {}
             for form in [form for form in forms if rotation is not None or not form.rotated]:
                 score, row = search(*_smaller(asked, vectors, form, rotation, gate), k, rank=task.id_ranks)
-                smaller[form] = result_of(task, score, row, metrics, threshold=threshold, ties=ties).values
+                smaller[form] = result_of(task, score, row, metrics, ties=ties).values
             fields = vectors.shape[1] // asked.shape[1]
             results[task.name] = replace(result, width=asked.shape[1], fields=fields, smaller=smaller)
     return results
@@ -156,7 +152,6 @@ def result_of(
     row: np.ndarray,
     metrics: Sequence[str] = DEFAULT_METRICS,
     *,
-    threshold: float = 0.0,
     ties: TieRule | str = TieRule.ascending,
     audited: Audit | None = None,
 ) -> TaskResult:
@@ -168,8 +163,8 @@ def result_of(
     if rule is TieRule.published:
         by_id = [name for name in metrics if parse_metric(name).family in _BY_TREC_EVAL]
         in_list = [name for name in metrics if name not in by_id]
-        result = result_of(task, score, row, in_list, threshold=threshold, ties=TieRule.listed, audited=audited)
-        values = result.values | result_of(task, score, row, by_id, threshold=threshold, ties=TieRule.descending).values
+        result = result_of(task, score, row, in_list, ties=TieRule.listed, audited=audited)
+        values = result.values | result_of(task, score, row, by_id, ties=TieRule.descending).values
         return replace(result, values={name: values[name] for name in metrics})
     if rule is not TieRule.ascending:
         score, row = with_ties(score, row, task.id_ranks, rule)
@@ -179,7 +174,6 @@ def result_of(
         metrics,
         gains=gains,
         judged=task.judgments.by_query(len(task.queries)),
-        threshold=threshold,
         status=task.judgments.status(row, len(task.corpus)) if covered else None,
     )
     return TaskResult(task.name, values, score, row, task.queries.ids, task.corpus.ids, audited, task.title)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from gcl.options import MISSING, Choice, mapping, number, path
+from gcl.options import MISSING, Choice, check_numbers, mapping, number, path
 from gcl.retrieval.embedding.quantize import parse_format
 from gcl.retrieval.metrics.metrics import depth, parse_metric
 from gcl.schema import Modality, Schema
@@ -90,10 +90,6 @@ class RetentionConfig:
         if len(sources) != 1:
             given = ", ".join(sources) or "none"
             raise ValueError(f"{key}: expected exactly one of catalog, folder and images; given: {given}.")
-        if not self.limit >= 0:
-            raise ValueError(f"{key}.limit={self.limit}: expected a number of at least 0, the largest loss allowed.")
-        if self.sample is not None and self.sample < 1:
-            raise ValueError(f"{key}.sample={self.sample}: a number of at least 1, or null for all.")
         _check_each(f"{key}.metric", parse_metric, [self.metric or "ndcg@10"])
 
 
@@ -152,7 +148,7 @@ class Rules:
         """Raises ValueError, naming the key, for a value that cannot be meant."""
         _check_each("evaluate.sample", Sampling, [self.sample])
         _check_each("evaluate.ties", TieRule, [self.ties])
-        _check_counts(self, "queries", "judged")
+        check_numbers(self, "evaluate.")
 
 
 @dataclass
@@ -204,25 +200,15 @@ class EvaluateConfig(Rules):
                 raise ValueError(
                     f"evaluate.metrics lacks {name!r}, which evaluate.monitor or evaluate.headline names: add it."
                 )
-        if not self.cache_gb >= 0:
-            raise ValueError(f"evaluate.cache_gb={self.cache_gb}: expected a number of gigabytes, or 0 for no cache.")
         _check_each("evaluate.compress", parse_format, self.compress)
         for name, retention in self.retention.items():
             retention.check(f"evaluate.retention.{name}")
-        _check_counts(self, "depth", "batch_size")
         deepest = max(self.metrics, key=lambda name: depth([name]), default="")
         if deepest and depth([deepest]) > self.depth:
             raise ValueError(
                 f"evaluate.depth={self.depth} results per query are too few for {deepest}: give at least "
                 f"{depth([deepest])}, or other evaluate.metrics."
             )
-
-
-def _check_counts(settings: Rules, *names: str) -> None:
-    for name in names:
-        if (value := getattr(settings, name)) is not None and value < 1:
-            optional = ", or null for all" if name in ("queries", "judged") else ""
-            raise ValueError(f"evaluate.{name}={value}: a number of at least 1{optional}.")
 
 
 def _check_each(key: str, parse: Callable[[Any], object], values: Iterable[Any]) -> None:

@@ -143,24 +143,13 @@ def assemble_loss(
     if loss.bias is not None:
         bias = loss.bias
     return GCLLoss(
-        form=loss.form,
-        score_to_weight=score_to_weight or build(loss.score_to_weight),
-        direction=loss.direction,
-        normalizer=loss.normalizer,
-        target=loss.target,
-        same_query=loss.same_query,
-        same_document=loss.same_document,
-        sigmoid_weight=loss.sigmoid_weight,
+        **vars(loss) | {
+            "score_to_weight": score_to_weight or build(loss.score_to_weight),
+            "scale": loss.scale if loss.scale is not None else math.exp(log_scale),
+            "bias": bias,
+        },
         teaching=teaching,
-        false_negative=loss.false_negative,
-        terms=loss.terms,
-        scale=loss.scale if loss.scale is not None else math.exp(log_scale),
-        bias=bias,
-        learn_scale=loss.learn_scale,
-        learn_bias=loss.learn_bias,
-        max_scale=loss.max_scale,
-        tile=loss.tile,
-    )
+    )  # fmt: skip
 
 
 def freeze_parts(encoder: DualEncoder, optim: OptimConfig) -> None:

@@ -18,7 +18,9 @@ from gcl.loss.weight import constant
 from gcl.model.dual_encoder import DualEncoder
 from gcl.model.fingerprint import model_hash
 from gcl.model.heads import image_head
+from gcl.model.load import load_model
 from gcl.model.lora import merge_adapters
+from gcl.model.settings import LoadOptions
 from gcl.retrieval.embedding.own import Embedder
 from gcl.retrieval.embedding.precomputed import PrecomputedEmbeddings, RunFiles
 from gcl.run.build import assemble_encoder, assemble_loss, freeze_parts, seed_everything, write_scale_back
@@ -162,9 +164,6 @@ def contestant(
     if kind == "trec" and colon:
         return Contestant(Path(rest).stem.replace("{task}", "").strip(".-_ ") or name, RunFiles(rest))
     if colon:
-        from gcl.model.load import load_model
-        from gcl.model.settings import LoadOptions
-
         if kind != "open_clip":
             return Contestant(name, load_model(name, schema=schema).eval())
         architecture, _, weights = rest.partition("/")

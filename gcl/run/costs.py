@@ -18,7 +18,8 @@ from gcl.lit.progress import peak_memory
 from gcl.model.dual_encoder import DualEncoder
 from gcl.retrieval.embedding.own import Embedder
 from gcl.retrieval.embedding.stream import image_vectors
-from gcl.retrieval.search.search import capacity, search
+from gcl.retrieval.search.candidates import capacity
+from gcl.retrieval.search.search import search
 from gcl.run.published import OpenSet, Spent
 from gcl.table import Table, Value
 

@@ -22,6 +22,7 @@ from gcl.distributed.launched import launched_rank
 from gcl.errors import ConfigError
 from gcl.files.lock import owned
 from gcl.lit.settings import FieldWeights
+from gcl.lit.whole import done_file
 from gcl.run.field_weights import read_weights
 from gcl.schema import SideName
 
@@ -146,7 +147,7 @@ class RunFolder:
     def check_trained(self) -> RunFolder:
         """Itself, if it has a best checkpoint; FileNotFoundError with a sentence otherwise."""
         if not self.check().best.is_file():
-            lost = self.metrics.is_file() or self.best.with_name(f"{self.best.name}.DONE").is_file()
+            lost = self.metrics.is_file() or done_file(self.best).is_file()
             why = (
                 "it was deleted, moved or not copied with the folder. Put it back, or train again."
                 if lost

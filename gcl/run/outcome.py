@@ -11,7 +11,7 @@ tasks/<task>/    run.<model>.trec and qrels.trec
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from enum import Enum
 from functools import cached_property
@@ -30,9 +30,10 @@ from gcl.retrieval.tasks.task import RetrievalTask
 from gcl.retrieval.tasks.trec import write_qrels, write_run
 from gcl.run.environment import describe_environment
 from gcl.run.extras import Extras
-from gcl.run.tables import TIES, Results, averages_of, averages_table, reading_notes, table_rows
+from gcl.run.tables import TIES, Results, averages_of, averages_table, only, reading_notes, table_rows
 from gcl.table import plain_markdown
 
+_MOST_METRICS = 20  # that a page lists
 _STATISTICS = (
     "intervals: 95 %, percentile bootstrap over queries, 2,000 samples, seed 0; p: two-sided paired randomisation "
     "test, 10,000 samples, seed 0, Holm-corrected over headline metrics x tasks x models"
@@ -110,6 +111,22 @@ class Outcome:
         )
         self._write_queries(folder / "queries.parquet")
 
+    def write_page(self, path: Path, facts: Mapping[str, Any], *, curve: Path | None = None, seed: int = 0) -> None:
+        """The page, with all metrics, or of a hundred those of the headline alone. facts: in addition to the catalogs
+        and the versions. curve: metrics.csv."""
+        from gcl.retrieval.page.page import write_page
+
+        settings, extras = self.settings, self.extras
+        metrics = settings.metrics if len(settings.metrics) <= _MOST_METRICS else settings.headline
+        write_page(
+            path, title=self.title, tasks=self.tasks,
+            models={label: only(results, metrics) for label, results in self.models.items()},
+            catalog=" ".join(source["fingerprint"] for source in self.sources.values()), curve=curve,
+            facts={"catalog": ", ".join(self.sources), **facts, **describe_environment()["packages"]},
+            metrics=settings.headline, slices=extras.columns, verdicts=self.verdicts, warnings=extras.warnings,
+            extra=extras.page_tables, seed=seed,
+        )  # fmt: skip
+
     def _markdown(self, averages: Mapping[str, Any]) -> str:
         parts = [
             f"# {plain_markdown(self.title)}",
@@ -178,8 +195,3 @@ def task_folder(name: str) -> str:
 
 def _plain(items: list[tuple[str, Any]]) -> dict[str, Any]:
     return {key: value.value if isinstance(value, Enum) else value for key, value in items}
-
-
-def page_metrics(settings: EvaluateConfig, most: int = 20) -> Sequence[str]:
-    """What the page lists: all metrics, or of a hundred the headline's alone."""
-    return settings.metrics if len(settings.metrics) <= most else settings.headline

@@ -18,6 +18,7 @@ from gcl.retrieval.settings import RetentionConfig
 from gcl.retrieval.tasks.general import General, classification, read_folder
 from gcl.retrieval.tasks.protocol import with_queries
 from gcl.retrieval.tasks.task import from_prepared
+from gcl.schema import Schema
 
 
 class Retention:
@@ -108,7 +109,7 @@ def open_set(name: str, spec: RetentionConfig, config: RunConfig) -> General:
             quick = tasks  # a task without a dev half: one and the same mean everywhere
     elif spec.folder:
         task = read_folder(name, spec.folder)
-        schema, tasks, quick = _texts(task), [task], [task]
+        schema, tasks, quick = Schema(query=task.queries.side, document=task.corpus.side), [task], [task]
     else:
         assert spec.images is not None, "one of the three is given"
         task, schema = classification(
@@ -118,9 +119,3 @@ def open_set(name: str, spec: RetentionConfig, config: RunConfig) -> General:
     if spec.sample is not None:
         quick = [with_queries(task, drawn(len(task.queries), spec.sample)) for task in quick]
     return General(name, schema, tasks, quick, metrics, metric, spec.limit)
-
-
-def _texts(task):
-    from gcl.schema import Schema
-
-    return Schema(query=task.queries.side, document=task.corpus.side)

@@ -24,6 +24,7 @@ from gcl.data.tables.names import rows_by_name
 from gcl.data.tables.of_queries import scores_table
 from gcl.errors import ConfigError
 from gcl.files.digest import file_sha256, text_sha256
+from gcl.lit.whole import checkpoint_sha256
 from gcl.loss.settings import Target
 from gcl.loss.terms import Teaching
 from gcl.model.dual_encoder import DualEncoder
@@ -85,9 +86,8 @@ def _of_run(config: RunConfig, prepared: Prepared, path: Path) -> tuple[DualEnco
     encoder = tuned_encoder(run, schema).to(device_of(config))
     if encoder.by_query is not None:
         say(f"teacher.run={path}: its queries weigh the fields; it teaches with its constant weights.")
-    done = json.loads(run.best.with_name(f"{run.best.name}.DONE").read_text(encoding="utf-8"))
     weights = {name: field.weight for name, field in schema.document.items()}
-    digest = text_sha256(json.dumps([done["sha256"], weights], sort_keys=True))
+    digest = text_sha256(json.dumps([checkpoint_sha256(run.best), weights], sort_keys=True))
     return encoder, digest, math.exp(-encoder.scale_bias[0])
 
 
@@ -95,9 +95,7 @@ def _fused(
     encoder: DualEncoder | PrecomputedEmbeddings, config: RunConfig, prepared: Prepared
 ) -> tuple[np.ndarray, np.ndarray]:
     """[Q, E] and [M, E], the vectors of all queries and of all documents; zeros for those without its fields."""
-    cache = embedding_cache(config)
-    scratch = None if cache is None else cache.folder
-    options = embedding_of(encoder, prepared, config, cache=cache, scratch=scratch)
+    options = embedding_of(encoder, prepared, config, cache=embedding_cache(config))
     query = embed(encoder, prepared.queries, "query", options).fused()
     documents = embed(encoder, prepared.documents, "document", options)
     seen = (documents.present * field_weights(documents.side, None)).sum(1) > 0

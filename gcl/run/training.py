@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -19,27 +18,27 @@ from gcl.lit.module import Measuring, compile_towers
 from gcl.lit.progress import RunProgress
 from gcl.lit.settings import FieldWeights
 from gcl.lit.sharded import is_sharded, load_weights
+from gcl.lit.whole import checkpoint_sha256
 from gcl.model.dual_encoder import DualEncoder
 from gcl.model.lora import describe as describe_adapters
 from gcl.model.lora import merge_adapters
 from gcl.model.rotation import Rotation
-from gcl.retrieval.analysis.compression import forms_of
 from gcl.retrieval.analysis.verdict import Verdict
 from gcl.retrieval.analysis.weight_sweep import Embedded, weighed_by_query
-from gcl.retrieval.embedding.quantize import with_rotation
+from gcl.retrieval.embedding.quantize import forms_of
 from gcl.retrieval.page.curve import OF_AVERAGE
 from gcl.retrieval.settings import Forgetting
 from gcl.run import build as assembly
 from gcl.run import wandb_report
 from gcl.run.console import quiet_libraries, say
 from gcl.run.environment import describe_environment
-from gcl.run.extras import Extras, columns_for, extras_of
+from gcl.run.extras import columns_for, extras_of
 from gcl.run.field_weights import written
 from gcl.run.folder import RunFolder
 from gcl.run.measurement import describe_features, embedding_cache, frozen_features, measurement_of
-from gcl.run.outcome import Outcome, page_metrics
+from gcl.run.outcome import Outcome
 from gcl.run.retention import Retention
-from gcl.run.tables import only, summary
+from gcl.run.tables import summary
 from gcl.run.teacher import lookups_of
 from gcl.run.weighing import Weighed, by_query_or_constant, choose_weights, learned_weights, sides_to_weigh
 from gcl.schema import SideWeights
@@ -66,7 +65,7 @@ class Fitting:
         describe_features(self.encoder, prepared, config, self.features)
         self.measurement = measurement_of(
             config.evaluate, config.data, prepared, features=self.features, cache=embedding_cache(config),
-            forms=with_rotation(forms_of(config.evaluate.compress)),
+            forms=forms_of(config.evaluate.compress),
         )  # fmt: skip
         self.columns = columns_for(config.evaluate, config.data, config.cache_dir)
         self.retention = Retention(config, embedding_cache(config))
@@ -282,7 +281,11 @@ class Fitting:
             outcome.seconds = seconds
             outcome.write(self.run.path)
             verdicts = outcome.verdicts
-            self._write_page(base, tuned, seconds, outcome.extras, verdicts)
+            facts = {"model": config.model.name, "seed": config.seed, "minutes": round(seconds / 60, 1)}
+            if self.wandb is not None:
+                facts["Weights & Biases"] = wandb_report.place_of(self.wandb)
+            curve = self.run.path / "metrics.csv"
+            outcome.write_page(self.run.report, facts, curve=curve, seed=config.seed)
             shown = self._write_mined()
         if self.wandb is not None:
             say(f"Weights & Biases: {wandb_report.place_of(self.wandb)}")
@@ -316,8 +319,9 @@ class Fitting:
         extras = extras_of(config.evaluate, models, tasks, {"": self.columns}, self.retention.kept(config.seed))
         extras.weighed = self.weighed
         best = self.checkpoints.best_path  # its hash and not the weights' in memory, which may lie on several ranks
-        done = json.loads(best.with_name(f"{best.name}.DONE").read_text())
-        known = {"model": config.model.name, "checkpoint": str(best), "checkpoint_sha256": done["sha256"]}
+        known = {
+            "model": config.model.name, "checkpoint": str(best), "checkpoint_sha256": checkpoint_sha256(best)
+        }  # fmt: skip
         return Outcome(
             config.evaluate, "test", f"{config.model.label} fine-tuned on {config.data.name}",
             tasks=tasks, models=models, extras=extras,
@@ -325,32 +329,3 @@ class Fitting:
             contestants={"base": {"model": config.model.name}, "tuned": known}, seed=config.seed,
             notes=[*self.notes, *self._about_weights()],
         )  # fmt: skip
-
-    def _write_page(
-        self, base: Results, tuned: Results, seconds: float, extras: Extras, verdicts: dict[str, Verdict]
-    ) -> None:
-        from gcl.retrieval.page.page import write_page
-
-        config, metrics = self.config, page_metrics(self.config.evaluate)
-        write_page(
-            self.run.report,
-            title=f"{config.model.label} fine-tuned on {config.data.name}",
-            tasks=self.measurement.opened("test"),
-            models={label: only(results, metrics) for label, results in (("base", base), ("tuned", tuned))},
-            catalog=self.prepared.fingerprint,
-            curve=self.run.path / "metrics.csv",
-            facts={
-                "catalog": config.data.name,
-                "model": config.model.name,
-                "seed": config.seed,
-                "minutes": round(seconds / 60, 1),
-                **({"Weights & Biases": wandb_report.place_of(self.wandb)} if self.wandb is not None else {}),
-                **describe_environment()["packages"],
-            },
-            metrics=config.evaluate.headline,
-            slices=extras.columns,
-            verdicts=verdicts,
-            warnings=extras.warnings,
-            extra=extras.page_tables,
-            seed=config.seed,
-        )

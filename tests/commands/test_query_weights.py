@@ -89,7 +89,7 @@ def test_smaller_vectors_are_made_field_by_field():
     from gcl.retrieval.embedding.quantize import parse_format
 
     forms = [parse_format(spelling) for spelling in ("all int8", "binary", 41)]
-    result = evaluate(None, [one.task], ["ndcg@10"], forms=forms, check=False, embedded=[(one.query, document)])
+    result = evaluate(None, [one.task], ["ndcg@10"], forms=forms, embedded=[(one.query, document)])
     found = result["made-up"]
     assert found.fields == 2 and found.width == COUNT + 1
     assert found.smaller[forms[0]]["ndcg@10"].mean() == pytest.approx(1.0)

@@ -191,7 +191,7 @@ def test_the_last_batch_may_be_dropped():
         ({"batch_size": 0}, "batch_size is 0"),
         ({"seed": -1}, "seed is -1"),
         ({"unique": "product"}, "unique is one of query, document; given 'product'"),
-        ({"documents_per_query": 0}, "documents_per_query=0: expected a number of at least 1"),
+        ({"documents_per_query": 0}, "documents_per_query=0: a number of at least 1"),
         ({"shuffle_shards": 0}, "shuffle_shards is 0"),
         ({"unique": "query", "documents_per_query": 2}, "exclude each other"),
         ({"unique": "query", "drop_last": True}, "exclude each other"),

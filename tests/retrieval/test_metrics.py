@@ -12,7 +12,6 @@ from gcl.retrieval.metrics.metrics import (
     METRICS,
     Cutoff,
     Metric,
-    Reads,
     depth,
     explained,
     measure,
@@ -153,13 +152,6 @@ def test_a_query_does_not_depend_on_the_others_or_on_the_padding():
             assert value[0] == together[name][q]  # bit for bit
 
 
-def test_threshold_moves_binary_metrics_only():
-    given = {"gains": np.array([[1, 3]]), "judged": np.array([[1, 3, 3]])}
-    low, high = measure(["recall@2", "ndcg@2"], **given), measure(["recall@2", "ndcg@2"], threshold=2, **given)
-    assert (low["recall@2"][0], high["recall@2"][0]) == (2 / 3, 1 / 2)
-    assert low["ndcg@2"] == high["ndcg@2"]
-
-
 def test_nothing_found_and_nothing_to_find():
     names = ["ndcg@10", "map", "mrr", "recall@5", "rprec", "err", "rbp.5", "hit@1"]
     for gains, judged in ((np.zeros((2, 0)), np.ones((2, 3))), (np.zeros((2, 5)), np.zeros((2, 0)))):
@@ -201,7 +193,7 @@ def test_one_record_is_a_metric_everywhere(monkeypatch, tmp_path):
         p, r = precision(hits, k), recall(hits, k)
         return np.divide(2 * p * r, p + r, out=np.zeros(len(p)), where=p + r > 0)
 
-    record = Metric("f1", "F1", f1, "balances precision and recall within {first}", Reads.binary, Cutoff.required)
+    record = Metric("f1", "F1", f1, "balances precision and recall within {first}", cutoff=Cutoff.required)
     with pytest.raises(ValueError, match="no metric 'f1@10'"):
         parse_metric("f1@10")
     monkeypatch.setitem(METRICS, "f1", record)

@@ -9,7 +9,7 @@ from gcl.retrieval.analysis import compression as compress
 from gcl.retrieval.analysis import slices
 from gcl.retrieval.analysis import weight_sweep as sweep
 from gcl.retrieval.embedding.embed import FieldEmbeddings
-from gcl.retrieval.embedding.quantize import VectorFormat
+from gcl.retrieval.embedding.quantize import VectorFormat, parse_format
 from gcl.retrieval.embedding.quantize import compress as quantized
 from gcl.retrieval.evaluate import result_of
 from gcl.retrieval.search.search import search
@@ -149,7 +149,7 @@ def test_compression_costs_what_it_should():
         score, row = search(*quantized(query, corpus, form), 20, rank=task.id_ranks)
         return result_of(task, score, row, ["ndcg@10", "recall@10"])
 
-    forms = compress.forms_of([128, 64, "int8", "binary", "binary both"])
+    forms = [*map(parse_format, (128, 64, "int8", "binary", "binary both"))]
     smaller = {form: measured(form).values for form in forms}
     result = replace(measured(VectorFormat()), width=256, smaller=smaller)
     rows = compress.of_result(result, ["ndcg@10", "recall@10"])

@@ -13,9 +13,10 @@ from hypothesis import given, settings, strategies
 
 from gcl.retrieval.search import int8 as int8_module
 from gcl.retrieval.search import search as module
+from gcl.retrieval.search.candidates import capacity
 from gcl.retrieval.search.exact import exact_scores
 from gcl.retrieval.search.int8 import Int8Scan
-from gcl.retrieval.search.search import capacity, search
+from gcl.retrieval.search.search import search
 from gcl.retrieval.search.ties import id_ranks, pack, unpack
 
 

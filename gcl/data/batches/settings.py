@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from gcl.options import Choice, number, path
+from gcl.options import Choice, check_numbers, number, path
 
 
 class Unique(Choice):
@@ -71,13 +71,11 @@ class PlanConfig:
 
         mixed: whether a batch holds pairs of several catalogs (data.batches=mixed).
         """
+        check_numbers(self, prefix)
         self.hard_negatives.check(f"{prefix}hard_negatives.")
         if mixed and self.unique is not None:
             rest = "a mixed batch is cut from several catalogs' sequences."
             raise ValueError(f"{prefix}unique needs data.batches=one: {rest}")
-        if self.documents_per_query is not None and self.documents_per_query < 1:
-            given = f"{prefix}documents_per_query={self.documents_per_query}"
-            raise ValueError(f"{given}: expected a number of at least 1, or null.")
         for name, value in (("documents_per_query", self.documents_per_query), ("drop_last", self.drop_last)):
             if self.unique is not None and value:
                 raise ValueError(

@@ -29,15 +29,6 @@ class Compressed:
 ByModel = dict[str, dict[str, list[Compressed]]]  # model -> task -> forms
 
 
-def forms_of(spellings: Sequence[Any]) -> list[VectorFormat]:
-    """The vector formats that a config names, each once.
-
-    >>> [str(form) for form in forms_of(["int8", 128, "int8"])]
-    ['all x int8', '128 x float32']
-    """
-    return list(dict.fromkeys(map(parse_format, spellings)))
-
-
 def of_result(result: TaskResult, metrics: Sequence[str]) -> list[Compressed]:
     """The formats that `evaluate(forms=…)` measured in addition to the full vectors; empty if there were none."""
     return [

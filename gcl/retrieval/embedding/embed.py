@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -132,17 +132,13 @@ def field_weights(side: Mapping[str, Field], weights: Weights | None) -> np.ndar
 
 @dataclass(frozen=True)
 class EmbedOptions:
-    """How records are embedded. Only `batch_size`, `device`, `autocast` and `features` can change the result, and only
-    by rounding."""
+    """How records are embedded, on the encoder's device. Only `batch_size` and `features` can change the result, and
+    only by rounding."""
 
     batch_size: int = 64
     """Records of one block, the unit that is read, computed and shared among ranks."""
     workers: int = 0
     """Processes that read and decode; 0 reads in this one."""
-    device: torch.device | str | None = None
-    """Where to compute; the encoder is moved there. None: where the encoder is."""
-    autocast: torch.dtype | None = None
-    """Type of the matrix products; None: as they come. The embeddings are float32 in any case."""
     features: Mapping[SideName, Mapping[str, np.ndarray]] = field(default_factory=dict)
     """{side: {field: a frozen trunk's cached output [rows, E], one row per record of the whole store}}."""
     cache: ArrayCache | None = None
@@ -177,12 +173,12 @@ def embed(
     if isinstance(encoder, EmbedsRecords):
         return encoder.embed_records(records, side)
     fields, features = encoder.schema.side(side), options.features.get(side, {})
-    device = torch.device(options.device or next(encoder.parameters()).device)
+    device = next(encoder.parameters()).device
     scratch = options.scratch or (None if options.cache is None else options.cache.folder)
 
     def key() -> str:
         return embedding_key(
-            encoder, records, fields, block=options.batch_size, autocast=_computed_in(device, options.autocast),
+            encoder, records, fields, block=options.batch_size, autocast=_computed_in(device),
             device=device.type, features=sorted(features),
         )  # fmt: skip
 
@@ -191,13 +187,12 @@ def embed(
         reader = SideReader(getattr(records, "store", records), fields, encoder.preprocess, features)
         rows, size = records.rows, options.batch_size
         dataset = RowsDataset(reader, [rows[start : start + size] for start in range(0, len(rows), size)])
-        context = nullcontext() if options.autocast is None else torch.autocast(device.type, dtype=options.autocast)
         # What reads features is made again sooner than it is read.
         kept = None if features or len(dataset) <= _FEWEST_BLOCKS else options.cache
         step = size if kept is None else PART_BATCHES * size
         parts = Parts(name, [*range(0, len(rows), step), len(rows)], kept)
         made.append(parts)
-        with evaluating(encoder, device), torch.inference_mode(), context:
+        with evaluating(encoder), torch.inference_mode():
             return _embed_parts(encoder, dataset, side, device, allocate, parts, options)
 
     made: list[Parts] = []
@@ -232,11 +227,9 @@ def embedding_key(encoder: DualEncoder, records: Records | str, side: Mapping[st
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
-def _computed_in(device: torch.device, autocast: torch.dtype | None) -> str:
-    """The type of the matrix products: the one asked for, or the one that a surrounding trainer has switched on."""
-    if autocast is None and torch.is_autocast_enabled(device.type):
-        autocast = torch.get_autocast_dtype(device.type)
-    return str(autocast)
+def _computed_in(device: torch.device) -> str:
+    """The type of the matrix products, where a surrounding trainer has switched on another one."""
+    return str(torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else None)
 
 
 def _blank_in(folder: Path | None, in_memory: int) -> Allocate:
@@ -325,11 +318,9 @@ def _embed_parts(
 
 
 @contextmanager
-def evaluating(encoder: nn.Module, device: torch.device) -> Iterator[None]:
-    """Eval mode on `device`; afterwards every module is in the mode it was in (parts may be frozen in eval mode)."""
+def evaluating(encoder: nn.Module) -> Iterator[None]:
+    """Eval mode; afterwards every module is in the mode it was in (parts may be frozen in eval mode)."""
     modes = [(module, module.training) for module in encoder.modules()]
-    if next(encoder.parameters()).device != device:  # a sharded model must not be touched: .to() would shard it again
-        encoder.to(device)
     encoder.eval()
     try:
         yield

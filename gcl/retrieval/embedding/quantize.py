@@ -81,13 +81,13 @@ def parse_format(spelling: Any) -> VectorFormat:
     return VectorFormat(width, Quantization(match[2] or "float32"), rotated=match[3] is not None)
 
 
-def with_rotation(forms: Iterable[VectorFormat]) -> list[VectorFormat]:
-    """Each format, and after it the same of rotated vectors where that is another one.
+def forms_of(spellings: Iterable[Any]) -> list[VectorFormat]:
+    """The vector formats that a config names, and after each the same of rotated vectors where that is another one.
 
-    >>> [str(form) for form in with_rotation([VectorFormat(64), VectorFormat()])]
-    ['64 x float32', '64 x float32, rotated', 'all x float32']
+    >>> [str(form) for form in forms_of(["int8", 64, "float32", "int8"])]
+    ['all x int8', 'all x int8, rotated', '64 x float32', '64 x float32, rotated', 'all x float32']
     """
-    both = (one for form in forms for one in (form, replace(form, rotated=True)))
+    both = (one for form in map(parse_format, spellings) for one in (form, replace(form, rotated=True)))
     return list(dict.fromkeys(one for one in both if one != VectorFormat(rotated=True)))
 
 

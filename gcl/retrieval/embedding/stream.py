@@ -160,7 +160,7 @@ def image_vectors(
         _Images(source, groups, encoder, column, batch_size), batch_size=None, collate_fn=unchanged,
         num_workers=min(workers, len(groups)), generator=torch.Generator(),
     )  # fmt: skip
-    with evaluating(encoder, device):
+    with evaluating(encoder):
         for rows, batch, bad in loader:
             vector = np.empty((0, int(encoder.width)), np.float32)
             if batch is not None:

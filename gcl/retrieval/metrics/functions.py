@@ -26,7 +26,7 @@ class Hits:
     """The relevant documents that were found and those that could have been.
 
     rank[Q, H]: from 0, ascending; padding is beyond every cutoff. gain[Q, H]: above 0; padding is 0.
-    ideal[Q, J]: all judged relevances above the threshold, largest first, padded with 0; count[Q]: how many those are.
+    ideal[Q, J]: all judged relevances above 0, largest first, padded with 0; count[Q]: how many those are.
     """
 
     rank: np.ndarray
@@ -37,15 +37,15 @@ class Hits:
     _running: dict[object, np.ndarray] = field(default_factory=dict, repr=False)
 
     @staticmethod
-    def of(gains: np.ndarray, judged: np.ndarray, *, threshold: float = 0.0) -> Hits:
+    def of(gains: np.ndarray, judged: np.ndarray) -> Hits:
         """From gains[Q, K] of the retrieved documents in rank order (0: unjudged or none) and judged[Q, J], all
-        relevances of each query (padded with 0, any order). Relevant is what is above `threshold`."""
+        relevances of each query (padded with 0, any order). Relevant is what is above 0."""
         gains, judged = np.atleast_2d(np.asarray(gains)), np.atleast_2d(np.asarray(judged))
         if len(gains) != len(judged):
             raise ValueError(
                 f"Gains of {len(gains)} queries, but judgments of {len(judged)}: both need one row per query."
             )
-        relevant = gains > threshold
+        relevant = gains > 0
         query, rank = np.nonzero(relevant)
         count = np.bincount(query, minlength=len(gains))
         column = np.arange(len(query)) - np.repeat(np.cumsum(count) - count, count)
@@ -54,7 +54,7 @@ class Hits:
         values = np.zeros((len(gains), width))
         ranks[query, column] = rank
         values[query, column] = gains[query, rank]
-        ideal = -np.sort(-np.where(judged > threshold, judged, 0.0).astype(np.float64), axis=1)
+        ideal = -np.sort(-np.where(judged > 0, judged, 0.0).astype(np.float64), axis=1)
         return Hits(ranks, values, ideal, np.count_nonzero(ideal, axis=1))
 
     def within(self, k: int | None) -> np.ndarray:

@@ -45,8 +45,7 @@ class Cutoff(Enum):
 class Reads(Enum):
     """What a metric is computed from."""
 
-    grades = "grades"  # the hits, every relevance above 0
-    binary = "binary"  # the hits above the threshold, all alike
+    hits = "hits"  # what relevant was found, and where
     status = "status"  # what is known of each result: not how good results are, but how well they are judged
 
 
@@ -62,7 +61,7 @@ class Metric:
     """(Hits or status[Q, K], k=…) -> [Q] float64; no k where there is no cutoff."""
     explanation: str
     """What a page says after its name; {first} is "the first 10 results" or "all results"."""
-    reads: Reads = Reads.grades
+    reads: Reads = Reads.hits
     cutoff: Cutoff = Cutoff.optional
     parameter: str | None = None
     """An argument of the function that a name gives as a fraction: rbp.8 for a persistence of 0.8."""
@@ -86,29 +85,29 @@ METRICS: dict[str, Metric] = {
             explanation="is nDCG where a grade counts 2 to its power, so that the very best products weigh most",
         ),
         Metric(
-            "map", "MAP", average_precision, reads=Reads.binary, elsewhere=("map_cut", "ap"),
+            "map", "MAP", average_precision, elsewhere=("map_cut", "ap"),
             explanation="is the mean precision at the places of the relevant products within {first}",
         ),
         Metric(
-            "mrr", "MRR", reciprocal_rank, reads=Reads.binary, elsewhere=("recip_rank", "rr"),
+            "mrr", "MRR", reciprocal_rank, elsewhere=("recip_rank", "rr"),
             explanation="is 1 divided by the place of the first relevant product within {first}: 1 for place one, 0.5 "
             "for place two",
         ),
         Metric(
-            "recall", "Recall", recall, reads=Reads.binary, elsewhere=("r",),
+            "recall", "Recall", recall, elsewhere=("r",),
             explanation="is the share of all relevant products that are among {first}",
         ),
         Metric(
-            "precision", "Precision", precision, reads=Reads.binary, cutoff=Cutoff.required, elsewhere=("p",),
+            "precision", "Precision", precision, cutoff=Cutoff.required, elsewhere=("p",),
             explanation="is the share of {first} that is relevant",
         ),
         Metric(
-            "hit", "Hit", hit_rate, reads=Reads.binary, cutoff=Cutoff.required,
+            "hit", "Hit", hit_rate, cutoff=Cutoff.required,
             elsewhere=("success", "hitrate", "hit_rate", "accuracy", "acc"),
             explanation="is 1 if a relevant product is among {first}, else 0",
         ),
         Metric(
-            "rprec", "R-precision", r_precision, reads=Reads.binary, cutoff=Cutoff.none,
+            "rprec", "R-precision", r_precision, cutoff=Cutoff.none,
             elsewhere=("rprecision", "r_precision"),
             explanation="is the precision among as many results as there are relevant products",
         ),
@@ -242,14 +241,12 @@ def measure(
     *,
     gains: np.ndarray,
     judged: np.ndarray,
-    threshold: float = 0.0,
     status: np.ndarray | None = None,
 ) -> dict[str, np.ndarray]:
     """Every named metric for every query: {name: [Q] float64}.
 
     gains[Q, K]: relevance of the retrieved documents in rank order, 0 where unjudged or where fewer than K were found.
     judged[Q, J]: all judged relevances of each query, padded with 0.
-    threshold: binary metrics call a document relevant if its relevance is above this; graded ones use all above 0.
     status[Q, K]: what is known of each result (`Qrels.status`); judged@K and hole@K are computed from it.
     Raises ValueError for an unknown name, and for judged@K or hole@K without `status`.
 
@@ -257,12 +254,7 @@ def measure(
     {'recall@2': array([0.5]), 'mrr@10': array([0.5])}
     """
     parsed = {name: parse_metric(name) for name in names}
-    hits = Hits.of(gains, judged)
-    sources = {
-        Reads.grades: hits,
-        Reads.binary: hits if threshold == 0 else Hits.of(gains, judged, threshold=threshold),
-        Reads.status: status,
-    }
+    sources = {Reads.hits: Hits.of(gains, judged), Reads.status: status}
     values = {}
     for name, metric in parsed.items():
         if (source := sources[metric.metric.reads]) is None:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 FEWEST = 20  # queries; with fewer, an interval says more about the queries than about the models
+_SAMPLES = 2000  # of a bootstrap
+_ENDS = [(1 - 0.95) / 2, (1 + 0.95) / 2]  # quantiles of an interval
 _EXACT = 14  # up to 2^14 sign patterns are all looked at
 _VALUES = 1 << 22  # numbers held at once by a resampling
 
@@ -44,28 +46,24 @@ class Comparison:
         return self.after - self.before
 
 
-def bootstrap(values: np.ndarray, *, level: float = 0.95, samples: int = 2000, seed: int = 0) -> Interval:
-    """Percentile bootstrap of the mean (Efron 1979): resamples queries with replacement.
+def bootstrap(values: np.ndarray, *, samples: int = _SAMPLES, seed: int = 0) -> Interval:
+    """95 % percentile bootstrap of the mean (Efron 1979): resamples queries with replacement.
 
     >>> bootstrap(np.array([1.0, 1.0, 1.0]))
     Interval(mean=1.0, low=1.0, high=1.0)
     """
     values = _clean(values)
-    if not 0 < level < 1:
-        raise ValueError(f"The level of an interval must be between 0 and 1; given: {level}.")
     generator = np.random.default_rng(seed)
     means = np.empty(samples)
     step = max(1, _VALUES // len(values))
     for start in range(0, samples, step):
         drawn = generator.integers(len(values), size=(min(step, samples - start), len(values)))
         means[start : start + step] = values[drawn].mean(axis=1)
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(means, _ENDS)
     return Interval(float(values.mean()), float(low), float(high))
 
 
-def bootstrap_together(
-    values: np.ndarray, *, level: float = 0.95, samples: int = 2000, seed: int = 0
-) -> list[Interval]:
+def bootstrap_together(values: np.ndarray, *, seed: int = 0) -> list[Interval]:
     """`bootstrap` of each column of values[Q, C], to rounding the same, in the time of a few: the draws are shared.
 
     >>> bootstrap_together(np.array([[1.0, 0.0], [1.0, 0.0]]))
@@ -74,13 +72,13 @@ def bootstrap_together(
     columns = [_clean(column) for column in np.asarray(values).T]
     matrix, n = np.stack(columns, axis=1), len(columns[0])
     generator = np.random.default_rng(seed)
-    means, step = np.empty((samples, len(columns))), max(1, _VALUES // n)
-    for start in range(0, samples, step):
-        count = min(step, samples - start)
+    means, step = np.empty((_SAMPLES, len(columns))), max(1, _VALUES // n)
+    for start in range(0, _SAMPLES, step):
+        count = min(step, _SAMPLES - start)
         drawn = generator.integers(n, size=(count, n)) + n * np.arange(count)[:, None]
         times = np.bincount(drawn.reshape(-1), minlength=count * n).reshape(count, n)
         means[start : start + count] = times @ matrix / n
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    low, high = np.quantile(means, _ENDS, axis=0)
     return [Interval(*map(float, each)) for each in zip(matrix.mean(axis=0), low, high, strict=True)]
 
 
@@ -124,14 +122,12 @@ def holm(p_values: Mapping[object, float]) -> dict[object, float]:
     return {key: corrected[key] for key in p_values}
 
 
-def compare(
-    before: np.ndarray, after: np.ndarray, *, level: float = 0.95, samples: int = 10_000, seed: int = 0
-) -> Comparison:
+def compare(before: np.ndarray, after: np.ndarray, *, samples: int = 10_000, seed: int = 0) -> Comparison:
     """Two models' values of one metric on the same queries, in the same order."""
     if len(before) != len(after):
         raise ValueError(f"{len(before)} and {len(after)} queries: a paired comparison needs the same queries in both.")
     difference = _clean(after) - _clean(before)
-    interval = bootstrap(difference, level=level, samples=min(samples, 2000), seed=seed)
+    interval = bootstrap(difference, samples=min(samples, _SAMPLES), seed=seed)
     # fmt: off
     return Comparison(
         before=float(np.mean(before)), after=float(np.mean(after)), low=interval.low, high=interval.high,

@@ -21,7 +21,7 @@ from gcl.retrieval.metrics.metrics import measure, parse_metric
 class RetrievalMetrics(Metric):
     """Several metrics of many queries, fed a few queries at a time on each rank.
 
-    names: see `gcl.retrieval.metrics.metrics`. threshold: binary metrics call relevant what is above it.
+    names: see `gcl.retrieval.metrics.metrics`.
     With each rank fed its contiguous share of the queries, the result is that of one process to the bit.
 
     >>> metric = RetrievalMetrics(["mrr@10", "recall@2"])
@@ -34,11 +34,11 @@ class RetrievalMetrics(Metric):
     higher_is_better = True
     values: list[Tensor]
 
-    def __init__(self, names: Sequence[str], *, threshold: float = 0.0, **options: Any) -> None:
+    def __init__(self, names: Sequence[str], **options: Any) -> None:
         super().__init__(**options)
         for name in names:
             parse_metric(name)
-        self.names, self.threshold = tuple(names), threshold
+        self.names = tuple(names)
         self.add_state("values", default=[], dist_reduce_fx="cat")
 
     def update(
@@ -59,7 +59,6 @@ class RetrievalMetrics(Metric):
                 self.names,
                 gains=gains.detach().cpu().numpy(),
                 judged=judged.detach().cpu().numpy(),
-                threshold=self.threshold,
                 status=None if status is None else status.detach().cpu().numpy(),
             )
         columns = np.stack([np.asarray(values[name], dtype=np.float64) for name in self.names], axis=1)

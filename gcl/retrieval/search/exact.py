@@ -19,6 +19,11 @@ class NotFinite(ValueError):
     """A vector that holds NaN or infinity has no nearest documents."""
 
 
+def just_below(limit: np.ndarray) -> np.ndarray:
+    """float32 that are certainly below."""
+    return np.nextafter(limit.astype(np.float32), np.float32(-np.inf))
+
+
 def raise_imprecise() -> NoReturn:
     """For a matrix product that is further from the exact one than its bound."""
     raise RuntimeError(

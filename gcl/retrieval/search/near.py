@@ -16,7 +16,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from gcl.retrieval.search.exact import UNIT32, UNIT64, exact_scores, raise_imprecise
+from gcl.retrieval.search.exact import UNIT32, UNIT64, exact_scores, just_below, raise_imprecise
 from gcl.retrieval.search.ties import pack, unpack
 
 _SAMPLE, _OFTEN = 64, 4  # documents looked at for near ones, and how many of them make a group
@@ -113,11 +113,11 @@ class _Group:
             for to in (np.inf, -np.inf)
         )
         better, tied = (self._masks[n][: product.size].reshape(product.shape) for n in range(2))
-        np.greater_equal(product, _below(below - self.base)[:, None], out=tied)
+        np.greater_equal(product, just_below(below - self.base)[:, None], out=tied)
         np.logical_and(
             tied, self.rank[rows] < np.where(full, last, np.iinfo(np.int32).max).astype(np.int32)[:, None], out=tied
         )
-        np.greater_equal(product, _below(above - self.base)[:, None], out=better)
+        np.greater_equal(product, just_below(above - self.base)[:, None], out=better)
         passed = np.flatnonzero(np.logical_or(better, tied, out=better))
         return passed // len(rows), passed % len(rows)
 
@@ -159,8 +159,3 @@ def _merged(keys: np.ndarray, owner: np.ndarray, new: np.ndarray) -> np.ndarray:
     changed = count > 0
     both[changed] = np.sort(both[changed], axis=1)
     return np.ascontiguousarray(both[:, : keys.shape[1]])
-
-
-def _below(limit: np.ndarray) -> np.ndarray:
-    """float32 that are certainly below."""
-    return np.nextafter(limit.astype(np.float32), np.float32(-np.inf))

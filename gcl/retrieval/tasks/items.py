@@ -26,12 +26,13 @@ from gcl.data.prepare.distinct import RecordCheck
 from gcl.data.prepare.rows import Line, columns_of, image_columns
 from gcl.data.store.away import local_folder
 from gcl.data.store.records import Record, Value, images_of
-from gcl.data.store.shard_writer import content_hash, set_hash
+from gcl.data.store.shard_writer import content_hash
 from gcl.data.tables.block import Reading, listed
 from gcl.data.tables.download import Downloads
 from gcl.data.tables.frame import FrameRows, arrow_table, cell_of, collected, is_frame
 from gcl.data.tables.images import Cells, image_cells, is_one_url
 from gcl.errors import nearest
+from gcl.retrieval.tasks.task import value_hash
 from gcl.schema import Field, Modality, SideName, fields_of
 
 _WHAT: dict[SideName, str] = {"query": "queries", "document": "documents"}
@@ -89,7 +90,7 @@ class Items:
 
     def hashes(self, field: str) -> list[bytes | None]:
         """Front half of SHA-256 of each value, as a store keeps it."""
-        return [_hash(self[row][field]) for row in range(len(self))]
+        return [value_hash(self[row][field]) for row in range(len(self))]
 
     def image_hashes(self, field: str) -> list[list[bytes]]:
         """Those of each image."""
@@ -121,13 +122,6 @@ class Items:
                 f"first is {self.place(row)}: {lost[0].bad}.",
                 stacklevel=4,
             )
-
-
-def _hash(value: Value) -> bytes | None:
-    if not value:
-        return None
-    parts = (value.encode(),) if isinstance(value, str) else images_of(value)
-    return set_hash([content_hash(one) for one in parts])
 
 
 def items(
