@@ -73,6 +73,13 @@ def _no_variable(match: re.Match[str], refusal: _Refusal) -> ConfigError:
     return ConfigError(f"{key}the environment variable {name} is not set: export {name}=… before the command.")
 
 
+def _no_interpolation(match: re.Match[str], refusal: _Refusal) -> ConfigError:
+    where = f"{refusal.key}: " if refusal.key else ""
+    return ConfigError(
+        f"{where}there is no setting {match[1]!r} for ${{{match[1]}}}; an environment variable is ${{oc.env:{match[1]}}}."
+    )
+
+
 def _no_key(_: re.Match[str], refusal: _Refusal) -> ConfigError:
     return unknown_key(refusal.key or refusal.sentence, refusal.known)
 
@@ -101,6 +108,8 @@ def _no_name(match: re.Match[str], refusal: _Refusal) -> ConfigError:
 
 
 def _unreadable(match: re.Match[str], _: _Refusal) -> ConfigError:
+    if match[1].startswith("--"):
+        return ConfigError(f"{match[1]}: settings are written without --: {match[1].lstrip('-')}")
     return ConfigError(
         f"{match[1]}: this cannot be read. Names consist of letters, digits, '_' and '-'; a text with other characters "
         'is written in quotes inside a list or mapping, {column: "a=b"}.'
@@ -128,6 +137,7 @@ REFUSALS: tuple[tuple[str, Callable[[re.Match[str], _Refusal], ConfigError]], ..
     (r"Error parsing override '([^']*)'", _no_setting),
     (r"Could not find '([^']+)/([^'/]+)'", _no_choice),
     (r"Environment variable '([^']+)' not found", _no_variable),
+    (r"Interpolation key '([^']+)' not found", _no_interpolation),
     (r"Could not override '[^']+'", _no_key),
     (r"Key '[^']+' (?:is )?not in", _no_key),
     (r"does not exist", _no_key),
