@@ -219,3 +219,11 @@ def test_the_page_reads_on_every_screen(planted, chromium, width, tmp_path):
     assert page.locator(":focus").inner_text() == "Skip to the findings"
     assert [url for url in requests if not url.startswith(("data:", "file:"))] == [] and errors == []
     context.close()
+
+
+def test_a_fault_of_all_rows_is_no_fault_to_go_on_with(tmp_path):
+    products, pairs = plain_shop(tmp_path)
+    for pair in pairs:
+        pair["product_id"] = f"#{pair['product_id'].upper()}!"
+    status, facts, _ = doctor(tmp_path, products, pairs)
+    assert status == 1 and said(facts, "cannot be used (100.0%")["do"] == "fix the rows"

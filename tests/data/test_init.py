@@ -420,6 +420,10 @@ def test_files_that_cannot_be_a_catalog_are_answered_in_sentences(init, tmp_path
     with pytest.raises(ValueError, match="is one JSON object of objects .A1, A2.; .*each with its id"):
         init(tmp_path / "by_sku.json")
     asked = table(tmp_path / "asked.csv", pairs([f"{number}" for number in range(20)]))
+    with pytest.raises(
+        ValueError, match="asked.csv holds searches .*No table of products .* Given: headed.csv: Export"
+    ):
+        init(tmp_path / "headed.csv", asked)
     with pytest.raises(ValueError, match="asked.csv holds searches .* no table of products was given"):
         init(asked)
     (tmp_path / "picture.csv").write_bytes(drawn())
@@ -506,3 +510,16 @@ def test_from_an_export_to_a_model(tmp_path, monkeypatch, capsys, kind):
     assert command, said
     main([*command[1].split(), "model=tiny", "trainer=cpu", "train.workers=0", "train.max_steps=3", "run_dir=run"])
     assert (tmp_path / "run" / "report.html").is_file()
+
+
+def test_a_score_that_sounds_like_a_rank_is_to_be_looked_at(init, tmp_path):
+    given = table(
+        tmp_path / "products.csv", {"sku": [f"s{n}" for n in range(20)], "title": [f"red mug {n}" for n in range(20)]}
+    )
+    rows = {
+        "query": [f"mug {n}" for n in range(20)],
+        "sku": [f"s{n}" for n in range(20)],
+        "rank": [1 + n % 4 for n in range(20)],
+    }
+    catalog, draft = init(given, table(tmp_path / "pairs.csv", rows))
+    assert catalog.score == "rank" and any("rank sounds like a rank" in note for note in draft.notes)

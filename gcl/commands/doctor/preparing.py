@@ -89,7 +89,8 @@ def _with_lists_in(out: Path, place: Path, sentence: str) -> str:
 def _gentler(catalog: Catalog, sentence: str) -> tuple[str, Catalog | None]:
     """What to do about a refusal, and the catalog without what it is about; None if nothing is left to give up."""
     if (share := _PERCENT.search(sentence)) and catalog.max_bad < 1:
-        do = f"fix the rows, or continue without them: data.max_bad={min(float(share[1]) / 100 + 0.01, 1):.2f}"
+        others = f", or continue without them: data.max_bad={float(share[1]) / 100 + 0.01:.2f}"
+        do = f"fix the rows{others if float(share[1]) <= 50 else ''}"  # what all rows have is no accident
         return do, replace(catalog, max_bad=1.0, bad_images=BadImages.absent)
     same = catalog.duplicates
     repeated = "data.duplicates.products" in sentence or "repeated with other content" in sentence

@@ -66,6 +66,10 @@ class _Drafting:
         self._document(products or products_in(pairs), alone=pairs is None)
         if pairs is not None and pairs.clicks is None and pairs.score:
             page.line("score", pairs.score, _scores(pairs.looked.columns[pairs.score]))
+            if _RANK.search(pairs.score):
+                self.notes.append(
+                    f"{pairs.score} sounds like a rank, and more is better here: turn it round if 1 is best"
+                )
             self._grades(pairs.looked.columns[pairs.score], 0)
         if products is not None and products.repeated:
             why = f"{products.id} is repeated with other content: its first row counts; or last, merge, refuse"
@@ -340,6 +344,7 @@ class _Drafting:
             self.page.line(key, value, _WHY.get(key, ""), indent=4)
 
 
+_RANK = re.compile(r"(?i)(?:^|[^a-z])(?:rank|rang|position|place)(?:[^a-z]|$)")  # 1 is the best of these
 _WHY = {
     "query_columns": "what the query field is called in this table",
     "kind": "one task for each of its values",

@@ -77,18 +77,18 @@ def sort_tables(inputs: Sequence[Input], like: str | None, folder: Path) -> Tabl
     elif tables.pairs is None:
         raise ValueError(_nothing_found(looked))
     else:
-        _check_alone(tables.pairs)
+        _check_alone(tables.pairs, looked)
     return tables
 
 
-def _check_alone(pairs: Searches) -> None:
+def _check_alone(pairs: Searches, looked: Sequence[Looked]) -> None:
     """Without a table of products, that of the searches has to hold them."""
     if not products_in(pairs).shown:
         by = f" by {pairs.document}" if pairs.document else ""
-        raise ValueError(
-            f"{pairs.looked.name} holds searches ({pairs.query}), which name products{by}, and no table of products "
-            "was given: gcl init products.csv pairs.csv."
-        )
+        searches = f"{pairs.looked.name} holds searches ({pairs.query}), which name products{by}"
+        if others := [one for one in looked if one is not pairs.looked]:
+            raise ValueError(f"{searches}. {_nothing_found(others)}")
+        raise ValueError(f"{searches}, and no table of products was given: gcl init products.csv pairs.csv.")
 
 
 def _look(tables: Tables, item: Input, layout: Layout | None, folder: Path) -> Looked:
