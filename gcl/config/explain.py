@@ -76,7 +76,7 @@ def _no_variable(match: re.Match[str], refusal: _Refusal) -> ConfigError:
 def _no_interpolation(match: re.Match[str], refusal: _Refusal) -> ConfigError:
     where = f"{refusal.key}: " if refusal.key else ""
     return ConfigError(
-        f"{where}there is no setting {match[1]!r} for ${{{match[1]}}}; an environment variable is ${{oc.env:{match[1]}}}."
+        f"{where}${{{match[1]}}} names no setting; an environment variable is written ${{oc.env:{match[1]}}}."
     )
 
 

@@ -44,7 +44,6 @@ def test_every_config_says_what_it_is_for_and_how_it_is_called(group, choice):
         (["data.tasks={t: {grades: {1: 4}}}"], "set data.tasks.t.grades.1=… by itself"),
         (["=3"], "write key=value"),
         (["--data.split.queries=0.8"], "settings are written without --: data.split.queries=0.8"),
-        (["data.products=${HOME}/p.csv"], "an environment variable is ${oc.env:HOME}"),
         (["data.document.brand={modality: text"], "a bracket is not closed"),
         (["evaluate.slices=[brand"], "a bracket is not closed"),
         (["data.mix={a: 1}}"], "a bracket is not opened"),

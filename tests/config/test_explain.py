@@ -37,6 +37,7 @@ CASES = {
     r"Error parsing override '([^']*)'": ("train.epochs", "'train.epochs' is not a setting: write key=value"),
     r"Could not find '([^']+)/([^'/]+)'": ("model=tyny", "Did you mean tiny?"),
     r"Environment variable '([^']+)' not found": ("data.root='${oc.env:GCL_NOWHERE}'", "export GCL_NOWHERE=…"),
+    r"Interpolation key '([^']+)' not found": ("data.root='${HOME}'", "is written ${oc.env:HOME}"),
     r"Could not override '[^']+'": ("train.epoch=3", "Did you mean train.epochs?"),
     r"Key '[^']+' (?:is )?not in": ("+train={epoch: 3}", "There is no setting"),
     r"does not exist": ("~train.epoch", "Did you mean train.epochs?"),
