@@ -131,7 +131,7 @@ def test_mistakes_are_answered_in_sentences(products, pairs, tmp_path, monkeypat
         ({"model": "tiny"}, "Give gcl.train products=, pairs= or both, or data="),
         (
             {"products": [{"a": 1}, {"a": 2}], "pairs": pairs},
-            "products=, pairs=: .* no table of products was given.* Usual names of columns are product_id",
+            "products=, pairs=: .* No table of products was found.* Usual names of columns are product_id",
         ),
         ({"products": "nowhere.csv"}, "There is no file or folder nowhere.csv"),
         ({"products": 3}, "given a value of the type int"),
