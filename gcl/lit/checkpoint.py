@@ -23,7 +23,7 @@ from gcl.lit.average import Average
 from gcl.lit.curve import CurveLogger
 from gcl.lit.lightning_internals import continue_epoch, progress
 from gcl.lit.step_log import steps_of
-from gcl.lit.whole import checkpoint_step, done_file
+from gcl.lit.whole import checkpoint_step, done_file, not_whole
 from gcl.retrieval.page.curve import OF_AVERAGE
 
 
@@ -90,9 +90,7 @@ def _finish_renaming(path: Path, partial: Path) -> None:
 def read_checkpoint(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
     """A complete checkpoint's content; only tensors and plain values are ever loaded. Raises ValueError otherwise."""
     if checkpoint_step(path) is None:
-        raise ValueError(
-            f"{path} is not a complete checkpoint: it is missing, or its DONE file is missing or does not match."
-        )
+        raise ValueError(not_whole(path))
     return torch.load(path, map_location=map_location, weights_only=True)
 
 

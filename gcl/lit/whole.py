@@ -28,5 +28,19 @@ def checkpoint_sha256(path: Path) -> str:
     return json.loads(done_file(path).read_text(encoding="utf-8"))["sha256"]
 
 
+def not_whole(path: Path) -> str:
+    """Why a checkpoint does not count, and what to do: for one whose step is None."""
+    done = done_file(path)
+    try:
+        size, written = path.stat().st_size, int(json.loads(done.read_text(encoding="utf-8"))["size"])
+        why = f"it has {size:,} of {written:,} bytes" if size != written else "its content is not what was written"
+    except FileNotFoundError as error:
+        missing = Path(error.filename).name
+        why = "there is no such file" if missing == path.name else f"{missing}, which is written after it, is missing"
+    except (OSError, ValueError, LookupError, TypeError):
+        why = f"{done.name} cannot be read"
+    return f"{path} is not a complete checkpoint: {why}. Copy both files again, or take another checkpoint of the run."
+
+
 def done_file(path: Path) -> Path:
     return path.with_name(path.name + ".DONE")

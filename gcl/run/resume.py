@@ -11,7 +11,7 @@ from gcl.config.compose import flatten, load_config, under
 from gcl.config.schema import RunConfig
 from gcl.errors import ConfigError
 from gcl.lit.settings import FieldWeights, TrainConfig
-from gcl.lit.whole import checkpoint_step
+from gcl.lit.whole import checkpoint_step, not_whole
 from gcl.run.console import say
 from gcl.run.folder import RunFolder
 
@@ -70,9 +70,7 @@ def resume_path(config: RunConfig, run: RunFolder) -> Path | None:
         check_unchanged(load_config(run.config, trust=None), config)
     path, step = _newest_whole(run, left) if resume == "auto" else (Path(resume), checkpoint_step(Path(resume)))
     if step is None:
-        raise ConfigError(
-            f"train.resume={resume}: {path} is not a complete checkpoint (missing, or its DONE file does not match)."
-        )
+        raise ConfigError(f"train.resume={resume}: {not_whole(path)}")
     say(f"Resuming from {path}, step {step}.")
     return path
 

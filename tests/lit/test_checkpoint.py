@@ -29,11 +29,23 @@ def test_written_and_read_back(tmp_path):
     assert sorted(p.name for p in path.parent.iterdir()) == ["last.ckpt", "last.ckpt.DONE"]
 
 
-@pytest.mark.parametrize("harm", ["no DONE", "cut", "one bit", "DONE cut", "DONE of another"])
-def test_what_is_not_whole_does_not_count(tmp_path, harm):
+@pytest.mark.parametrize(
+    ("harm", "said"),
+    [
+        ("no file", "there is no such file"),
+        ("no DONE", "last.ckpt.DONE, which is written after it, is missing"),
+        ("cut", r"it has [\d,]+ of [\d,]+ bytes"),
+        ("one bit", "its content is not what was written"),
+        ("DONE cut", "last.ckpt.DONE cannot be read"),
+        ("DONE of another", "last.ckpt.DONE cannot be read"),
+    ],
+)
+def test_what_is_not_whole_does_not_count(tmp_path, harm, said):
     path, done = tmp_path / "last.ckpt", tmp_path / "last.ckpt.DONE"
     write_checkpoint(state(3), path)
-    if harm == "no DONE":
+    if harm == "no file":
+        path.unlink()
+    elif harm == "no DONE":
         done.unlink()
     elif harm == "cut":
         path.write_bytes(path.read_bytes()[:-1])
@@ -46,7 +58,7 @@ def test_what_is_not_whole_does_not_count(tmp_path, harm):
     else:
         done.write_text("[]")
     assert checkpoint_step(path) is None
-    with pytest.raises(ValueError, match="not a complete checkpoint"):
+    with pytest.raises(ValueError, match=f"not a complete checkpoint: {said}. Copy both files again"):
         read_checkpoint(path)
 
 
