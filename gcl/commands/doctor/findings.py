@@ -1,6 +1,6 @@
 """From facts to findings: what has to be fixed before training, and what is worth a look.
 
-Every threshold is here. A share above its threshold is a finding; a problem makes the exit status 1.
+Every threshold is here, or imported. A share above its threshold is a finding; a problem makes the exit status 1.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from gcl.data.catalog import OwnField
 from gcl.data.doctor.images import TINY
 from gcl.data.store.prepared import SITUATIONS
 from gcl.data.titles import title_of
+from gcl.retrieval.tasks.audit import WORD_FOR_WORD
 
 # Problems.
 LEAKED = 0.01  # held-out queries or products that are also in training, equal in every field or with the same image
@@ -32,7 +33,6 @@ HTML = 0.01  # texts with tags or entities
 DECODED_TWICE = 0.001  # texts with letters such as "Ã¼"
 LOOKS_MISSING = 0.005  # texts that are a word for "no value", or MANY_MISSING of them
 MANY_MISSING = 5
-WORD_FOR_WORD = 0.9  # pairs whose query stands word for word in a field of its document
 PLACEHOLDER = 5  # products with different titles and one image
 UNREAD_LANGUAGE = 0.10  # texts in a language that the model was not trained on, of those whose language can be told
 UNEVEN = 0.10  # pairs that the weights are worth, of the pairs there are

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-WORD_FOR_WORD = 0.9  # share of a task's pairs whose query stands in the document, from which it is said
+WORD_FOR_WORD = 0.9  # share of pairs whose query stands word for word in its document, from which it is said
 MOST_DANGLING = 0.2  # judgments of unknown documents, as a share: with more, a task is not measured
 
 
