@@ -117,6 +117,29 @@ def test_resumes_in_the_middle_of_an_epoch_with_an_empty_cache(store, near, tmp_
     assert batches(found, first=11, steps=20) == batches(near, steps=20)[11:]
 
 
+def test_shards_that_others_drop_while_they_are_read_are_read_whole(store, near, tmp_path):
+    """A large shard takes longer to read than one that nobody touches is kept."""
+    read, others = threading.Event(), 0
+
+    def drop():
+        nonlocal others
+        while not read.wait(0.001):
+            for path in cached(tmp_path) if (tmp_path / "shards").is_dir() else ():
+                path.unlink(missing_ok=True)
+                others += 1
+
+    dropping = threading.Thread(target=drop)
+    dropping.start()
+    try:
+        folder = prepare(ready("s3://shop/shards/{000..005}.tar"), tmp_path, progress=False)
+    finally:
+        read.set()
+        dropping.join()
+    found = open_prepared(folder)
+    assert others and contents(found)["documents"] == contents(near)["documents"]
+    assert batches(found) == batches(near)
+
+
 def test_each_of_two_ranks_fetches_its_own_part(store, near, tmp_path):
     given = ready("s3://shop/shards/{000..005}.tar")
     for rank in range(2):

@@ -37,6 +37,7 @@ _MOST_JSON = 16 << 20
 _LOOKED_AT = 20  # samples, to learn which keys their JSON has
 _LONGEST_WORD = 100  # characters that a word for a missing value may have
 
+Shard = Path | RemoteShard
 Target = tuple[SideName, str]  # side, field
 Place = tuple[int, int, bytes]  # offset, length, content hash
 
@@ -83,7 +84,7 @@ class Sample(NamedTuple):
 class Refused(NamedTuple):
     """A sample (or, with no key and number 0, a whole shard) that was left out."""
 
-    shard: Path | RemoteShard
+    shard: Shard
     number: int
     key: str | None
     bad: Bad
@@ -94,7 +95,7 @@ class ShardContent:
     """What one shard holds. others: members of no field, by extension. queries: of each sample, where they are kept
     here and not in the shard."""
 
-    path: Path | RemoteShard
+    path: Shard
     size: int = 0
     sha256: str = ""
     samples: list[Sample] = field(default_factory=list)
@@ -103,7 +104,7 @@ class ShardContent:
     queries: list[Record] = field(default_factory=list)
 
 
-def find_layout(paths: Iterable[Path], schema: Schema, *, score: str | None, document_id: str | None) -> Layout:
+def find_layout(shards: Iterable[Shard], schema: Schema, *, score: str | None, document_id: str | None) -> Layout:
     """Where the schema's fields are in these shards. With `<name>` a field's name or its `column`, and the longest
     known suffix first (matched from the end of a member's name, so keys may have dots in them):
 
@@ -124,7 +125,7 @@ def find_layout(paths: Iterable[Path], schema: Schema, *, score: str | None, doc
                 own |= set(extensions)
             for suffix in own:
                 suffixes.setdefault(suffix, []).append((side, name))
-    seen = next(filter(None, (_suffixes_in(path, set(suffixes)) for path in paths)), set())
+    seen = next(filter(None, (_suffixes_in(shard, set(suffixes)) for shard in shards)), set())
     in_members = {target for suffix in seen for target in suffixes.get(suffix, ())}
     json_keys = {
         (side, name): column
@@ -138,11 +139,11 @@ def _is_image(spec: Field) -> bool:
     return spec.modality is Modality.image
 
 
-def _suffixes_in(path: Path, known: set[str]) -> set[str]:
+def _suffixes_in(shard: Shard, known: set[str]) -> set[str]:
     """Known suffixes of a shard's members, up to where it is readable; of members without any {""}; empty for none."""
     suffixes: set[str] = set()
     try:
-        for member in members(map_file(path)):
+        for member in members(map_file(shard)):
             suffix = split_name(member.name, {*known, _JSON})[1]
             if suffix is not None and not is_litter(member.name):
                 suffixes.add(suffix)
@@ -151,11 +152,11 @@ def _suffixes_in(path: Path, known: set[str]) -> set[str]:
     return suffixes - {_JSON} or ({""} if suffixes else set())
 
 
-def has_key(paths: Iterable[Path], key: str) -> bool:
+def has_key(shards: Iterable[Shard], key: str) -> bool:
     """Whether the JSON of the first samples of the first readable shard has this key."""
-    for path in paths:
+    for shard in shards:
         try:
-            data = map_file(path)
+            data = map_file(shard)
             jsons = (one for one in members(data) if one.name.endswith(f".{_JSON}") and not is_litter(one.name))
             about = [_read_json(data, member) for member in islice(jsons, _LOOKED_AT)]
         except (TarDamage, OSError, _Unusable):
@@ -190,9 +191,10 @@ def split_name(name: str, known: set[str]) -> tuple[str, str | None]:
     return name, None
 
 
-def map_file(path: Path) -> bytes | mmap.mmap:
-    """The bytes of a file, read where they are looked at."""
-    with path.open("rb") as file:
+def map_file(shard: Shard) -> bytes | mmap.mmap:
+    """The bytes of a file, read where they are looked at; they stay readable whoever drops the file meanwhile. Of an
+    object store it is fetched where it is not here."""
+    with shard.open() if isinstance(shard, RemoteShard) else shard.open("rb") as file:
         try:
             return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         except ValueError:  # an empty file cannot be mapped
@@ -211,28 +213,34 @@ class _Parts:
 
 @dataclass(frozen=True)
 class ShardReader:
-    """Called with a shard's path, gives every sample of it, whole or refused with its reason. Images are decoded once,
-    to the end."""
+    """Called with a shard, gives every sample of it, whole or refused with its reason. Images are decoded once, to the
+    end. queries: whether the texts of queries come with them. Raises what fetching raises for a shard of an object
+    store that does not arrive."""
 
     layout: Layout
     schema: Schema
     max_pixels: int
     meaning: Meaning
+    queries: bool = False
 
-    def __call__(self, path: Path, *, named: Path | RemoteShard | None = None) -> ShardContent:
-        """named: where it comes from, if it is a copy."""
-        content = ShardContent(named or path)
+    def __call__(self, shard: Shard) -> ShardContent:
         try:
-            data = map_file(path)
+            data = map_file(shard)  # once: others may drop a shard of an object store while it is read
         except OSError as error:
-            content.refused.append(Refused(content.path, 0, None, Bad("shard cannot be opened", str(error))))
-            return content
-        content.size, content.sha256 = len(data), hashlib.sha256(data).hexdigest()
+            if isinstance(shard, RemoteShard):
+                raise
+            bad = Bad("shard cannot be opened", str(error))
+            return ShardContent(shard, refused=[Refused(shard, 0, None, bad)])
+        content = ShardContent(shard, len(data), hashlib.sha256(data).hexdigest())
         for key, parts in self._collect(data, content).items():
             try:
                 content.samples.append(self._sample(data, key, parts))
             except _Unusable as error:
                 content.refused.append(Refused(content.path, parts.number, key, error.bad))
+        if self.queries:
+            content.queries = [self._query(data, sample) for sample in content.samples]
+        if isinstance(shard, RemoteShard):
+            shard.read_once(content.sha256)
         return content
 
     def _collect(self, data: bytes | mmap.mmap, content: ShardContent) -> dict[str, _Parts]:
@@ -326,6 +334,15 @@ class ShardReader:
             if text and not self._is_missing(text):
                 places[target] = (member.start, member.size, content_hash(text.encode()))
         return places
+
+    def _query(self, data: bytes | mmap.mmap, sample: Sample) -> Record:
+        query: Record = {}
+        for (side, name), (start, size, _) in sample.places.items():
+            if side == "query":
+                key = self.layout.json_keys.get((side, name))
+                value = data[start : start + size]
+                query[name] = value.decode() if key is None else str(json.loads(value)[key])
+        return query
 
     def _is_missing(self, text: str) -> bool:
         return len(text) < _LONGEST_WORD and text.strip() in self.meaning.missing

@@ -10,12 +10,10 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from mmap import mmap
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +23,11 @@ from gcl.data.importers.webdataset import (
     Place,
     Refused,
     Sample,
+    Shard,
     ShardContent,
     ShardReader,
     find_layout,
     has_key,
-    map_file,
 )
 from gcl.data.prepare.bad_images import ImageList
 from gcl.data.prepare.gathered import PairList, gather
@@ -47,7 +45,6 @@ from gcl.schema import SIDES, Field, Modality, Schema, SideName, TextForm, field
 from gcl.table import cut
 
 REPEATED = "document id repeated with other content"
-Shard = Path | RemoteShard
 TABLE = "data.shards"  # what the quarantine counts their samples under
 
 
@@ -136,7 +133,7 @@ def _list_images(index: ShardIndex, images: ImageList, schema: Schema) -> None:
 
 def _document_id(catalog: Catalog, shards: list[Shard]) -> str | None:
     """The key of the samples' JSON that names the product. As of tables, only the default name may be missing."""
-    named = catalog.document_id != Catalog.document_id or has_key(_here(shards), catalog.document_id)
+    named = catalog.document_id != Catalog.document_id or has_key(_fetched(shards), catalog.document_id)
     return catalog.document_id if named else None
 
 
@@ -194,11 +191,11 @@ def index_shards(
     folder = Path(folder).resolve()
     paths: list[Shard] = [one if isinstance(one, RemoteShard) else Path(one).resolve() for one in shards]
     folder.mkdir(parents=True, exist_ok=True)
-    layout = find_layout(_here(paths), schema, score=score, document_id=document_id)
+    layout = find_layout(_fetched(paths), schema, score=score, document_id=document_id)
     meaning = meaning or Meaning(Scores())
     texts = all(spec.modality is Modality.text for spec in schema.query.values())
     own = texts and any(isinstance(path, RemoteShard) for path in paths)
-    read = _Read(ShardReader(layout, schema, max_pixels, meaning), queries=own)
+    read = ShardReader(layout, schema, max_pixels, meaning, queries=own)
     queries = _DistinctRecords(folder, "query", schema.query, own=own)
     documents = _DistinctRecords(folder, "document", schema.document)
     refused: list[Refused] = []
@@ -237,45 +234,12 @@ def index_shards(
     return ShardIndex(pairs.pairs(), samples, refused, others, repeated, lost, given)
 
 
-def _here(shards: Iterable[Shard]) -> Iterator[Path]:
-    """Those of an object store, fetched when their turn comes."""
+def _fetched(shards: Iterable[Shard]) -> Iterator[Shard]:
+    """All of them; of an object store when their turn comes, so that what is wrong there is raised."""
     for shard in shards:
         if isinstance(shard, RemoteShard):
             shard.fetch()
-            yield shard.path
-        else:
-            yield shard
-
-
-@dataclass(frozen=True)
-class _Read:
-    """A ShardReader for shards that lie anywhere. queries: whether the texts of queries come with them."""
-
-    read: ShardReader
-    queries: bool
-
-    def __call__(self, shard: Shard) -> ShardContent:
-        if isinstance(shard, Path):
-            content, path = self.read(shard), shard
-        else:
-            shard.open().close()
-            content, path = self.read(shard.path, named=shard), shard.path
-        if self.queries:
-            content.queries = self._queries(map_file(path), content.samples)
-        if isinstance(shard, RemoteShard):
-            shard.read_once(content.sha256)
-        return content
-
-    def _queries(self, data: bytes | mmap, samples: list[Sample]) -> list[Record]:
-        queries: list[Record] = []
-        for sample in samples:
-            queries.append({})
-            for (side, name), (start, size, _) in sample.places.items():
-                if side == "query":
-                    key = self.read.layout.json_keys.get((side, name))
-                    value = data[start : start + size]
-                    queries[-1][name] = value.decode() if key is None else str(json.loads(value)[key])
-        return queries
+        yield shard
 
 
 class _DistinctRecords:
