@@ -81,6 +81,7 @@ class Verify(Choice):
 
 
 MISSING_WORDS = ("", "NULL", "null", "None", "N/A", "n/a", "#N/A", "\\N", "<NA>", "nan", "NaN", "-", "no_selection")
+BACKSLASH = "backslash"
 
 
 @dataclass
@@ -356,7 +357,8 @@ class Catalog:
     """What separates the cells of a CSV or text file; null: commas in a .csv, in a .txt what its header says."""
 
     quote: str | None = '"'
-    """What encloses a cell of a CSV file that contains the delimiter; null: nothing does."""
+    """What encloses a cell of a CSV file that contains the delimiter; null: nothing does; backslash: " does, and \\" is
+    a mark inside of it."""
 
     decimal: str = "."
     """Decimal sign of scores that are written as texts, "." or ","; 85% is 0.85."""

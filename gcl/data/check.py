@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from gcl.data.catalog import Catalog, Clicks, Download, Scale, Split, is_corpus
+from gcl.data.catalog import BACKSLASH, Catalog, Clicks, Download, Scale, Split, is_corpus
 from gcl.data.importers.layouts.registry import check_layout
 from gcl.schema import SIDES, Modality
 
@@ -143,8 +143,9 @@ def _check_reading(catalog: Catalog) -> None:
             ) from None
     for name in ("delimiter", "quote"):
         sign = getattr(catalog, name)
-        if sign is not None and len(sign.encode()) != 1 and (name, sign) != ("delimiter", "\\t"):
-            raise ValueError(f"data.{name} is {sign!r}: it is one ASCII character.")
+        words = {"delimiter": "\\t", "quote": BACKSLASH}
+        if sign is not None and len(sign.encode()) != 1 and sign != words[name]:
+            raise ValueError(f"data.{name} is {sign!r}: it is one ASCII character, or {words[name]}.")
     if catalog.decimal not in (".", ","):
         raise ValueError(f"data.decimal is {catalog.decimal!r}: the decimal sign is '.' or ','.")
 

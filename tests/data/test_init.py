@@ -249,6 +249,11 @@ def test_html_words_for_missing_and_grades_in_words(init, tmp_path):
     assert catalog.grades == {"Perfect": 4, "Good": 2, "Bad": 0}
 
 
+def test_marks_that_backslashes_escape_are_read_so(init, tmp_path):
+    (tmp_path / "products.csv").write_text("id,title\n" + "".join(f'{n},"desk {n}\\" wide"\n' for n in range(30)))
+    assert init(tmp_path / "products.csv")[0].quote == "backslash"
+
+
 def test_a_click_log(init, tmp_path):
     columns = several()
     log = pairs(columns["product_id"]) | {"position": list(range(1, 41)), "clicks": [1, 0] * 20}

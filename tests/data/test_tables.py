@@ -1,5 +1,6 @@
 """Every format says the same; nothing is changed on the way; what cannot be read is named in a sentence."""
 
+import csv
 import gzip
 import json
 from pathlib import Path
@@ -9,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
 
-from gcl.data.catalog import Catalog
+from gcl.data.catalog import BACKSLASH, Catalog
 from gcl.data.tables import block as limits
 from gcl.data.tables.block import Reading
 from gcl.data.tables.formats import SUFFIXES
@@ -210,6 +211,20 @@ def test_a_quotation_mark_never_closed_takes_its_own_row_alone(tmp_path, monkeyp
     assert found["a"] == ["2"] * 1_000_000 and numbers == list(range(2, 1_000_002))
     assert [(number, reason) for number, reason, _ in bad] == [(1, "quotation mark that swallows rows")]
     assert "the cell '\"x' is never closed" in bad[0][2] and "data.quote=null" in bad[0][2]
+
+
+def test_marks_that_backslashes_escape_are_named_and_read_as_the_setting_says(tmp_path, monkeypatch):
+    monkeypatch.setattr("gcl.data.tables.source.PIECE", 7)  # marks and their backslashes in different pieces
+    titles = ['5" wide', '5"', 'say "hi", you', "C:\\a\\", '\\"', "two\nlines", "plain", '"', "\\\\", ""]
+    with open(tmp_path / "table.csv", "w", newline="", encoding="utf-8") as target:
+        writer = csv.writer(target, quoting=csv.QUOTE_ALL, doublequote=False, escapechar="\\", lineterminator="\n")
+        writer.writerows([("id", "title"), *enumerate(titles)])
+    expected = [title or None for title in titles]
+    assert read(tmp_path / "table.csv", ["title"], reading=Reading(quote=BACKSLASH))[0] == {"title": expected}
+    found, _, bad = read(tmp_path / "table.csv", ["title"])
+    assert not any(title and '"' in title for title in found["title"])
+    assert {reason for _, reason, _ in bad} == {"backslash before a quotation mark"}
+    assert all("data.quote=backslash" in detail for *_, detail in bad)
 
 
 def test_a_header_in_the_middle_is_no_row(tmp_path):

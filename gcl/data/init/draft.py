@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from gcl.data.catalog import MISSING_WORDS
+from gcl.data.catalog import BACKSLASH, MISSING_WORDS
 from gcl.data.init.grades import grades_of
 from gcl.data.init.inputs import Input
 from gcl.data.init.look import Column, Looked
@@ -120,6 +120,8 @@ class _Drafting:
                 self.notes.append(f"tables are written with several {key}s ({named}): save one of them again")
         if plain := [one.name for one in several if one.table.reading.quote is None]:
             self.page.line("quote", NULL, f"quotation marks in {plain[0]} are part of the text")
+        elif escaped := [one.name for one in several if one.table.reading.quote == BACKSLASH]:
+            self.page.line("quote", BACKSLASH, f'marks inside the cells of {escaped[0]} are written \\"')
         scores = [one.looked.columns[one.score] for one in (tables.pairs, tables.judgments) if one and one.score]
         price = tables.products.column(tables.products.price) if tables.products else None
         signs = [column for column in [*scores, *([price] if price else [])] if column.decimal == ","]

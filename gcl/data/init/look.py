@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from gcl.data.catalog import BACKSLASH
 from gcl.data.importers.layouts.feed import root_of
 from gcl.data.importers.layouts.layout import Layout
 from gcl.data.importers.layouts.registry import LAYOUTS, layout_of
@@ -21,6 +22,7 @@ from gcl.data.tables.block import Reading
 from gcl.data.tables.cells import BLANK, HTML, Cell, canonical_id, parse_number
 from gcl.data.tables.formats import SUFFIXES
 from gcl.data.tables.image_paths import IMAGE_NAME
+from gcl.data.tables.quoting import ESCAPED
 from gcl.data.tables.remote import is_remote
 from gcl.data.tables.signature import check_signature
 from gcl.data.tables.source import guess_encoding, open_text, suffix_of
@@ -206,19 +208,22 @@ def look(path: str, files: Sequence[Path], *, layout: Layout | None = None) -> L
     layout = layout or layout_of(names)
     looked = _sample(path, table, layout)
     if reading.quote and suffix_of(first) in (".csv", ".tsv", ".txt"):
-        looked = _without_quotes(path, table, layout, looked)
+        looked = _quoted_otherwise(path, table, layout, looked)
     if len(names) > _MOST_COLUMNS:
         looked.notes.append(f"{looked.name} has {len(names):,} columns; the first {_MOST_COLUMNS} were looked at")
     return looked
 
 
-def _without_quotes(path: str, table: Table, layout: Layout | None, looked: Looked) -> Looked:
-    """The table read without quotation marks, where that reads rows that are lost with them."""
+def _quoted_otherwise(path: str, table: Table, layout: Layout | None, looked: Looked) -> Looked:
+    """The table read with marks that backslashes escape, or without any, where that reads rows that are lost."""
     lost = Counter(
         reason for block in itertools.islice(table.blocks(table.columns[:1]), 4) for _, reason, _ in block.bad
     )
     if not lost.total():
         return looked
+    escaped = Table(table.name, table.files, replace(table.reading, quote=BACKSLASH))
+    if ESCAPED in lost and not any(block.bad for block in itertools.islice(escaped.blocks(escaped.columns[:1]), 4)):
+        return _sample(path, escaped, layout)
     plain = Table(table.name, table.files, replace(table.reading, quote=None))
     enclosed = any(column.share(lambda text: len(text) > 1 and text[0] == text[-1] == '"') > 0.01
                    for column in _sample(path, plain, layout).columns.values())  # fmt: skip

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import csv as plain_csv
+import io
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -12,11 +15,12 @@ import pyarrow as pa
 import pyarrow.compute as compute
 import pyarrow.csv as csv
 
+from gcl.data.catalog import BACKSLASH
 from gcl.data.tables import block as limits
 from gcl.data.tables.block import Block, Reading, check_once, listed
 from gcl.data.tables.cells import BLANK
 from gcl.data.tables.quoting import Rows, Stray
-from gcl.data.tables.source import PIECE, open_bytes, place_in, suffix_of
+from gcl.data.tables.source import PIECE, doubled_quotes, open_bytes, place_in, suffix_of
 
 _SPELLED = {"\t": "tabs", ";": "';'", "|": "'|'", ",": "commas"}
 _USUAL = {".csv": ",", ".tsv": "\t"}
@@ -36,15 +40,21 @@ class DelimitedFile:
     """A .csv, .tsv or .txt file. Without data.delimiter, the header of a .txt file says what separates its cells."""
 
     def __init__(self, file: Path, reading: Reading):
-        self.file, self.reading = file, reading
+        self.file, self._escaped = file, reading.quote == BACKSLASH
+        self.reading = replace(reading, quote='"') if self._escaped else reading
+
+    @contextmanager
+    def _open(self) -> Iterator[io.BufferedReader]:
+        with open_bytes(self.file, self.reading.encoding) as stream:
+            yield doubled_quotes(stream, b'"') if self._escaped else stream
 
     def columns(self) -> list[str]:
-        with open_bytes(self.file, self.reading.encoding) as stream:
+        with self._open() as stream:
             return self._head(stream).names
 
     def blocks(self, text: list[str], image: list[str]) -> Iterator[Block]:
         wanted = list(dict.fromkeys(text + image))
-        with open_bytes(self.file, self.reading.encoding) as stream:
+        with self._open() as stream:
             head = self._head(stream)
             check_once(self.file, head.names, wanted)
             place = {name: number for number, name in reversed(list(enumerate(head.names)))}
@@ -54,7 +64,7 @@ class DelimitedFile:
             number = 1
             for piece in rows.pieces(stream, head.rest):
                 if isinstance(piece, Stray):
-                    bad = [(number, "quotation mark that swallows rows", piece.detail)]
+                    bad = [(number, piece.reason, piece.detail)]
                     yield self._block([], bad, {name: pa.array([], pa.string()) for name in wanted})
                     number += 1
                     continue

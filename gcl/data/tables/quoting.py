@@ -8,7 +8,8 @@ does not quote, a title may begin with one by chance: every line up to the next 
    unless a cell over several lines consists of lines that may be rows
 3. any other piece is walked, one quoted cell at a time. A cell over several lines is a stray mark if it is never
    closed, if text follows where it is closed, or if its lines look like rows: as many cells as the header, of the
-   kinds that the columns of ids and numbers have elsewhere. Its first line alone is refused
+   kinds that the columns of ids and numbers have elsewhere. Its first line alone is refused, and so is one whose cell
+   is only whole if a backslash escapes a mark
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
+from gcl.data.catalog import BACKSLASH
 from gcl.table import cut
 
 _ODD_LINES = 0.1  # share of a cell's lines that may not look like rows, if all of it shall be a run of rows
@@ -30,17 +32,27 @@ _ODD_CELLS = 1 / 3  # share of a line's cells, in columns of ids and numbers, th
 _USUAL = 0.01  # share of a column's cells from which a kind is usual
 _LEARNED = 2000  # rows from which the kinds are learned
 _TEXT = "text"
+ESCAPED = "backslash before a quotation mark"
 
 
 class Stray(NamedTuple):
-    """A line that is refused: its cell beginning with `start` would swallow `lines` further lines (None: all)."""
+    """A line that is refused: its cell beginning with `start` would swallow `lines` further lines (None: all), or has
+    marks that a backslash escapes."""
 
     start: str
     lines: int | None
+    escaped: bool = False
+
+    @property
+    def reason(self) -> str:
+        """One of two."""
+        return ESCAPED if self.escaped else "quotation mark that swallows rows"
 
     @property
     def detail(self) -> str:
         """What a person needs to find it and to fix it."""
+        if self.escaped:
+            return f"the cell {self.start}; if the file was written so (MySQL, Spark), set data.quote={BACKSLASH}"
         until = "is never closed" if self.lines is None else f"would take in {self.lines:,} following lines"
         return f"the cell {self.start!r} {until}; if no cell is quoted on purpose, set data.quote=null"
 
@@ -62,6 +74,7 @@ class Rows:
 
             self._quoted_cell = pattern(rb"(?:(?<=[\r\nD])|\A)Q[^Q]*(?:QQ[^Q]*)*(?:Q|(\Z))")
             self._after = pattern(rb" *(?:[\r\nD]|\Z)")
+            self._escaped_cell = pattern(rb"Q(?=[^Q]*\\Q)(?:[^Q\\]|\\[\s\S])*Q(?=[\r\nD]|\Z)")
             self._any_cell = pattern(rb"(Q[^Q]*(?:QQ[^Q]*)*Q(?=D|\Z)|[^D]*)(D|\Z)")
 
     def pieces(self, stream: BinaryIO, start: bytes = b"") -> Iterator[bytes | Stray]:
@@ -128,11 +141,10 @@ class Rows:
             if not final and cell.end() == len(whole) and len(whole) - row <= self._piece:
                 limit = cell.start()  # the following bytes may close it
                 break
-            if unclosed or self._is_stray(whole, row, cell):
+            if stray := self._stray(whole, row, cell, unclosed=unclosed):
                 if row > begin:
                     yield whole[begin:row]
-                lines = len(cell[0].decode(errors="replace").splitlines()) - 1
-                yield Stray(_start(cell[0]), None if unclosed else lines)
+                yield stray
                 line = re.compile(rb"\r?\n|\r").search(whole, cell.start())
                 begin = row = place = line.end() if line else len(whole)
             else:
@@ -141,6 +153,17 @@ class Rows:
         if end > begin:
             yield whole[begin:end]
         return end
+
+    def _stray(self, whole: bytes, row: int, cell: re.Match[bytes], *, unclosed: bool) -> Stray | None:
+        """What is wrong with a cell; None: nothing."""
+        swallows = unclosed or self._is_stray(whole, row, cell)
+        if swallows or self._after.match(whole, cell.end()) is None:
+            if escaped := self._escaped_cell.match(whole, cell.start()):
+                return Stray(_start(escaped[0]), 0, escaped=True)
+        if not swallows:
+            return None
+        lines = len(cell[0].decode(errors="replace").splitlines()) - 1
+        return Stray(_start(cell[0]), None if unclosed else lines)
 
     def _is_stray(self, whole: bytes, row: int, cell: re.Match[bytes]) -> bool:
         inner = re.compile(rb"[\r\n]").search(cell[0])

@@ -6,7 +6,7 @@ import codecs
 import gzip
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, cast
@@ -44,7 +44,29 @@ def open_bytes(file: Path, encoding: str | None) -> Iterator[io.BufferedReader]:
         mark, marked = next((item for item in _MARKS if start.startswith(item[0])), (b"", None))
         source.seek(len(mark) if marked == "utf-8" else 0)
         encoding = marked or _encoding_of(source, encoding)
-        yield source if encoding == "utf-8" else io.BufferedReader(_Recoded(source, encoding), PIECE)
+        if encoding == "utf-8":
+            yield source
+        else:
+            decode = codecs.getincrementaldecoder(encoding)().decode
+            yield _changed(source, lambda data, final: decode(data, final).encode())
+
+
+def doubled_quotes(source: io.BufferedReader, quote: bytes) -> io.BufferedReader:
+    """A text in which backslashes escape quotation marks, themselves and line ends, as one that doubles the marks."""
+    escaped, rest = re.compile(rb"\\([\\\r\n" + re.escape(quote) + rb"])"), b""
+
+    def change(data: bytes, final: bool) -> bytes:
+        nonlocal rest
+        data = rest + data
+        odd = (len(data) - len(data.rstrip(b"\\"))) % 2 if not final else 0  # the sign that it escapes is to come
+        data, rest = data[: len(data) - odd], data[len(data) - odd :]
+        return escaped.sub(lambda match: 2 * quote if match[1] == quote else match[1], data)
+
+    return _changed(source, change)
+
+
+def _changed(source: io.BufferedReader, change: Callable[[bytes, bool], bytes]) -> io.BufferedReader:
+    return io.BufferedReader(_Changed(source, change), PIECE)
 
 
 def _encoding_of(source: io.BufferedReader, encoding: str | None) -> str:
@@ -62,8 +84,9 @@ def _encoding_of(source: io.BufferedReader, encoding: str | None) -> str:
 
 def place_in(stream: io.BufferedReader) -> int:
     """How many bytes of its file a stream of `open_bytes` has read so far, packed ones where the file is compressed."""
-    raw = getattr(stream, "raw", None)
-    source = raw.source if isinstance(raw, _Recoded) else stream
+    source = stream
+    while isinstance(raw := getattr(source, "raw", None), _Changed):
+        source = raw.source
     return cast(io.BufferedReader, source.fileobj if isinstance(source, gzip.GzipFile) else source).tell()
 
 
@@ -74,11 +97,11 @@ def open_text(file: Path, encoding: str | None) -> Iterator[IO[str]]:
         yield io.TextIOWrapper(source, encoding="utf-8")
 
 
-class _Recoded(io.RawIOBase):
-    """A stream of another encoding as UTF-8."""
+class _Changed(io.RawIOBase):
+    """A stream of which each piece is changed on the way. change: (piece, whether it is the last one)."""
 
-    def __init__(self, source: io.BufferedReader, encoding: str) -> None:
-        self.source, self._decoder, self._rest = source, codecs.getincrementaldecoder(encoding)(), b""
+    def __init__(self, source: io.BufferedReader, change: Callable[[bytes, bool], bytes]) -> None:
+        self.source, self._change, self._rest = source, change, b""
 
     def readable(self) -> bool:
         return True
@@ -86,7 +109,7 @@ class _Recoded(io.RawIOBase):
     def readinto(self, target: memoryview) -> int:  # type: ignore[override]
         while not self._rest:
             data = self.source.read(PIECE)
-            self._rest = self._decoder.decode(data, final=not data).encode()
+            self._rest = self._change(data, not data)
             if not data:
                 break
         count = min(len(target), len(self._rest))
