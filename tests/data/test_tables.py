@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import openpyxl
 import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
@@ -225,6 +226,16 @@ def test_marks_that_backslashes_escape_are_named_and_read_as_the_setting_says(tm
     assert not any(title and '"' in title for title in found["title"])
     assert {reason for _, reason, _ in bad} == {"backslash before a quotation mark"}
     assert all("data.quote=backslash" in detail for *_, detail in bad)
+
+
+def test_formulas_that_were_never_computed_are_named_where_their_column_is_read(tmp_path):
+    book = openpyxl.Workbook()
+    for row in (["id", "title", "price"], ["p1", "desk", "=1+1"], ["p2", None, "=1+2"]):
+        book.active.append(row)
+    book.save(tmp_path / "table.xlsx")
+    assert read(tmp_path / "table.xlsx", ["id", "title"])[0]["title"] == ["desk", None]
+    with pytest.raises(ValueError, match="cell C2 of the column 'price' is a formula that no program has computed yet"):
+        read(tmp_path / "table.xlsx", ["price"])
 
 
 def test_a_header_in_the_middle_is_no_row(tmp_path):
