@@ -1,4 +1,5 @@
-"""A run on paper: what each of W processes reads, holds, sends and takes for one step of a plan.
+"""A run on paper: what each of W processes reads, holds, sends and takes for one step of a plan (trainer=dry). Of one
+process it is what the doctor expects of a run.
 
 1. The plan and the shares of its batches are the run's own (gcl/data/batches), so what a process reads is counted.
 2. Bytes of activations for a row are measured on a few rows of the first batch, the loss's memory and traffic follow
@@ -10,9 +11,10 @@ No step is taken, no optimiser is made, and the run folder is neither made nor t
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -40,14 +42,15 @@ from gcl.run.contestants import device_of
 from gcl.schema import SIDES, SideName
 from gcl.table import Table, Value
 
-_PROBE = 4  # rows encoded to be measured
+_READ = 64  # rows of each side that are read, or few more
+_PROBE = 8  # of these, encoded to be measured
 _PAIRS = 1024  # of the loss that is measured
 _STEPS = 200  # whose shards are counted
 
 
 class Encoding(NamedTuple):
-    """One side of one process's share: rows; bytes of activations, whatever the rows and for each; seconds for each,
-    forward and with the gradient."""
+    """One side of one process's share: rows, or images of sets where those are more; bytes of activations, whatever the
+    rows and for each; seconds for each, forward and with the gradient."""
 
     rows: int
     fixed: float
@@ -58,15 +61,22 @@ class Encoding(NamedTuple):
 
 @dataclass(frozen=True)
 class OnPaper:
-    """Of one process and one step, in bytes and seconds. memory, network, time: {what: amount}."""
+    """Of one process and one step, in bytes and seconds. memory, network, time: {what: amount}. fits: the most rows of
+    a micro-batch for which the memory is enough, as a power of two; None: all rows at once."""
 
     world: int
     micro_batch: int | None
+    fits: int | None
     read: list[tuple[str, Value]]
     memory: Mapping[str, float]
     network: Mapping[str, float]
     time: Mapping[str, float]
     device: str
+
+    @property
+    def held(self) -> float:
+        """Bytes in all."""
+        return sum(self.memory.values())
 
     def table(self, limit: float) -> Table:
         """limit: bytes of memory that each process has."""
@@ -90,10 +100,10 @@ class OnPaper:
 
     def check(self, limit: float) -> None:
         """Raises ConfigError where the memory does not hold it."""
-        total, largest = sum(self.memory.values()), max(self.memory, key=self.memory.__getitem__)
-        if total > limit:
+        largest = max(self.memory, key=self.memory.__getitem__)
+        if self.held > limit:
             raise ConfigError(
-                f"A step does not fit: each process would hold {total / 1e9:.1f} GB, and trainer.dry.memory_gb is "
+                f"A step does not fit: each process would hold {self.held / 1e9:.1f} GB, and trainer.dry.memory_gb is "
                 f"{limit / 1e9:g}. Most of it, {self.memory[largest] / 1e9:.1f} GB, is {largest}: {_ADVICE[largest]}."
             )
 
@@ -109,42 +119,66 @@ _ADVICE = {
 }
 
 
-def on_paper(config: RunConfig, dry: DryConfig, prepared: Prepared) -> OnPaper:
-    """The step of a config. Raises what a run would for settings that do not go together."""
-    assembly.seed_everything(config)
-    encoder = assembly.assemble_encoder(config.model, config.data.schema)
+def on_paper(
+    config: RunConfig, dry: DryConfig, prepared: Prepared, *, encoder: DualEncoder | None = None,
+    plan: BatchOrder | None = None,
+) -> OnPaper:  # fmt: skip
+    """The step of a config. encoder, plan: the config's, where they are there already. Raises what a run would for
+    settings that do not go together."""
+    if encoder is None:
+        assembly.seed_everything(config)
+        encoder = assembly.assemble_encoder(config.model, config.data.schema)
     assembly.freeze_parts(encoder, config.optim)
     encoder.to(device_of(config)).train()
     device, world = next(encoder.parameters()).device, dry.world
     loss = assembly.assemble_loss(config.loss, encoder, constant).to(device)
-    plan = assembly.assemble_plan(prepared, config)
+    plan = plan or assembly.assemble_plan(prepared, config)
+    if plan.negatives is not None:
+        plan.negatives.mined = None  # which nobody has mined yet
+    apart = max(world, plan.batch_size // _READ)  # of so many processes, the first reads a few rows
+    dataset = _dataset(config, prepared, plan, encoder, apart)
+    batch = dataset[0]
     begun = time.perf_counter()
-    batch = _dataset(config, prepared, plan, encoder, world)[0]
-    reading = (time.perf_counter() - begun) / max(config.train.workers, 1)
+    dataset[min(1, len(dataset) - 1)]
+    took = time.perf_counter() - begun
     sides: dict[SideName, SideBatch] = {"query": batch.query, "document": batch.document}
+    records: dict[SideName, int] = {
+        "query": _share(batch.query_row, world),
+        "document": _share(batch.document_row, world),
+    }
     precision = assembly.choose_precision(config.trainer.precision, "gpu" if device.type == "cuda" else "cpu")
     half = device.type == "cuda" and str(precision).startswith("bf16")
-    with unchanged(encoder), _autocast(device, half):
-        encoded = {side: _encoding(encoder, to_device(some, device), side) for side, some in sides.items()}
-    share_of = _footprint(config, encoder, loss, batch, world, device)
-    weights = _weights(encoder, loss, config)
+    with unchanged(encoder), torch.autocast(device.type, dtype=torch.bfloat16) if half else nullcontext():
+        encoded = {
+            side: _encoding(encoder, to_device(some, device), side, records=records[side])
+            for side, some in sides.items()
+        }
+    share_of = _footprint(config, encoder, loss, batch, records, world=world)
+    weights = _weights(encoder, loss, config, world)
     memory = {_WEIGHTS: weights, _LOSS: float(share_of.held), _BLOCKS: float(share_of.blocks)}
-    micro = _micro_batch(config, encoded, dry.memory_gb * 1e9 - sum(memory.values()))
+    fits = _fits(encoded, dry.memory_gb * 1e9 - sum(memory.values()))
+    micro = fits if config.train.micro_batch == "auto" else config.train.micro_batch
     memory[_ACTIVATIONS] = _activations(encoded, micro)
     trained = sum(p.numel() for p in [*encoder.parameters(), *loss.parameters()] if p.requires_grad)
     network = {
         "embeddings and their gradients": float(share_of.received),
         "gradients of the weights": float(gradient_traffic(trained, world)),
     }
+    read = sum(len(some.present) for some in sides.values())
     seconds = {
-        "reading": reading,
+        "reading": took * sum(records.values()) / read / max(config.train.workers, 1),
         "encoding": sum(_encoding_seconds(one, micro) for one in encoded.values()),
         "loss": _loss_seconds(loss, int(encoder.width), device) * len(batch.score) ** 2 / world,
         "network": sum(network.values()) / (dry.network_gb_s * 1e9),
     }
     kind = torch.cuda.get_device_name() if device.type == "cuda" else f"processor ({torch.get_num_threads()} threads)"
-    read = _read(config, prepared, plan, batch, world)
-    return OnPaper(world, micro, read, memory, network, seconds, kind)
+    counted = _read(config, prepared, plan, records, world)
+    return OnPaper(world, micro, fits, counted, memory, network, seconds, kind)
+
+
+def _share(position: torch.Tensor, world: int) -> int:
+    """Records of one process. position[N]: of each pair's record among all of the batch."""
+    return -(-(int(position.max()) + 1) // world)
 
 
 def _dataset(config: RunConfig, prepared: Prepared, plan: BatchOrder, encoder: DualEncoder, world: int) -> PairDataset:
@@ -156,7 +190,7 @@ def _dataset(config: RunConfig, prepared: Prepared, plan: BatchOrder, encoder: D
 
 
 def _read(
-    config: RunConfig, prepared: Prepared, plan: BatchOrder, batch: PairBatch, world: int
+    config: RunConfig, prepared: Prepared, plan: BatchOrder, records: Mapping[SideName, int], world: int
 ) -> list[tuple[str, Value]]:
     """What the plan has, and what the first process reads of it."""
     steps = assembly.total_steps(config.train, plan)
@@ -172,33 +206,35 @@ def _read(
     return [
         ("pairs", f"{len(plan.pairs):,}"),
         ("steps", f"{steps:,} of {plan.batch_size:,} pairs, {plan.steps_per_epoch:,} an epoch"),
-        ("queries in a step", f"{size_of(batch.query):,}"),
-        ("documents in a step", f"{size_of(batch.document):,}"),
+        ("queries in a step", f"{records['query']:,}"),
+        ("documents in a step", f"{records['document']:,}"),
         ("shards of documents in a step", f"{np.mean(of_step):.1f} of {total:,}"),
         (f"shards of documents in {counted:,} steps", f"{len(of_all):,} of {total:,}"),
     ]
 
 
-def _weights(encoder: DualEncoder, loss: GCLLoss, config: RunConfig) -> float:
-    """Bytes: float32 weights; of the trained ones the gradient, DistributedDataParallel's copy of it, the sum that
-    micro-batches add to, AdamW's two moments, and the average of train.ema."""
+def _weights(encoder: DualEncoder, loss: GCLLoss, config: RunConfig, world: int) -> float:
+    """Bytes: float32 weights; of the trained ones the gradient, AdamW's two moments, DistributedDataParallel's copy of
+    the gradient, the sum that micro-batches add to, and the average of train.ema."""
     parameters = [*encoder.parameters(), *loss.parameters()]
     trained = sum(p.numel() for p in parameters if p.requires_grad)
-    copies = 4 + (config.train.micro_batch is not None) + (config.train.ema is not None)
+    copies = 3 + (world > 1) + (config.train.micro_batch is not None) + (config.train.ema is not None)
     return 4.0 * (sum(p.numel() for p in parameters) + copies * trained)
 
 
 def _footprint(
-    config: RunConfig, encoder: DualEncoder, loss: GCLLoss, batch: PairBatch, world: int, device: torch.device
-) -> Footprint:
+    config: RunConfig, encoder: DualEncoder, loss: GCLLoss, batch: PairBatch, records: Mapping[SideName, int], *,
+    world: int,
+) -> Footprint:  # fmt: skip
     parts = sum(len({getattr(term, side) for term in config.loss.terms}) for side in SIDES)
     pairs = len(batch.score)
-    rows = world * max(size_of(batch.query), size_of(batch.document))
-    tile = None if loss.tile is None else choose_tile(loss.tile, pairs, device)
-    return footprint(parts, pairs=pairs, rows=min(rows, pairs), width=int(encoder.width), ranks=world, tile=tile)
+    tile = None if loss.tile is None else choose_tile(loss.tile, pairs, next(encoder.parameters()).device)
+    rows = min(world * max(records.values()), pairs)
+    return footprint(parts, pairs=pairs, rows=rows, width=int(encoder.width), ranks=world, tile=tile)
 
 
-def _encoding(encoder: DualEncoder, batch: SideBatch, side: SideName) -> Encoding:
+def _encoding(encoder: DualEncoder, batch: SideBatch, side: SideName, *, records: int) -> Encoding:
+    """batch: some of the records."""
     few, more = (cut(batch, count)[0] for count in (_PROBE // 2, _PROBE))
 
     def step(some: SideBatch) -> Callable[[], None]:
@@ -215,32 +251,27 @@ def _encoding(encoder: DualEncoder, batch: SideBatch, side: SideName) -> Encodin
     both = _seconds(step(more), batch.present.device)
     with torch.no_grad():
         forward = _seconds(lambda: encoder.embed_fields(more, side), batch.present.device)
-    count = size_of(more)
-    return Encoding(size_of(batch), max(second - row * count, 0.0), row, forward / count, both / count)
+    count, rows = size_of(more), math.ceil(records * size_of(batch) / len(batch.present))
+    return Encoding(rows, max(second - row * count, 0.0), row, forward / count, both / count)
 
 
 def _seconds(run: Callable[[], object], device: torch.device) -> float:
     run()  # warms up
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    begun = time.perf_counter()
+    begun = _clock(device)
     run()
+    return _clock(device) - begun
+
+
+def _clock(device: torch.device) -> float:
+    """Seconds; on a CPU, processor time, so that a busy machine does not look slow."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-    return time.perf_counter() - begun
+        return time.perf_counter()
+    return time.process_time() / torch.get_num_threads()
 
 
-@contextmanager
-def _autocast(device: torch.device, half: bool) -> Iterator[None]:
-    with torch.autocast(device.type, dtype=torch.bfloat16) if half else nullcontext():
-        yield
-
-
-def _micro_batch(config: RunConfig, encoded: Mapping[SideName, Encoding], left: float) -> int | None:
-    """train.micro_batch, or of "auto" the most rows that fit into the bytes that are left, as a power of two."""
-    size = config.train.micro_batch
-    if size != "auto":
-        return size
+def _fits(encoded: Mapping[SideName, Encoding], left: float) -> int | None:
+    """The most rows that fit into the bytes that are left, as a power of two; None: all at once."""
     if _activations(encoded, None) <= left:
         return None
     size = max(one.rows for one in encoded.values())

@@ -46,6 +46,11 @@ def test_what_does_not_fit_is_refused_with_both_numbers(shop, capsys):
     assert ("holds", "in all") in rows_of(told.out)  # the table comes first
 
 
+def test_negatives_that_will_be_mined_are_no_hindrance(shop, tmp_path, capsys):
+    main(words(shop, "train.batch_size=32", "plan.hard_negatives.source=bm25", f"run_dir={tmp_path / 'run'}"))
+    assert ("takes", "in all") in rows_of(capsys.readouterr().out)
+
+
 def test_it_is_no_training(shop):
     config = Overrides(list(WORDS), str(shop / "conf")).config()
     with pytest.raises(ConfigError, match="trains nothing"):

@@ -207,5 +207,5 @@ def _examine_batches(
             facts["tokens"] = model.token_lengths(prepared, encoder, everything=everything)
         if plan is not None:
             stages.begin("measuring a step")
-            facts["memory"] = model.memory(encoder, prepared, plan, config)
+            facts["memory"] = model.step_on_paper(encoder, prepared, plan, config)
             facts["time"] = model.expected_time(config, plan, facts["memory"]["seconds"])

@@ -326,7 +326,4 @@ def _batches(facts: dict[str, Any]) -> Iterator[Finding]:
     if memory and memory["available"] and memory["total"] > memory["available"]:
         total, available = (f"{memory[name] / 2**30:.1f} GiB" for name in ("total", "available"))
         lacking = f"A step needs about {total}, but only {available} are available ({memory['device']})."
-        each = memory["activations"] / memory["micro_batch"]
-        room = 0.9 * memory["available"] - (memory["total"] - memory["activations"])
-        fits = 2 ** max(int(max(room, each) / each).bit_length() - 1, 0) if each else 1
-        yield Finding("warning", lacking, f"train.micro_batch={fits}")
+        yield Finding("warning", lacking, f"train.micro_batch={memory['fits']}")

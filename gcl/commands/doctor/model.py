@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
-import time
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -13,7 +12,6 @@ import torch
 
 from gcl.config.compose import build
 from gcl.config.schema import RunConfig
-from gcl.data.batches.batch import SideBatch, SideReader
 from gcl.data.batches.mixed_plan import MixedPlan
 from gcl.data.batches.order import BatchOrder
 from gcl.data.catalog import Batches
@@ -22,15 +20,16 @@ from gcl.data.doctor.samples import distribution, sample_rows
 from gcl.data.doctor.texts import MOST_TEXTS
 from gcl.data.store.prepared import Prepared
 from gcl.data.store.records import shortened
+from gcl.lit.auto_micro_batch import available_memory
+from gcl.lit.settings import DryConfig
 from gcl.model.dual_encoder import DualEncoder
 from gcl.model.tokens import Tokens, count_tokens
-from gcl.retrieval.embedding.embed import to_device
-from gcl.run.build import assemble_encoder, assemble_plan, freeze_parts, total_steps
-from gcl.schema import SIDES, Modality, SideName
+from gcl.run.build import assemble_encoder, assemble_plan, total_steps
+from gcl.run.contestants import device_of
+from gcl.run.dry import on_paper
+from gcl.schema import Modality
 
 _LONG = 8  # texts are counted up to this many context lengths
-_FEW, _MORE = 4, 12  # pairs for which activations and time are measured: their slope leaves out a step's fixed cost
-_FLOAT = 4
 MOST_CUT, _LOST = 5, 60  # cut texts that are shown, and characters of what they lose
 _MANY_LANGUAGES = 100_000  # entries of a vocabulary
 
@@ -142,96 +141,24 @@ def batches(prepared: Prepared, config: RunConfig, *, everything: bool) -> tuple
     return plan, steps | length | repeats(prepared.pairs, plan, everything=everything)
 
 
-def memory(encoder: DualEncoder, prepared: Prepared, plan: BatchOrder, config: RunConfig) -> dict[str, Any]:
-    """Bytes in float32 on one device. Activations are those of a few pairs, measured, times the micro-batch."""
-    freeze_parts(encoder, config.optim)
-    parameters = [parameter.numel() for parameter in encoder.parameters()]
-    trained = sum(parameter.numel() for parameter in encoder.parameters() if parameter.requires_grad)
-    size, width = plan.batch_size, encoder.width
-    parts = {side: {"fused"} | {getattr(term, side) for term in config.loss.terms} for side in SIDES}
-    tile = min(1024 if config.loss.tile == "auto" else int(config.loss.tile or size), size)
-    image = 3 * int(np.prod(encoder.preprocess.size))
-    text = 8 * encoder.preprocess.tokens.context_length
-    batch = sum(size * (image if spec.modality is Modality.image else text)
-                for side in SIDES for spec in encoder.schema.side(side).values())  # fmt: skip
-    micro = config.train.micro_batch if isinstance(config.train.micro_batch, int) else size
-    few, more = (_Step(encoder, prepared, plan, count) for count in (_FEW, _MORE))
-    activations = max(more.kept - few.kept, 0) / max(more.pairs - few.pairs, 1)
-    memory: dict[str, Any] = {
-        "parameters": sum(parameters) * _FLOAT,
-        "gradients_and_adam": 3 * trained * _FLOAT,
-        "batch": batch,
-        "activations": activations * micro,
-        "loss": sum(map(len, parts.values())) * 2 * size * width * _FLOAT + 2 * tile * tile * _FLOAT,
-    }
-    memory["total"] = sum(memory.values())
-    available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else None
-    gpu = torch.cuda.get_device_properties(0).total_memory if torch.cuda.is_available() else None
-    memory |= {"available": gpu or available, "device": "GPU" if gpu else "this machine's memory", "micro_batch": micro}
-    return memory | {"seconds": {"reading": _line(few, more, "reading"), "computing": _line(few, more, "computing")}}
+def step_on_paper(encoder: DualEncoder, prepared: Prepared, plan: BatchOrder, config: RunConfig) -> dict[str, Any]:
+    """Bytes that a step holds on this machine, part by part, and seconds that it takes, as trainer=dry estimates them.
+    fits: the most rows of a micro-batch for which the memory is enough."""
+    on_gpu = device_of(config) == "cuda"
+    available = torch.cuda.get_device_properties(0).total_memory if on_gpu else available_memory()
+    paper = on_paper(config, DryConfig(1, available / 1e9), prepared, encoder=encoder, plan=plan)
+    return {
+        "parts": dict(paper.memory), "total": paper.held, "available": available,
+        "device": "GPU" if on_gpu else "this machine's memory", "micro_batch": paper.micro_batch, "fits": paper.fits,
+        "seconds": dict(paper.time),
+    }  # fmt: skip
 
 
-class _Step:
-    """Bytes kept for the backward pass, and seconds of reading and of computing, for the first `pairs` of a batch."""
-
-    def __init__(self, encoder: DualEncoder, prepared: Prepared, plan: BatchOrder, pairs: int) -> None:
-        rows = plan.batch(0)[:pairs]
-        self.pairs, self.kept = len(rows), 0
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        encoder.to(device).train()
-        times = []
-        for _ in range(2):
-            begun = _clock(device)
-            sides: dict[SideName, SideBatch] = {}
-            for side, store in stores_of(prepared).items():
-                reader = SideReader(store, encoder.schema.side(side), encoder.preprocess)
-                sides[side] = reader(getattr(prepared.pairs, side)[rows])
-            read = _clock(device)
-            self.kept = _forward_and_backward(encoder, sides, device)
-            times.append((read - begun, _clock(device) - read))
-        self.reading, self.computing = (min(column) for column in zip(*times, strict=True))
-
-
-def _clock(device: torch.device) -> float:
-    """Seconds; on a CPU, processor time, so that a busy machine does not look slow."""
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-        return time.perf_counter()
-    return time.process_time() / torch.get_num_threads()
-
-
-def _forward_and_backward(encoder: DualEncoder, sides: dict[SideName, SideBatch], device: torch.device) -> int:
-    """Bytes of the tensors kept between the forward and the backward pass."""
-    kept: dict[int, int] = {}
-
-    def keep(tensor: torch.Tensor) -> torch.Tensor:
-        if not isinstance(tensor, torch.nn.Parameter):
-            kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        embedded = [encoder(to_device(batch, device), side) for side, batch in sides.items()]
-    total = sum(output.sum() for output in embedded)
-    if total.requires_grad:
-        total.backward()
-    encoder.zero_grad(set_to_none=True)
-    return sum(kept.values())
-
-
-def _line(few: _Step, more: _Step, name: str) -> dict[str, float]:
-    """Seconds per step and per pair in it: the line through two measurements."""
-    low, high = getattr(few, name), getattr(more, name)
-    slope = max(high - low, 0.0) / max(more.pairs - few.pairs, 1)
-    return {"step": max(low - slope * few.pairs, 0.0), "pair": slope}
-
-
-def expected_time(config: RunConfig, plan: BatchOrder, seconds: dict[str, dict[str, float]]) -> dict[str, Any]:
-    """Seconds per epoch: train.workers processes read while the model computes, so the slower of the two counts."""
-    reading, computing = (
-        plan.steps_per_epoch * seconds[name]["step"] + len(plan.pairs.query) * seconds[name]["pair"]
-        for name in ("reading", "computing")
-    )
-    workers = config.train.workers
-    epoch = max(reading / workers, computing) if workers else reading + computing
+def expected_time(config: RunConfig, plan: BatchOrder, seconds: Mapping[str, float]) -> dict[str, Any]:
+    """Seconds per epoch: train.workers processes read while the model computes, so the slower of the two counts.
+    seconds: of a step."""
+    reading = plan.steps_per_epoch * seconds["reading"]
+    computing = plan.steps_per_epoch * (seconds["encoding"] + seconds["loss"])
+    epoch = max(reading, computing) if config.train.workers else reading + computing
     steps = total_steps(config.train, plan)
     return {"epoch": epoch, "run": epoch * steps / plan.steps_per_epoch, "reading": reading, "computing": computing}

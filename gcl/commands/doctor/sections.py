@@ -336,19 +336,19 @@ def _run(facts: Facts) -> Iterator[Part]:
             formats={"different in the catalog": ",", "counted": ",.1f", "by chance": ",.1f"},
         )  # fmt: skip
     if memory:
-        parts = ("parameters", "gradients_and_adam", "batch", "activations", "loss", "total")
-        micro = f"train.micro_batch={memory['micro_batch']:,}"
+        size = memory["micro_batch"]
+        micro = "the batch" if size is None else f"train.micro_batch={size:,}"
         yield Table(
-            ["memory per step", "MiB"], 
-            [(name.replace("_", " ").replace("adam", "Adam"), memory[name] / 2**20) for name in parts],
+            ["memory per step", "MiB"],
+            [(name, bytes_ / 2**20) for name, bytes_ in (memory["parts"] | {"in all": memory["total"]}).items()],
             formats={"MiB": ",.0f"},
-            notes=[f"an estimate in float32; activations were measured with 12 and 4 pairs, and grow with {micro}"],
-        )  # fmt: skip
+            notes=[f"an estimate; activations were measured with a few rows, and grow with {micro}"],
+        )
     if seconds:
         yield (
             f"About {duration(seconds['epoch'])} per epoch, {duration(seconds['run'])} in all, evaluation not "
             f"included (per epoch reading {duration(seconds['reading'])}, computing "
-            f"{duration(seconds['computing'])}; estimated from 12 and 4 pairs on this machine)."
+            f"{duration(seconds['computing'])}; estimated from a few rows on this machine)."
         )
 
 
