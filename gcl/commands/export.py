@@ -69,8 +69,6 @@ class ExportOptions:
     """The number type of the embeddings."""
     queries: bool = False
     """Whether the queries' embeddings are written as well."""
-    index: str | None = None
-    """Not written any more: `gcl deploy engine=faiss` or usearch makes an index and checks how it ranks."""
     latency: float = number(3.0, least=0, most=3600)
     """Seconds for which each format is timed; 0: latency is not measured."""
     license: str | None = None
@@ -114,11 +112,6 @@ class ExportOptions:
 def run(options: ExportOptions) -> Path:
     """Exports a run and returns the folder."""
     speak_plainly()
-    if options.index is not None:
-        raise ConfigError(
-            f"index={options.index}: an export has no index. `gcl deploy run={options.run} engine=faiss`, or "
-            "engine=usearch, makes one and checks that it ranks as the run was measured."
-        )
     run = RunFolder(Path(options.run), tuple(options.trust)).check()
     out = Path(options.out) if options.out else run.path / "export"
     check_free(out)

@@ -214,7 +214,6 @@ def test_the_command_and_evaluation_of_what_it_wrote(finished, shop, tmp_path):
     "words, told",
     [
         (["queries=true"], "concern the embeddings"),
-        (["index=usearch"], "engine=faiss`, or engine=usearch, makes one"),
         (["onnx=[int8]"], "fp32 cannot be left out"),
         (["onnx=[fp32,int8]", "formats=[open_clip]"], "needs onnx in formats="),
         (["embeddings=both"], "embeddings=both: expected one of [fused, fields]"),
