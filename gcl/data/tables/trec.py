@@ -15,12 +15,15 @@ _VALUE = re.compile(r"[^ \t\r\n\v\f]+")  # of an id, other white space is a part
 
 
 def trec_lines(path: str | Path, form: str) -> Iterator[tuple[int, list[str]]]:
-    """(line number, its columns) of each line. form: QRELS or RUN. Raises ValueError for another number of columns."""
-    expected = len(form.split())
+    """(line number, its columns) of each line. form: QRELS or RUN. Raises ValueError for another number of columns,
+    and for a file without lines."""
+    expected, number = len(form.split()), 0
     for number, values in _lines(Path(path)):
         if len(values) != expected:
             raise ValueError(f"{path}, line {number}: {len(values)} columns, expected {expected} ({form}).")
         yield number, values
+    if not number:
+        raise ValueError(f"{path} is empty: expected lines of {expected} columns ({form}).")
 
 
 def is_trec(path: Path) -> bool:
