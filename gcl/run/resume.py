@@ -49,6 +49,8 @@ def resume_path(config: RunConfig, run: RunFolder) -> Path | None:
     Raises ConfigError if the folder holds a run that would be trained over, no checkpoint is whole, or the config has
     changed.
     """
+    if folder := next((path for path in (run.last, run.best) if path.is_dir()), None):
+        raise ConfigError(f"{folder} is a folder, and this run writes its checkpoint there: rename it, or remove it.")
     resume, left = config.train.resume, run.traces()
     if resume is None:
         if left:

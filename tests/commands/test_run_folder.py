@@ -72,6 +72,15 @@ def test_a_finished_run_is_never_trained_over(run, lost):
         resumed(run, None)
 
 
+@pytest.mark.parametrize("name", ["last", "best"])
+@pytest.mark.parametrize("resume", [None, "auto"])
+def test_a_folder_in_the_place_of_a_checkpoint_is_refused_before_training(run, name, resume):
+    getattr(run, name).unlink()
+    getattr(run, name).mkdir()
+    with pytest.raises(ConfigError, match=f"{name}.ckpt is a folder, and this run writes its checkpoint there"):
+        resumed(run, resume)
+
+
 def test_another_runs_checkpoint_is_never_trained_over_a_run(run, finished):
     with pytest.raises(ConfigError, match="is not a checkpoint of .*already holds a run"):
         resumed(run, str(finished.last))
