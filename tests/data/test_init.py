@@ -254,6 +254,16 @@ def test_marks_that_backslashes_escape_are_read_so(init, tmp_path):
     assert init(tmp_path / "products.csv")[0].quote == "backslash"
 
 
+def test_tables_without_a_row_to_read_are_named(init, tmp_path):
+    products = table(tmp_path / "products.csv", several())
+    (tmp_path / "pairs.csv").write_text("query,product_id\n")
+    with pytest.raises(ValueError, match=r"pairs.csv has a header \(query, product_id\) and no rows below it"):
+        init(products, tmp_path / "pairs.csv")
+    (tmp_path / "pairs.csv").write_text("query,product_id\na,b,c\n")
+    with pytest.raises(ValueError, match="No row of pairs.csv can be read. Row 1: wrong number of cells: 3 cells"):
+        init(products, tmp_path / "pairs.csv")
+
+
 def test_a_click_log(init, tmp_path):
     columns = several()
     log = pairs(columns["product_id"]) | {"position": list(range(1, 41)), "clicks": [1, 0] * 20}

@@ -13,6 +13,7 @@ from gcl.data.importers.layouts.translate import catalog_of_export
 from gcl.data.init.inputs import Input, Kind
 from gcl.data.init.look import Looked, look
 from gcl.data.init.roles import Products, Searches, choose_id, find_products, find_searches, is_products, products_in
+from gcl.data.tables.quarantine import Bad
 from gcl.errors import nearest
 
 SETS: dict[str, tuple[str, tuple[frozenset[str], ...]]] = {
@@ -94,6 +95,7 @@ def _check_alone(pairs: Searches, looked: Sequence[Looked]) -> None:
 def _look(tables: Tables, item: Input, layout: Layout | None, folder: Path) -> Looked:
     looked = look(item.path, item.files, layout=layout)
     tables.notes += looked.notes
+    _check_rows(looked)
     if looked.layout is None:
         return looked
     reading = looked.table.reading
@@ -106,6 +108,19 @@ def _look(tables: Tables, item: Input, layout: Layout | None, folder: Path) -> L
     found.path, found.layout, found.table.reading = item.path, looked.layout, reading
     found.folder = item.files[0].parent
     return found
+
+
+def _check_rows(looked: Looked) -> None:
+    """Raises ValueError, in a sentence, for a table of which no row can be read."""
+    if looked.rows or not looked.columns:
+        return
+    bad = [bad for block in looked.table.blocks(looked.table.columns[:1]) for bad in block.bad]
+    if not bad:
+        named = _columns_of(looked)
+        raise ValueError(f"{looked.name} has a header ({named}) and no rows below it: fill it, or leave it out.")
+    if len(looked.columns) > 1:  # a line above the header is told otherwise
+        number, reason, detail = bad[0]
+        raise ValueError(f"No row of {looked.name} can be read. Row {number}: {Bad(reason, detail)}.")
 
 
 def _sort_searches(tables: Tables, found: Searches) -> None:
