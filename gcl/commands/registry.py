@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from importlib import import_module
 from typing import Any
 
 from gcl.config.folder import GROUPS
-from gcl.lazy import load
 from gcl.options import Option, options_of
 
 
@@ -19,10 +19,10 @@ class NoOptions:
 
 @dataclass(frozen=True)
 class Command:
-    """A command. Dotted strings name what is imported only when it is used.
+    """A command: the function `run` of gcl/commands/<name>.py, or of another `module`, which is imported only when it
+    is used. Its first argument are the options, a dataclass each field of which is a `key=value` of the command line; a
+    composed command gets the command line's Overrides as well.
 
-    run: `module:function`, called with the options and, of a composed command, with the command line's Overrides.
-    options: `module:dataclass`, each field of which is a `key=value` of the command line.
     composed: it takes the settings of a run (RunConfig, composed from conf/) as well.
     groups: the config groups that matter to it. settings: the keys of a run that are options of this command.
     bare: the option that arguments without `key=` belong to.
@@ -33,8 +33,7 @@ class Command:
     name: str
     help: str
     example: str
-    run: str
-    options: str = "gcl.commands.registry:NoOptions"
+    module: str = ""
     composed: bool = False
     groups: tuple[str, ...] = ()
     settings: tuple[str, ...] = ()
@@ -43,7 +42,8 @@ class Command:
     after_sweep: str | None = None
 
     def load_options(self) -> type:
-        return load(self.options)
+        run = self.load_run()
+        return getattr(import_module(run.__module__), next(iter(run.__annotations__.values())))
 
     def list_options(self) -> list[Option]:
         """Its own options, then the settings of a run that are its options."""
@@ -52,7 +52,7 @@ class Command:
         return [*own, *(known[key] for key in self.settings)]
 
     def load_run(self) -> Callable[..., Any]:
-        return load(self.run)
+        return import_module(self.module or f"gcl.commands.{self.name.replace('-', '_')}").run
 
 
 @cache
@@ -69,7 +69,6 @@ _LIST = (
         name="train",
         help="fine-tune a model on a catalog and evaluate it before and after",
         example="gcl train data=my_catalog model=ecommerce-B",
-        run="gcl.commands.train:run",
         composed=True,
         groups=GROUPS,
         settings=("name", "run_dir", "cache_dir", "seed"),
@@ -80,8 +79,6 @@ _LIST = (
         name="evaluate",
         help="evaluate runs and models on a catalog's held-out tasks",
         example="gcl evaluate run=outputs/…   or   gcl evaluate data=my_catalog model=siglip-B",
-        run="gcl.commands.evaluate:run",
-        options="gcl.commands.evaluate:EvaluateOptions",
         composed=True,
         groups=_MEASURING,
         settings=("run", "models", "out", "trust", "cache_dir", "seed"),
@@ -90,24 +87,18 @@ _LIST = (
         name="runs",
         help="list runs in one table: settings, results, verdicts",
         example="gcl runs   or   gcl runs outputs/my_catalog format=csv",
-        run="gcl.commands.runs:run",
-        options="gcl.commands.runs:RunsOptions",
         bare="folder",
     ),
     Command(
         name="init",
         help="write a catalog's YAML from its files, and examine it",
         example="gcl init products.csv pairs.csv   or   gcl init --like shopify products_export.csv",
-        run="gcl.commands.init:run",
-        options="gcl.commands.init:InitOptions",
         bare="files",
     ),
     Command(
         name="prepare",
         help="check a catalog's tables and images and write its shards",
         example="gcl prepare data=my_catalog",
-        run="gcl.commands.prepare:run",
-        options="gcl.commands.prepare:PrepareOptions",
         composed=True,
         groups=("data",),
         settings=("cache_dir",),
@@ -117,15 +108,11 @@ _LIST = (
         name="index",
         help="index WebDataset shards that another program wrote",
         example="gcl index shards='laion/{00000..00127}.tar' out=laion-index",
-        run="gcl.commands.index:run",
-        options="gcl.commands.index:IndexOptions",
     ),
     Command(
         name="embed",
         help="write a run's vectors of a catalog of any size",
         example="gcl embed run=outputs/… data=my_catalog out=vectors",
-        run="gcl.commands.embed:run",
-        options="gcl.commands.embed:EmbedCatalogOptions",
         composed=True,
         groups=("data", "trainer"),
         settings=("run", "out", "trust", "cache_dir"),
@@ -134,8 +121,7 @@ _LIST = (
         name="doctor",
         help="find problems in a catalog before training",
         example="gcl doctor data=my_catalog all=true   or   gcl doctor run=outputs/…",
-        run="gcl.commands.doctor.command:run",
-        options="gcl.commands.doctor.command:DoctorOptions",
+        module="gcl.commands.doctor.command",
         composed=True,
         groups=("data", "model", "loss", "optim", "trainer", "experiment"),
         settings=("run", "out", "trust", "cache_dir", "seed"),
@@ -144,8 +130,6 @@ _LIST = (
         name="sweep-weights",
         help="find better field weights without training again, and say whether they hold on other queries",
         example="gcl sweep-weights run=outputs/…",
-        run="gcl.commands.sweep_weights:run",
-        options="gcl.commands.sweep_weights:SweepOptions",
         composed=True,
         groups=_MEASURING,
         settings=("run", "out", "trust", "cache_dir", "seed"),
@@ -154,23 +138,17 @@ _LIST = (
         name="merge",
         help="average the weights of runs of the same model and data, as the dev half decides",
         example="gcl merge 'runs=[outputs/…,outputs/…]'",
-        run="gcl.commands.merge:run",
-        options="gcl.commands.merge:MergeOptions",
     ),
     Command(
         name="search",
         help="search a run's catalog in a web page or, given a query, in the terminal",
         example='gcl search run=outputs/… "red running shoes" k=5',
-        run="gcl.commands.search:run",
-        options="gcl.commands.search:SearchOptions",
         bare="text",
     ),
     Command(
         name="judge",
         help="grade in a web page what the compared models show and nobody judged",
         example="gcl judge run=outputs/…   or   gcl judge data=my_catalog 'models=[siglip-B,ecommerce-B]'",
-        run="gcl.commands.judge:run",
-        options="gcl.commands.judge:JudgeOptions",
         composed=True,
         groups=_MEASURING,
         settings=("run", "models", "out", "trust", "cache_dir", "seed"),
@@ -179,29 +157,21 @@ _LIST = (
         name="export",
         help="export a run's model to formats that other libraries load",
         example="gcl export run=outputs/… out=my_model",
-        run="gcl.commands.export:run",
-        options="gcl.commands.export:ExportOptions",
     ),
     Command(
         name="deploy",
         help="load a run's catalog into a vector engine, and check that it ranks as measured",
         example="gcl deploy run=outputs/… engine=qdrant",
-        run="gcl.commands.deploy:run",
-        options="gcl.commands.deploy:DeployOptions",
     ),
     Command(
         name="push",
         help="upload an exported folder to the Hugging Face Hub",
         example="gcl push out=my_model push=owner/name",
-        run="gcl.commands.push:run",
-        options="gcl.commands.push:PushOptions",
     ),
     Command(
         name="completion",
         help="print the shell's completion script",
         example='eval "$(gcl completion bash)"',
-        run="gcl.commands.completion:run",
-        options="gcl.commands.completion:CompletionOptions",
         bare="shell",
     ),
 )

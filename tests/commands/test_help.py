@@ -27,7 +27,7 @@ def test_the_help_of_a_command_lists_exactly_its_options(command, capsys):
     text = said(capsys, command.name, "--help")
     options = text.partition("\nOptions\n")[2].partition("\n\n")[0]
     listed = re.findall(r"^  ([\w.]+)=", options, flags=re.MULTILINE)
-    assert listed == [*load(command.options).__dataclass_fields__, *command.settings]
+    assert listed == [*command.load_options().__dataclass_fields__, *command.settings]
     assert command.help in text and command.example in text
     groups = text.partition("Config groups (group=choice)\n")[2].partition("\n\n")[0]
     assert re.findall(r"^  (\w+)", groups, flags=re.MULTILINE) == list(command.groups)
@@ -56,8 +56,8 @@ def test_a_record_names_what_exists(command):
     assert callable(command.load_run()) and (command.sweep is None or callable(load(command.sweep)))
     assert set(command.settings) <= set(RunConfig.__dataclass_fields__)
     assert bool(command.groups) == command.composed
-    assert command.bare in (None, *load(command.options).__dataclass_fields__)
-    own = set(load(command.options).__dataclass_fields__)
+    assert command.bare in (None, *command.load_options().__dataclass_fields__)
+    own = set(command.load_options().__dataclass_fields__)
     assert not command.composed or not own & set(RunConfig.__dataclass_fields__)
 
 
