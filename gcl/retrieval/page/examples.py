@@ -95,12 +95,13 @@ def _one(example: _Example, first: Entry, labels: Sequence[str], shelf: Shelf) -
             ),
         ),
         None if entry is first else tag("small", entry.title),
-        *(
-            tag("div", untrusted(label, "span", class_="who"), _strip(found, shelf), class_="strip")
-            for label, found in rows
-        ),
+        *(labelled(label, [(item[0], _look(item[2])) for item in found], shelf) for label, found in rows),
         class_="example",
     )
+
+
+def _look(relevance: float | str | None) -> str:
+    return "unjudged" if relevance in (None, "twin") else "relevant" if float(relevance or 0) > 0 else "wrong"
 
 
 def address(entry: Entry, query: str) -> str:
@@ -110,18 +111,20 @@ def address(entry: Entry, query: str) -> str:
     return f"#q={quote(entry.name, safe='')}/{quote(query, safe='')}"
 
 
-def _strip(found: Sequence[Sequence[Any]], shelf: Shelf) -> Markup:
+def labelled(label: str, found: Sequence[tuple[int, str]], shelf: Shelf) -> Markup:
+    """A line of products behind a label. found: (number on the shelf, one of SIGNS) of each."""
     products = list(shelf.products.values())
-    pictured = any(products[item[0]][2] >= 0 for item in found)
-    return tag(
+    shown = [(products[number], look) for number, look in found]
+    pictured = any(number >= 0 for (_, _, number), _ in shown)
+    strip = tag(
         "ol",
-        *(_shot(products[item[0]], item[2], shelf, pictured) for item in found),
+        *(_shot(product, look, shelf, pictured) for product, look in shown),
         class_="shots" if pictured else "words",
     )
+    return tag("div", untrusted(label, class_="who"), strip if shown else "nothing", class_="strip")
 
 
-def _shot(product: Sequence[Any], relevance: float | str | None, shelf: Shelf, pictured: bool) -> Markup:
-    look = "unjudged" if relevance in (None, "twin") else "relevant" if float(relevance or 0) > 0 else "wrong"
+def _shot(product: Sequence[Any], look: str, shelf: Shelf, pictured: bool) -> Markup:
     sign, words = SIGNS[look]
     title, _, number = product
     picture = _picture(shelf, number, f"{title}: {words}") if number >= 0 else None

@@ -9,15 +9,14 @@ import numpy as np
 
 from gcl.data.batches.negatives import Mined, read_mined
 from gcl.data.store.prepared import Prepared
-from gcl.data.store.records import Record, images_of, title_of
 from gcl.files.atomic import write_text
+from gcl.retrieval.page.details import Shelf, Side
 from gcl.retrieval.page.document import document, page_body
+from gcl.retrieval.page.examples import TOP, labelled
 from gcl.retrieval.page.markup import Markup, join, tag, untrusted
 from gcl.retrieval.page.thumbnails import Album
-from gcl.schema import Field, Modality, fields_of
 
 _QUERIES = 24  # shown
-_TOP = 4  # documents of each kind
 _PIXELS = 96
 _HINT = (
     "A hard negative is a product that a search nearly finds and that nobody judged for it; training pushes it away. "
@@ -31,7 +30,7 @@ def write_mined_page(path: Path, prepared: Prepared, *, title: str, rounds: Sequ
     mined = {f"step {int(one.stem):,}": read_mined(one) for one in ends}
     parts = [
         ("counts", "How many", "How many", _counts(mined, prepared)),
-        ("queries", "Searches", "Searches and what was mined for them", _examples(mined, _Shelf(prepared))),
+        ("queries", "Searches", "Searches and what was mined for them", _examples(mined, prepared)),
     ]
     write_text(path, document(title, page_body(title, parts), styles=["base.css", "report.css"], scripts=[]))
 
@@ -52,57 +51,26 @@ def _same(first: Mined, last: Mined) -> Markup:
     return tag("li", f"{stayed:,} of the first round are in the last one, too")
 
 
-def _examples(mined: dict[str, Mined], shelf: _Shelf) -> Markup:
+def _examples(mined: dict[str, Mined], prepared: Prepared) -> Markup:
     queries = np.unique(np.concatenate([one.query for one in mined.values()]))
     if not len(queries):
         return tag("p", "Nothing was mined: every result was judged, or closer to the search than the margin allows.")
     some = queries[np.linspace(0, len(queries) - 1, min(_QUERIES, len(queries))).astype(np.int64)]
-    articles = [_example(int(query), mined, shelf) for query in some]
+    shelf = Shelf(Album(_PIXELS))
+    articles = [_example(int(query), mined, prepared, shelf) for query in some]
     half = -(-len(articles) // 2)
     return tag("div", *(tag("div", *part) for part in (articles[:half], articles[half:]) if part), class_="examples")
 
 
-def _example(query: int, mined: dict[str, Mined], shelf: _Shelf) -> Markup:
-    pairs = shelf.prepared.pairs
+def _example(query: int, mined: dict[str, Mined], prepared: Prepared, shelf: Shelf) -> Markup:
+    pairs, documents = prepared.pairs, Side(prepared.documents)
     here = np.flatnonzero(pairs.query == query)
     strips = [("should find", pairs.document[here[np.argsort(-pairs.score[here], kind="stable")]], "relevant")]
     for name, one in mined.items():
         places = np.flatnonzero(one.query == query)
         strips.append((name, one.document[places[np.argsort(-one.score[places], kind="stable")]], "wrong"))
     rows = [
-        tag("div", tag("span", name, class_="who"), shelf.strip(documents.tolist(), look), class_="strip")
-        for name, documents, look in strips
+        labelled(name, [(shelf.add(documents, row), look) for row in list(dict.fromkeys(found.tolist()))[:TOP]], shelf)
+        for name, found, look in strips
     ]
-    return tag("article", tag("h4", untrusted(shelf.query(query))), *rows, class_="example")
-
-
-class _Shelf:
-    """Titles and pictures of records."""
-
-    def __init__(self, prepared: Prepared) -> None:
-        self.prepared, self.album = prepared, Album(_PIXELS)
-
-    def query(self, row: int) -> str:
-        queries = self.prepared.queries
-        return title_of(queries[row], self.prepared.schema.query, otherwise=queries.ids[row])
-
-    def strip(self, rows: Sequence[int], look: str) -> Markup:
-        """The first few of these documents; look: "relevant" or "wrong"."""
-        if not rows:
-            return tag("span", "nothing", class_="who")
-        return tag("ol", *(self._shot(row, look) for row in list(dict.fromkeys(rows))[:_TOP]), class_="shots")
-
-    def _shot(self, row: int, look: str) -> Markup:
-        side, record = self.prepared.schema.document, self.prepared.documents[row]
-        title = title_of(record, side, otherwise=self.prepared.documents.ids[row])
-        number = self.album.add(_picture(record, side))
-        if number < 0:
-            inside = untrusted(title, class_="nothing")
-        else:
-            inside = tag("img", src=list(self.album.pictures.values())[number], alt=title, decoding="async")
-        sign = tag("span", "✓" if look == "relevant" else "✗", class_="sign")
-        return tag("li", tag("span", inside, class_="frame"), sign, class_=look, title=title)
-
-
-def _picture(record: Record, side: dict[str, Field]) -> bytes | None:
-    return next((image for name in fields_of(side, Modality.image) for image in images_of(record[name])), None)
+    return tag("article", tag("h4", untrusted(Side(prepared.queries).title(query))), *rows, class_="example")
