@@ -257,6 +257,18 @@ def test_a_prepared_folder_lies_in_a_bucket(store, tmp_path, monkeypatch):
         assert (second / table.relative_to(here.folder)).read_bytes() == table.read_bytes()
 
 
+def test_a_prepared_file_that_the_store_does_not_give_out_is_named(store, tmp_path, monkeypatch):
+    given = small_with_pictures(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "one"))
+    folder = f"shop/frozen/{prepare(given, 's3://shop/frozen', progress=False).name}"
+    name = next(name for name in store.find(folder) if not name.endswith((".tar", "index.json")))
+    store.pipe_file(name, store.cat_file(name), StorageClass="GLACIER")  # as a rule of the bucket may move old files
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "two"))
+    with pytest.raises(ValueError, match=rf"^cache_dir: s3://{name} cannot be read \(.*storage class"):
+        prepare(given, "s3://shop/frozen", progress=False)
+    assert not list((tmp_path / "two").rglob("*.parquet"))
+
+
 def test_a_cache_dir_of_another_kind_is_refused(tmp_path):
     with pytest.raises(ValueError, match="cache_dir=https://shop.example: expected a folder, or a URL of s3, gs"):
         prepare(small_with_pictures(tmp_path), "https://shop.example", progress=False)

@@ -7,11 +7,14 @@ there, as it is here: what has none is not prepared.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import secrets
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from gcl.data.store.remote_shards import (
     PLACE,
@@ -26,6 +29,7 @@ from gcl.files.atomic import PARTIAL, synchronize, write_text
 from gcl.files.digest import text_sha256
 from gcl.files.progress import counted
 
+T = TypeVar("T")
 _INDEX = "index.json"
 
 
@@ -72,22 +76,29 @@ def put_away(folder: Path, url: str, shards: list[dict], cache: ShardCache) -> N
             here.unlink()
 
 
+def _asked(url: str, ask: Callable[..., T], *given: str) -> T:
+    """The answer of a store, about a URL. Raises ValueError, in a sentence, for what its client raises."""
+    try:
+        return ask(*given)
+    except Exception as error:  # each store's client has kinds of its own
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            raise
+        raise unreachable("cache_dir", url, error) from error
+
+
 def copy_here(url: str, folder: Path) -> bool:
     """Copies the tables of a prepared folder at a URL; False where there is none."""
-    try:
-        system, path = file_system(url)
-        if not system.exists(f"{path}/{_INDEX}"):
-            return False
-    except Exception as error:
-        raise unreachable("cache_dir", url, error) from error
+    system, path = _asked(url, file_system, url)
+    if not _asked(url, system.exists, f"{path}/{_INDEX}"):
+        return False
     folder.parent.mkdir(parents=True, exist_ok=True)
     unfinished = folder.with_name(f".{folder.name}.{secrets.token_hex(6)}{PARTIAL}")
     try:
-        for name in system.find(path):
+        for name in _asked(url, system.find, path):
             own = name[len(path.rstrip("/")) + 1 :]
             if not own.endswith(".tar") and leads_inside(own):
                 (unfinished / own).parent.mkdir(parents=True, exist_ok=True)
-                system.get_file(name, str(unfinished / own))
+                _asked(f"{url}/{own}", system.get_file, name, str(unfinished / own))
         write_text(unfinished / PLACE, f"{url}\n")
         shutil.rmtree(folder, ignore_errors=True)
         os.rename(unfinished, folder)
