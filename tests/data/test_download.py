@@ -20,6 +20,7 @@ from gcl.data.prepare.prepare import prepare, prepare_part
 from gcl.data.tables import fetch as fetching
 from gcl.data.tables.download import Downloads, summary
 from gcl.data.tables.fetch import Failure, fetch
+from gcl.data.tables.table import open_table
 from gcl.files import progress
 from helpers.small_catalog import catalog, drawn, image, pairs, prepared, products, quarantined, text, write_table
 
@@ -36,7 +37,7 @@ class Handler(BaseHTTPRequestHandler):
         server.times.append(time.monotonic())
         kind = path.split("-")[0]
         if kind in ("404", "503", "500", "429") and not (path.endswith("once") and server.asked[path] > 1):
-            self.answer(b"no", int(kind), {"Retry-After": "0"})
+            self.answer(b"no", int(kind), {"Retry-After": "120" if path.endswith("later") else "0"})
         elif kind == "stall":
             self.answer(PICTURE, sent=PICTURE[:100], wait=True)
         elif kind == "silent":
@@ -67,6 +68,8 @@ class Handler(BaseHTTPRequestHandler):
             self.answer(b"", 302, {"Location": f"/{path.partition('-')[2]}"})
         elif kind == "loop":
             self.answer(b"", 302, {"Location": f"/{path}-x"})
+        elif kind == "same":
+            self.answer(b"", 302, {"Location": f"/{path}"})
         elif kind == "file":
             self.answer(b"", 302, {"Location": "file:///etc/hostname"})
         elif kind == "away":
@@ -139,13 +142,14 @@ def test_what_arrives_is_whole_or_has_a_reason(server, tmp_path):
         "slow": "timed out",
         "short": "200 of",
         "trickle": "not finished after 0.5 s",
-        "reset": "",
+        "reset": "the server closed the connection",
         "empty": "the answer is empty",
         "zip": "sent as gzip",
         "html": "a page, not an image",
         "endless": "data.download.max_bytes",
-        "loop": "HTTP 302",
-        "file": "file:///etc/hostname' is not allowed",
+        "loop": "redirects more than 5 times, the last time to http://127.0.0.1",
+        "same": "redirects more than 5 times, the last time to http://127.0.0.1",
+        "file": "it redirects to file:///etc/hostname",
     }
     good = ["picture", "503-once", "429-once", "move-picture", "liar", "picture?size=2"]
     start = time.monotonic()
@@ -161,6 +165,27 @@ def test_what_arrives_is_whole_or_has_a_reason(server, tmp_path):
     assert server.asked["picture"] == 3 and downloads.fetched == len(good)
     whole = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert len(whole) == len(good) and all(path.read_bytes() == PICTURE for path in whole)
+
+
+def test_what_keeps_a_request_from_an_answer_is_said_in_words(server, tmp_path):
+    """Images by urllib, tables by aiohttp: the same words."""
+    pytest.importorskip("aiohttp")
+    port = socket.create_server(("127.0.0.1", 0))
+    free = port.getsockname()[1]
+    port.close()
+    said = {
+        f"{server.url}/429-later": "HTTP 429 Too Many Requests",
+        f"{server.url.replace('http:', 'https:')}/picture": "the server does not speak https there: write http://",
+        f"http://127.0.0.1:{free}/1.jpg": "the connection is refused: nothing answers there, or a firewall is between",
+    }
+    downloads = Downloads(Download(timeout=5, retries=0, rate=None, private=True), tmp_path)
+    list(downloads.fetch_all(said))
+    for url, words in said.items():
+        assert downloads.read(url).detail.startswith(f"{url}: {words}")
+        with pytest.raises(ValueError, match=rf"^data.products: {re.escape(url)} cannot be read \({words}"):
+            open_table(url, root=tmp_path, setting="data.products", copies=tmp_path)
+    later = downloads.read(f"{server.url}/429-later").detail
+    assert later.endswith("the server asks to wait 2 min; data.download.rate asks it less often")
 
 
 def test_what_is_there_is_not_asked_for_again(server, tmp_path):

@@ -103,6 +103,9 @@ def test_tables_behind_http(tmp_path):
     try:
         given = catalog(None, pairs=f"http://127.0.0.1:{server.server_port}/pairs.csv", score="score")
         assert len(prepared(given, tmp_path / "out").pairs) == 180
+        more = [row | {"title": f"t {row['product_id']}"} for row in pairs(31, 20)]
+        write_table(tmp_path / "web" / "pairs.csv", more)
+        assert len(prepared(given, tmp_path / "out").pairs) == 186  # it is fetched again once it has changed
         with pytest.raises((FileNotFoundError, ValueError), match="data.pairs"):
             prepare(catalog(None, pairs=given.pairs.replace("pairs", "none")), tmp_path / "out", progress=False)
     finally:

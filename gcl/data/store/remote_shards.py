@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from gcl.data.masked import masked
+from gcl.data.network import cause_of
 from gcl.errors import install
 from gcl.files.atomic import Replacement, names_full_disk
 from gcl.files.digest import file_sha256
@@ -258,7 +259,8 @@ def unreachable(setting: str, url: str, error: Exception, done: str = "read") ->
     """What a store's client raised for a URL, as a sentence."""
     if isinstance(error, ImportError):
         return ValueError(f"{setting}: {_needs_package(url, error.__cause__ or error)}")
-    return ValueError(f"{setting}: {masked(url)} cannot be {done} ({type(error).__name__}: {masked(str(error))}).")
+    why = cause_of(error) or f"{type(error).__name__}: {masked(str(error))}"
+    return ValueError(f"{setting}: {masked(url)} cannot be {done} ({why}).")
 
 
 def download(url: str, target: Path) -> None:

@@ -17,13 +17,16 @@ import time
 import urllib.error
 import urllib.request
 from base64 import b64encode
+from email.utils import parsedate_to_datetime
 from functools import cache, partial
-from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
+from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection, InvalidURL
 from typing import Any
-from urllib.parse import quote, unquote, urlsplit, urlunsplit
+from urllib.parse import quote, unquote, urljoin, urlsplit, urlunsplit
 
 from gcl.data.catalog import Download
 from gcl.data.masked import masked
+from gcl.data.network import cause_of
+from gcl.files.progress import duration
 
 AGAIN = {408, 425, 429, 500, 502, 503, 504}  # what a server says when asking later may help
 LONGEST_WAIT = 30.0  # seconds, whatever Retry-After asks for
@@ -72,12 +75,18 @@ def fetch(url: str, settings: Download) -> bytes:
             return _body(response, settings)
     except urllib.error.HTTPError as error:
         with error:
-            raise Failure(
-                f"HTTP {error.code} {error.reason}", again=error.code in AGAIN, after=_retry_after(error)
-            ) from None
+            kind, wait = f"HTTP {error.code} {error.reason}", _retry_after(error)
+            asked = f": the server asks to wait {duration(wait)}; data.download.rate asks it less often" if wait else ""
+            again, after = error.code in AGAIN, min(wait, LONGEST_WAIT)
+            raise Failure(f"{kind}{asked}", again=again, after=after, kind=kind) from None
+    except (InvalidURL, UnicodeError) as error:
+        raise Failure(f"this is not a URL ({error})", again=False, kind="not a URL") from None
     except (OSError, HTTPException) as error:  # no address, no connection, silence, a connection that broke
         reason = getattr(error, "reason", error)
-        raise Failure(f"{type(reason).__name__} {reason}".strip(), again=True) from None
+        if reason == "no host given":
+            raise Failure("this is not a URL (it names no host)", again=False, kind="not a URL") from None
+        again = not isinstance(reason, ssl.SSLCertVerificationError)
+        raise Failure(cause_of(error) or f"{type(reason).__name__} {reason}".strip(), again=again) from None
     except ValueError as error:
         raise Failure(f"this is not a URL ({error})", again=False, kind="not a URL") from None
 
@@ -124,8 +133,14 @@ def _body(response: HTTPResponse, settings: Download) -> bytes:
 
 
 def _retry_after(error: urllib.error.HTTPError) -> float:
-    seconds = (error.headers.get("Retry-After") if error.headers else None) or ""
-    return min(float(seconds), LONGEST_WAIT) if seconds.isdigit() else 0.0
+    """Seconds; 0 where the server says nothing."""
+    said = (error.headers.get("Retry-After") if error.headers else None) or ""
+    if said.isdigit():
+        return float(said)
+    try:
+        return max(parsedate_to_datetime(said).timestamp() - time.time(), 0.0)
+    except ValueError:
+        return 0.0
 
 
 def is_private(address: str) -> bool:
@@ -236,15 +251,26 @@ class _Until(io.RawIOBase):
 class _Redirects(urllib.request.HTTPRedirectHandler):
     """Follows to http and https only; the catalog's own headers stay behind where https would become http."""
 
-    max_redirections = _REDIRECTS
+    max_redirections = max_repeats = _REDIRECTS + 1  # fewer are refused below, in a sentence
 
     def __init__(self, settings: Download) -> None:
         self._settings = settings
 
+    def http_error_302(self, req: Any, fp: Any, code: int, msg: str, headers: Any) -> Any:
+        url = urljoin(req.full_url, headers["Location"] or "")
+        if urlsplit(url).scheme not in ("http", "https"):
+            fp.close()
+            raise Failure(f"it redirects to {url}", again=False, kind="redirected to another scheme")
+        if sum(getattr(req, "redirect_dict", {}).values()) >= _REDIRECTS:
+            fp.close()
+            detail = f"it redirects more than {_REDIRECTS} times, the last time to {url}"
+            raise Failure(detail, again=False, kind="redirected too often")
+        return super().http_error_302(req, fp, code, msg, headers)
+
+    http_error_301 = http_error_303 = http_error_307 = http_error_308 = http_error_302
+
     def redirect_request(self, request: Any, response: Any, code: int, message: str, headers: Any, url: str) -> Any:
         scheme = urlsplit(url).scheme
-        if scheme not in ("http", "https"):
-            raise Failure(f"it redirects to {url}", again=False, kind="redirected to another scheme")
         address, _ = _without_login(url)  # what a foreign server says is no login of the catalog's
         following = super().redirect_request(request, response, code, message, headers, address)
         if following is not None and (scheme == "https" or request.type == "http"):

@@ -127,7 +127,15 @@ def is_remote(name: str) -> bool:
 def copy_table(url: str, copies: Path) -> list[Path]:
     """Local copies of the files that a URL names, anew when their state changed."""
     system, names = named_by(url)
-    return [copied(system.unstrip_protocol(name), copies, state=system.ukey(name)) for name in names]
+    return [copied(system.unstrip_protocol(name), copies, state=_state(system, name)) for name in names]
+
+
+def _state(system: Any, name: str) -> str:
+    """What changes with a file, as far as its store or server says."""
+    if not name.startswith("http"):
+        return system.ukey(name)
+    about = system.info(name)
+    return "".join(f"{about[key]}" for key in ("ETag", "Last-Modified", "size") if about.get(key))
 
 
 def named_by(url: str) -> tuple[Any, list[str]]:
@@ -137,7 +145,7 @@ def named_by(url: str) -> tuple[Any, list[str]]:
     system, path = fsspec.core.url_to_fs(url)
     if any(character in path for character in "*?[") and not url.lower().startswith("http"):
         return system, sorted(system.glob(path))
-    return system, [path] if system.exists(path) else []
+    return system, [path] if path.startswith("http") or system.exists(path) else []
 
 
 def copied(url: str, copies: Path, state: str = "") -> Path:
