@@ -40,8 +40,8 @@ class InitOptions:
     """The catalog's name; null: the file's, or its folder's."""
 
     like: str | None = field(default=None, metadata={"values": "a layout or public set, or null"})
-    """What the files are: shopify, woocommerce, magento, google, esci, wands, marqtune or img2dataset; null: they are
-    recognised."""
+    """What the files are: shopify, woocommerce, magento, magento1, google, esci, wands, marqtune or img2dataset; null:
+    they are recognised."""
 
     config_dir: str = path("conf")
     """The folder of your own YAMLs; the catalog's goes into its folder data/."""

@@ -18,6 +18,7 @@ import pytest
 from gcl.cli import main
 from gcl.config.compose import catalog_of
 from gcl.data.check import check_catalog
+from gcl.data.importers.layouts.registry import LAYOUTS
 from gcl.data.init.draft import draft_tables, relative
 from gcl.data.init.inputs import find_inputs
 from gcl.data.init.tables import LIKE, check_like
@@ -319,7 +320,7 @@ def test_every_layout_is_recognised_and_prepared(init, tmp_path, kind):
     catalog, draft = init(exports.EXPORTS[kind](tmp_path))
     assert (catalog.layout, catalog.split.group, catalog.document_id) == (layout, ["parent"], "product_id")
     assert {"image", "title", "description"} <= set(catalog.document)
-    wanted = {"magento": "../../media/catalog/product"}
+    wanted = dict.fromkeys(("magento", "magento1"), "../../media/catalog/product")
     assert catalog.image_root == wanted.get(layout)
     found = prepared(catalog, tmp_path)
     assert len(found.documents) == found.counts["products"] and found.counts["products"] > len(exports.MORE)
@@ -413,7 +414,7 @@ def test_a_set_that_the_files_are_not_is_refused(init, tmp_path):
         init(path, like="shopify")
     with pytest.raises(ValueError, match="no layout or set 'shopfy'. Did you mean shopify"):
         check_like("shopfy")
-    assert set(LIKE) == {"shopify", "woocommerce", "magento", "google", "marqtune", "esci", "wands", "img2dataset"}
+    assert set(LIKE) == {*LAYOUTS, "marqtune", "esci", "wands", "img2dataset"}
 
 
 def test_files_that_cannot_be_a_catalog_are_answered_in_sentences(init, tmp_path):

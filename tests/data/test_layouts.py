@@ -105,6 +105,16 @@ def test_magento_variants_and_one_store_view(tmp_path):
     assert (lamp["brand"], lamp["parent"], lamp["image"]) == ("Lux", "LAMP", ["l/a/lamp.jpg"])
 
 
+def test_magentos_first_version_takes_several_rows_for_a_product(tmp_path):
+    rows, _ = translated(exports.magento1(tmp_path), "magento1", tmp_path / "out")
+    medium, large, lamp = rows["H-M-Red"], rows["H-L-Red"], rows["LAMP"]
+    assert len(rows) == 3 + len(exports.MORE) and "H" not in rows
+    assert (medium["title"], medium["option"], medium["size"]) == ("Hoodie M, Red", "M / Red", "M")
+    assert (large["parent"], large["description"], large["category"]) == ("H", "<p>Warm</p>", "Men/Hoodies")
+    assert medium["image"] == large["image"] == ["h/o/front.jpg", "h/o/back.jpg"], "no_selection is no image"
+    assert (lamp["title"], lamp["brand"], lamp["image"]) == ("Tischlampe", "Lux", ["l/a/lamp.jpg"])
+
+
 def test_magentos_several_store_views_are_columns(tmp_path):
     rows = [
         {"sku": "A", "product_type": "simple", "attribute_set_code": "x", "name": "Lamp"},

@@ -136,6 +136,38 @@ def magento(folder: Path) -> Path:
     return write(folder / "export_catalog_product.csv", MAGENTO, rows)
 
 
+MAGENTO1 = """sku,_store,_attribute_set,_type,_category,_root_category,_product_websites,color,description,image,
+manufacturer,media_gallery,meta_keyword,name,price,short_description,size,small_image,special_price,status,thumbnail,url_key,
+visibility,qty,_super_products_sku,_super_attribute_code,_super_attribute_option,_media_attribute_id,_media_image,_media_lable,
+_media_position,_media_is_disabled""".replace("\n", "").split(",")
+
+
+def magento1(folder: Path) -> Path:
+    more = [f"m/o/more-{number}.jpg" for _, number in MORE]
+    images(folder / "media" / "catalog" / "product", ["h/o/front.jpg", "h/o/back.jpg", "l/a/lamp.jpg", *more])
+    common = {"_attribute_set": "Default", "_type": "simple", "_product_websites": "base", "status": "1"}
+    none = {"image": "no_selection", "small_image": "no_selection"}
+    rows = [
+        common | none | {"sku": "H-M-Red", "name": "Hoodie M", "color": "Red", "size": "M", "price": "52.00"},
+        common | none | {"sku": "H-L-Red", "name": "Hoodie L", "color": "Red", "size": "L", "price": "52.00"},
+        common | {"sku": "H", "_type": "configurable", "name": "Chaz Hoodie", "description": "<p>Warm</p>",
+                  "_category": "Men/Hoodies", "image": "/h/o/front.jpg", "small_image": "/h/o/front.jpg",
+                  "_super_products_sku": "H-M-Red", "_super_attribute_code": "size", "_super_attribute_option": "M",
+                  "_media_image": "/h/o/front.jpg", "_media_position": "1"},
+        {"_category": "Sale", "_super_products_sku": "H-M-Red", "_super_attribute_code": "color",
+         "_super_attribute_option": "Red", "_media_image": "/h/o/back.jpg", "_media_position": "2"},
+        {"_super_products_sku": "H-L-Red", "_super_attribute_code": "size", "_super_attribute_option": "L"},
+        common | {"sku": "LAMP", "name": "Desk Lamp", "manufacturer": "Lux", "image": "/l/a/lamp.jpg"},
+        {"_store": "german", "name": "Tischlampe"},
+    ]  # fmt: skip
+    rows += [
+        common | {"sku": f"M{number}", "name": title, "description": f"<p>A {title}.</p>",
+                  "image": f"/m/o/more-{number}.jpg", "_media_image": f"/m/o/more-{number}.jpg"}
+        for title, number in MORE
+    ]  # fmt: skip
+    return write(folder / "export_all_products.csv", MAGENTO1, rows)
+
+
 GOOGLE = ["id", "title", "description", "link", "image link", "additional image link", "availability", "price",
           "sale price", "brand", "gtin", "mpn", "google product category", "product type", "item group id", "color",
           "size", "condition"]  # fmt: skip
@@ -202,6 +234,6 @@ def google_atom(folder: Path) -> Path:
 
 
 EXPORTS = {
-    "shopify": shopify, "woocommerce": woocommerce, "magento": magento, "google": google_tsv,
+    "shopify": shopify, "woocommerce": woocommerce, "magento": magento, "magento1": magento1, "google": google_tsv,
     "google-txt": google_txt, "google-rss": google_rss, "google-atom": google_atom,
 }  # fmt: skip

@@ -130,7 +130,7 @@ def _pairs(cell: str) -> Iterator[tuple[str, str]]:
 
 MAGENTO = Layout(
     name="magento",
-    description="Magento's product export (CSV)",
+    description="Magento's product export of version 2 (CSV)",
     known_by=(
         frozenset({"sku", "product_type", "attribute_set_code"}),
         frozenset({"sku", "store_view_code", "name"}),

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from gcl.data.importers.layouts.google import GOOGLE
 from gcl.data.importers.layouts.layout import Layout
 from gcl.data.importers.layouts.magento import MAGENTO
+from gcl.data.importers.layouts.magento1 import MAGENTO1
 from gcl.data.importers.layouts.shopify import SHOPIFY
 from gcl.data.importers.layouts.woocommerce import WOOCOMMERCE
 
-LAYOUTS: dict[str, Layout] = {layout.name: layout for layout in (SHOPIFY, WOOCOMMERCE, MAGENTO, GOOGLE)}
+LAYOUTS: dict[str, Layout] = {layout.name: layout for layout in (SHOPIFY, WOOCOMMERCE, MAGENTO, MAGENTO1, GOOGLE)}
 
 
 def check_layout(name: str) -> None:
