@@ -55,7 +55,10 @@ def run(options: PrepareOptions, overrides: Overrides) -> None:
     from gcl.data.prepare.prepare import prepare_part
 
     folder = prepare_part(config.data, config.cache_dir, parse_part(options.part))
-    say(f"Part {options.part} is done: {folder}. Once all parts are, gcl prepare without part= puts them together.")
+    if folder is None:
+        say(f"Part {options.part} has nothing to do: {config.data.name} is prepared already.")
+    else:
+        say(f"Part {options.part} is done: {folder}. Once all parts are, gcl prepare without part= puts them together.")
 
 
 def prepare_command(config: RunConfig, on: On | None = None, pieces: int = 1) -> None:

@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -133,6 +134,19 @@ def test_parts_are_named_properly(shop, tmp_path):
         prepare_part(shop, away, Part(1, 2))
     with pytest.raises(ValueError, match="ready shards"):
         prepare_part(catalog(tmp_path, shards="x.tar"), tmp_path / "out", Part(1, 2))
+
+
+def test_pieces_that_do_not_fit_are_named(shop, tmp_path, caplog):
+    caplog.set_level("INFO")
+    first = prepare_part(shop, tmp_path / "out", Part(1, 3), progress=False)
+    assert not caplog.messages
+    prepare_part(shop, tmp_path / "out", Part(1, 2), progress=False)
+    assert caplog.messages == [f"{first.parent} has pieces of another number, too (1-of-3): they count as well."]
+    caplog.clear()
+    other = replace(shop, store=Store())
+    prepare(other, tmp_path / "out", progress=False, report=lambda _: None)
+    assert caplog.messages[0].startswith(f"{first.parent.name} in {tmp_path / 'out'}: pieces (part=) of other settings")
+    assert first.exists() and prepare_part(other, tmp_path / "out", Part(1, 2), progress=False) is None
 
 
 def test_a_catalog_without_pictures_has_nothing_to_divide(tmp_path):

@@ -16,6 +16,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import shutil
 import socket
 from collections.abc import Callable, Iterable, Mapping
@@ -100,6 +101,7 @@ def prepare(
         if not is_done() and not (url and copy_here(url, target) and is_done()):
             if not is_prepared(target, digest):  # it may have been killed when it was not yet away
                 earlier = earlier_folder(folder, catalog)
+                _name_other_pieces(folder, catalog, digest)
                 if pieces is not None and has_pieces(catalog):
                     pieces.check(catalog, root, folder, _parts(folder, catalog, digest), earlier, progress=progress)
                 counts = _write(catalog, build, digest, target, progress=progress)
@@ -140,15 +142,32 @@ class Pieces:
             )
 
 
-def prepare_part(catalog: Catalog, folder: str | Path, part: Part, *, progress: bool = True) -> Path:
+def _name_other_pieces(folder: Path, catalog: Catalog, digest: str) -> None:
+    """Says which pieces of the catalog are not of this state."""
+    own, pattern = _parts(folder, catalog, digest), re.compile(rf"{re.escape(catalog.name)}-parts-[0-9a-f]{{12}}")
+    others = [path.name for path in sorted(folder.glob("*-parts-*")) if pattern.fullmatch(path.name) and path != own]
+    if others:
+        logger.info(
+            f"{', '.join(others)} in {folder}: pieces (part=) of other settings or of other contents of the tables and "
+            "images, which are not used. Give gcl prepare the settings that they were made with, or remove them."
+        )
+
+
+def prepare_part(catalog: Catalog, folder: str | Path, part: Part, *, progress: bool = True) -> Path | None:
     """Does one piece of the heavy work of `prepare`, which afterwards finds it done (see parts.py). Returns the
-    piece's folder."""
+    piece's folder; None where the catalog is prepared already."""
     _check_shared("part=", folder)
     catalog, root, folder = opened_catalog(catalog, folder)
     if catalog.shards:
         raise ValueError("part= divides the checking of tables; ready shards are read where they are.")
     sources = open_sources(catalog, root, copies=folder / "tables")
-    place = _parts(folder, catalog, fingerprint(catalog, sources))
+    digest = fingerprint(catalog, sources)
+    if is_prepared(folder / f"{catalog.name}-{digest[:12]}", digest):
+        return None
+    place = _parts(folder, catalog, digest)
+    _name_other_pieces(folder, catalog, digest)
+    if others := [path.name for path in sorted(place.glob("*-of-*/")) if not path.name.endswith(f"-of-{part.count}")]:
+        logger.info(f"{place} has pieces of another number, too ({', '.join(others)}): they count as well.")
     earlier = earlier_folder(folder, catalog)
     return write_part(catalog, sources, place, part, downloads=folder / "downloads", progress=progress, earlier=earlier)
 
