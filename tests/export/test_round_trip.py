@@ -11,7 +11,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from gcl.exports.formats.registry import FORMATS
-from gcl.exports.verify.case import make_case, read_case
+from gcl.exports.verify.case import make_case
 from gcl.exports.verify.diagnose import first_difference
 from gcl.exports.verify.golden import damaged_texts, golden_images, golden_texts
 from gcl.exports.verify.round_trip import LEAST_COSINE, NEAR, RoundTripError, round_trip, round_trip_table
@@ -86,13 +86,8 @@ def test_golden_inputs_are_what_they_are_called():
     assert texts["empty"] == "" and len(texts["beyond the context"].split()) > 77
 
 
-def test_a_case_comes_back_from_its_files(models, tmp_path):
+def test_a_case_has_texts_as_they_are_repaired(models):
     _, _, case = models("clip")
-    case.write(tmp_path)
-    back = read_case(tmp_path)
-    assert back.texts == case.texts and back.images == case.images and back.damaged == case.damaged
-    assert np.array_equal(back.text_vectors, case.text_vectors)
-    assert np.array_equal(back.tasks[0].document.value, case.tasks[0].document.value)
     assert [case.text_names[row] for row in case.damaged] == [*damaged_texts()]
     assert "café cup" in case.texts  # a task's texts are compared as repaired
 

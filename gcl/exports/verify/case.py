@@ -1,16 +1,10 @@
-"""The case of a round trip: golden inputs, some of the run's dev tasks, and the run's own vectors of all of them.
-
-It goes to another process as two files in a folder: texts and names as JSON, numbers and encoded images as a NumPy
-archive that is read without pickle.
-"""
+"""The case of a round trip: golden inputs, some of the run's dev tasks, and the run's own vectors of all of them."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
-from typing import Any, Generic, TypeVar
+from dataclasses import dataclass, field, replace
+from typing import Generic, TypeVar
 
 import numpy as np
 import torch
@@ -24,11 +18,10 @@ from gcl.model.fusion import fuse, fuse_images
 from gcl.model.rotation import Rotation
 from gcl.model.settings import Decode
 from gcl.retrieval.tasks.task import RetrievalTask
-from gcl.schema import SIDES, Field, Modality, SideName
+from gcl.schema import Field, Modality, SideName
 
 Value = TypeVar("Value", str, bytes)
 _ROWS = 16  # encoded at once
-_TEXTS, _NUMBERS = "case.json", "case.npz"
 
 
 @dataclass(frozen=True)
@@ -92,35 +85,17 @@ class Case:
         text, image = (unit(rotation.turn(vectors, width)) for vectors in (self.text_vectors, self.image_vectors))
         return replace(self, text_vectors=text, image_vectors=image)
 
-    def write(self, folder: Path) -> None:
-        numbers: dict[str, Any] = {"text_vectors": self.text_vectors, "image_vectors": self.image_vectors}
-        tasks = []
-        for number, task in enumerate(self.tasks):
-            content = asdict(task)
-            for side in SIDES:
-                numbers[f"{number}.{side}"] = content[side].pop("value")
-            tasks.append(content)
-        numbers["pixels"] = np.frombuffer(b"".join(self.images), dtype=np.uint8)
-        numbers["ends"] = np.cumsum([len(data) for data in self.images], dtype=np.int64)
-        texts = {"texts": self.texts, "text_names": self.text_names, "image_names": self.image_names,
-                 "damaged": self.damaged}  # fmt: skip
-        (folder / _TEXTS).write_text(json.dumps({**texts, "tasks": tasks}), encoding="utf-8")
-        np.savez(folder / _NUMBERS, **numbers)
 
+@dataclass(frozen=True)
+class Orders:
+    """A case and what is asked of it. fields: of a document, where exported embeddings are compared; near: as in
+    `worker.compare`."""
 
-def read_case(folder: Path) -> Case:
-    """The case that `Case.write` left in the folder."""
-    content = json.loads((folder / _TEXTS).read_text("utf-8"))
-    with np.load(folder / _NUMBERS, allow_pickle=False) as archive:
-        numbers = {name: archive[name] for name in archive.files}
-    tasks = []
-    for number, task in enumerate(content.pop("tasks")):
-        query, document = (CaseSide(**task.pop(side), value=numbers[f"{number}.{side}"]) for side in SIDES)
-        tasks.append(TaskSample(**task, query=query, document=document))
-    ends, pixels = numbers["ends"].tolist(), numbers["pixels"].tobytes()
-    images = [pixels[start:end] for start, end in zip([0, *ends], ends, strict=False)]
-    vectors = {name: numbers[name] for name in ("text_vectors", "image_vectors")}
-    return Case(**content, images=images, tasks=tasks, **vectors)
+    case: Case
+    formats: Sequence[str]
+    fields: Sequence[str]
+    near: float
+    threads: int
 
 
 class _Distinct(Generic[Value]):

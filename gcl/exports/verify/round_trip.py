@@ -5,7 +5,7 @@ and every query of the run's dev tasks the same top 10. int8 is measured and rep
 scores in the run are closer than NEAR count as tied, because two libraries' resizing rounds pixels differently, which
 leaves a cosine of 0.99997.
 
-1. The case (inputs, tasks, the run's vectors) is written into a temporary folder, with the orders.
+1. The case (inputs, tasks, the run's vectors) is written into a temporary folder, with what is asked of it.
 2. `worker` compares every format there and writes its verdict.
 3. A difference is looked up in this process, next to the run's model: `diagnose` names the first place.
 """
@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import pickle
 import subprocess
 import sys
 import tempfile
@@ -28,9 +29,9 @@ from gcl.exports.folder import EMBEDDINGS
 from gcl.exports.formats.registry import FORMATS, Format
 from gcl.exports.node import node_path
 from gcl.exports.settings import Precision
-from gcl.exports.verify.case import Case
+from gcl.exports.verify.case import Case, Orders
 from gcl.exports.verify.diagnose import first_difference
-from gcl.exports.verify.worker import VERDICT, K
+from gcl.exports.verify.worker import ORDERS, VERDICT, K
 from gcl.model.dual_encoder import DualEncoder
 from gcl.schema import Modality
 from gcl.table import Table
@@ -54,14 +55,9 @@ def round_trip(
     Raises RoundTripError naming format, input and the first place that differs.
     """
     with tempfile.TemporaryDirectory(prefix="gcl-round-trip-") as scratch:
-        case.write(Path(scratch))
-        orders = {
-            "formats": [format.name for format in formats],
-            "near": NEAR,
-            "threads": torch.get_num_threads(),
-            "embeddings": [*encoder.schema.document] if embeddings else [],
-        }
-        (Path(scratch) / "orders.json").write_text(json.dumps(orders), encoding="utf-8")
+        fields = [*encoder.schema.document] if embeddings else []
+        orders = Orders(case, [format.name for format in formats], fields, NEAR, torch.get_num_threads())
+        (Path(scratch) / ORDERS).write_bytes(pickle.dumps(orders))
         command = [sys.executable, "-m", "gcl.exports.verify.worker", scratch, str(folder.resolve())]
         done = subprocess.run(command, cwd=scratch, env=offline(), capture_output=True, text=True)
         verdict = Path(scratch) / VERDICT

@@ -1,6 +1,6 @@
 """The fresh process of a round trip: `python -m gcl.exports.verify.worker <folder of the case> <exported folder>`.
 
-1. The case is read: inputs, tasks, and the run's own vectors of them.
+1. The orders are read, and with them the case: inputs, tasks, and the run's own vectors of them.
 2. Every format is loaded by its own library, in every precision that the folder holds, and embeds the inputs.
 3. Its vectors are compared with the run's: the cosines, and the top 10 of every dev query (`compare`).
 4. Exported embeddings are read from their files and compared likewise (`compare_embeddings`).
@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,13 +27,13 @@ from gcl.exports.folder import EMBEDDINGS
 from gcl.exports.formats.registry import FORMATS, Loaded
 from gcl.exports.query_weights import read_query_weights
 from gcl.exports.vectors.write import FUSED, about_embeddings, embedding_files
-from gcl.exports.verify.case import Case, TaskSample, in_blocks, read_case
+from gcl.exports.verify.case import Case, Orders, TaskSample, in_blocks
 from gcl.model.fusion import fuse
 from gcl.model.query_weights import QueryWeights
 from gcl.retrieval.search.search import search
 from gcl.retrieval.search.ties import id_ranks
 
-VERDICT = "verdict.json"
+ORDERS, VERDICT = "orders.pickle", "verdict.json"
 K = 10
 _SHOWN = 3  # differences of a task that are written down
 
@@ -160,7 +161,7 @@ def _read(
     return whole
 
 
-def _loaded_formats(folder: Path, names: list[str]) -> Iterator[tuple[str, str, Loaded]]:
+def _loaded_formats(folder: Path, names: Sequence[str]) -> Iterator[tuple[str, str, Loaded]]:
     """(label, precision, loaded) of each format in every precision that the folder holds."""
     for format in (FORMATS[name] for name in names):
         for precision in format.written(folder):
@@ -168,16 +169,16 @@ def _loaded_formats(folder: Path, names: list[str]) -> Iterator[tuple[str, str, 
 
 
 def main(case_folder: Path, folder: Path) -> None:
-    """Compares everything that orders.json of the case's folder asks for."""
-    orders = json.loads((case_folder / "orders.json").read_text("utf-8"))
-    torch.set_num_threads(orders["threads"])
-    case, verdict = read_case(case_folder), {}
-    for label, precision, loaded in _loaded_formats(folder, orders["formats"]):
+    """Compares everything that the orders in the case's folder ask for."""
+    orders: Orders = pickle.loads((case_folder / ORDERS).read_bytes())
+    torch.set_num_threads(orders.threads)
+    verdict = {}
+    for label, precision, loaded in _loaded_formats(folder, orders.formats):
         begun = time.process_time()
-        verdict[label] = {"precision": precision, **compare(case, loaded, near=orders["near"])}
+        verdict[label] = {"precision": precision, **compare(orders.case, loaded, near=orders.near)}
         verdict[label]["seconds"] = round(time.process_time() - begun, 2)
-    if orders["embeddings"]:
-        verdict[EMBEDDINGS] = compare_embeddings(case, folder, orders["embeddings"], near=orders["near"])
+    if orders.fields:
+        verdict[EMBEDDINGS] = compare_embeddings(orders.case, folder, orders.fields, near=orders.near)
     (case_folder / VERDICT).write_text(json.dumps(verdict), encoding="utf-8")
 
 
