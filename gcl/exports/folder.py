@@ -58,11 +58,11 @@ def check_free(out: Path) -> None:
         raise FileExistsError(f"out={out} {what}.")
 
 
-def reached(place: str) -> tuple[list[str], str]:
-    """Lines of Python that a snippet needs, and the expression of the folder at `place`: a path, or owner/name."""
+def reached(place: str) -> tuple[str, str]:
+    """The import that a snippet in Python needs, and the expression of the folder at `place`: a path, or owner/name."""
     if Path(place).is_dir():
-        return [], f'"{place}"'
-    return ["from huggingface_hub import snapshot_download"], f'snapshot_download("{place}")'
+        return "", f'"{place}"'
+    return "from huggingface_hub import snapshot_download\n", f'snapshot_download("{place}")'
 
 
 def write_json(path: Path, content: Any) -> None:

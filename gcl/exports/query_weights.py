@@ -69,8 +69,7 @@ class QueryWeightsSnippet:
 
     def snippet(self, encoder: DualEncoder, place: str) -> str:
         """Python source for the card."""
-        imports, folder = reached(place)
-        fetch = "".join(f"{line}\n" for line in imports)
+        fetch, folder = reached(place)
         return f"""\
 import numpy as np
 from safetensors.numpy import load_file

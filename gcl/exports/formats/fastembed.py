@@ -63,8 +63,7 @@ class LoadedFastEmbed(LoadedOnnx):
 
 def snippet(encoder: DualEncoder, place: str) -> str:
     """Python source for the card."""
-    imports, folder = reached(place)
-    fetch = "".join(f"{line}\n" for line in imports)
+    fetch, folder = reached(place)
     return f"""\
 import numpy as np
 from fastembed import TextEmbedding

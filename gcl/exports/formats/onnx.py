@@ -32,8 +32,9 @@ from torch import Tensor, nn
 
 from gcl.data.batches.batch import Features, SideBatch
 from gcl.errors import ConfigError
-from gcl.exports.folder import reached
+from gcl.exports.folder import reached, write_json
 from gcl.exports.formats.onnx_session import (
+    CONFIG,
     FOLDER,
     INPUTS,
     OUTPUTS,
@@ -42,7 +43,6 @@ from gcl.exports.formats.onnx_session import (
     LoadedOnnx,
     open_graph,
     read_config,
-    write_config,
 )
 from gcl.exports.formats.tokenizer import write_tokenizer
 from gcl.exports.formats.weights import origin_of
@@ -104,7 +104,7 @@ def export_onnx(encoder: DualEncoder, folder: Path) -> list[str]:
             "interpolation": preprocess.interpolation, "fill": preprocess.fill, "orientation": "EXIF applied first",
             "statistics_inside": {"mean": list(preprocess.mean), "std": list(preprocess.std)},
         }  # fmt: skip
-    write_config(out, config)
+    write_json(out / CONFIG, config)
     image = "onnx/image.onnx resized RGB pixels (uint8; mean and deviation are applied inside), "
     return [
         f"ONNX opset {OPSET}, any batch size: onnx/text.onnx takes token ids (int64), {image if len(files) > 1 else ''}"
@@ -240,7 +240,7 @@ def add_precisions(
                 _to_int8(out / config["files"]["fp32"][name], out / file, pixels)
         config["files"][precision.value] = files
         notes.append(_NOTES[precision])
-    write_config(out, config)
+    write_json(out / CONFIG, config)
     return notes
 
 
@@ -319,27 +319,25 @@ def snippet(encoder: DualEncoder, place: str) -> str:
 
 def usage(encoder: DualEncoder, place: str, loaded: str, needs: str) -> str:
     """Python source that loads the folder by a LoadedGraphs of this package (module.class), which needs a library."""
-    imports, folder = reached(place)
-    image = encoder.tower(Modality.image) is not None
+    fetch, folder = reached(place)
     module, _, name = loaded.rpartition(".")
-    lines = [
-        "import io",
-        "from pathlib import Path",
-        "",
-        *([*imports, ""] if imports else []),
-        *(["from PIL import Image", ""] if image else []),
-        f"from gcl.exports.formats.{module} import {name}  # needs {needs}; no torch model is built",
-        "",
-        f"model = {name}(Path({folder}))",
-        'text = model.texts(["red running shoes", "blue mug"])',
-    ]
-    if image:
-        lines += [
-            "file = io.BytesIO()",
-            'Image.new("RGB", (640, 480), "red").save(file, "JPEG")  # yours: open("shoe.jpg", "rb").read()',
-            "image = model.images([file.getvalue()])",
-            "print(text.shape, (text @ image.T).round(3))",
-        ]
-    else:
-        lines += ["print(text.shape, (text @ text.T).round(3))"]
-    return "\n".join(lines if image else lines[1:]) + "\n"
+    images = encoder.tower(Modality.image) is not None
+    before, pillow, then = ("import io\n", "from PIL import Image\n", _IMAGE) if images else ("", "", _TEXTS_ALONE)
+    return f"""\
+{before}from pathlib import Path
+
+{fetch}{pillow}
+from gcl.exports.formats.{module} import {name}  # needs {needs}; no torch model is built
+
+model = {name}(Path({folder}))
+text = model.texts(["red running shoes", "blue mug"])
+{then}"""
+
+
+_IMAGE = """\
+file = io.BytesIO()
+Image.new("RGB", (640, 480), "red").save(file, "JPEG")  # yours: open("shoe.jpg", "rb").read()
+image = model.images([file.getvalue()])
+print(text.shape, (text @ image.T).round(3))
+"""
+_TEXTS_ALONE = "print(text.shape, (text @ text.T).round(3))\n"

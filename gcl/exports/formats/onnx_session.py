@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +23,6 @@ VERSION = 1
 HALF = ".fp16.onnx"
 _ROWS = 64  # encoded at once by a loaded model
 _LENGTH_STEP = 8  # lengths of texts are rounded up to it
-
-
-def write_config(out: Path, config: Mapping[str, Any]) -> None:
-    (out / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
 def read_config(folder: Path) -> dict[str, Any]:

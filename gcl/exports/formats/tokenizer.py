@@ -26,6 +26,7 @@ from transformers import (  # type: ignore[attr-defined]  # T5TokenizerFast: a c
     T5TokenizerFast,
 )
 
+from gcl.exports.folder import write_json
 from gcl.model.tokens import Clean, Tokens
 
 Reader = Literal["siglip", "clip", "metaclip_2", "text"]  # who reads the ids: a class, or a text encoder alone
@@ -200,7 +201,7 @@ def spell_out(folder: Path) -> None:
         {"type": "Replace", "pattern": {"Regex": f"[{''.join(characters)}]"}, "content": target}
         for target, characters in sources.items()
     ]
-    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_json(path, content)
 
 
 @lru_cache
@@ -262,7 +263,7 @@ def save_tokenizer(tokenizer: Any, folder: Path) -> None:
         config.pop(key, None)
     if config.get("tokenizer_class") == "TokenizersBackend":
         config["tokenizer_class"] = "PreTrainedTokenizerFast"  # its name in transformers 4, which 5 reads as well
-    path.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_json(path, config)
 
 
 def write_tokenizer(tokens: Tokens, folder: Path) -> dict[str, Any]:

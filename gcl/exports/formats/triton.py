@@ -180,8 +180,7 @@ def _fits(name: str, said: Any, value: np.ndarray) -> None:
 
 def snippet(encoder: DualEncoder, place: str) -> str:
     """Python source for the card: the client's code, as far as it runs without a server."""
-    imports, folder = reached(place)
-    fetch = "".join(f"{line}\n" for line in imports)
+    fetch, folder = reached(place)
     return f"""\
 import numpy as np
 import tritonclient.grpc as triton

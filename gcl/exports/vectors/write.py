@@ -251,8 +251,7 @@ class EmbeddingsSnippet:
         """Python source for the card."""
         is_fused = self._about["content"] == Content.fused
         column = FUSED if is_fused else f"{FUSED}_{next(iter(encoder.schema.document))}"
-        imports, folder = reached(place)
-        fetch = "".join(f"{line}\n" for line in imports)
+        fetch, folder = reached(place)
         return f"""\
 import numpy as np
 import pyarrow.parquet as parquet
