@@ -67,28 +67,14 @@ class Overrides:
     catalog: Mapping[str, Any] | None = None
 
     def config(self) -> RunConfig:
+        """What they mean. Raises ConfigError."""
         words = for_hydra_all(self.settings, self.config_dir)
-        return compose_words(words, self.config_dir, values=self.values, catalog=self.catalog)[1]
+        return compose_words(words, self.config_dir, values=self.values, catalog=self.catalog)
 
     @property
     def keys(self) -> set[str]:
         own = {"data"} if self.catalog is not None else set()
         return {setting.partition("=")[0] for setting in self.settings} | self.values.keys() | own
-
-
-def compose(
-    overrides: Sequence[str] = (),
-    *,
-    config_dir: str | os.PathLike | None = None,
-    values: Mapping[str, Any] | None = None,
-    catalog: Mapping[str, Any] | None = None,
-) -> DictConfig:
-    """The config that these command line arguments mean, unresolved. Raises ConfigError.
-
-    config_dir: a folder of your own (with data/my_catalog.yaml, say) searched after conf/. values, catalog: as in
-    Overrides.
-    """
-    return compose_words(for_hydra_all(overrides, config_dir), config_dir, values=values, catalog=catalog)[0]
 
 
 def compose_words(
@@ -97,8 +83,9 @@ def compose_words(
     *,
     values: Mapping[str, Any] | None = None,
     catalog: Mapping[str, Any] | None = None,
-) -> tuple[DictConfig, RunConfig]:
-    """The same, unresolved and typed, of arguments in Hydra's grammar, the folder of one's own YAMLs among them."""
+) -> RunConfig:
+    """The config that arguments in Hydra's grammar mean, the folder of one's own YAMLs among them. values, catalog: as
+    in Overrides. Raises ConfigError."""
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
@@ -114,7 +101,7 @@ def compose_words(
                     config.data = OmegaConf.merge(OmegaConf.structured(Catalog), shaped(catalog, settings=Catalog))
                 _put(config, values or {})
             complete(config, hydra, values or {}, own=catalog is not None)
-            return config, typed(config)
+            return typed(config)
         except ConfigError:
             raise
         except Exception as error:  # Hydra and OmegaConf raise a dozen kinds for one thing: an argument they refuse

@@ -61,9 +61,9 @@ def begin_sweep(settings: Sequence[str], config_dir: str | None) -> Sweep:
         raise ConfigError(f"{_FOLDER}={folder}: expected the path of a folder; Hydra's ${{…}} are not read here.")
     words = for_hydra_all(settings, config_dir, sweep=True)
     keys, runs = _varied(words)
-    configs = [compose_words(one, config_dir)[0] for one in runs[:_CHECKED]]
+    configs = [compose_words(one, config_dir) for one in runs[:_CHECKED]]
     if _FOLDER not in given:
-        data = "+".join(dict.fromkeys(str(config.data.name) for config in configs))
+        data = "+".join(dict.fromkeys(config.data.name for config in configs))
         folder = Path("outputs") / _plain(data) / _plain(given.get("name", time.strftime("sweep_%Y-%m-%d_%H-%M-%S")))
         words = [*words, f"{_FOLDER}='{folder}'"]
     if (folder / "multirun.yaml").exists() and "train.resume" not in given:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import lightning.pytorch as pl
 
-from gcl.config.compose import compose, typed
+from gcl.config.compose import Overrides
 from gcl.data.prepare.prepare import prepare
 from gcl.data.store.prepared import open_prepared
 from gcl.run.folder import RunFolder
@@ -37,7 +37,7 @@ class StepTimes(pl.Callback):
 
 
 def fit(prepared, options, folder, *, watched):
-    config = typed(compose([*options, f"run_dir={folder}"]))
+    config = Overrides([*options, f"run_dir={folder}"]).config()
     fitting = Fitting(config, RunFolder(Path(folder)), prepared)
     times = StepTimes()
     trainer = fitting.trainer
@@ -66,7 +66,7 @@ def main():
         f"train.batch_size={given.batch_size}", f"train.max_steps={given.steps}", "train.workers=0",
         "trainer.log_every_n_steps=1",
     ]  # fmt: skip
-    config = typed(compose(options))
+    config = Overrides(options).config()
     prepared = open_prepared(prepare(config.data, given.cache_dir), config.data.schema)
     seconds = {True: [], False: []}
     with tempfile.TemporaryDirectory() as folder:

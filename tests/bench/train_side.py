@@ -71,7 +71,7 @@ def record_run(program, words: list[str], path: Path) -> dict[str, Any]:
 
 
 def fitting_of(model: str, folder: Path, shards: str, batch: int, steps: int, *more: str):
-    from gcl.config.compose import compose, typed
+    from gcl.config.compose import Overrides
     from gcl.data.prepare.prepare import prepare
     from gcl.data.store.prepared import open_prepared
     from gcl.run.folder import RunFolder
@@ -91,7 +91,7 @@ def fitting_of(model: str, folder: Path, shards: str, batch: int, steps: int, *m
         f"optim.learning_rate={OPTIMISER['lr']}", f"optim.weight_decay={OPTIMISER['wd']}", "optim.clip_norm=null",
         "optim.warmup=0", "optim.schedule._target_=gcl.optim.schedule.warmup_constant", *more,
     ]  # fmt: skip
-    config = typed(compose(words, config_dir=str(folder / "conf")))
+    config = Overrides(words, config_dir=str(folder / "conf")).config()
     prepared = open_prepared(prepare(config.data, config.cache_dir, progress=False), config.data.schema)
     return Fitting(config, RunFolder(folder / "run"), prepared)
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from gcl.cli import main
-from gcl.config.compose import compose, load_config, typed
+from gcl.config.compose import Overrides, load_config
 from gcl.data.prepare.mixed import open_catalog
 from gcl.errors import ConfigError
 from gcl.run.folder import RunFolder
@@ -48,7 +48,7 @@ def run(shops, words):
 
 @pytest.fixture(scope="module")
 def joined(shops):
-    data = typed(compose(["data=both"], config_dir=shops / "conf")).data
+    data = Overrides(["data=both"], config_dir=shops / "conf").config().data
     return open_catalog(data, shops / "cache")
 
 
@@ -151,16 +151,16 @@ def test_doctor_gives_a_page_a_catalog_and_one_of_the_mix(words, tmp_path, capsy
 )  # fmt: skip
 def test_what_cannot_be_mixed_is_told(shops, change, said):
     with pytest.raises(ConfigError) as caught:
-        compose(["data=both", change], config_dir=shops / "conf")
+        Overrides(["data=both", change], config_dir=shops / "conf").config()
     assert said in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_settings_go_on_top_of_a_catalog_s_file(shops):
-    run = typed(
-        compose(["data=both", "data.catalogs.left.split.seed=3", "data.batches=one"], config_dir=shops / "conf")
-    )
+    run = Overrides(
+        ["data=both", "data.catalogs.left.split.seed=3", "data.batches=one"], config_dir=shops / "conf"
+    ).config()
     assert run.data.catalogs["left"].split.seed == 3 and run.data.catalogs["right"].split.seed == 0
     assert list(run.data.document) == ["image", "title", "brand"] and run.data.document["title"].weight == 0.4
-    part = typed(compose(["data=both", "+data.document={image: {modality: image}}"], config_dir=shops / "conf"))
+    part = Overrides(["data=both", "+data.document={image: {modality: image}}"], config_dir=shops / "conf").config()
     with pytest.raises(ValueError, match="names image, and catalog left, shard .* has none of them"):
         open_catalog(part.data, shops / "cache")

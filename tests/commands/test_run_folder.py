@@ -103,9 +103,9 @@ def test_a_run_that_left_nothing_begins_anew(run):
 
 
 def resumed_of_nothing(run, resume):
-    from gcl.config.compose import compose, typed
+    from gcl.config.compose import Overrides
 
-    config = typed(compose([]))
+    config = Overrides([]).config()
     config.train.resume = resume
     return resume_path(config, run)
 

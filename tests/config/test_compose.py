@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gcl.config.compose import Overrides, compose, load_config, save_config, typed
+from gcl.config.compose import Overrides, load_config, save_config
 from gcl.config.folder import conf_folder
 from gcl.errors import ConfigError
 from gcl.options import options_of
@@ -18,7 +18,7 @@ CHOICES = [(path.parent.name, path.stem) for path in sorted(conf_folder().glob("
 
 @pytest.mark.parametrize("group, choice", CHOICES, ids=lambda value: value)
 def test_every_config_composes(group, choice):
-    run = typed(compose([f"{group}={choice}"]))
+    run = Overrides([f"{group}={choice}"]).config()
     assert run.data.schema.check()
 
 
@@ -101,7 +101,7 @@ def test_every_config_says_what_it_is_for_and_how_it_is_called(group, choice):
 )  # fmt: skip
 def test_a_mistake_is_answered_in_a_sentence(words, said):
     with pytest.raises(ConfigError) as caught:
-        compose(words)
+        Overrides(words).config()
     assert said in str(caught.value) and "\n" not in str(caught.value)
 
 
@@ -110,15 +110,15 @@ def test_a_null_in_a_list_of_texts_is_told_as_what_it_is(tmp_path, missing):
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "c.yaml").write_text(f"name: c\nproducts: p.csv\nmissing: {missing}\n")
     with pytest.raises(ConfigError, match="data.missing has a null where a text belongs: .*write 'NULL'"):
-        compose(["data=c"], config_dir=tmp_path)
+        Overrides(["data=c"], config_dir=tmp_path).config()
 
 
 def test_the_command_line_reaches_every_level():
-    run = typed(
-        compose(["data.document.title.weight=0.25", "~data.document.image", "optim.rules={visual.*: {rate: 0.1}}"])
-    )
-    assert typed(compose(["data.document.tags={modality: text}"])).data.document["tags"].weight == 1
-    assert typed(compose(["loss.score_to_weight.floor=0.1"])).loss.score_to_weight["floor"] == 0.1
+    run = Overrides(
+        ["data.document.title.weight=0.25", "~data.document.image", "optim.rules={visual.*: {rate: 0.1}}"]
+    ).config()
+    assert Overrides(["data.document.tags={modality: text}"]).config().data.document["tags"].weight == 1
+    assert Overrides(["loss.score_to_weight.floor=0.1"]).config().loss.score_to_weight["floor"] == 0.1
     assert run.data.document["title"].weight == 0.25 and "image" not in run.data.document
     assert run.optim.rules["visual.*"].rate == 0.1
     assert run.optim.learning_rate == run.model.recipe.learning_rate
@@ -126,7 +126,7 @@ def test_the_command_line_reaches_every_level():
 
 @pytest.mark.parametrize("path", ["my runs/a=b, c", "it's/here", "C:\\runs\\1", "<time>", "plain/path_1.2"])
 def test_a_path_may_hold_any_character(path):
-    assert typed(compose([f"run_dir={path}"])).run_dir == path
+    assert Overrides([f"run_dir={path}"]).config().run_dir == path
 
 
 @pytest.mark.parametrize(
@@ -142,7 +142,7 @@ def test_a_path_may_hold_any_character(path):
     ],
 )
 def test_every_path_of_a_config_may_hold_any_character(key, value):
-    node = typed(compose([f"{key}={value}"]))
+    node = Overrides([f"{key}={value}"]).config()
     for name in key.split("."):
         node = getattr(node, name)
     assert node == value
@@ -163,10 +163,10 @@ def test_a_folder_of_one_s_own(tmp_path):
     (tmp_path / "data" / "shop.yaml").write_text(
         "name: shop\npairs: pairs.csv\nquery:\n  query: {modality: text}\ndocument:\n  title: {modality: text}\n"
     )
-    run = typed(compose(["data=shop"], config_dir=tmp_path))
+    run = Overrides(["data=shop"], config_dir=tmp_path).config()
     assert run.data.name == "shop" and list(run.data.document) == ["title"]
     with pytest.raises(ConfigError, match="Did you mean shop"):
-        compose(["data=shap"], config_dir=tmp_path)
+        Overrides(["data=shap"], config_dir=tmp_path).config()
 
 
 @pytest.mark.parametrize(
@@ -182,7 +182,7 @@ def test_a_broken_yaml_is_told_with_file_and_line(tmp_path, content, said):
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "bad.yaml").write_text(content)
     with pytest.raises(ConfigError) as caught:
-        compose(["data=bad"], config_dir=tmp_path)
+        Overrides(["data=bad"], config_dir=tmp_path).config()
     assert said in str(caught.value) and "\n" not in str(caught.value)
 
 
@@ -191,20 +191,20 @@ def test_the_folder_that_config_dir_means(tmp_path):
     (tmp_path / "data" / "shop.yaml").write_text("name: shop\n")
     (tmp_path / "loose.yaml").write_text("name: loose\n")
     with pytest.raises(ConfigError, match=f"name the folder above it: --config-dir {tmp_path}[.]"):
-        compose(["data=shop"], config_dir=tmp_path / "data")
+        Overrides(["data=shop"], config_dir=tmp_path / "data").config()
     with pytest.raises(ConfigError, match=f"move it into a folder {tmp_path / 'data'}"):
-        compose(["data=loose"], config_dir=tmp_path)
+        Overrides(["data=loose"], config_dir=tmp_path).config()
 
 
 def test_a_saved_config_comes_back_equal(tmp_path):
-    run = typed(compose(["seed=3"]))
+    run = Overrides(["seed=3"]).config()
     save_config(run, tmp_path / "config.yaml")
     assert load_config(tmp_path / "config.yaml") == run
 
 
 def test_words_over_a_run_speak_of_the_run_s_catalog(tmp_path):
     """Its fields need not be those of the catalog that is the default."""
-    run = typed(compose([]))
+    run = Overrides([]).config()
     run.data.document["marke"] = run.data.document.pop("brand")
     save_config(run, tmp_path / "config.yaml")
     words = [f"run={tmp_path}", "data.document.marke.weight=0.3", "~data.document.title", "evaluate.slices=[marke]"]
@@ -218,7 +218,7 @@ def test_words_over_a_run_speak_of_the_run_s_catalog(tmp_path):
 
 def test_a_saved_config_with_an_unknown_word_is_told_with_its_file(tmp_path):
     path = tmp_path / "config.yaml"
-    save_config(typed(compose([])), path)
+    save_config(Overrides([]).config(), path)
     path.write_text(path.read_text().replace("train:\n", "train:\n  unique: query\n"))
     with pytest.raises(ConfigError) as caught:
         load_config(path)
@@ -239,7 +239,7 @@ def test_help_and_config_errors_load_nothing_heavy():
 
 @pytest.mark.parametrize(("form", "target"), [("softmax", "graded"), ("sigmoid", "sigmoid")])
 def test_a_run_whose_repeats_were_positive_opens_with_targets(tmp_path, form, target):
-    save_config(typed(compose([f"loss.form={form}", "loss.same_document=negative"])), tmp_path / "config.yaml")
+    save_config(Overrides([f"loss.form={form}", "loss.same_document=negative"]).config(), tmp_path / "config.yaml")
     written = (tmp_path / "config.yaml").read_text()
     assert "same_query: ignore" in written and "  target: pair\n" in written
     older = written.replace("same_query: ignore", "same_query: positive").replace("  target: pair\n", "")

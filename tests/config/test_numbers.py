@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from gcl.commands.registry import COMMANDS, list_settings
-from gcl.config.compose import compose, options_from, typed, with_settings
+from gcl.config.compose import Overrides, options_from, with_settings
 from gcl.errors import ConfigError
 from gcl.loss.weight import check_weights, identity, power
 from gcl.optim.settings import check_warmup
@@ -57,7 +57,7 @@ def numbers(options) -> list[Option]:
 
 @pytest.fixture(scope="module")
 def config():
-    return typed(compose([]))
+    return Overrides([]).config()
 
 
 # data.mix has a rule of its own, and catalogs to be named.
@@ -118,9 +118,9 @@ def test_it_is_said_before_torch_is_loaded(word):
 
 def test_numbers_that_cannot_be_meant_together():
     with pytest.raises(ConfigError, match="leaves nothing"):
-        typed(compose(["optim.learning_rate=0.5", "optim.weight_decay=3"]))
+        Overrides(["optim.learning_rate=0.5", "optim.weight_decay=3"]).config()
     with pytest.raises(ConfigError, match="100 optimiser steps and would never get to its learning rate"):
-        typed(compose(["train.max_steps=100", "optim.warmup=500"]))
+        Overrides(["train.max_steps=100", "optim.warmup=500"]).config()
     check_warmup(0.05, 1)
     check_warmup(100, 100)
 
@@ -143,7 +143,7 @@ def test_numbers_that_cannot_be_meant_together():
 def test_numbers_of_new_trainings(config, setting, told):
     """Refused for a new training; a run that an earlier version trained with them still opens."""
     with pytest.raises(ConfigError, match=told):
-        typed(compose([setting]))
+        Overrides([setting]).config()
     with_settings(config, [setting], trained=True)
 
 
@@ -151,7 +151,7 @@ def test_numbers_of_new_trainings(config, setting, told):
                                      "trainer.devices=auto", "trainer.options.max_epochs=-1",
                                      "trainer.options.limit_val_batches=0.5"])  # fmt: skip
 def test_numbers_that_stay_allowed(setting):
-    typed(compose([setting]))
+    Overrides([setting]).config()
 
 
 def test_weights_that_float32_cannot_compute_with_are_refused():

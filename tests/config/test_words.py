@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 
 from gcl.commands.export import ExportOptions
 from gcl.commands.search import SearchOptions
-from gcl.config.compose import Overrides, catalog_of, compose, options_from, save_config, typed, with_settings
+from gcl.config.compose import Overrides, catalog_of, options_from, save_config, with_settings
 from gcl.config.yaml import parse
 from gcl.errors import ConfigError
 from gcl.run.folder import config_of
@@ -55,7 +55,7 @@ def test_null_means_the_default_of_an_option_that_has_none():
 def test_a_text_of_a_run_s_settings_is_taken_as_typed(word):
     keys = ("data.root", "data.products", "data.shards", "data.image_root", "data.download.cache", "data.score",
             "data.document.title.column", "cache_dir", "run_dir", "data.own_queries.query")  # fmt: skip
-    config = compose([f"{key}={word}" for key in keys])
+    config = OmegaConf.structured(Overrides([f"{key}={word}" for key in keys]).config())
     begun_here = os.path.normpath(Path.cwd() / word)  # the catalog's paths are absolute
     assert {OmegaConf.select(config, key) for key in keys} <= {word, begun_here, os.path.join(begun_here, word)}
     assert OmegaConf.select(config, "data.score") == OmegaConf.select(config, "run_dir") == word
@@ -75,11 +75,11 @@ def test_a_list_of_texts_is_taken_as_typed(words):
 
 
 def test_lists_and_mappings_may_hold_any_text():
-    run = typed(compose([
+    run = Overrides([
         "models=[run:outputs/dt=1/a, local-dir:x y, 'a,b']", "evaluate.slices=[no, 007]", "data.missing=[NULL, no]",
         "data.grades={No: 0, Exact: 2}", "data.grades.off=1",
         "data.tasks.t={queries: dt=1/q.csv, qrels: q.csv}", "data.clicks={position: p=1}",
-    ]))  # fmt: skip
+    ]).config()  # fmt: skip
     assert run.models == ["run:outputs/dt=1/a", "local-dir:x y", "a,b"]
     assert run.evaluate.slices == ["no", "007"] and run.data.missing == ["NULL", "no"]
     assert run.data.grades == {"No": 0, "Exact": 2, "off": 1}
@@ -100,19 +100,19 @@ tasks: {t: {qrels: q.csv, grades: {2: 1}}}
 def test_one_text_is_a_list_of_one_and_numbers_are_names(tmp_path):
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "brief.yaml").write_text(BRIEF)
-    of_yaml = typed(compose(["data=brief"], config_dir=tmp_path)).data
+    of_yaml = Overrides(["data=brief"], config_dir=tmp_path).config().data
     alone = catalog_of(str(tmp_path / "data" / "brief.yaml"))
     words = ["data.split.group=parent", "data.grades={1: 4, Exact: 2}", "data.tasks.t={qrels: q.csv}"]
-    typed_in = typed(compose([*words, "data.tasks.t.grades={2: 1}"])).data
+    typed_in = Overrides([*words, "data.tasks.t.grades={2: 1}"]).config().data
     for catalog in (of_yaml, alone, typed_in):
         assert catalog.split.group == ["parent"] and catalog.grades == {"1": 4, "Exact": 2}
         assert catalog.tasks["t"].grades == {"2": 1}
-    on_top = with_settings(typed(compose([])), ["data.split.group='a, b'", "data.grades={1: 4}"]).data
+    on_top = with_settings(Overrides([]).config(), ["data.split.group='a, b'", "data.grades={1: 4}"]).data
     assert on_top.split.group == ["a, b"] and on_top.grades == {"1": 4}
 
 
 def test_settings_on_top_of_a_run_are_read_the_same_way(tmp_path):
-    save_config(typed(compose([])), tmp_path / "config.yaml")
+    save_config(Overrides([]).config(), tmp_path / "config.yaml")
     on_top = ["data.document.title.column=no", "data.root=dt=1", "evaluate.slices=[007, no]", "data.score=12e5"]
     run = config_of(Overrides([f"run={tmp_path}", *on_top]))
     assert run.data.document["title"].column == "no" and Path(run.data.root).name == "dt=1"
@@ -120,7 +120,7 @@ def test_settings_on_top_of_a_run_are_read_the_same_way(tmp_path):
 
 
 def test_a_run_brings_its_own_model(tmp_path):
-    save_config(typed(compose([])), tmp_path / "config.yaml")
+    save_config(Overrides([]).config(), tmp_path / "config.yaml")
     with pytest.raises(ConfigError, match="has its own model, so model= would change nothing"):
         config_of(Overrides([f"run={tmp_path}", "model=lite"]))
     run = config_of(Overrides([f"run={tmp_path}", "trainer.accelerator=cpu", "seed=7"]))
@@ -135,7 +135,7 @@ def test_config_dir_may_lie_below_any_path(tmp_path, name):
         "name: c\nproducts: p.csv\nquery:\n  no: {modality: text}\ndocument:\n  title: {modality: text, column: off}\n"
         "score: NO\nmissing: [no, 007, null-ish]\ngrades: {yes: 1, no: 0}\n"
     )
-    data = typed(compose(["data=c"], config_dir=folder)).data
+    data = Overrides(["data=c"], config_dir=folder).config().data
     assert data.query["no"].modality.value == "text" and data.document["title"].column == "off"
     assert data.score == "NO" and data.missing == ["no", "007", "null-ish"] and data.grades == {"yes": 1, "no": 0}
 
@@ -180,4 +180,4 @@ def test_a_sweep_takes_the_same_words(tmp_path):
     )  # fmt: skip
     assert "there is no file" in done.stdout + done.stderr or "dt=1" in done.stdout + done.stderr
     with pytest.raises(ConfigError):
-        compose(["seed=0,1"])
+        Overrides(["seed=0,1"]).config()

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
 
-from gcl.config.compose import compose, typed
+from gcl.config.compose import Overrides
 from gcl.data.catalog import Task
 from gcl.data.importers import marqo_gs
 from gcl.data.importers.marqtune import Settings, catalog_of, write_catalog
@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def configured(name: str, *words: str):
-    return typed(compose([f"data={name}", *words])).data
+    return Overrides([f"data={name}", *words]).config().data
 
 
 @pytest.fixture
@@ -221,7 +221,7 @@ def test_marqtune_s_words_as_a_file(marqtune, tmp_path):
     target = tmp_path / "conf" / "data" / "mine.yaml"
     command = [sys.executable, "-m", "gcl.data.importers.marqtune", str(root / "words.json"), str(target)]
     assert "data=mine" in subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT).stdout
-    given = typed(compose(["data=mine"], config_dir=tmp_path / "conf")).data
+    given = Overrides(["data=mine"], config_dir=tmp_path / "conf").config().data
     found = prepared(given, tmp_path / "out")
     assert len(found.documents) == 12 and len(found.task("evaluation").corpus) == 4
     for change, said in (({"leftKey": []}, "has 'leftKey'"), ({"schema": None}, "lacks schema")):

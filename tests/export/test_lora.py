@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from gcl.cli import main
-from gcl.config.compose import compose
+from gcl.config.compose import Overrides
 from gcl.errors import ConfigError
 from gcl.exports.formats.open_clip import export_open_clip
 from gcl.lit.checkpoint import read_checkpoint
@@ -190,5 +190,5 @@ def test_freezing_what_lora_adds_is_told(train, capsys):
 
 def test_a_misspelt_word_of_it_is_told_with_the_right_one():
     with pytest.raises(ConfigError, match="no setting 'model.lora.rnk'. Did you mean model.lora.rank"):
-        compose(["model.lora={rnk: 4}"])
-    assert compose(["model.lora={rank: 4}"]).model.lora.alpha == 16
+        Overrides(["model.lora={rnk: 4}"]).config()
+    assert Overrides(["model.lora={rank: 4}"]).config().model.lora.alpha == 16

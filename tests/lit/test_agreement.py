@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from gcl.cli import main
-from gcl.config.compose import compose, load_config, typed
+from gcl.config.compose import Overrides, load_config
 from gcl.run.resume import check_unchanged
 from helpers.training_jobs import batches, losses, read_steps
 
@@ -48,7 +48,7 @@ def test_with_leave_a_run_goes_on_with_other_batches(start, whole, tmp_path):
 
 
 def test_what_may_change_freely_and_by_leave():
-    begun = typed(compose(["seed=1"]))
+    begun = Overrides(["seed=1"]).config()
     free = [
         "seed=1",
         "train.workers=7",
@@ -58,13 +58,13 @@ def test_what_may_change_freely_and_by_leave():
         "run_dir=x",
         "train.micro_batch=4",
     ]
-    check_unchanged(begun, typed(compose(free)))
+    check_unchanged(begun, Overrides(free).config())
     changed = ["seed=2", "optim.learning_rate=0.5"]
     with pytest.raises(
         ValueError, match=f"optim.learning_rate was {begun.optim.learning_rate}, is now 0.5\n  seed was 1, is now 2"
     ):
-        check_unchanged(begun, typed(compose(changed)))
-    check_unchanged(begun, typed(compose([*changed, "train.allow_change=[seed,optim]"])))
+        check_unchanged(begun, Overrides(changed).config())
+    check_unchanged(begun, Overrides([*changed, "train.allow_change=[seed,optim]"]).config())
 
 
 def test_a_loader_that_hangs_says_where(start):

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from gcl.config.compose import build, compose, typed
+from gcl.config.compose import Overrides, build
 from gcl.data.batches.batch import SideBatch, rows_of
 from gcl.model.load import load_model
 from gcl.model.settings import LoadOptions
@@ -44,7 +44,7 @@ def test_attention_is_fused_in_both_towers(modality):
 
 
 def test_the_default_optimiser_is_fused():
-    optimizer = build(typed(compose([])).optim.optimizer)([torch.nn.Parameter(torch.zeros(2))])
+    optimizer = build(Overrides([]).config().optim.optimizer)([torch.nn.Parameter(torch.zeros(2))])
     assert isinstance(optimizer, torch.optim.AdamW) and optimizer.defaults["fused"]
 
 
@@ -55,7 +55,7 @@ def test_convolutions_run_in_channels_last_where_the_model_asks_for_it():
     assert kernels and all(p.is_contiguous(memory_format=torch.channels_last) for p in kernels)
     pixels = encoder._pixels(torch.zeros(2, 3, 64, 64, dtype=torch.uint8))
     assert pixels.is_contiguous(memory_format=torch.channels_last)
-    assert typed(compose(["model=tiny"])).model.channels_last
+    assert Overrides(["model=tiny"]).config().model.channels_last
 
 
 def test_cpus_compute_in_float32_unless_told_otherwise():

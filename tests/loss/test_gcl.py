@@ -308,11 +308,11 @@ def test_a_teacher_is_the_loop(form, rule):
 
 
 def test_the_config_says_what_a_weight_counts_for():
-    from gcl.config.compose import compose, typed
+    from gcl.config.compose import Overrides
     from gcl.errors import ConfigError
 
     def given(*words):
-        return typed(compose(["loss=gcl_sigmoid", *words])).loss.sigmoid_weight.value
+        return Overrides(["loss=gcl_sigmoid", *words]).config().loss.sigmoid_weight.value
 
     assert given() == "pair" and given("loss.sigmoid_weight=target") == "target"
     with pytest.raises(ConfigError, match="sigmoid_weight"):
