@@ -99,6 +99,7 @@ def test_relevances_and_scores_survive_exactly(tmp_path):
         ("q 0 a 1\nq 0 a 2\n", "line 2: query 'q' and document 'a'"),
         ("q 0 a\n", "3 columns, expected 4"),
         ("q 0 a x\n", "'x'"),
+        ("q 0 a nan\n", "line 1: the relevance 'nan' is not a number"),
         ("# queries, judged\n", r"f is empty: expected lines of 4 columns \(query_id 0 document_id relevance\)"),
     ],
 )

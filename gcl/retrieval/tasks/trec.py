@@ -7,6 +7,7 @@ The columns are separated by white space, so ids that contain any are refused.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -37,7 +38,7 @@ def read_run(path: str | Path) -> Run:
     for number, (query, _, document, rank, score, _) in trec_lines(path, RUN):
         try:
             place = int(rank) if rank.isdecimal() else number
-            ranked.setdefault(query, []).append((place, document, float(score)))
+            ranked.setdefault(query, []).append((place, document, _number(score)))
         except ValueError:
             raise ValueError(f"{path}, line {number}: the score {score!r} is not a number.") from None
     return {
@@ -68,10 +69,18 @@ def read_qrels(path: str | Path) -> Qrels:
                 f"{path}, line {number}: query {query!r} and document {document!r} are judged a second time."
             )
         try:
-            judged[document] = float(relevance)
+            judged[document] = _number(relevance)
         except ValueError:
             raise ValueError(f"{path}, line {number}: the relevance {relevance!r} is not a number.") from None
     return qrels
+
+
+def _number(text: str) -> float:
+    """Raises ValueError for what is none, or not finite."""
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(text)
+    return number
 
 
 def _identifier(name: object) -> str:
