@@ -98,7 +98,7 @@ def test_row_numbers_skip_nothing_across_blocks(tmp_path, monkeypatch):
 def test_json_lines_rows_that_are_no_records_are_bad(tmp_path, monkeypatch):
     monkeypatch.setattr(limits, "BLOCK_ROWS", 2)
     path = tmp_path / "table.jsonl"
-    path.write_text('{"a": "1"}\nnot json\n\n[1]\n{"a": {"x": 1}}\n{"b": 1}\n{"a": "\\ud800"}\n{"a": "6"}\n')
+    path.write_text('{"a": "1"}\nnot json\n\n[1]\n{"a": {"x": 1}}\n{"b": 1}\n"\\ud800"\n{"a": "6"}\n')
     found, numbers, bad = read(path, ["a"])
     assert (found["a"], numbers) == (["1", None, "6"], [1, 5, 7])
     assert [(number, reason) for number, reason, _ in bad] == [
@@ -205,6 +205,12 @@ def test_broken_files_are_refused_in_a_sentence(tmp_path, name, content, message
         read(tmp_path / name, opened(tmp_path / name).columns)
 
 
+def test_a_file_in_utf_16_that_was_cut_is_called_so(tmp_path):
+    (tmp_path / "table.csv").write_bytes("id,title\n1,é\n".encode("utf-16")[:-1])
+    with pytest.raises(ValueError, match="begins as UTF-16 and is not that to its end: it is cut off"):
+        read(tmp_path / "table.csv", ["id"])
+
+
 def test_a_quotation_mark_never_closed_takes_its_own_row_alone(tmp_path, monkeypatch):
     monkeypatch.setattr(limits, "BLOCK_BYTES", 1 << 20)
     (tmp_path / "table.csv").write_text('a,b\n1,"x\n' + "2,y\n" * 1_000_000)
@@ -243,6 +249,24 @@ def test_a_header_in_the_middle_is_no_row(tmp_path):
     found, numbers, bad = read(tmp_path / "table.csv", ["id", "title"])
     assert found["id"] == ["1", "2"] and numbers == [1, 3]
     assert [(number, reason) for number, reason, _ in bad] == [(2, "the header again")]
+
+
+def test_files_put_together_with_their_marks_have_one_header(tmp_path):
+    (tmp_path / "table.csv").write_text("\ufeffid,title\n1,a\n\ufeffid,title\n2,b\n", encoding="utf-8")
+    assert read(tmp_path / "table.csv", ["id", "title"])[0] == {"id": ["1", "2"], "title": ["a", "b"]}
+
+
+def test_what_keeps_a_spreadsheet_from_making_numbers_is_no_text(tmp_path):
+    (tmp_path / "table.csv").write_text('id,title\n="007",="5 ""mug"""\n"=""008""",="mug"&"x"\n=1,"=""red"""\n')
+    expected = {"id": ["007", "008", "=1"], "title": ['="5 ""mug"""', '="mug"&"x"', "red"]}
+    assert read(tmp_path / "table.csv", ["id", "title"])[0] == expected
+
+
+@pytest.mark.parametrize("suffix", ["json", "jsonl"])
+def test_a_title_cut_within_an_emoji_is_a_title(tmp_path, suffix):
+    rows = '{"id":"1","title":"mug \\ud83d"}\n{"id":"2","title":"mug \\ud83d\\ude00"}'
+    (tmp_path / f"table.{suffix}").write_text(f"[{rows.replace(chr(10), ',')}]" if suffix == "json" else rows)
+    assert read(tmp_path / f"table.{suffix}", ["title"]) == ({"title": ["mug ?", "mug 😀"]}, [1, 2], [])
 
 
 def test_a_table_whose_every_row_takes_several_lines_is_read(tmp_path):

@@ -107,7 +107,7 @@ class DelimitedFile:
         for first in range(0, max(len(table), 1), limits.BLOCK_ROWS):
             part = table.slice(first, limits.BLOCK_ROWS).combine_chunks()
             cells = {
-                name: pa.concat_arrays(part.column(own).chunks or [pa.array([], pa.string())])
+                name: _without_formula(pa.concat_arrays(part.column(own).chunks or [pa.array([], pa.string())]))
                 for name, own in columns.items()
             }
             yield self._block(numbers[first : first + limits.BLOCK_ROWS], bad if first == 0 else [], cells)
@@ -167,11 +167,18 @@ def _repeats_of_header(table: pa.Table, columns: dict[str, str]) -> list[int]:
     again: list[int] | None = None
     for name, own in columns.items():
         cells = table.column(own) if again is None else table.column(own).take(again)
-        found = compute.indices_nonzero(compute.equal(compute.utf8_trim_whitespace(cells), name)).to_pylist()
+        found = compute.indices_nonzero(compute.equal(compute.utf8_trim(cells, BLANK), name)).to_pylist()
         again = found if again is None else [again[place] for place in found]
         if not again:
             return []
     return again or []
+
+
+def _without_formula(cells: pa.Array) -> pa.Array:
+    """The texts of cells that are written ="001", which keeps a spreadsheet from making numbers of them."""
+    if not compute.any(compute.starts_with(cells, '="')).as_py():
+        return cells
+    return compute.replace_substring_regex(cells, r'^="([^"]*)"$', r"\1")
 
 
 class _Lines:

@@ -104,8 +104,8 @@ class JsonFile:
                 number += 1
                 try:
                     row = json.loads(line, parse_float=plain_number, parse_int=str, parse_constant=lambda _: None)
-                    if "\\u" in line:
-                        json.dumps(row, ensure_ascii=False).encode()  # half a surrogate pair is not text
+                    if "\\u" in line:  # half a surrogate pair is not text: of a title cut within an emoji
+                        row = _text_alone(row)
                 except (ValueError, RecursionError) as error:
                     if number == 1 and line.strip() == "{":
                         raise ValueError(
@@ -131,6 +131,16 @@ class JsonFile:
                 raise ValueError(
                     f"{self.file} is not one JSON array, or is cut off after row {number:,} ({detail})."
                 ) from error
+
+
+def _text_alone(row: Any) -> Any:
+    """A row with a question mark for each half of a surrogate pair, as it is in an array."""
+    text = json.dumps(row, ensure_ascii=False)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return json.loads(text.encode(errors="replace"))
+    return row
 
 
 def _holder(row: dict[str, Any]) -> str | None:

@@ -120,6 +120,10 @@ class _Changed(io.RawIOBase):
 
 def not_decodable(file: Path, encoding: str | None) -> str:
     """The sentence about a file whose bytes are not of its encoding: the first such line, and which encoding fits."""
+    with open_raw(file) as source:
+        start = source.read(4)
+    if wide := next((name for mark, name in _MARKS if start.startswith(mark) and name != "utf-8"), None):
+        return f"{file} begins as {wide.upper()} and is not that to its end: it is cut off or damaged, get it again."
     line, place = _first_bad_line(file, encoding)
     shown = f" (line {place:,}: {cut(repr(line)[1:], 80)})" if line is not None else ""
     if encoding is not None:
