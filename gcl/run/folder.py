@@ -41,6 +41,16 @@ _RESULTS = (
 _CURVE = "metrics.csv"
 
 
+class _Within:
+    """The path of a file or folder of a run."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __get__(self, run: RunFolder, kind: type[RunFolder]) -> Path:
+        return run.path / self._name
+
+
 @dataclass(frozen=True)
 class RunFolder:
     """Paths of a run. Nothing is created by looking. trust: packages whose objects its config may name."""
@@ -48,52 +58,20 @@ class RunFolder:
     path: Path
     trust: tuple[str, ...] = ()
 
-    @property
-    def config(self) -> Path:
-        return self.path / "config.yaml"
-
-    @property
-    def environment(self) -> Path:
-        return self.path / "environment.json"
-
-    @property
-    def checkpoints(self) -> Path:
-        return self.path / "checkpoints"
-
-    @property
-    def best(self) -> Path:
-        return self.checkpoints / "best.ckpt"
-
-    @property
-    def last(self) -> Path:
-        return self.checkpoints / "last.ckpt"
-
-    @property
-    def metrics(self) -> Path:
-        return self.path / "metrics.json"
-
-    @property
-    def tasks(self) -> Path:
-        return self.path / "tasks"
-
-    @property
-    def field_weights(self) -> Path:
-        """The field weights that the trained model is used with, where they were chosen (gcl/run/field_weights.py)."""
-        return self.path / "field_weights.json"
-
-    @property
-    def mined(self) -> Path:
-        """What was mined, one file for each round."""
-        return self.path / "mined"
-
-    @property
-    def owner(self) -> Path:
-        """Names the process that trains here, while it does."""
-        return self.path / ".owner"
-
-    @property
-    def report(self) -> Path:
-        return self.path / "report.html"
+    config = _Within("config.yaml")
+    environment = _Within("environment.json")
+    checkpoints = _Within("checkpoints")
+    best = _Within("checkpoints/best.ckpt")
+    last = _Within("checkpoints/last.ckpt")
+    metrics = _Within("metrics.json")
+    tasks = _Within("tasks")
+    report = _Within("report.html")
+    field_weights = _Within("field_weights.json")
+    """The field weights that the trained model is used with, where they were chosen (gcl/run/field_weights.py)."""
+    mined = _Within("mined")
+    """What was mined, one file for each round."""
+    owner = _Within(".owner")
+    """Names the process that trains here, while it does."""
 
     def read_config(self) -> RunConfig:
         """The run's own config, with the field weights that were chosen for its model. Raises FileNotFoundError or
