@@ -28,10 +28,6 @@ class _Refusal:
     config_dir: str | os.PathLike | None
 
 
-def _no_setting(match: re.Match[str], _: _Refusal) -> ConfigError:
-    return not_a_setting(match[1])
-
-
 def not_a_setting(argument: str) -> ConfigError:
     return ConfigError(f"{argument!r} is not a setting: write key=value, for example train.epochs=3.")
 
@@ -55,28 +51,12 @@ def _path_for_choice(group: str, path: str) -> ConfigError:
     return ConfigError(f"{group}={path}: expected the name of a YAML in a folder {group}/, not a path.{made}")
 
 
-def _no_single_name(match: re.Match[str], refusal: _Refusal) -> ConfigError:
-    return ConfigError(f"{refusal.key}={match[1]}: expected one name; `gcl help {refusal.key}` lists them.")
-
-
 def _no_group(match: re.Match[str], refusal: _Refusal) -> ConfigError:
     key = refusal.key or ""
     below = sorted(name for name in refusal.known if name.startswith(f"{key}."))
     one = f" (as in {below[0]}=…)" if below else ""
     return ConfigError(
         f"{key}={match[1]}: {key} is a group of settings, each set by itself{one}; `gcl help {key}` lists them."
-    )
-
-
-def _no_variable(match: re.Match[str], refusal: _Refusal) -> ConfigError:
-    name, key = match[1], f"{refusal.key}: " if refusal.key else ""
-    return ConfigError(f"{key}the environment variable {name} is not set: export {name}=… before the command.")
-
-
-def _no_interpolation(match: re.Match[str], refusal: _Refusal) -> ConfigError:
-    where = f"{refusal.key}: " if refusal.key else ""
-    return ConfigError(
-        f"{where}${{{match[1]}}} names no setting; an environment variable is written ${{oc.env:{match[1]}}}."
     )
 
 
@@ -95,18 +75,6 @@ def _no_number(match: re.Match[str], refusal: _Refusal) -> ConfigError:
     return ConfigError(f"{refusal.key}={match[1]}: expected {kind}.")
 
 
-def _no_list(_: re.Match[str], refusal: _Refusal) -> ConfigError:
-    return ConfigError(f"{refusal.key}: expected a list, written [a, b] or [a].")
-
-
-def _no_name(match: re.Match[str], refusal: _Refusal) -> ConfigError:
-    holder = (refusal.key or "").rpartition(".")[0]
-    return ConfigError(
-        f"{refusal.key}: inside of another mapping {match[1]} is read as a number, not as a name: set "
-        f"{holder}.{match[1]}=… by itself, or write it in a YAML."
-    )
-
-
 def _unreadable(match: re.Match[str], _: _Refusal) -> ConfigError:
     if match[1].startswith("--"):
         return ConfigError(f"{match[1]}: settings are written without --: {match[1].lstrip('-')}")
@@ -114,10 +82,6 @@ def _unreadable(match: re.Match[str], _: _Refusal) -> ConfigError:
         f"{match[1]}: this cannot be read. Names consist of letters, digits, '_' and '-'; a text with other characters "
         'is written in quotes inside a list or mapping, {column: "a=b"}.'
     )
-
-
-def _several(match: re.Match[str], _: _Refusal) -> ConfigError:
-    return several_values(match[1])
 
 
 def several_values(argument: str) -> ConfigError:
@@ -130,24 +94,38 @@ def several_values(argument: str) -> ConfigError:
     return ConfigError(f"{argument} gives several values: add --multirun for one run each, or give one; {otherwise}.")
 
 
-# The wording of Hydra 1.3 and OmegaConf 2.3, the first that matches any error of the chain explains it.
-REFUSALS: tuple[tuple[str, Callable[[re.Match[str], _Refusal], ConfigError]], ...] = (
-    (r"Ambiguous value for argument '([^']*)'", _several),
+# The wording of Hydra 1.3 and OmegaConf 2.3, the first that matches any error of the chain explains it: by a sentence,
+# in which {0} is what it found, or by a function.
+REFUSALS: tuple[tuple[str, str | Callable[[re.Match[str], _Refusal], ConfigError]], ...] = (
+    (r"Ambiguous value for argument '([^']*)'", lambda match, _: several_values(match[1])),
     (r"LexerNoViableAltException: \+*(.*)", _unreadable),
-    (r"Error parsing override '([^']*)'", _no_setting),
+    (r"Error parsing override '([^']*)'", lambda match, _: not_a_setting(match[1])),
     (r"Could not find '([^']+)/([^'/]+)'", _no_choice),
-    (r"Environment variable '([^']+)' not found", _no_variable),
-    (r"Interpolation key '([^']+)' not found", _no_interpolation),
+    (
+        r"Environment variable '([^']+)' not found",
+        "{where}the environment variable {0} is not set: export {0}=… before the command.",
+    ),
+    (
+        r"Interpolation key '([^']+)' not found",
+        "{where}${{{0}}} names no setting; an environment variable is written ${{oc.env:{0}}}.",
+    ),
     (r"Could not override '[^']+'", _no_key),
     (r"Key '[^']+' (?:is )?not in", _no_key),
     (r"does not exist", _no_key),
     (r"Invalid value '([^']*)', expected one of \[([^\]]*)\]", _no_member),
     (r"Value '([^']*)' of type '\w+' could not be converted to (\w+)", _no_number),
     (r"Value '([^']*)' is not a valid (bool)", _no_number),
-    (r"Value '?(.*?)'? \(\w+\) is not a valid input for <enum", _no_single_name),
+    (
+        r"Value '?(.*?)'? \(\w+\) is not a valid input for <enum",
+        "{key}={0}: expected one name; `gcl help {key}` lists them.",
+    ),
     (r"Invalid type assigned: \w+ is not a subclass of \w+. value: (.*)", _no_group),
-    (r"Invalid value assigned: \w+ is not a ListConfig", _no_list),
-    (r"Key (\S+) \(\w+\) is incompatible with", _no_name),
+    (r"Invalid value assigned: \w+ is not a ListConfig", "{key}: expected a list, written [a, b] or [a]."),
+    (
+        r"Key (\S+) \(\w+\) is incompatible with",
+        "{key}: inside of another mapping {0} is read as a number, not as a name: set {holder}.{0}=… by itself, or "
+        "write it in a YAML.",
+    ),
 )
 _KEYS = (r"Could not (?:override|delete from config\.) '([^']+)'", r"full_key: (\S+)")
 
@@ -165,8 +143,12 @@ def explain(error: Exception, known: set[str], config_dir: str | os.PathLike | N
     everything = "\n".join(map(str, chain))
     key = _key_in(everything) or getattr(chain[-1], "full_key", None)
     for pattern, explanation in REFUSALS:
-        if match := re.search(pattern, everything):
+        if not (match := re.search(pattern, everything)):
+            continue
+        if not isinstance(explanation, str):
             return explanation(match, _Refusal(sentence, key, known, config_dir))
+        where, holder = f"{key}: " if key else "", str(key).rpartition(".")[0]
+        return ConfigError(explanation.format(*match.groups(), key=key, where=where, holder=holder))
     return ConfigError(f"{key}: {sentence}" if key and key not in sentence else sentence)
 
 
