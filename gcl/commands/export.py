@@ -103,7 +103,9 @@ class ExportOptions:
             name: getattr(self, name) for name, format in FORMATS.items() if isinstance(format.precisions, Reduced)
         }
         for name, precisions in asked.items():
-            FORMATS[name].check_precisions(precisions)
+            if Precision.fp32 not in precisions:
+                given = ",".join(precisions)
+                raise ConfigError(f"{name}=[{given}]: fp32 cannot be left out, the others are measured against it.")
             if len(precisions) > 1 and self.formats is not None and name not in with_needs(self.formats):
                 raise ConfigError(f"{name}=[{','.join(precisions)}] needs {name} in formats=.")
         return asked

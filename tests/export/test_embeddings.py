@@ -215,6 +215,7 @@ def test_the_command_and_evaluation_of_what_it_wrote(finished, shop, tmp_path):
     [
         (["queries=true"], "concern the embeddings"),
         (["onnx=[int8]"], "fp32 cannot be left out"),
+        (["onnx=[fp32,fp8]"], "expected one of [fp32, fp16, int8]"),
         (["onnx=[fp32,int8]", "formats=[open_clip]"], "needs onnx in formats="),
         (["embeddings=both"], "embeddings=both: expected one of [fused, fields]"),
     ],

@@ -233,10 +233,6 @@ def test_folders_that_are_none_are_refused(exports, tmp_path):
     (tmp_path / "onnx" / "config.json").write_text(json.dumps({**config, "version": 99}))
     with pytest.raises(ValueError, match="version 99"):
         LoadedOnnx(tmp_path)
-    with pytest.raises(ConfigError, match="no precision 'fp8'"):
-        FORMATS["onnx"].check_precisions(["fp32", "fp8"])
-    with pytest.raises(ConfigError, match="fp32 cannot be left out"):
-        FORMATS["onnx"].check_precisions(["int8"])
 
 
 def test_a_tower_is_a_copy(exports):

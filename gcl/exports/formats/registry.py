@@ -37,13 +37,8 @@ class Loaded(Protocol):
 
 @dataclass(frozen=True)
 class Precisions:
-    """What a format offers besides fp32.
+    """What a format offers besides fp32. written: (folder) -> those that the folder holds, fp32 first."""
 
-    choices: all of them, fp32 first.
-    written: (folder) -> those that the folder holds, fp32 first.
-    """
-
-    choices: tuple[Precision, ...]
     written: Callable[[Path], list[Precision]]
 
 
@@ -120,19 +115,6 @@ class Format:
         how = f"npm install --ignore-scripts {missing[0]}" if missing[0].startswith("@") else install(self.extra)
         return f"{self.name} needs {', '.join(missing)}, which is not installed: {how}."
 
-    def check_precisions(self, names: Sequence[str]) -> list[Precision]:
-        """The precisions of these names. Raises ConfigError for an unknown one, and where fp32 is left out."""
-        choices = self.precisions.choices if self.precisions else (Precision.fp32,)
-        known = [choice.value for choice in choices]
-        for name in names:
-            if name not in known:
-                raise ConfigError(f"{self.name}: there is no precision {name!r}.{nearest(name, known)}")
-        if Precision.fp32.value not in names:
-            raise ConfigError(
-                f"{self.name}=[{','.join(names)}]: fp32 cannot be left out, the others are measured against it."
-            )
-        return [Precision(name) for name in names]
-
     def label(self, precision: Precision) -> str:
         """What reports call the files of this precision."""
         return self.name if precision is Precision.fp32 else f"{self.name} {precision.value}"
@@ -152,7 +134,7 @@ def unit(vectors: np.ndarray) -> np.ndarray:
 
 
 _later = partial(later, "gcl.exports.formats")
-_OF_ONNX = Precisions(choices=tuple(Precision), written=_later("onnx_session:written_precisions"))
+_OF_ONNX = Precisions(_later("onnx_session:written_precisions"))
 _ALL = (
     Format(
         name="open_clip",
@@ -207,7 +189,6 @@ _ALL = (
         requires=("onnx", "onnxscript", "onnxruntime"),
         extra="onnx",
         precisions=Reduced(
-            choices=tuple(Precision),
             written=_later("onnx_session:written_precisions"),
             add=_later("onnx:add_precisions"),
             as_encoder=_later("onnx:OnnxEncoder"),
