@@ -31,12 +31,16 @@ def interruption(error: BaseException) -> KeyboardInterrupt | None:
     return next((one for one in (error, error.__context__) if isinstance(one, KeyboardInterrupt)), None)
 
 
-def nearest(name: str, names: Iterable[str]) -> str:
-    """A hint for a mistyped name: the closest of the known ones, and all of them."""
-    names = sorted(names)
+def did_you_mean(name: str, names: Iterable[str]) -> str:
+    """A hint for a mistyped name: the closest of the known ones; "" where none is close."""
     near = difflib.get_close_matches(name, names, n=1)
-    known = f" There is: {', '.join(names)}."
-    return f" Did you mean {near[0]}?{known}" if near else known
+    return f" Did you mean {near[0]}?" if near else ""
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """The same, and all of the known ones."""
+    names = sorted(names)
+    return f"{did_you_mean(name, names)} There is: {', '.join(names)}."
 
 
 def one_of(names: Sequence[str]) -> str:

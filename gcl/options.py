@@ -385,3 +385,16 @@ def plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: plain(below) for key, below in value.items()}
     return value.name if isinstance(value, Enum) else value
+
+
+def dotted(content: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every value in nested mappings with its dotted key; an empty mapping is a value.
+
+    >>> dict(dotted({"a": {"b": [1], "c": {}}, "d": None}))
+    {'a.b': [1], 'a.c': {}, 'd': None}
+    """
+    for key, value in content.items():
+        if isinstance(value, dict) and value:
+            yield from dotted(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value

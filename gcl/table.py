@@ -73,6 +73,16 @@ class Table:
         formats = {name(column): spec for column, spec in self.formats.items()}
         return replace(self, header=[name(column) for column in self.header], formats=formats)
 
+    def mapped(self, column: str, shown: Callable[[str], str]) -> Table:
+        """The same table with other texts in one column, where it has that."""
+        if column not in self.header:
+            return self
+        at = list(self.header).index(column)
+        cells = ((row, row[at]) for row in self.rows)
+        return replace(
+            self, rows=[[*row[:at], shown(old) if isinstance(old, str) else old, *row[at + 1 :]] for row, old in cells]
+        )
+
     def text(self, width: int | None = None) -> str:
         """For a terminal: columns of equal width. width: where a grouped table is wider than this, its first column
         becomes a line above each group.

@@ -33,7 +33,7 @@ from gcl.data.mix import check_names, complete_mix
 from gcl.errors import ConfigError, nearest
 from gcl.files.atomic import write_text
 from gcl.lit.settings import FieldWeights
-from gcl.options import check_numbers, options_of, plain
+from gcl.options import check_numbers, dotted, options_of, plain
 from gcl.schema import Field
 
 
@@ -357,17 +357,7 @@ def under(key: str, names: Iterable[str]) -> bool:
 
 def flatten(run: RunConfig) -> dict[str, Any]:
     """{dotted key: plain value} of a whole config, without passwords and keys; lists count as values."""
-    flat: dict[str, Any] = {}
-
-    def add(prefix: str, value: Any) -> None:
-        if isinstance(value, dict) and value:
-            for key, below in value.items():
-                add(f"{prefix}.{key}" if prefix else str(key), below)
-        else:
-            flat[prefix] = value
-
-    add("", plain(without_secrets(run)))
-    return flat
+    return dict(dotted(plain(without_secrets(run))))
 
 
 def options_from(kind: type, arguments: Sequence[str], *, example: str, given: Mapping[str, Any] | None = None) -> Any:

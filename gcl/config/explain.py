@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from gcl.config.folder import GROUPS, choices_of, folders_of
-from gcl.errors import ConfigError, nearest
+from gcl.errors import ConfigError, did_you_mean, nearest
 
 
 @dataclass(frozen=True)
@@ -65,8 +65,7 @@ def _no_key(_: re.Match[str], refusal: _Refusal) -> ConfigError:
 
 
 def _no_member(match: re.Match[str], refusal: _Refusal) -> ConfigError:
-    near = difflib.get_close_matches(match[1], match[2].split(", "), n=1)
-    hint = f" Did you mean {near[0]}?" if near else ""
+    hint = did_you_mean(match[1], match[2].split(", "))
     return ConfigError(f"{refusal.key}={match[1]}: expected one of [{match[2]}].{hint}")
 
 
@@ -218,8 +217,7 @@ def why_no_target(path: str) -> str | None:
     names = _names_of(file, file.stat().st_mtime_ns) if file else None
     if names is None or parts[depth] in names:
         return None  # compiled, or made when it is imported: only an import could tell
-    near = difflib.get_close_matches(parts[depth], names, n=1)
-    return f"{module} has no {parts[depth]!r}.{f' Did you mean {near[0]}?' if near else ''}"
+    return f"{module} has no {parts[depth]!r}.{did_you_mean(parts[depth], names)}"
 
 
 @cache

@@ -58,17 +58,12 @@ class Extras:
             tables.append(compress.compression_table(self.compressed, all_metrics=not short))
         if self.sliced:
             tables.append(slices.slices_table(self.sliced, short=short))
-        return [self._with_titles(table) for table in tables]
+        return [table.mapped("task", lambda name: self.titles.get(name, name)) for table in tables]
 
     @property
     def page_tables(self) -> list[Table]:
         """Those that the page does not draw itself; of smaller vectors one metric, the files have all."""
         return replace(self, sliced=[])._tables(short=True)
-
-    def _with_titles(self, table: Table) -> Table:
-        at = list(table.header).index("task")
-        rows = [[*row[:at], self.titles.get(str(row[at]), row[at]), *row[at + 1 :]] for row in table.rows]
-        return replace(table, rows=rows)
 
     def around(self, table: str) -> str:
         """What a terminal shows: what has to be said loudly, the table of tasks, then the extra tables."""

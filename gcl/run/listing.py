@@ -23,6 +23,7 @@ from gcl.config.trust import read_untrusted
 from gcl.errors import ConfigError
 from gcl.files.lock import shows_life
 from gcl.lit.whole import done_file
+from gcl.options import dotted
 from gcl.retrieval.analysis.verdict import Decision, is_seen, verdicts
 from gcl.retrieval.metrics.statistics import Comparison
 from gcl.run.folder import RunFolder, fact
@@ -81,7 +82,7 @@ def _listed(path: Path) -> ListedRun:
         data, model = content["data"], content["model"]
         common: dict[str, Any] = {
             "path": path, "data": str(data["name"]), "model": str(model["label"]), "begun": begun,
-            "settings": dict(_flat(content)),
+            "settings": dict(dotted(content)),
         }  # fmt: skip
     except (ConfigError, OSError, LookupError, TypeError) as error:
         missing = f"config.yaml lacks {error}" if isinstance(error, LookupError) else str(error)
@@ -143,14 +144,6 @@ def _begun(run: RunFolder) -> str:
     if match := _TIME.search(run.path.name):
         return f"{match[1]} {match[2]}:{match[3]}"
     return time.strftime("%Y-%m-%d %H:%M", time.localtime(run.config.stat().st_mtime))
-
-
-def _flat(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in content.items():
-        if isinstance(value, dict) and value:
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def differing(runs: Sequence[ListedRun]) -> list[str]:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -233,16 +232,9 @@ def _comparison_cells(c: Comparison, limit: float) -> list[Markup]:
 
 
 def extra_tables(tables: Sequence[Table]) -> Markup | None:
-    """Tables that are ready but for their headers' capitals."""
-    return join(*(Markup(_spelled(table).renamed(_capital).html()) for table in tables)) if tables else None
-
-
-def _spelled(table: Table) -> Table:
-    """With metrics called as everywhere on the page."""
-    if "metric" not in table.header:
-        return table
-    at = list(table.header).index("metric")
-    return replace(table, rows=[[*row[:at], spelled(str(row[at])), *row[at + 1 :]] for row in table.rows])
+    """Tables that are ready but for their headers' capitals, and metrics as they are called everywhere on the page."""
+    shown = (table.mapped("metric", spelled).renamed(_capital) for table in tables)
+    return join(*(Markup(table.html()) for table in shown)) if tables else None
 
 
 def _capital(text: str) -> str:
