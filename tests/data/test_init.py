@@ -255,6 +255,13 @@ def test_marks_that_backslashes_escape_are_read_so(init, tmp_path):
     assert init(tmp_path / "products.csv")[0].quote == "backslash"
 
 
+def test_ids_may_be_urls(init, tmp_path):
+    columns = several() | {"product_id": [f"https://shop.example/things/a-very-long-name/{n}" for n in range(40)]}
+    asked = table(tmp_path / "pairs.csv", pairs(columns["product_id"]))
+    catalog, _ = init(table(tmp_path / "products.csv", columns), asked)
+    assert (catalog.document_id, catalog.pairs_document_id) == ("product_id", None)
+
+
 def test_tables_without_a_row_to_read_are_named(init, tmp_path):
     products = table(tmp_path / "products.csv", several())
     (tmp_path / "pairs.csv").write_text("query,product_id\n")

@@ -86,8 +86,9 @@ def is_image(column: Column) -> bool:
 
 
 def is_identifier(column: Column) -> bool:
+    is_short = column.urls < 0.5 and column.share(_is_short) >= 0.95
     return (
-        column.filled >= 0.95 and column.urls < 0.5 and not is_image(column) and column.share(_is_short) >= 0.95
+        column.filled >= 0.95 and not is_image(column) and (is_short or fit(column.name, "id") >= 0.85)
         and not column.share(lambda text: text.replace(",", ".").count(".") == 1 and text[-3:-2] in ",.") > 0.5
     )  # fmt: skip
 
