@@ -21,7 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 from gcl.config.checks import check
 from gcl.config.explain import bad_yaml, explain, several_values, unknown_key
 from gcl.config.folder import GROUPS, conf_folder
-from gcl.config.locations import anchored, locate, locate_settings, own_folder
+from gcl.config.locations import anchored, locate, own_folder
 from gcl.config.schema import RunConfig
 from gcl.config.secrets import without_secrets
 from gcl.config.shape import shaped
@@ -327,7 +327,7 @@ def with_settings(run: RunConfig, settings: Sequence[str], *, trained: bool = Fa
     `typed`."""
     config = OmegaConf.structured(run)
     try:
-        for setting in locate_settings(settings):
+        for setting in settings:
             key, _, value = setting.lstrip("+~").partition("=")
             parent, _, last = key.rpartition(".")
             above = OmegaConf.select(config, parent) if parent else config
@@ -337,6 +337,8 @@ def with_settings(run: RunConfig, settings: Sequence[str], *, trained: bool = Fa
                 del above[last]
             else:
                 config.merge_with(_nested(key, value_of(RunConfig, key, value)))
+        keys = {setting.lstrip("+~").partition("=")[0] for setting in settings}
+        locate(config.data, None, typed=_below(keys, "data."), partial=True)
     except (OmegaConfBaseException, KeyError, TypeError) as error:
         raise explain(error, _keys(config)) from error
     return _object_of(config, trained=trained)

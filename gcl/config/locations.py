@@ -3,7 +3,7 @@
     a YAML of one's own         its folder (or data.root, which starts there); a path that is not there but in the
                                 working folder is taken from the working folder, and that is said
     a YAML of gcl's own conf/   the working folder (or data.root)
-    the command line            the working folder
+    the command line            the working folder, also on top of a run's config
 
 The paths of a composed config are absolute, or start at its root, which is absolute unless it was typed: that is shown
 as it was typed. A run's config.yaml has every root absolute, so it names the same files from anywhere.
@@ -102,22 +102,6 @@ def _is_typed(key: str, typed: Collection[str]) -> bool:
     """Whether the command line gave a key, or all of a mapping that it is in."""
     names = key.split(".")
     return any(".".join(names[: count + 1]) in typed for count in range(len(names)))
-
-
-def locate_settings(settings: Iterable[str]) -> list[str]:
-    """Settings on top of a run's config, whose paths are absolute: those typed start at the working folder."""
-    settings = list(settings)
-    given = {setting.partition("=")[0] for setting in settings}
-    if "data.root" in given:
-        return settings
-    located = []
-    for setting in settings:
-        key, equals, value = setting.partition("=")
-        last = key.rpartition(".")[2]
-        is_path = key in [f"data.{name}" for name in _TABLES] or (key.startswith("data.tasks.") and last in _OF_TASKS)
-        plain = value in ("", "null") or is_corpus(value) or is_remote(value) or not _exists(Path.cwd(), value)
-        located.append(setting if not is_path or plain else f"{key}{equals}{_join(Path.cwd(), value)}")
-    return located
 
 
 def anchored(root: str) -> str:
