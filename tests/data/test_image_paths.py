@@ -28,6 +28,7 @@ HINTS = {
     "images\\a.jpg": "images/a.jpg exists: write / for \\",
     "/images/a.jpg": "images/a.jpg exists: leave out the / at its beginning",
     "images/b%20c.JPG": "images/b c.JPG exists: the name in the table is percent-encoded",
+    "images/&#98; c.JPG": "images/b c.JPG exists: the name in the table is written as HTML",
     "images/a.jpg?v=2": "images/a.jpg exists: leave out what follows the ?",
     "images/A.JPG": "a file of that name in other case exists: a.jpg",
     "Images/a.jpg": "a folder of that name in other case exists: images",
@@ -64,6 +65,13 @@ def test_an_image_that_is_written_as_text_is_not_shown_whole(shop, cell):
     assert len(bad.detail) < 200 + len(str(shop)) + 100
     said = ": write the image into a file)" if cell.startswith("data:") else "bytes into a Parquet column)"
     assert bad.reason == "no such image" and bad.detail.endswith(said)
+
+
+def test_invisible_marks_around_a_path_are_no_part_of_it():
+    spec = Field(Modality.image, separator=",")
+    assert image_cells(["\ufeffimages/a.jpg\u200b", "https://shop.example/1.jpg\u200e,\u00a0b.jpg"], spec) == [
+        "images/a.jpg", "https://shop.example/1.jpg", "b.jpg",
+    ]  # fmt: skip
 
 
 def test_a_name_in_another_unicode_form_is_opened(shop):

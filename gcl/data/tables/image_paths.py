@@ -10,6 +10,7 @@ import os
 import re
 import unicodedata
 from functools import lru_cache
+from html import unescape
 from itertools import islice
 from pathlib import Path
 from urllib.parse import unquote
@@ -73,6 +74,7 @@ def _written_otherwise(cell: str, folder: Path) -> str:
         (slashed, "write / for \\"),
         (slashed.lstrip("/"), "leave out the / at its beginning"),
         (unquote(cell), "the name in the table is percent-encoded"),
+        (unescape(cell), "the name in the table is written as HTML"),
         (cell.strip("'\"<>"), "leave out the signs around it"),
         (cell.partition("?")[0], "leave out what follows the ?"),
     ):

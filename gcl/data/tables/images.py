@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from gcl.data.catalog import MISSING_WORDS
+from gcl.data.tables.cells import BLANK
 from gcl.data.tables.image_paths import image_as_text, several_in, spellings, why_missing
 from gcl.data.tables.quarantine import Bad
 from gcl.schema import Field
@@ -55,14 +56,14 @@ def taken(images: Sequence[ImageCell], spec: Field) -> Sequence[ImageCell]:
 
 
 def _split(cell: str, separator: str | None) -> list[str]:
-    cell = cell.strip()
+    cell = cell.strip(BLANK)
     if cell.startswith("[") and cell.endswith("]"):
         for read in (json.loads, literal_eval):
             try:
-                return [_named(part).strip() for part in read(cell)]
+                return [_named(part).strip(BLANK) for part in read(cell)]
             except (ValueError, SyntaxError, RecursionError, MemoryError):  # a file may be called so
                 pass
-    return [name.strip() for name in cell.split(separator)] if separator else [cell]
+    return [name.strip(BLANK) for name in cell.split(separator)] if separator else [cell]
 
 
 def _named(part: Any) -> str:
