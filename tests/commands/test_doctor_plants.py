@@ -152,6 +152,14 @@ def test_words_for_missing_html_and_broken_letters(planted):
     assert "data.encoding" in said(planted[1], "broken letters")["do"]
 
 
+def test_ids_in_place_of_queries(tmp_path):
+    products, pairs = plain_shop(tmp_path)
+    number = {query: str(1000 + place) for place, query in enumerate({pair["query"]: None for pair in pairs})}
+    _, facts, _ = doctor(tmp_path, products, [pair | {"query": number[pair["query"]]} for pair in pairs])
+    finding = said(facts, "query.query: 60 of 60 texts have no letter, as ids of queries have none")
+    assert "data.query.query.column" in finding["do"] and "1000" in finding["examples"]
+
+
 def test_titles_are_shown_as_the_model_cuts_them(planted):
     assert "~data.document.title" in said(planted[1], "document.title: of its texts")["do"]
     cut = planted[1]["tokens"]["document.title"]["cut"]

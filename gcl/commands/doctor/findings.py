@@ -31,6 +31,7 @@ CROWDED = 0.25  # places of a batch whose query (or product) occurs earlier in i
 RARE = 0.01  # a field that a smaller share of the records has
 HTML = 0.01  # texts with tags or entities
 DECODED_TWICE = 0.001  # texts with letters such as "Ã¼"
+WITHOUT_LETTERS = 0.5  # queries that are numbers alone
 LOOKS_MISSING = 0.005  # texts that are a word for "no value", or MANY_MISSING of them
 MANY_MISSING = 5
 PLACEHOLDER = 5  # products with different titles and one image
@@ -208,6 +209,12 @@ def _exported(name: str, field: Mapping[str, Any]) -> Iterator[Finding]:
         share = f"{html['count']:,} of {field['looked_at']:,} texts"
         yield Finding("warning", f"{name}: {share} have HTML tags or entities.", f"data.{name}.text=html",
                       tuple(html["examples"]))  # fmt: skip
+    bare = field["without_letters"]
+    if name.startswith("query.") and bare["count"] > WITHOUT_LETTERS * field["looked_at"]:
+        share = f"{bare['count']:,} of {field['looked_at']:,} texts"
+        yield Finding("warning", f"{name}: {share} have no letter, as ids of queries have none.",
+                      f"nothing if people search by numbers; else name the column of the words: data.{name}.column",
+                      tuple(bare["examples"]))  # fmt: skip
     if (twice := field["decoded_twice"])["count"] > DECODED_TWICE * field["looked_at"]:
         share = f"{twice['count']:,} of {field['looked_at']:,} texts"
         yield Finding("warning", f"{name}: {share} have broken letters: they were decoded by the wrong encoding.",

@@ -28,6 +28,7 @@ LOOKS_MISSING = FILLERS | {
     "nieznany", "okänd", "ukjent", "ukendt", "нет", "неизвестно", "不明", "なし", "无", "未知",
 }  # fmt: skip
 _HTML = re.compile(HTML)
+_LETTER = re.compile(r"[^\W\d_]")
 _DECODED_TWICE = re.compile(
     "[\u00c2\u00c3\u00c5\u00c4][\u0080-\u00bf\u2013-\u203a\u20ac\u0152-\u0178]|\u00e2\u20ac|\ufffd"
 )
@@ -41,6 +42,7 @@ def examine_texts(store: Stored, name: str, *, everything: bool = False) -> dict
     empty = Counter(text.strip() for text in texts if len(text) < 20 and fold(text) in LOOKS_MISSING)
     found = {
         "html": [] if field.text is TextForm.html else [text for text in texts if _HTML.search(text)],
+        "without_letters": [text for text in texts if not _LETTER.search(text)],
         "decoded_twice": [text for text in texts if not text.isascii() and _DECODED_TWICE.search(text)],
     }
     return {
