@@ -58,7 +58,14 @@ def install(extra: str) -> str:
 
 def missing_of(packages: Iterable[str]) -> list[str]:
     """Those of these packages (import names) that are not installed."""
-    return [package for package in packages if find_spec(package) is None]
+    return [package for package in packages if not _is_installed(package)]
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        return find_spec(package) is not None
+    except ModuleNotFoundError:  # of the package around it
+        return False
 
 
 def check_packages(what: str, packages: Iterable[str], extra: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +11,7 @@ from gcl.config.schema import RunConfig
 from gcl.config.trust import NAME
 from gcl.data.catalog import Batches
 from gcl.data.check import check_split
-from gcl.errors import ConfigError, install
+from gcl.errors import ConfigError, check_packages
 from gcl.lit.settings import check_field_weights, check_train, check_trainer
 from gcl.loss.settings import check_loss, check_teacher
 from gcl.model.settings import Recipe
@@ -106,15 +105,5 @@ def check_installed(run: RunConfig) -> None:
 def check_choices(arguments: Iterable[str]) -> None:
     """Raises ConfigError for the first argument whose packages are not installed."""
     for argument in arguments:
-        modules, extra = _OPTIONAL.get(argument, ((), ""))
-        absent = [module for module in modules if not _is_installed(module)]
-        if absent:
-            needed = ", ".join(module.rpartition(".")[2].replace("_", "-") for module in absent)
-            raise ConfigError(f"{argument} needs {needed}, which is not installed: {install(extra)}")
-
-
-def _is_installed(module: str) -> bool:
-    try:
-        return importlib.util.find_spec(module) is not None
-    except ModuleNotFoundError:  # of the package around it
-        return False
+        if argument in _OPTIONAL:
+            check_packages(argument, *_OPTIONAL[argument])

@@ -12,14 +12,13 @@ import difflib
 import fnmatch
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, cast
 
 import torch.nn.functional as F
 from open_clip.transformer import ResidualAttentionBlock
 from torch import Tensor, nn
 
-from gcl.errors import ConfigError
+from gcl.errors import ConfigError, check_packages
 from gcl.model.dual_encoder import DualEncoder
 from gcl.model.settings import LoraConfig
 from gcl.options import check_numbers
@@ -78,8 +77,7 @@ def add_adapters(encoder: DualEncoder, lora: LoraConfig) -> Adapters:
         ("text.*.mlp.*"). An attention of open_clip is named by its block's `attn` and adapted as a whole.
     Raises ValueError where peft is not installed, for impossible numbers, and for a target that no layer fits.
     """
-    if find_spec("peft") is None:
-        raise ConfigError('model.lora needs peft, which is not installed: pip install "gcl-trainer[lora]".')
+    check_packages("model.lora", ["peft"], "lora")
     if encoder.adapters is not None:
         raise ConfigError("model.lora: this model already has adapters.")
     check_numbers(lora, "model.lora.")

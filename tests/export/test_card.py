@@ -30,7 +30,7 @@ from gcl.exports.card.card import (
     write_card,
 )
 from gcl.exports.card.snippets import execute, fuse_snippet
-from gcl.exports.formats.registry import FORMATS
+from gcl.exports.formats.open_clip import export_open_clip
 from gcl.exports.verify.round_trip import RoundTripError
 from gcl.model.fusion import fuse
 from gcl.schema import Field, Modality, Schema
@@ -154,14 +154,13 @@ def test_an_export_ends_with_a_card_whose_snippets_ran(exported_run, finished):
 @pytest.mark.slow
 def test_a_difference_fails_the_export_and_leaves_nothing(finished, tmp_path, capsys, monkeypatch):
     def sabotaged(encoder, folder):
-        notes = FORMATS_WRITE(encoder, folder)
+        notes = export_open_clip(encoder, folder)
         state = load_file(folder / "open_clip_model.safetensors")
         state["visual.trunk.conv_stem.weight"] *= -1
         save_file(state, folder / "open_clip_model.safetensors")
         return notes
 
-    FORMATS_WRITE = FORMATS["open_clip"].write
-    monkeypatch.setitem(FORMATS, "open_clip", dataclasses.replace(FORMATS["open_clip"], write=sabotaged))
+    monkeypatch.setattr("gcl.exports.formats.open_clip.export_open_clip", sabotaged)
     with pytest.raises(SystemExit) as stop:
         main(["export", f"run={finished.path}", f"out={tmp_path / 'out'}", "formats=[open_clip]", "latency=0"])
     said = capsys.readouterr().err

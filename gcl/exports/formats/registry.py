@@ -9,17 +9,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from importlib.util import find_spec
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from gcl.errors import ConfigError, install, nearest
+from gcl.errors import ConfigError, install, missing_of, nearest
 from gcl.exports.folder import EMBEDDINGS
 from gcl.exports.node import TRANSFORMERS_JS, node_package
 from gcl.exports.settings import Precision
-from gcl.lazy import later
+from gcl.lazy import later, load
 
 if TYPE_CHECKING:
     from gcl.model.dual_encoder import DualEncoder
@@ -60,15 +60,12 @@ class Reduced(Precisions):
 class Format:
     """One format. All formats of an export are written into one folder, which is one repository of the Hub.
 
-    name: the name in `formats=[…]`.
+    name: the name in `formats=[…]`, and of the module of this folder that has its functions `export_<name>`, `snippet`
+        and, where an architecture may be refused, `refuses`.
     writes: what is written, for help and docs.
     explanation: who loads it, in a sentence.
     marker: the file of an exported folder by which the format is recognised.
-    write: (encoder in evaluation mode, folder that exists) -> notes, sentences for the card. Adds files; transformers
-        replaces open_clip's tokenizer files by its own, which give the same ids to both.
     load: (folder) -> the model as a user loads it; with precisions: (folder, precision).
-    snippet: (encoder, folder or Hub name) -> Python source that prints something, for the card; it is executed there.
-    refuses: (encoder) -> None, or a sentence: why this architecture cannot be written in this format.
     library: its name on the Hub; "" for one that no Hub knows.
     rank: of the formats of a repository, the one with the lowest rank names the Hub's library.
     requires: packages (import names) that write, load and snippet need beyond gcl's own, and `extra` brings; those of
@@ -85,10 +82,7 @@ class Format:
     writes: str
     explanation: str
     marker: str
-    write: Callable[[DualEncoder, Path], list[str]]
     load: Callable[..., Loaded]
-    snippet: Callable[[DualEncoder, str], str]
-    refuses: Callable[[DualEncoder], str | None]
     library: str
     rank: int
     requires: tuple[str, ...] = ()
@@ -99,14 +93,25 @@ class Format:
     precisions: Precisions | None = None
     compared: str = ""
 
+    def write(self, encoder: DualEncoder, folder: Path) -> list[str]:
+        """Adds files of a model in evaluation mode to a folder that exists; returns notes, sentences for the card.
+        transformers replaces open_clip's tokenizer files by its own, which give the same ids to both."""
+        return load(f"gcl.exports.formats.{self.name}:export_{self.name}")(encoder, folder)
+
+    def snippet(self, encoder: DualEncoder, place: str) -> str:
+        """A program that prints something, for the card, where it is executed. place: the folder, or its Hub name."""
+        return load(f"gcl.exports.formats.{self.name}:snippet")(encoder, place)
+
+    def refuses(self, encoder: DualEncoder) -> str | None:
+        """Why this architecture cannot be written in this format; None: it can."""
+        refuses = getattr(import_module(f"gcl.exports.formats.{self.name}"), "refuses", None)
+        return refuses and refuses(encoder)
+
     @property
     def missing(self) -> list[str]:
         """The packages that it needs and that are not installed."""
-        return [
-            package
-            for package in self.requires
-            if (node_package(package) if package.startswith("@") else find_spec(package)) is None
-        ]
+        of_node = [package for package in self.requires if package.startswith("@") and node_package(package) is None]
+        return of_node + missing_of(package for package in self.requires if not package.startswith("@"))
 
     @property
     def missing_sentence(self) -> str:
@@ -141,10 +146,7 @@ _ALL = (
         writes="open_clip_config.json, weights as safetensors, and the tokenizer's files",
         explanation="open_clip, and what is built on it, loads the folder or the repository by its name.",
         marker="open_clip_config.json",
-        write=_later("open_clip:export_open_clip"),
         load=_later("open_clip:LoadedOpenClip"),
-        snippet=_later("open_clip:snippet"),
-        refuses=_later("open_clip:refuses"),
         library="open_clip",
         rank=3,
     ),
@@ -153,10 +155,7 @@ _ALL = (
         writes="SiglipModel, CLIPModel or MetaClip2Model: config.json, model.safetensors, processor and tokenizer",
         explanation="AutoModel and AutoProcessor load it without remote code; so do most serving stacks.",
         marker="config.json",
-        write=_later("transformers:export_transformers"),
         load=_later("transformers:LoadedTransformers"),
-        snippet=_later("transformers:snippet"),
-        refuses=_later("transformers:refuses"),
         library="transformers",
         rank=1,
         compared="Images that transformers would read differently were resized for it, as the notes above say.",
@@ -166,10 +165,7 @@ _ALL = (
         writes="modules.json and its modules around the transformers files, prompts included",
         explanation="SentenceTransformer loads it, for texts and images; vector databases integrate it.",
         marker="modules.json",
-        write=_later("sentence_transformers:export_sentence_transformers"),
         load=_later("sentence_transformers:LoadedSentenceTransformers"),
-        snippet=_later("sentence_transformers:snippet"),
-        refuses=_later("sentence_transformers:refuses"),
         library="sentence-transformers",
         rank=2,
         requires=("sentence_transformers",),
@@ -180,10 +176,7 @@ _ALL = (
         writes="onnx/: one graph per tower, a description of tokenizer and resizing, and the tokenizer's files",
         explanation="onnxruntime runs it without torch, on CPUs and in servers; fp16 and int8 are smaller and faster.",
         marker="onnx/config.json",
-        write=_later("onnx:export_onnx"),
         load=_later("onnx_session:LoadedOnnx"),
-        snippet=_later("onnx:snippet"),
-        refuses=lambda encoder: None,
         library="onnx",
         rank=4,
         requires=("onnx", "onnxscript", "onnxruntime"),
@@ -200,10 +193,7 @@ _ALL = (
         writes="onnx/text_model.onnx and onnx/vision_model.onnx next to the transformers files",
         explanation="transformers.js runs it in browsers and in node.",
         marker="onnx/text_model.onnx",
-        write=_later("transformers_js:export_transformers_js"),
         load=_later("transformers_js:LoadedTransformersJs"),
-        snippet=_later("transformers_js:snippet"),
-        refuses=_later("transformers_js:refuses"),
         library="transformers.js",
         rank=5,
         requires=(TRANSFORMERS_JS,),
@@ -218,10 +208,7 @@ _ALL = (
         writes="openvino/: OpenVINO's own files of every graph of onnx",
         explanation="OpenVINO and its model server run it on Intel's processors.",
         marker="openvino/text.xml",
-        write=_later("openvino:export_openvino"),
         load=_later("openvino:LoadedOpenVino"),
-        snippet=_later("openvino:snippet"),
-        refuses=lambda encoder: None,
         library="openvino",
         rank=6,
         requires=("openvino",),
@@ -235,10 +222,7 @@ _ALL = (
         writes="onnx/text_model.onnx next to the tokenizer's files",
         explanation="FastEmbed, with which Qdrant's client encodes queries, takes its text tower as a custom model.",
         marker="onnx/text_model.onnx",
-        write=_later("fastembed:export_fastembed"),
         load=_later("fastembed:LoadedFastEmbed"),
-        snippet=_later("fastembed:snippet"),
-        refuses=_later("fastembed:refuses"),
         library="fastembed",
         rank=7,
         requires=("fastembed",),
@@ -253,10 +237,7 @@ _ALL = (
         writes="triton/: a model repository with an ensemble per tower, from strings and files to vectors",
         explanation="Triton serves it: onnxruntime for the towers, Python for tokenizer and resizing.",
         marker="triton/embed_text/config.pbtxt",
-        write=_later("triton:export_triton"),
         load=_later("triton:LoadedTriton"),
-        snippet=_later("triton:snippet"),
-        refuses=lambda encoder: None,
         library="",
         rank=8,
         requires=("tritonclient", "grpc"),
