@@ -244,6 +244,14 @@ def test_formulas_that_were_never_computed_are_named_where_their_column_is_read(
         read(tmp_path / "table.xlsx", ["price"])
 
 
+def test_a_workbook_whose_first_sheet_is_empty_names_the_others(tmp_path):
+    book = openpyxl.Workbook()
+    book.create_sheet("Products").append(["id", "title"])
+    book.save(tmp_path / "table.xlsx")
+    with pytest.raises(ValueError, match="its first sheet is empty; .* Others are Products: move the one with the"):
+        assert opened(tmp_path / "table.xlsx").columns
+
+
 def test_a_header_in_the_middle_is_no_row(tmp_path):
     (tmp_path / "table.csv").write_text("id,title\n1,id\nid,title\n2,b\n")
     found, numbers, bad = read(tmp_path / "table.csv", ["id", "title"])

@@ -92,7 +92,9 @@ class ExcelFile:
                 rows = ([_text(cell) for cell in row] for row in sheet.to_python())
                 header = next((row for row in rows if any(row)), None)
                 if header is None:
-                    raise ValueError(f"{self.file}: its first sheet is empty; a table needs a header and rows.")
+                    others = ", ".join(book.sheet_names[1:])
+                    more = f" Others are {others}: move the one with the table to the front." if others else ""
+                    raise ValueError(f"{self.file}: its first sheet is empty; a table needs a header and rows.{more}")
                 yield [(name or "").strip(BLANK) for name in header]
                 yield from rows
         except (calamine.CalamineError, OSError) as error:
