@@ -211,7 +211,7 @@ OUTSIDE = '<!DOCTYPE rss [<!ENTITY a SYSTEM "secret.txt">]><rss><item><id>&a;</i
         (OUTSIDE, "declares a document type"),
         ("<html><body>Log in</body></html>", "begins with <html>"),
         ("<rss><channel></channel></rss>", "has no <item>"),
-        ("<rss><channel><item><id>1</id>", "cut off .no element found: line 1"),
+        ("<rss><channel><item><id>1</id>", "cut off: it ends within an element .line 1"),
     ],
 )
 def test_xml_that_is_no_feed_is_refused(tmp_path, content, said):
@@ -220,6 +220,25 @@ def test_xml_that_is_no_feed_is_refused(tmp_path, content, said):
     path.write_text(content)
     with pytest.raises(ValueError, match=said):
         list(read_items(path))
+
+
+@pytest.mark.parametrize(
+    ("title", "said"),
+    [
+        (b"Salt & pepper", r"at '.*Salt & pepper.*': & is written &amp; \(line 2, column"),
+        (b"Caf&eacute;", "Caf&eacute;.* is an entity that XML does not have: write the letter itself"),
+        (
+            "Größe".encode("cp1252"),
+            "is not in its encoding: name the true one in its first line, say enc",
+        ),
+        (None, "it ends within an element"),
+    ],
+)
+def test_what_a_feed_fails_of_is_shown(tmp_path, title, said):
+    end = b"" if title is None else title + b"</title></item></channel></rss>"
+    (tmp_path / "feed.xml").write_bytes(b'<?xml version="1.0"?>\n<rss><channel><item><title>' + end)
+    with pytest.raises(ValueError, match=f"feed.xml is not XML, or is cut off: .*{said}"):
+        list(read_items(tmp_path / "feed.xml"))
 
 
 def test_a_feed_is_read_item_by_item(tmp_path):

@@ -47,24 +47,37 @@ def read_items(file: Path) -> Iterator[tuple[int, dict[str, str]]]:
     parser.StartElementHandler = reader.start
     parser.EndElementHandler = reader.end
     parser.CharacterDataHandler = reader.text
-    number = 0
+    number = fed = 0  # items, and bytes before those at hand
     with open_raw(file) as source:
         try:
             data = source.read(_PIECE).lstrip(_BEFORE)
             while data:
                 parser.Parse(data, False)
+                fed += len(data)
                 for item in reader.take():
                     number += 1
                     yield number, item
                 data = source.read(_PIECE)
             parser.Parse(b"", True)
         except expat.ExpatError as error:
+            place = max(parser.ErrorByteIndex - fed, 0)
             where = f"line {error.lineno}, column {error.offset + 1}"
-            raise ValueError(
-                f"{file} is not XML, or is cut off ({expat.errors.messages[error.code]}: {where})."
-            ) from error
+            raise ValueError(f"{file} is not XML, or is cut off: {_fault(error, data, place)} ({where}).") from error
     if not number:
         raise ValueError(f"{file} has no <item> (RSS) and no <entry> (Atom): a feed has one for each product.")
+
+
+def _fault(error: expat.ExpatError, data: bytes, place: int) -> str:
+    """What is wrong at a place, and what to do."""
+    message = expat.errors.messages[error.code]
+    if not data:
+        return "it ends within an element"
+    near = repr(data[max(place - 20, 0) : place + 20].decode(errors="replace"))
+    if data[place : place + 1] >= b"\x80" and message == expat.errors.XML_ERROR_INVALID_TOKEN:
+        return f'{near} is not in its encoding: name the true one in its first line, say encoding="windows-1252"'
+    if message == expat.errors.XML_ERROR_UNDEFINED_ENTITY:
+        return f"in {near} is an entity that XML does not have: write the letter itself"
+    return f"{message} at {near}" + (": & is written &amp;" if b"&" in data[max(place - 2, 0) : place + 1] else "")
 
 
 class _Items:
