@@ -255,6 +255,12 @@ def test_marks_that_backslashes_escape_are_read_so(init, tmp_path):
     assert init(tmp_path / "products.csv")[0].quote == "backslash"
 
 
+def test_titles_with_tags_are_titles(init, tmp_path):
+    columns = several() | {"title": [f"<b>Red mug</b> {n}" for n in range(40)]}
+    title = init(table(tmp_path / "products.csv", columns))[0].document["title"]
+    assert (title.column, title.text) == (None, "html")
+
+
 def test_ids_may_be_urls(init, tmp_path):
     columns = several() | {"product_id": [f"https://shop.example/things/a-very-long-name/{n}" for n in range(40)]}
     asked = table(tmp_path / "pairs.csv", pairs(columns["product_id"]))

@@ -101,11 +101,15 @@ def is_text(column: Column) -> bool:
     return column.urls < 0.5 and not is_image(column) and column.decimal is None and bool(column.texts)
 
 
+def _is_title(column: Column) -> bool:
+    return is_text(column) and column.words < 40 and (column.html < 0.5 or fit(column.name, "title") > 0.8)
+
+
 def find_products(looked: Looked) -> Products:
     """All but the id, which depends on the other tables."""
     found = Products(looked)
     found.images = _images(looked)
-    found.title = best(looked, "title", lambda column: is_text(column) and column.html < 0.5 and column.words < 40)
+    found.title = best(looked, "title", _is_title)
     if found.title is None:
         texts = [column for column in looked.columns.values()
                  if is_text(column) and 1.5 <= column.words <= 25 and column.html < 0.3
