@@ -1,6 +1,7 @@
 """`gcl evaluate … judgments=…`: what people graded afterwards counts, and what does not fit is told."""
 
 import csv
+import gzip
 import json
 
 import numpy as np
@@ -112,3 +113,10 @@ def test_trec_qrels_are_judgments_on_the_tasks_scale(tmp_path):
     judgments = read_judgments(tmp_path / "more.qrels")
     assert not judgments.graded and [(line.query, line.value) for line in judgments.lines] == [("q1", 1.0), ("q2", 0.0)]
     assert np.isfinite([line.value for line in judgments.lines]).all()
+
+
+@pytest.mark.parametrize("suffix", ["txt", "tsv", "qrels", "txt.gz"])
+def test_trec_qrels_are_told_by_their_lines_and_judge_nothing_below_zero(tmp_path, suffix):
+    path, lines = tmp_path / f"more.{suffix}", b"q1 0 p1 2\nq1 0 p2 -1\n"
+    path.write_bytes(gzip.compress(lines) if suffix.endswith("gz") else lines)
+    assert [(line.product, line.value) for line in read_judgments(path).lines] == [("p1", 2.0), ("p2", 0.0)]

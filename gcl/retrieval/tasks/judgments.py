@@ -17,6 +17,7 @@ from gcl.data.tables.cells import canonical_id, parse_number
 from gcl.data.tables.formats import SUFFIXES
 from gcl.data.tables.source import suffix_of
 from gcl.data.tables.table import open_table
+from gcl.data.tables.trec import is_trec
 from gcl.errors import ConfigError
 from gcl.files.atomic import write_text
 from gcl.retrieval.tasks.task import JudgedPairs, RetrievalTask
@@ -131,9 +132,10 @@ def read_judgments(path: str | Path) -> Judgments:
     and a pair that is judged twice, differently.
     """
     path = Path(path)
-    if path.is_file() and suffix_of(path) not in SUFFIXES:
+    if path.is_file() and (suffix_of(path) not in SUFFIXES or is_trec(path)):
         qrels = read_qrels(path)
-        return Judgments(path, [Line(q, d, value) for q, own in qrels.items() for d, value in own.items()], False)
+        # below 0 is "spam" in some collections, and as good as 0 to every metric
+        return Judgments(path, [Line(q, d, max(v, 0.0)) for q, own in qrels.items() for d, v in own.items()], False)
     table = open_table(path.name, root=path.parent, setting="judgments", reading=_READING)
     product, value = (_only(path, table.columns, names) for names in (_PRODUCT, _VALUE))
     names = ["query_id", product, value, *(["task"] if "task" in table.columns else [])]
