@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from struct import Struct
 from typing import NamedTuple, cast
@@ -185,7 +186,8 @@ class Collector:
         What is kept of records for this lies in temporary files, see key_table.py."""
         self._writer, self._check, self.side, self._by_content = writer, check, side, by_content
         self.what = {"document": "product", "query": "query"}[side]  # as messages call it
-        self._image_root, self._images, self._earlier = image_root, images, earlier
+        self._images, self._earlier = images, earlier
+        self._folder = lru_cache(maxsize=16)(lambda file: image_root or file.parent)
         self._pool, self._ahead = workers.pool, _AHEAD * workers.threads
         self._has_image = check.has_image
         self.row_of = RowOf()  # of identifiers that rows brought
@@ -236,9 +238,6 @@ class Collector:
                 yield self._settle(*waiting.popleft(), start, namespace)
         while waiting:
             yield self._settle(*waiting.popleft(), start, namespace)
-
-    def _folder(self, file: Path) -> Path:
-        return self._image_root or file.parent
 
     def _raw(self, cells: Cells, file: Path) -> bytes:
         return raw_key(cells, self._folder(file)) if self._has_image else record_key(cells)
