@@ -38,7 +38,7 @@ from gcl.model.text_only import TextOnly
 from gcl.model.tokens import Tokens
 from gcl.model.towers import OpenClipModel, embedding_width, tower
 from gcl.model.transformers.folder import hugging_face_tokenizer, read_native
-from gcl.model.trusted import check_links, check_model_cfg, check_no_code, check_repository, check_tokenizer, read_json
+from gcl.model.trusted import check_files, check_model_cfg, check_no_code, check_repository, check_tokenizer, read_json
 from gcl.schema import Modality, Schema
 
 open_clip.add_model_config(OWN_CONFIGS)
@@ -61,6 +61,7 @@ def load_model(name: str, *, schema: Schema, options: LoadOptions = DEFAULTS) ->
             model, origin = _lite()
         else:
             model, origin = _open_clip(name, options.pretrained, options.image_size)
+    _check_finite(model, name)
     if options.head is not Head.linear:
         _replace_head(model, origin, options.head)
     tokens = Tokens(origin.tokenizer, _context_length(model, origin, options.context_length))
@@ -68,6 +69,15 @@ def load_model(name: str, *, schema: Schema, options: LoadOptions = DEFAULTS) ->
     resize = {"resize_mode": preprocess.resize.in_open_clip.value}
     origin = replace(origin, preprocess_cfg=origin.preprocess_cfg | resize)
     return DualEncoder(model, schema, preprocess, origin=origin, channels_last=options.channels_last)
+
+
+def _check_finite(model: nn.Module, name: str) -> None:
+    for key, value in model.named_parameters():
+        if not value.isfinite().all():
+            raise ValueError(
+                f"{name}: {key} of its weights holds NaN or infinity, so every vector would: its training diverged, or "
+                "the file is damaged. Take an earlier checkpoint, or get it again."
+            )
 
 
 def _replace_head(model: nn.Module, origin: Origin, kind: Head) -> None:
@@ -88,7 +98,7 @@ def _open_clip(name: str, pretrained: str | None, image_size: int | None) -> tup
         check_weights(name, pretrained)
     if name.startswith(LOCAL_DIR_PREFIX):
         folder = Path(name.removeprefix(LOCAL_DIR_PREFIX))
-        check_links(folder)
+        check_files(folder)
         if not (folder / CONFIG).is_file() and (folder / "config.json").is_file():
             return _native(name, folder, image_size)
         config = _read_folder(folder)
@@ -165,7 +175,7 @@ def _lite() -> tuple[nn.Module, Origin]:
 def _text_only(name: str) -> tuple[nn.Module, Origin]:
     source = name.removeprefix(HF_TEXT_PREFIX)
     if Path(source).is_dir():
-        check_links(Path(source))
+        check_files(Path(source))
         if (Path(source) / "config.json").is_file():
             check_no_code(Path(source) / "config.json", read_json(Path(source) / "config.json"))
         check_tokenizer(Path(source))

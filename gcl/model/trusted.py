@@ -10,6 +10,7 @@ from typing import Any
 import timm
 
 _TOKENIZER_SETTINGS = {"clean", "strip_sep_token", "language"}
+_LFS = b"version https://git-lfs.github.com/spec"
 _FILE_KEYS = "tokenizer_file vocab_file merges_file spm_file sp_model fast_tokenizer_files gguf_file".split()
 
 
@@ -24,13 +25,18 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def check_links(folder: Path) -> None:
-    """Raises ValueError if a file is a link that leaves the folder (a Hub cache's own links into its blobs may)."""
+def check_files(folder: Path) -> None:
+    """Raises ValueError if a file is a link that leaves the folder (a Hub cache's own links into its blobs may), or
+    Git's pointer to a file that was never fetched."""
     root = folder.resolve()
     for path in folder.iterdir():
         target = path.resolve()
         if path.is_symlink() and root not in target.parents and target.parent.name != "blobs":
             raise ValueError(f"{path} links to {target}, which is outside the folder and is not followed.")
+        if path.suffix in (".json", ".safetensors") and path.is_file():
+            with path.open("rb") as file:
+                if file.read(len(_LFS)) == _LFS:
+                    raise ValueError(f"{path} is a Git LFS pointer, not the file itself: run git lfs pull in {folder}.")
 
 
 def check_model_cfg(source: str, model_cfg: Any) -> dict[str, Any]:

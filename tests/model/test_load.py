@@ -7,6 +7,7 @@ import shutil
 import open_clip
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from gcl.data.batches.batch import SideBatch
 from gcl.model.load import load_model
@@ -141,6 +142,24 @@ class Touch:
 
     def __reduce__(self):
         return os.mkdir, (str(self.path),)
+
+
+def test_weights_that_are_not_finite_are_refused_by_name(tmp_path, folders, schema):
+    folder = shutil.copytree(folders["clip"], tmp_path / "model")
+    file = folder / "open_clip_model.safetensors"
+    state = load_file(file)
+    state["visual.proj"][0, 0] = float("nan")
+    save_file(state, file)
+    with pytest.raises(ValueError, match=r"visual\.proj of its weights holds NaN or infinity"):
+        load_model(f"local-dir:{folder}", schema=schema)
+
+
+@pytest.mark.parametrize("name", ["open_clip_model.safetensors", "open_clip_config.json"])
+def test_a_file_that_git_lfs_did_not_fetch_is_said_to_be_one(tmp_path, folders, schema, name):
+    folder = shutil.copytree(folders["clip"], tmp_path / "model")
+    (folder / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 42\n")
+    with pytest.raises(ValueError, match=f"{name} is a Git LFS pointer, not the file itself: run git lfs pull"):
+        load_model(f"local-dir:{folder}", schema=schema)
 
 
 def test_a_checkpoint_never_runs_code(tmp_path, folders, schema):
