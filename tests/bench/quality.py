@@ -37,6 +37,7 @@ from gcl.table import Table, Value
 
 # What the recipe adds is taken away from every other row.
 PLAIN = ["model.head=linear", "loss.target=pair", "optim.learning_rate=3e-3", "optim.rules={text.*: {rate: 1}}",
+         "loss.scale=null", "loss.learn_scale=true", "optim.weight_decay=0.02",
          "loss.terms=[{query: fused, document: image}, {query: fused, document: title, weight: 0.3}]"]  # fmt: skip
 RECIPE = "recipe"
 # A row of the table is a named set of settings; <row> stands for the folder of that row's run with the same seed.
