@@ -62,7 +62,7 @@ class Pictures:
         try:
             data = fetch(address, Download(timeout=10.0, max_bytes=PICTURE_BYTES))
         except Failure as failure:
-            said = str(failure).partition(": data.download")[0].replace(", data.download.max_bytes", "")
+            said = re.split("[:;,] data[.]download", str(failure))[0]  # what a catalog's settings would change
             raise BadRequest(f"The picture at {masked(address)[:200]} cannot be fetched: {said}.") from failure
         return checked(data)
 
