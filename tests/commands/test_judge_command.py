@@ -42,7 +42,7 @@ def judging(words, log):
         finally:
             os._exit(1)
     try:
-        end = time.monotonic() + 120
+        end = time.monotonic() + 900
         while "pairs to judge" not in (log.read_text() if log.exists() else ""):
             assert time.monotonic() < end and not os.waitpid(child, os.WNOHANG)[0], log.read_text()
             time.sleep(0.05)

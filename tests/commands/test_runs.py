@@ -139,7 +139,7 @@ def test_a_sweep_keeps_no_secrets(tmp_path):
         [sys.executable, "-m", "gcl", "prepare", "-m", "--config-dir", ".", "data=c", "seed=0,1",
          "hydra.sweep.dir=here", "data.products=https://ann:url5ecret@127.0.0.1:9/p.csv",
          "data.download.headers={Authorization: Bearer typed5ecret, X-Named: $SHOP_KEY}"],
-        capture_output=True, text=True, cwd=tmp_path, timeout=120,
+        capture_output=True, text=True, cwd=tmp_path, timeout=900,
     )  # fmt: skip
     kept = (tmp_path / "here/multirun.yaml").read_text()
     assert "seed=0,1" in kept and "X-Named: $SHOP_KEY" in kept, done.stderr

@@ -87,7 +87,7 @@ def test_no_secret_is_left_by_preparing_training_measuring_and_pushing(shop, tmp
 
         def call(*arguments, online=False):
             done = subprocess.run(
-                [sys.executable, "-m", "gcl", *arguments], capture_output=True, text=True, cwd=tmp_path, timeout=300,
+                [sys.executable, "-m", "gcl", *arguments], capture_output=True, text=True, cwd=tmp_path, timeout=900,
                 env=kept | variables | ({} if online else {"HF_HUB_OFFLINE": "1"}),
             )  # fmt: skip
             said = (done.stdout + done.stderr).encode()

@@ -119,7 +119,7 @@ def test_other_processes_read_the_same(folder, method):
     for process in processes:
         process.start()
     assert read_all(store) == STORED
-    assert [queue.get(timeout=60) for _ in processes] == [STORED, STORED]
+    assert [queue.get(timeout=900) for _ in processes] == [STORED, STORED]
     for process in processes:
         process.join()
 

@@ -269,7 +269,7 @@ def test_the_command_is_killed_at_any_moment(finished, shop, tmp_path):
     main(words_of(finished, shop, tmp_path / "whole", f"cache_dir={tmp_path}"))
     words = [sys.executable, "-m", "gcl", *words_of(finished, shop, tmp_path / "killed", f"cache_dir={tmp_path}")]
     child = subprocess.Popen(words, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    end = time.monotonic() + 300
+    end = time.monotonic() + 900
     while len(list(tmp_path.glob(".killed.*/*.parquet"))) < 3:
         assert child.poll() is None and time.monotonic() < end, child.communicate()[0]
         time.sleep(0.002)

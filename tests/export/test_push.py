@@ -53,7 +53,7 @@ def push(hub, export, tmp_path):
         done = subprocess.run(
             [sys.executable, "-c", RUN, "push", f"out={out}", "push=shop/model", *words],
             env=clean | variables | {"PYTHONPATH": str(Path(gcl.__file__).parent.parent)},
-            capture_output=True, text=True, cwd=tmp_path, timeout=100,
+            capture_output=True, text=True, cwd=tmp_path, timeout=900,
         )  # fmt: skip
         assert TOKEN not in done.stdout + done.stderr
         return done

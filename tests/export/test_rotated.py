@@ -243,7 +243,7 @@ def test_every_number_of_ranks_has_the_same_rotation_to_the_bit(finished, tmp_pa
                    "helpers.rotation_rank", str(finished.path), str(tmp_path / "digests.json")]  # fmt: skip
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "tests"), str(ROOT)]),
                        "CUDA_VISIBLE_DEVICES": ""}  # fmt: skip
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900)
         assert done.returncode == 0, done.stderr[-3000:]
         each = json.loads((tmp_path / "digests.json").read_text())
         assert len(each) == ranks

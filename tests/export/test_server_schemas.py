@@ -166,9 +166,9 @@ def test_the_command_line_of_vespa_reads_the_feed(files, tmp_path, monkeypatch):
     monkeypatch.setenv("VESPA_CLI_HOME", str(tmp_path))
     feed = files["vespa", Quantization.none] / "documents.jsonl"
     words = [program, "feed", "--target", "http://127.0.0.1:9", feed]  # nobody is there, which is told for each
-    done = subprocess.run(words, capture_output=True, text=True, timeout=100)
+    done = subprocess.run(words, capture_output=True, text=True, timeout=900)
     assert json.loads(done.stdout)["feeder.operation.count"] == COUNT, done.stderr
     feed = tmp_path / "bad.jsonl"
     feed.write_text('{"put": "id:products:products", "fields": {}}\n')
-    done = subprocess.run([*words[:-1], feed], capture_output=True, text=True, timeout=100)
+    done = subprocess.run([*words[:-1], feed], capture_output=True, text=True, timeout=900)
     assert done.returncode and "invalid" in done.stderr.lower()

@@ -23,7 +23,7 @@ class Job:
     def steps(self):
         return read_steps(self.run)
 
-    def until(self, condition, seconds=120):
+    def until(self, condition, seconds=900):
         """Waits for a condition while the processes run."""
         end = time.monotonic() + seconds
         while not condition():
@@ -41,7 +41,7 @@ class Job:
             if ranks is None or rank in ranks:
                 os.kill(pid, signum)
 
-    def wait(self, seconds=150):
+    def wait(self, seconds=900):
         answer = self.zygote.ask({"wait": self.pids, "seconds": seconds})
         status, self.ended = answer["status"], answer["ended"]
         if None in status:

@@ -129,7 +129,7 @@ def test_processes_that_nobody_launched(shop, tmp_path):
         f"run_dir={tmp_path / 'run'}", f"cache_dir={tmp_path / 'cache'}",
     ]  # fmt: skip
     done = subprocess.run(
-        command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=300
+        command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=900
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert checkpoint_step(tmp_path / "run" / "checkpoints" / "last.ckpt") == 6

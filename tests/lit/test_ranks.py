@@ -74,7 +74,7 @@ def test_torchrun(whole, shop, tmp_path):
         "evaluate.headline=[ndcg@10]",
     ]  # fmt: skip
     done = subprocess.run(
-        command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=300
+        command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=900
     )
     assert done.returncode == 0, done.stderr[-3000:]
     (folder,) = (tmp_path / "outputs" / "shop" / "tiny").iterdir()

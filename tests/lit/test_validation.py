@@ -41,7 +41,7 @@ def test_two_ranks_share_the_queries_and_agree_to_the_bit(one, tmp_path):
     ]  # fmt: skip
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "tests"), str(ROOT)]),
                    "CUDA_VISIBLE_DEVICES": ""}  # fmt: skip
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr[-3000:]
     two = json.loads((tmp_path / "two.json").read_text())
     assert two["module"] == two["fed"] == two["evaluate"] == one["evaluate"]

@@ -252,7 +252,7 @@ def test_ranks_get_the_bits_of_one_process(tmp_path, encoder):
     processes = [context.Process(target=one_rank, args=given) for given in arguments]
     for process in processes:
         process.start()
-    answers = [results.get(timeout=300) for _ in processes]
+    answers = [results.get(timeout=900) for _ in processes]
     for process in processes:
         process.join()
     alone = [embed(encoder, documents(count), "document", EmbedOptions(batch_size=4)) for count in (14, 3, 14, 14)]

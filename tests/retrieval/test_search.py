@@ -184,7 +184,7 @@ def test_ranks_find_what_one_process_finds(tmp_path, world):
     ]
     for process in processes:
         process.start()
-    answers = [results.get(timeout=120) for _ in processes]
+    answers = [results.get(timeout=900) for _ in processes]
     for process in processes:
         process.join()
     query, corpus = vectors(11, 24, 0), vectors(2500, 24, 1, repeats=0.3)

@@ -101,7 +101,7 @@ def served(tasks, models, tmp_path):
     server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="warning"))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
-    end = time.monotonic() + 20
+    end = time.monotonic() + 900
     while not server.started and time.monotonic() < end:
         time.sleep(0.02)
     yield f"http://127.0.0.1:{port}/", judging, tmp_path
