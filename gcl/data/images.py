@@ -306,9 +306,10 @@ def _other_kind(data: bytes) -> str | None:
     return None
 
 
+GIT_LFS = b"version https://git-lfs"  # how the pointer begins that Git leaves where a large file was not fetched
 _READ = f"images are read as {READ}"
 _OTHERS = {
-    b"version https://git-lfs": "a Git LFS pointer, not the file itself: git lfs pull fetches it",
+    GIT_LFS: "a Git LFS pointer, not the file itself: git lfs pull fetches it",
     b"<!doctype html": "a web page (of a login, or an error), not an image",
     b"<html": "a web page (of a login, or an error), not an image",
     b"<?xml": "an XML document, not an image",

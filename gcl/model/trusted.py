@@ -9,8 +9,9 @@ from typing import Any
 
 import timm
 
+from gcl.data.images import GIT_LFS
+
 _TOKENIZER_SETTINGS = {"clean", "strip_sep_token", "language"}
-_LFS = b"version https://git-lfs.github.com/spec"
 _FILE_KEYS = "tokenizer_file vocab_file merges_file spm_file sp_model fast_tokenizer_files gguf_file".split()
 
 
@@ -35,7 +36,7 @@ def check_files(folder: Path) -> None:
             raise ValueError(f"{path} links to {target}, which is outside the folder and is not followed.")
         if path.suffix in (".json", ".safetensors") and path.is_file():
             with path.open("rb") as file:
-                if file.read(len(_LFS)) == _LFS:
+                if file.read(len(GIT_LFS)) == GIT_LFS:
                     raise ValueError(f"{path} is a Git LFS pointer, not the file itself: run git lfs pull in {folder}.")
 
 

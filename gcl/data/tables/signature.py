@@ -7,12 +7,13 @@ import re
 import zlib
 from pathlib import Path
 
+from gcl.data.images import GIT_LFS
 from gcl.data.tables.source import is_zipped, suffix_of, unmarked_utf16
 
 _START = 4096
 _EXCEL = "an Excel file: name it .xlsx (pip install 'gcl-trainer[excel]') or save it as CSV (UTF-8)"
 _KNOWN = (
-    (b"version https://git-lfs.github.com/spec", "a Git LFS pointer, not the table itself: run git lfs pull"),
+    (GIT_LFS, "a Git LFS pointer, not the table itself: run git lfs pull"),
     (b"PAR1", "a Parquet file: name it .parquet"),
     (b"\xd0\xcf\x11\xe0", "an old Excel file (.xls), or one with a password: save it as .xlsx without, or CSV (UTF-8)"),
     (b"%PDF-", "a PDF: export the table as CSV"),

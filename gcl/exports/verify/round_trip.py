@@ -57,7 +57,7 @@ def round_trip(
     with tempfile.TemporaryDirectory(prefix="gcl-round-trip-") as scratch:
         fields = [*encoder.schema.document] if embeddings else []
         orders = Orders(case, [format.name for format in formats], fields, NEAR, torch.get_num_threads())
-        (Path(scratch) / ORDERS).write_bytes(pickle.dumps(orders))
+        (Path(scratch) / ORDERS).write_bytes(pickle.dumps(orders))  # of our own: nobody else writes into this folder
         command = [sys.executable, "-m", "gcl.exports.verify.worker", scratch, str(folder.resolve())]
         done = subprocess.run(command, cwd=scratch, env=offline(), capture_output=True, text=True)
         verdict = Path(scratch) / VERDICT
