@@ -15,7 +15,7 @@ import re
 import tempfile
 import time
 from collections.abc import Callable, Collection
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -33,7 +33,9 @@ Allocate = Callable[[tuple[int, ...]], np.ndarray]
 
 _SEAL = b"\ngcl-sha256\n"  # begins what follows an array in its file; numpy reads no further than the array
 _SEAL_BYTES = len(_SEAL) + hashlib.sha256().digest_size
-_SEALED: set[tuple[str, int, int]] = set()  # path, inode and size of the entries that this process has compared
+_SEALED: set[tuple[str, int, int, int]] = set()
+"""Path, inode, size and time of writing of the entries that this process has compared; a new file may get the inode of
+one that was removed."""
 
 _ABANDONED = 86_400  # seconds after which an unfinished file belongs to nobody
 
@@ -98,7 +100,8 @@ def _is_sealed(path: Path) -> bool:
     """Whether a file's bytes are those that were sealed; read once in a process."""
     with open(path, "rb") as file:
         about = os.fstat(file.fileno())
-        if (known := (str(path), about.st_ino, about.st_size)) in _SEALED:
+        known = (str(path), about.st_ino, about.st_size, about.st_mtime_ns)
+        if known in _SEALED:
             return True
         content = about.st_size - _SEAL_BYTES
         file.seek(max(content, 0))
@@ -128,7 +131,8 @@ class ArrayCache:
                 logger.warning(f"note: {path} is damaged, or of an earlier version: it is made again.")
                 return None
             array = np.load(path, mmap_mode="c")
-            os.utime(path)
+            with suppress(OSError):  # of a folder that may only be read
+                os.utime(path, ns=(time.time_ns(), path.stat().st_mtime_ns))  # used now, written as before
         except (OSError, ValueError, EOFError):
             return None
         return array if len(array) == rows else None
@@ -183,7 +187,7 @@ class ArrayCache:
             if path.suffix == PARTIAL and now - about.st_mtime > _ABANDONED:
                 path.unlink(missing_ok=True)
             elif path.suffix == ".npy" and _OWN.fullmatch(path.stem):  # whatever else somebody's folder holds stays
-                entries.append((about.st_mtime, about.st_size, path))
+                entries.append((about.st_atime, about.st_size, path))
         total = sum(size for _, size, _ in entries)
         for _, size, path in sorted(entries):
             if total - removed <= self.limit:

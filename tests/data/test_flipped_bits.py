@@ -187,16 +187,20 @@ def test_cached_arrays_are_whole_or_missing(tmp_path, caplog, in_memory):
         return array
 
     path = tmp_path / "entry.npy"
-    for _ in range(40):
+    for turn in range(40):
         cache.make("entry", make, in_memory=in_memory)
         np.testing.assert_array_equal(cache.load("entry", 50), values)
         np.testing.assert_array_equal(np.load(path), values)  # the seal does not concern numpy
         path.rename(tmp_path / "moved.npy")
         (tmp_path / "moved.npy").rename(path)  # the same file: not read again
-        shutil.copy(path, tmp_path / "copy")
-        flip(tmp_path / "copy", rng)
-        path.unlink()
-        shutil.move(tmp_path / "copy", path)  # another file: read again
+        if turn % 2:
+            flip(path, rng)  # the same file, written again
+        else:
+            shutil.copy(path, tmp_path / "copy")
+            flip(tmp_path / "copy", rng)
+            path.unlink()
+            shutil.move(tmp_path / "copy", path)  # another file, perhaps with an inode that is known
+        os.utime(path, (turn, turn))  # two writes may fall into one tick of the file system's clock
         with caplog.at_level(logging.WARNING):
             caplog.clear()
             assert cache.load("entry", 50) is None

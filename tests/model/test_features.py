@@ -125,7 +125,7 @@ def test_features_used_longest_ago_make_room_but_never_those_in_use(frozen, reco
     folder = tmp_path / "cache"
 
     def entries():
-        return {path.name: path.stat().st_mtime for path in folder.iterdir()}
+        return {path.name: path.stat().st_atime for path in folder.iterdir()}
 
     whole = features_of(frozen, records, folder, limit=0)
     assert len(entries()) == len(whole) == 3, "features in use are kept whatever the limit"
