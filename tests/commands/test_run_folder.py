@@ -149,7 +149,7 @@ def test_a_catalog_is_generated_once_though_no_lock_reaches_the_other_host(tmp_p
     begun = threading.Barrier(3)
 
     def draw(folder):
-        begun.wait(30)
+        begun.wait(900)
         for number in range(20):
             (folder / f"{number}.csv").write_text(f"{threading.get_ident()}\n")
             time.sleep(0.001)

@@ -14,7 +14,7 @@ import pathlib, time
 def write(folder):
     if not pathlib.Path("go").exists():
         pathlib.Path("begun").touch()
-        time.sleep(60)
+        time.sleep(900)
     (folder / "products.csv").write_text("product_id,title\\n" + "".join(f"{i},shoe {i}\\n" for i in range(40)))
 """
 WORDS = ["prepare", "data.name=slow", "data.generator=slow:write", "data.products=products.csv"]

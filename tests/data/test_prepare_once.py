@@ -165,7 +165,7 @@ def test_a_killed_run_is_taken_over(shop, tmp_path):
     code = (
         f"import sys, time; sys.path[:0] = {[str(Path(__file__).parent), *sys.path]!r}\n"
         "from test_prepare_once import *\n"
-        "build.write_division = lambda *_, **__: time.sleep(60)\n"
+        "build.write_division = lambda *_, **__: time.sleep(900)\n"
         f"prepare_quietly(shop_catalog(Path({str(shop)!r})), {str(out)!r})\n"
     )
     child = subprocess.Popen([sys.executable, "-c", code])

@@ -12,6 +12,7 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -137,7 +138,7 @@ def test_those_who_wait_say_so_and_a_killed_holder_lets_them_on(tmp_path, caplog
     ready = spawn.Event()
     holder = spawn.Process(target=hold, args=(str(tmp_path / "lock"), no_locks, ready))
     holder.start()
-    assert ready.wait(60)
+    assert ready.wait(900)
     if no_locks:
         monkeypatch.setattr("fcntl.flock", None)  # put back afterwards
         without_locks(no_locks)
@@ -217,7 +218,7 @@ def test_short_jobs_and_those_of_other_threads_and_ranks_show_nothing(monkeypatc
         silent.setattr(progress.logger, "isEnabledFor", lambda level: level >= logging.ERROR)
         with doing("of another rank"):
             list(counted(range(3), "of another rank"))
-    monkeypatch.setattr(progress, "TERMINAL_DELAY", 1.0)
+    monkeypatch.setattr(progress, "TERMINAL_DELAY", 900.0)
     assert list(counted(range(1000), "short")) == list(range(1000))
     assert terminal.getvalue() == ""
 
@@ -241,18 +242,21 @@ def test_short_stages_are_one_line_of_a_log(caplog, monkeypatch):
 
 
 def test_a_log_gets_a_line_now_and_then_and_none_of_a_short_job(caplog, monkeypatch):
-    log = a_log(caplog, monkeypatch)
+    log, now = a_log(caplog, monkeypatch), [0.0]
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: now[0]))
+
+    def rows(seconds):
+        for _ in range(1200):
+            now[0] += seconds / 1200
+            yield
+
     with doing("short, too"):
-        assert list(counted(range(1000), "short")) == list(range(1000))
+        assert len(list(counted(rows(9.9), "short"))) == 1200
     assert not log.records
-    monkeypatch.setattr(progress, "LOG_DELAY", 0.05)
-    monkeypatch.setattr(progress, "LOG_SECONDS", 0.05)
-    start = time.monotonic()
-    for _ in counted(range(1200), "rows of pairs", unit="row"):
-        time.sleep(0.0002)
-    most = (time.monotonic() - start) / 0.05 + 2
+    for _ in counted(rows(120.0), "rows of pairs", total=1200, unit="row"):
+        pass
     lines = [record.message for record in log.records]
-    assert 2 <= len(lines) <= most
-    assert re.fullmatch(r"rows of pairs: \d+ of 1,200 rows, \d\.\d s left", lines[0])
-    assert re.fullmatch(r"rows of pairs: 1,200 rows in \d\.\d s", lines[-1])
+    assert [int(line.split()[3].replace(",", "")) for line in lines[:-1]] == pytest.approx([100, 400, 700, 1000], abs=4)
+    assert re.fullmatch(r"rows of pairs: \d+ of 1,200 rows, 2 min left", lines[0])
+    assert lines[-1] == "rows of pairs: 1,200 rows in 2 min"
     assert sys.stderr.getvalue() == ""

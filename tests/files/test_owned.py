@@ -31,6 +31,14 @@ def holder(tmp_path):
     process.stdout.close()
 
 
+@pytest.fixture
+def elsewhere(tmp_path):
+    """The file of an owner on another host."""
+    about = {"host": "another", "pid": 7, "began": "1", "since": "yesterday", "beat": 3}
+    (tmp_path / ".owner").write_text(json.dumps(about))
+    return tmp_path / ".owner"
+
+
 @posix
 def test_a_second_process_is_told_who_the_first_is_and_takes_over_when_it_is_dead(tmp_path, holder, caplog):
     with pytest.raises(ValueError, match=f"The folder is in use by process {holder.pid} on .+, since 20"):
@@ -51,24 +59,28 @@ def test_it_is_given_back_whatever_happens(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("beats", [True, False])
-def test_an_owner_on_another_host_is_alive_while_it_gives_signs_of_life(tmp_path, monkeypatch, caplog, beats):
-    monkeypatch.setattr(lock, "_SILENCE", 0.6)
-    about = {"host": "another", "pid": 7, "began": "1", "since": "yesterday", "beat": 3}
-    (tmp_path / ".owner").write_text(json.dumps(about))
-    code = "import sys, time, pathlib\ntime.sleep(0.1)\npathlib.Path(sys.argv[1]).write_text(sys.argv[2])\n"
-    other = subprocess.Popen(
-        [sys.executable, "-c", code if beats else "", str(tmp_path / ".owner"), json.dumps(about | {"beat": 4})]
+@posix
+def test_an_owner_on_another_host_is_alive_while_it_gives_signs_of_life(monkeypatch, elsewhere):
+    monkeypatch.setattr(lock, "_SILENCE", 900.0)  # a process may begin slowly
+    code = (
+        "import json, sys, time\nfrom pathlib import Path\nfrom gcl.files.atomic import write_json\n"
+        "about = json.loads(sys.argv[2])\nwhile True:\n"
+        "    about['beat'] += 1\n    write_json(Path(sys.argv[1]), about)\n    time.sleep(0.02)\n"
     )
-    if beats:
-        with pytest.raises(ValueError, match="process 7 on another, since yesterday"):
-            with owned(tmp_path / ".owner", what="it"):
-                pass
-    else:
-        with caplog.at_level(logging.INFO), owned(tmp_path / ".owner", what="it"):
+    other = subprocess.Popen([sys.executable, "-c", code, str(elsewhere), elsewhere.read_text()])
+    try:
+        with pytest.raises(ValueError, match="process 7 on another, since yesterday"), owned(elsewhere, what="it"):
             pass
-        assert "Taking over it from process 7 on another" in caplog.text
-    other.wait()
+    finally:
+        other.kill()
+        other.wait()
+
+
+def test_an_owner_on_another_host_that_gives_none_is_dead(monkeypatch, caplog, elsewhere):
+    monkeypatch.setattr(lock, "_SILENCE", 0.6)
+    with caplog.at_level(logging.INFO), owned(elsewhere, what="it"):
+        pass
+    assert "Taking over it from process 7 on another" in caplog.text
 
 
 def test_the_owner_s_beat_goes_on(tmp_path, monkeypatch):
