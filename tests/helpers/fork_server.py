@@ -1,6 +1,7 @@
 """A process that has imported everything and forks real training processes on request: their start costs nothing.
 
-Reads JSON lines: {"start": [[word, …] for each rank], "env": {…}, "log": folder} answers {"pids": […]};
+Reads JSON lines: {"start": [[word, …] for each rank], "env": {…}, "log": folder} answers {"pids": […]}, where null in
+the place of a rank's words is a process that ends before it has begun;
 {"wait": [pid, …], "seconds": n} answers {"status": […], "ended": [seconds since 1970, …]}, None for a process that is
 still running.
 """
@@ -14,6 +15,9 @@ import sys
 import time
 import traceback
 from contextlib import suppress
+
+RESERVED = []
+"""A socket per run at the port where its ranks meet: bound until the end, so that no other process gets that port."""
 
 
 def main():
@@ -46,12 +50,16 @@ def main():
 
 def start(gcl, request):
     words, pids = request["start"], []
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
+    reserved = socket.socket()
+    reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # with it rank 0 may listen at this port, too
+    reserved.bind(("127.0.0.1", 0))
+    RESERVED.append(reserved)
+    port = str(reserved.getsockname()[1])
     for rank, own in enumerate(words):
         pid = os.fork()
         if pid == 0:
+            if own is None:
+                os._exit(0)
             env = dict(request["env"])
             if len(words) > 1:
                 env |= {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": len(words), "LOCAL_WORLD_SIZE": len(words),

@@ -30,9 +30,6 @@ class Job:
             assert time.monotonic() < end, f"waited in vain\n{self.log()}"
             time.sleep(0.005)
 
-    def until_log(self, words):
-        self.until(lambda: (self.logs / "rank0.log").is_file() and words in self.log())
-
     def until_step(self, step):
         self.until(lambda: len(self.steps()) > step)
 

@@ -11,15 +11,18 @@ def zygote():
     zygote = Zygote()
     yield zygote
     zygote.process.stdin.close()
-    zygote.process.wait(30)
+    zygote.process.wait(900)
 
 
 @pytest.fixture(scope="session")
 def start(zygote, shop, tmp_path_factory):
-    """start(*words, world=1, run_dir=…, env={}, rank_words={rank: words}) -> Job: a run of `world` real processes."""
+    """start(*words, world=1, run_dir=…, env={}, rank_words={rank: words}) -> Job: a run of `world` real processes.
+
+    absent: a rank whose process ends before it has begun.
+    """
     shared_cache = tmp_path_factory.mktemp("lit-cache")
 
-    def call(*words, world=1, run_dir=None, cache=None, env=None, rank_words=None):
+    def call(*words, world=1, run_dir=None, cache=None, env=None, rank_words=None, absent=None):
         run_dir = run_dir or tmp_path_factory.mktemp("lit") / "run"
         logs = tmp_path_factory.mktemp("logs")
         common = [
@@ -30,6 +33,8 @@ def start(zygote, shop, tmp_path_factory):
             "trainer.log_every_n_steps=1", "evaluate.metrics=[ndcg@10]", "evaluate.headline=[ndcg@10]",
         ]  # fmt: skip
         ranks = [[*common, *words, *(rank_words or {}).get(rank, [])] for rank in range(world)]
+        if absent is not None:
+            ranks[absent] = None
         pids = zygote.ask({"start": ranks, "env": env or {}, "log": str(logs)})["pids"]
         return Job(zygote, RunFolder(run_dir), pids, logs)
 

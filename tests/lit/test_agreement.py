@@ -3,7 +3,6 @@
 import os
 import shutil
 import signal
-import time
 from pathlib import Path
 
 import pytest
@@ -11,6 +10,7 @@ import pytest
 from gcl.cli import main
 from gcl.config.compose import Overrides, load_config
 from gcl.run.resume import check_unchanged
+from helpers.signal_callback import signals
 from helpers.training_jobs import batches, losses, read_steps
 
 
@@ -69,7 +69,7 @@ def test_what_may_change_freely_and_by_leave():
 
 def test_a_loader_that_hangs_says_where(start):
     """The loader's worker process is stopped for a while."""
-    job = start("train.workers=1", "train.max_steps=40", "train.loader_patience=0.5")
+    job = start("train.workers=1", "train.max_steps=100000", "train.loader_patience=0.5")
     job.until_step(0)
     children = Path(f"/proc/{job.pids[0]}/task/{job.pids[0]}/children").read_text().split()
     for child in children:
@@ -91,13 +91,12 @@ def test_ranks_and_workers_may_change_at_every_resume(start, tmp_path):
     words = ["train.max_steps=24", "train.validate_every=9 steps", "optim.learning_rate=1e-4"]
     whole = start(*words).done()
     for world, workers, until in ((1, 0, 3), (2, 2, 8), (3, 1, 13), (2, 0, None)):
-        job = start(*words, f"train.workers={workers}", "train.resume=auto", world=world, run_dir=tmp_path / "run")
+        stop = [] if until is None else [signals("training", until, signal.SIGTERM, rank=world - 1)]
+        words_now = [*words, *stop, f"train.workers={workers}", "train.resume=auto"]
+        job = start(*words_now, world=world, run_dir=tmp_path / "run")
         if until is None:
             run = job.done()
         else:
-            job.until_step(until)
-            time.sleep(0.1)
-            job.kill(signal.SIGTERM, ranks=[world - 1])
             assert job.wait() == [143] * world
     assert batches(run) == batches(whole)
     assert losses(run) == pytest.approx(losses(whole), abs=1e-4)

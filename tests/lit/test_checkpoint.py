@@ -151,7 +151,7 @@ def test_killed_while_writing_the_older_stays(tmp_path):
         assert float(read_checkpoint(path)["weight"][0]) == found
         step = found
     writer.stdin.close()
-    writer.wait(30)
+    writer.wait(900)
 
 
 @pytest.mark.parametrize("killed_after", range(1, 4))

@@ -150,7 +150,7 @@ def test_loader_workers_end():
         assert workers and all(worker.is_alive() for worker in workers)
         internals.end_workers(loader)
         for worker in workers:
-            worker.join(10)
+            worker.join(900)
         assert not any(worker.is_alive() for worker in workers)
         assert len(list(loader)) == 4
         internals.end_workers(loader)

@@ -11,17 +11,19 @@ from pathlib import Path
 import pytest
 
 from gcl.lit.checkpoint import checkpoint_step
+from helpers.signal_callback import signals
 from helpers.training_jobs import children_of
 
 ROOT = Path(__file__).parents[2]
+TIMEOUT = 600  # seconds of trainer.timeout, after which a collective would end the others anyway, with other words
 
 
-def ended(job, *ranks, seconds):
-    """The last lines of ranks that end within some seconds, each with a sentence and without a traceback."""
+def ended(job, *ranks):
+    """The last lines of ranks that end long before a collective would, with a sentence and without a traceback."""
     begun = time.monotonic()
     status = job.wait()
     took = time.monotonic() - begun
-    assert took < seconds, f"{took:.0f} s"
+    assert took < TIMEOUT / 2, f"{took:.0f} s"
     for rank in ranks:
         assert status[rank] not in (0, None) and status[rank] > 0, job.log(rank)
         assert "Traceback" not in job.log(rank), job.log(rank)
@@ -29,23 +31,21 @@ def ended(job, *ranks, seconds):
 
 
 def test_a_rank_that_never_begins(start):
-    job = start("trainer.start_timeout=3", world=3)
-    job.kill(ranks=[1])
-    for rank, line in zip((0, 2), ended(job, 0, 2, seconds=30), strict=True):
-        assert f"gcl: Rank {rank}: rank 1 of 3 did not begin within 3 s (trainer.start_timeout)" in line
+    job = start("trainer.start_timeout=20", world=3, absent=1)
+    for rank, line in zip((0, 2), ended(job, 0, 2), strict=True):
+        assert f"gcl: Rank {rank}: rank 1 of 3 did not begin within 20 s (trainer.start_timeout)" in line
 
 
 def test_rank_zero_never_begins(start):
-    job = start("trainer.start_timeout=3", world=2)
-    job.kill(ranks=[0])
-    (line,) = ended(job, 1, seconds=30)
+    job = start("trainer.start_timeout=3", world=2, absent=0)
+    (line,) = ended(job, 1)
     assert "gcl: Rank 1: rank 0 does not answer at 127.0.0.1:" in line
 
 
 def test_a_rank_that_fails_before_training_takes_the_others_along(start, tmp_path):
     """Rank 1 finds no table; rank 0 would prepare, load a model and wait for it."""
     job = start(world=2, rank_words={1: [f"data.root={tmp_path}"]})
-    other, own = ended(job, 0, 1, seconds=60)
+    other, own = ended(job, 0, 1)
     assert own.startswith("gcl: data.p")
     assert other == f"gcl: Rank 1 failed: {own.removeprefix('gcl: ')}"
 
@@ -55,7 +55,7 @@ def test_a_rank_that_is_killed_in_training(start, lost, world):
     job = start("train.max_steps=100000", world=world)
     job.until_step(3)
     job.kill(ranks=[lost])
-    line, *others = ended(job, *(rank for rank in range(world) if rank != lost), seconds=30)
+    line, *others = ended(job, *(rank for rank in range(world) if rank != lost))
     assert all(other == line for other in others)
     assert line.startswith(f"gcl: Rank {lost}")
     assert "was lost: it no longer answers" in line
@@ -67,16 +67,8 @@ def test_a_loader_worker_that_is_killed(start):
     job.until_step(3)
     (worker,) = children_of(job.pids[0])
     os.kill(worker, signal.SIGKILL)
-    (line,) = ended(job, 0, seconds=30)
+    (line,) = ended(job, 0)
     assert line.replace(f" (pid {worker})", "").startswith("gcl: A process that reads data was killed")
-
-
-def stretch():
-    """How many times longer than alone work takes on this machine just now."""
-    begun, cpu = time.monotonic(), time.process_time()
-    while time.process_time() - cpu < 0.2:
-        pass
-    return max(1.0, (time.monotonic() - begun) / 0.2)
 
 
 def slow(*case):
@@ -94,15 +86,13 @@ STEP, READ, KILLED = (
     (*STEP, 1, 2), slow(*READ, 0, 2), (*KILLED, 1, 2),
     slow(*STEP, 0, 3), slow(*READ, 2, 3), slow(*KILLED, 1, 3), slow(*KILLED, 0, 3),
 ])  # fmt: skip
-def test_the_others_end_within_ten_seconds_of_a_failure(start, tmp_path, how, sentence, failing, world):
-    """With the sentence of the rank that failed, wherever they wait. The ten seconds are those of an idle machine."""
+def test_the_others_end_soon_after_a_failure(start, tmp_path, how, sentence, failing, world):
+    """With the sentence of the rank that failed, wherever they wait; on an idle machine within ten seconds."""
     fail = f"{{_target_: helpers.fail_callback.Fail, how: {how}, rank: {failing}, step: 3, path: {tmp_path / 'at'}}}"
-    before = stretch()
     job = start("train.max_steps=100000", "train.workers=1", f"++callbacks.fail={fail}", world=world)
     status = job.wait()
     took = [ended - float((tmp_path / "at").read_text()) for ended in job.ended]
-    limit = 10 * max(before, stretch())
-    assert all(code > 0 for code in status) and max(took) < limit, (status, took, limit)
+    assert all(code > 0 for code in status) and max(took) < TIMEOUT / 2, (status, took)
     for rank in range(world):
         line = re.sub(r" \(pid [\d, ]+\)", "", job.log(rank).strip().splitlines()[-1])
         if rank == failing:
@@ -113,10 +103,8 @@ def test_the_others_end_within_ten_seconds_of_a_failure(start, tmp_path, how, se
 
 
 def test_a_rank_that_is_interrupted_before_training(start):
-    job = start("train.max_steps=100000", world=2)
-    job.until(lambda: (job.logs / "rank0.log").is_file() and "Measuring tiny as it comes" in job.log())
-    job.kill(signal.SIGTERM, ranks=[1])
-    other, own = ended(job, 0, 1, seconds=60)
+    job = start("train.max_steps=100000", signals("measuring", 0, signal.SIGTERM, rank=1), world=2)
+    other, own = ended(job, 0, 1)
     assert other == "gcl: Rank 1 was interrupted." and own.startswith("gcl: Interrupted.")
 
 

@@ -1,6 +1,7 @@
 """Runs whose prepared catalog lies in an object store are those of a local folder, bit for bit, killed or not."""
 
 import os
+import signal
 
 import pytest
 
@@ -20,10 +21,8 @@ def test_a_run_on_a_bucket_killed_and_resumed_is_one_on_the_disk(start, tmp_path
         keys = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
         away = {"cache": "s3://shop/prepared", "env": keys | {"XDG_CACHE_HOME": str(tmp_path)}, "world": world}
         words = [*words, "train.checkpoint_every=1"]
-        job = start(*words, run_dir=tmp_path / "run", **away)
-        job.until_step(2)
-        job.kill()
-        job.wait()
+        kill = "++callbacks={killer: {_target_: helpers.kill_callback.Killer, moment: writing, step: 3}}"
+        assert -signal.SIGKILL in start(*words, kill, run_dir=tmp_path / "run", **away).wait()
         for path in tmp_path.glob("gcl/*/shards/*.tar"):  # another machine goes on
             path.unlink()
         run = start(*words, "train.resume=auto", run_dir=tmp_path / "run", **away).done()

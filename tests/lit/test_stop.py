@@ -14,6 +14,7 @@ import pytest
 
 from gcl.lit.checkpoint import checkpoint_step
 from gcl.run.folder import RunFolder
+from helpers.signal_callback import signals
 from helpers.training_jobs import batches, read_steps
 
 ROOT = Path(__file__).parents[2]
@@ -40,13 +41,11 @@ def three(start):
 @pytest.mark.parametrize("signum, rank", [(signal.SIGTERM, 2), (signal.SIGUSR1, 1)])
 def test_a_signal_to_one_of_three_ranks(start, three, tmp_path, signum, rank):
     words = ["train.max_steps=12", "train.validate_every=5 steps"]
-    job = start(*words, world=3, run_dir=tmp_path / "run")
-    job.until_step(3)
-    job.kill(signum, ranks=[rank])
+    job = start(*words, signals("training", 4, signum, rank), world=3, run_dir=tmp_path / "run")
     assert job.wait() == [143, 143, 143]
     assert f"{signum.name}: training stopped after step" in job.log(0)
     done = len(read_steps(job.run))
-    assert checkpoint_step(job.run.last) == done < 12
+    assert checkpoint_step(job.run.last) == done and 4 <= done < 12
     resumed = start(*words, "train.resume=auto", world=3, run_dir=tmp_path / "run").done()
     assert batches(resumed) == batches(three)
     assert log_of(resumed) == log_of(three)
@@ -62,12 +61,12 @@ def test_a_signal_to_the_other_of_two_ranks_and_a_requeue(start, tmp_path):
     scontrol.chmod(scontrol.stat().st_mode | stat.S_IEXEC)
     env = {"SLURM_JOB_ID": "71", "SLURM_ARRAY_JOB_ID": "70", "SLURM_ARRAY_TASK_ID": "4",
            "PATH": f"{scontrol.parent}{os.pathsep}{os.environ['PATH']}"}  # fmt: skip
-    job = start("train.max_steps=400", world=2, env=env)
+    job = start("train.max_steps=100000", world=2, env=env)
     job.until_step(1)
     job.kill(signal.SIGUSR1, ranks=[1])
     assert job.wait() == [0, 0]
     assert (tmp_path / "called").read_text() == "requeue 70_4\n"
-    assert checkpoint_step(job.run.last) == len(read_steps(job.run)) < 400
+    assert checkpoint_step(job.run.last) == len(read_steps(job.run)) < 100000
     assert not job.run.metrics.exists()
 
 
@@ -76,8 +75,7 @@ def killed_and_resumed(start, words, run_dir, moments):
     for step, delay in moments:
         job = start(*words, "train.resume=auto", run_dir=run_dir)
         try:
-            job.until(lambda job=job, step=step: len(read_steps(job.run)) > step)
-
+            job.until_step(step)
             time.sleep(delay)
         finally:
             job.kill()
@@ -114,8 +112,8 @@ def test_a_scheduler_signals_every_process(shop, tmp_path):
     command = [
         sys.executable, str(ROOT / "train.py"), "--config-dir", str(shop / "conf"), "data=shop",
         "model=tiny", "trainer=cpu",
-        f"run_dir={tmp_path / 'run'}", f"cache_dir={tmp_path / 'cache'}", "train.batch_size=16", "train.max_steps=400",
-        "train.workers=2",
+        f"run_dir={tmp_path / 'run'}", f"cache_dir={tmp_path / 'cache'}", "train.batch_size=16",
+        "train.max_steps=100000", "train.workers=2",
     ]  # fmt: skip
     run = RunFolder(tmp_path / "run")
     process = subprocess.Popen(

@@ -11,6 +11,7 @@ import pytest
 
 from gcl.files.atomic import DiskFull, names_full_disk, replacing
 from gcl.lit.checkpoint import checkpoint_step, write_checkpoint
+from helpers.signal_callback import signals
 
 ROOT = Path(__file__).parents[2]
 INTERRUPTED = "gcl: Interrupted. Finished work is kept: run the same command again (training needs train.resume=auto)."
@@ -23,17 +24,12 @@ def stopped(job):
     return status, job.log().strip().splitlines()[-1]
 
 
-@pytest.mark.parametrize("phase", ["Measuring tiny as it comes", "Measuring the best checkpoint"])
-def test_interrupted_while_measuring(start, phase):
+@pytest.mark.parametrize("phase, step", [("Measuring tiny as it comes", 0), ("Measuring the best checkpoint", 3)])
+def test_interrupted_while_measuring(start, phase, step):
     words = "train.max_steps=3", "train.resume=auto"
-    for _ in range(3):
-        job = start(*words)
-        job.until_log(phase)
-        job.kill(signal.SIGINT)
-        status, line = stopped(job)
-        if status:
-            break  # else C code that clears errors has cleared the KeyboardInterrupt (hasattr of Python < 3.13 does)
-    assert (status, line) == (130, INTERRUPTED)
+    job = start(*words, signals("measuring", step, signal.SIGINT))
+    assert stopped(job) == (130, INTERRUPTED)
+    assert [line for line in job.log().splitlines() if line.startswith("Measuring")][-1].startswith(phase)
     again = start(*words, run_dir=job.run.path)
     assert checkpoint_step(again.done().last) == 3 and again.run.metrics.is_file()
 
