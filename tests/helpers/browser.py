@@ -8,8 +8,9 @@ import pytest
 
 FLAGS = (
     "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync"
+    "--disable-component-update --disable-sync --disable-dev-shm-usage"  # in a container /dev/shm may have 64 MB
 ).split()
+TIMEOUT = 900_000  # milliseconds that guard against hanging; a busy machine may need many
 
 
 @pytest.fixture(scope="session")
@@ -20,15 +21,16 @@ def chromium():
     )
     try:
         import axe_playwright_python  # noqa: F401
-        from playwright.sync_api import sync_playwright
+        from playwright.sync_api import expect, sync_playwright
     except ImportError as error:
         program, missing = None, f"the package {error.name} is not installed (pip install 'gcl-trainer[dev]')"
     else:
         missing = "chromium is not installed (apt-get install chromium, or GCL_CHROMIUM=/path/to/it)"
     if program is None:
         (pytest.fail if os.environ.get("CI") else pytest.skip)(f"No browser to test the page in: {missing}.")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=FLAGS)  # headless, with a new empty profile
+    expect.set_options(timeout=TIMEOUT)
+    with sync_playwright() as playwright:  # headless, with a new empty profile
+        browser = playwright.chromium.launch(executable_path=program, args=FLAGS, timeout=TIMEOUT)
         yield browser
         browser.close()
 

@@ -11,6 +11,7 @@ from PIL import Image, ImageDraw
 from gcl.retrieval.evaluate import result_of
 from gcl.retrieval.tasks.task import ListRecords, task_from_qrels
 from gcl.schema import Field, Modality, Schema
+from helpers.browser import TIMEOUT
 
 ATTACK = "</script><script>window.hacked = 1</script><img src=x onerror='window.hacked = 2'>\u202e{{7*7}} & \"co\""
 METRICS = ["ndcg@10", "recall@10"]
@@ -166,7 +167,7 @@ def open_page(chromium):
     def opened(address: str, *, width: int = 1280, height: int = 900, dark: bool = False, allowed: str | None = None):
         scheme = "dark" if dark else "light"
         context = chromium.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
-        context.set_default_timeout(10_000)
+        context.set_default_timeout(TIMEOUT)
         contexts.append(context)
         page = context.new_page()
         page.on("console", lambda m: troubles.append(m.text) if m.type in ("error", "warning") else None)

@@ -39,10 +39,10 @@ def server(tmp_path_factory):
     try:
         port = process.stdout.readline().strip()
         assert port, log.read_text()
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/catalog", timeout=120) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/catalog", timeout=900) as answer:
             assert answer.status == 200, "who connects while the models load is answered afterwards"
         yield Server(int(port), seconds, process, log)
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(900)
         process.stdout.close()

@@ -1,9 +1,6 @@
 """Judging a pool: who gets what, what is kept, what is refused, and the page in a real browser with two judges."""
 
 import json
-import socket
-import threading
-import time
 import urllib.error
 import urllib.request
 
@@ -11,14 +8,15 @@ import pytest
 
 from gcl.retrieval.analysis.pool import in_order, pooled
 from gcl.retrieval.tasks.judgments import read_judgments
+from helpers.answering import answering
 from helpers.browser import axe_findings
 from helpers.page_shop import ATTACK
 
 pytest.importorskip("fastapi", reason="the page needs the extra: pip install 'gcl-trainer[serve]'")
-uvicorn = pytest.importorskip("uvicorn", reason="the page needs the extra: pip install 'gcl-trainer[serve]'")
+pytest.importorskip("uvicorn", reason="the page needs the extra: pip install 'gcl-trainer[serve]'")
 
-from gcl.serve.judge_app import Place, build_app  # noqa: E402
-from gcl.serve.judging import Judging, Ledger, Pair  # noqa: E402
+from gcl.serve.judge_app import Place, build_app
+from gcl.serve.judging import Judging, Ledger, Pair
 
 PAIRS = [Pair("task", f"q{n // 4}", f"p{n % 4}") for n in range(200)]
 
@@ -94,19 +92,8 @@ def served(tasks, models, tmp_path):
     places = [Place(tasks[which], query, document) for which, query, document in in_order(pools)]
     pairs = [Pair(p.task.name, p.task.queries.ids[p.query], p.task.corpus.ids[p.document]) for p in places]
     judging = Judging(pairs, Ledger(tmp_path / "judgments.jsonl"), twice=1)
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port = found.getsockname()[1]
-    app = build_app(judging, places, name="shop", export=tmp_path / "qrels.csv")
-    server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="warning"))
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    end = time.monotonic() + 900
-    while not server.started and time.monotonic() < end:
-        time.sleep(0.02)
-    yield f"http://127.0.0.1:{port}/", judging, tmp_path
-    server.should_exit = True
-    thread.join(10)
+    with answering(build_app(judging, places, name="shop", export=tmp_path / "qrels.csv")) as address:
+        yield address, judging, tmp_path
     assert (tmp_path / "qrels.csv").is_file(), "written when the server ends"
 
 
@@ -115,7 +102,7 @@ def call(address, path, body=None, **headers):
     data = None if body is None else json.dumps(body).encode()
     headers = {name.replace("_", "-"): value for name, value in {"content_type": "application/json", **headers}.items()}
     try:
-        with urllib.request.urlopen(urllib.request.Request(address + path, data, headers), timeout=20) as answer:
+        with urllib.request.urlopen(urllib.request.Request(address + path, data, headers), timeout=900) as answer:
             return answer.status, json.loads(answer.read())
     except urllib.error.HTTPError as error:
         return error.code, json.loads(error.read())

@@ -1,17 +1,14 @@
 """The search page in a real browser, served by a real server on loopback."""
 
-import socket
-import threading
-import time
-
 import pytest
 
+from helpers.answering import answering
 from helpers.browser import axe_findings
 from helpers.page_shop import ATTACK, picture
 
 sync_api = pytest.importorskip("playwright.sync_api")
 pytest.importorskip("fastapi", reason="the search page needs the extra: pip install 'gcl-trainer[serve]'")
-uvicorn = pytest.importorskip("uvicorn", reason="the search page needs the extra: pip install 'gcl-trainer[serve]'")
+pytest.importorskip("uvicorn", reason="the search page needs the extra: pip install 'gcl-trainer[serve]'")
 pytest.importorskip("python_multipart", reason="the search page needs the extra: pip install 'gcl-trainer[serve]'")
 
 from gcl.serve.app import build_app  # noqa: E402
@@ -19,21 +16,8 @@ from gcl.serve.app import build_app  # noqa: E402
 
 @pytest.fixture(scope="module")
 def address(engine, columns):
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port = found.getsockname()[1]
-    server = uvicorn.Server(
-        uvicorn.Config(build_app(engine, name="shop", links=columns.links), port=port, log_level="warning")
-    )
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    deadline = time.monotonic() + 900
-    while not server.started and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert server.started
-    yield f"http://127.0.0.1:{port}/"
-    server.should_exit = True
-    thread.join(10)
+    with answering(build_app(engine, name="shop", links=columns.links)) as place:
+        yield place
 
 
 @pytest.fixture
