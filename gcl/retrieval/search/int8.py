@@ -4,9 +4,10 @@ q . (d - c) ranks documents as q . d does, whatever the vector c. With q = a + r
 rest) and d - c = b + s likewise, the error of a . b is at most |a| |s| + |r| |d - c| (Cauchy-Schwarz). The lengths of
 the rests are computed, not assumed, so clipping large numbers is allowed where it makes the grid finer.
 
-a . b is an exact sum of integers (`torch._int_mm`: oneDNN, AVX-512 VNNI or newer). Where it is not exact or not fast,
-`usable` says so and everything is computed in float32. That is one shape; every other is probed when it first occurs
-(with PyTorch 2.14 all products of vectors of one number are wrong on some processors), and Inexact sends it to float32.
+a . b is an exact sum of integers (`torch._int_mm`: oneDNN, AVX-512 VNNI or newer). Where it is not fast, `usable` says
+so and everything is computed in float32; where sums saturate, as on older processors, `exact` does. That is one shape;
+every other is probed when it first occurs (with PyTorch 2.14 all products of vectors of one number are wrong on some
+processors). Inexact sends either to float32.
 """
 
 from __future__ import annotations
@@ -32,34 +33,45 @@ _SOUND: set[tuple[int, int, int]] = set()  # the shapes whose products were exac
 
 
 class Inexact(ArithmeticError):
-    """This machine's integer products of some shape are wrong."""
+    """This machine's integer products, all or those of some shape, are wrong."""
 
 
 @lru_cache(maxsize=1)
 def usable() -> bool:
     """Whether this machine multiplies 8-bit integers exactly and at least twice as fast as float32; measured and told
     once."""
-    exact_and_fast = _exact_and_fast()
+    exact_and_fast = exact() and _fast()
     kind = "8-bit integers" if exact_and_fast else "float32"
     logger.info("Nearest documents are searched in %s on this machine.", kind)
     return exact_and_fast
 
 
-def _exact_and_fast() -> bool:
+@lru_cache(maxsize=1)
+def exact() -> bool:
+    """Whether this machine's sums of 8-bit products are exact, however large the numbers; looked at once."""
     if not hasattr(torch, "_int_mm"):
         return False
-    generator = torch.Generator().manual_seed(0)
-    left, right = (torch.randint(-127, 128, (256, 512), generator=generator).to(torch.int8) for _ in range(2))
-    left[:8], right[:4], right[4:8] = 127, 127, -127  # sums that saturate where intermediates have 16 bits
+    left, right = _operands()
     try:
         product = torch._int_mm(left, right.T)
     except RuntimeError:
         return False
     wanted = left.numpy().astype(np.int64) @ right.numpy().astype(np.int64).T
-    if product.dtype != torch.int32 or not np.array_equal(product.numpy(), wanted):
-        return False
+    return product.dtype == torch.int32 and np.array_equal(product.numpy(), wanted)
+
+
+def _fast() -> bool:
+    left, right = _operands()
     whole = left.float(), right.float().T
     return 2 * _fastest(lambda: torch._int_mm(left, right.T)) < _fastest(lambda: whole[0] @ whole[1])
+
+
+def _operands() -> tuple[torch.Tensor, torch.Tensor]:
+    """int8 [256, 512] twice, with sums that saturate where intermediates have 16 bits."""
+    generator = torch.Generator().manual_seed(0)
+    left, right = (torch.randint(-127, 128, (256, 512), generator=generator).to(torch.int8) for _ in range(2))
+    left[:8], right[:4], right[4:8] = 127, 127, -127
+    return left, right
 
 
 def _fastest(action: Callable[[], object]) -> float:
@@ -109,6 +121,8 @@ class Int8Scan:
 
     def scores(self, some: slice, small: torch.Tensor, out: torch.Tensor) -> np.ndarray:
         """int32 [q, B]: times scale[q] and the step, the approximate scores. Raises Inexact."""
+        if not exact():
+            raise Inexact("sums of 8-bit products saturate on this machine")
         part = self._query[some]
         out = out[: len(part) * len(small)].view(len(part), len(small))
         try:
