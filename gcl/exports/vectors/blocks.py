@@ -114,6 +114,8 @@ class Plan:
         index = {"format": 1, "digest": self.digest, "data_fingerprint": self.data, "documents": self.documents}
         if self.work.in_order is not None:
             self.work.in_order.unlink()
+        for left in self.work.folder.glob(f".*{PARTIAL}"):  # a process was killed while it wrote this block
+            left.unlink(missing_ok=True)
         write_json(self.work.folder / INDEX, {**index, "about": self.work.about, "blocks": blocks}, ascii=False)
         synchronize(self.work.folder)
         if self.out.exists():
