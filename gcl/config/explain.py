@@ -214,7 +214,7 @@ def why_no_target(path: str) -> str | None:
     if depth == len(parts):
         return f"{path} is a module: name a class or function of it."
     module = ".".join(parts[:depth])
-    names = _names_of(file, file.stat().st_mtime_ns) if file else None
+    names = _names_of(file.read_bytes()) if file else None
     if names is None or parts[depth] in names:
         return None  # compiled, or made when it is imported: only an import could tell
     return f"{module} has no {parts[depth]!r}.{did_you_mean(parts[depth], names)}"
@@ -243,12 +243,10 @@ def _module_of(parts: list[str]) -> tuple[int, Path | None]:
 
 
 @cache
-def _names_of(file: Path, changed: int) -> set[str] | None:
-    """What a module binds, as far as its text says; None where it may bind anything. changed: time of its last change,
-    which may lie between two calls."""
-    del changed
+def _names_of(text: bytes) -> set[str] | None:
+    """What a module binds, as far as its text says; None where it may bind anything."""
     names: set[str] = set()
-    for node in ast.walk(ast.parse(file.read_bytes())):
+    for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             names.add(node.name)
         elif isinstance(node, ast.Import | ast.ImportFrom):

@@ -3,6 +3,7 @@
 import csv
 import gzip
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -140,6 +141,14 @@ def test_parquet_types_become_the_text_a_person_would_write(tmp_path):
     parquet.write_table(pa.table({"tags": [{"a": "b"}]}), path)
     with pytest.raises(ValueError, match="'tags' holds struct.*one value"):
         read(path, ["tags"])
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "arrow"])
+def test_a_table_that_is_written_again_is_read_again_whatever_its_time_says(tmp_path, suffix):
+    for count in (3, 90, 4):
+        path = write_table(tmp_path / f"table.{suffix}", ROWS[:1] * count)
+        os.utime(path, (7, 7))  # two writes may fall into one tick of the file system's clock
+        assert read(path, ["product_id"])[0] == {"product_id": ["007"] * count}
 
 
 def test_parquet_images_are_bytes_or_paths(tmp_path):

@@ -51,7 +51,8 @@ class ArrowFile(ParquetFile):
     @contextmanager
     def _open(self) -> Iterator[Any]:
         with unpacked(self.file) if is_zipped(self.file) else nullcontext(self.file) as file:
-            rows = _arrow_rows(file, file.stat().st_mtime_ns)
+            about = file.stat()
+            rows = _arrow_rows(file, about.st_size, about.st_mtime_ns)
             with pa.memory_map(str(file)) as source:
                 schema, batches = _arrow(source)
                 yield _Opened(schema, rows, lambda *_: batches)
@@ -68,9 +69,9 @@ def _arrow(source: pa.MemoryMappedFile) -> tuple[pa.Schema, Iterator[pa.RecordBa
 
 
 @lru_cache(maxsize=256)
-def _arrow_rows(file: Path, changed: int) -> int:
-    """changed: time of its last change."""
-    del changed
+def _arrow_rows(file: Path, size: int, changed: int) -> int:
+    """size, changed: of the file, which may be written again; changed: time of its last change."""
+    del size, changed
     with pa.memory_map(str(file)) as source:
         return sum(map(len, _arrow(source)[1]))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -70,7 +71,7 @@ class ParquetFile:
     @contextmanager
     def _open(self) -> Iterator[parquet.ParquetFile]:
         if not is_zipped(self.file):
-            about = _metadata(self.file, self.file.stat().st_mtime_ns)
+            about = _metadata(_footer(self.file))
             with parquet.ParquetFile(self.file, metadata=about, memory_map=True, pre_buffer=False) as table:
                 yield table
             return
@@ -121,11 +122,22 @@ def unpacked(file: Path) -> Iterator[Path]:
         yield whole
 
 
+def _footer(file: Path) -> bytes:
+    """How a file ends: with its metadata, and the 8 bytes that tell their length."""
+    with open(file, "rb") as source:
+        size = source.seek(0, os.SEEK_END)
+        source.seek(max(size - 8, 0))
+        end = source.read()
+        length = int.from_bytes(end[:4], "little") if end.endswith(b"PAR1") else 0
+        source.seek(max(size - 8 - length, 0))
+        return source.read()
+
+
 @lru_cache(maxsize=16)
-def _metadata(file: Path, changed: int) -> parquet.FileMetaData:
-    """A table is opened several times, and of many columns this takes seconds. changed: time of its last change."""
-    del changed
-    return parquet.read_metadata(file, memory_map=True)
+def _metadata(footer: bytes) -> parquet.FileMetaData:
+    """A table is opened several times, and of many columns this takes seconds. A file's time of change would not do as
+    a key: a file that is written twice may keep it."""
+    return parquet.read_metadata(pa.BufferReader(footer))
 
 
 def _image(value: Any) -> Cell:
