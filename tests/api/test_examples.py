@@ -32,7 +32,9 @@ def test_a_notebook_runs_in_jupyter(file, tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(EXAMPLES), *filter(None, [os.environ.get("PYTHONPATH")])]))
     notebook = nbformat.read(file, as_version=4)
     nbformat.validate(notebook)
-    nbclient.NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    nbclient.NotebookClient(
+        notebook, timeout=900, startup_timeout=900, resources={"metadata": {"path": str(tmp_path)}}
+    ).execute()
     shown = [output for cell in notebook.cells for output in cell.get("outputs", ())]
     assert any("text/html" in output.get("data", ()) for output in shown), "nothing was shown as in a notebook"
 

@@ -1,7 +1,6 @@
 """The published benchmark on several processes, killed and begun again: the same files as from one that never was."""
 
 import random
-import socket
 import subprocess
 import sys
 
@@ -9,6 +8,7 @@ import pytest
 
 from bench.published import FILES, command, environment, kept, kill_after, write_published
 from gcl.cli import main
+from helpers.ports import free_port
 
 SMALL = ("evaluate.batch_size=8", "evaluate.queries=100")
 
@@ -32,10 +32,8 @@ def test_killed_twice_on_two_ranks_it_is_what_one_process_gives(published, tmp_p
         kill_after(command(published, killed, cache, *SMALL), cache, draw.randint(4, 15))
     assert not (killed / "metrics.json").exists() and kept(cache) >= 8
 
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1]), "WORLD_SIZE": "3",
-                 "LOCAL_WORLD_SIZE": "3", "NODE_RANK": "0"}  # fmt: skip
+    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": "3",
+             "LOCAL_WORLD_SIZE": "3", "NODE_RANK": "0"}  # fmt: skip
     ranks = [
         subprocess.Popen(
             [sys.executable, "-m", "gcl", *command(published, killed, cache, *SMALL)],

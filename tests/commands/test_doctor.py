@@ -120,8 +120,9 @@ def test_what_is_a_problem_and_what_a_warning():
 
 
 @pytest.mark.slow
-def test_a_hundred_thousand_rows_take_less_than_half_a_minute_of_one_core(tmp_path):
-    """Preparing and importing torch included; processor time, so that a busy machine does not decide."""
+def test_a_hundred_thousand_rows_take_less_than_four_times_what_importing_takes(tmp_path):
+    """Preparing and importing torch included; processor time, so that a busy machine does not decide, nor a slow one:
+    it is half a minute of a core on which importing takes 7.5 seconds."""
     import resource
     import subprocess
     import sys
@@ -139,7 +140,12 @@ def test_a_hundred_thousand_rows_take_less_than_half_a_minute_of_one_core(tmp_pa
     )
     conf = ["--config-dir", str(tmp_path / "conf")]
     words = ["doctor", *conf, "data=large", "model=tiny", f"cache_dir={tmp_path / 'out'}"]
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run([sys.executable, "-c", f"from gcl.cli import main; main({words!r})"], check=True)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 30
+
+    def processor_seconds(code):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run([sys.executable, "-c", code], check=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+    whole = processor_seconds(f"from gcl.cli import main; main({words!r})")
+    assert whole < 4 * processor_seconds("import torch, gcl.run.training")

@@ -124,8 +124,10 @@ def test_embedded_on_ray_where_a_worker_is_killed_and_by_torchrun(finished, shop
     given += ["trainer.accelerator=cpu"]
     main(["embed", *map(str, given), f"out={tmp_path / 'local'}"])
     child = start(["embed", *given, f"out={tmp_path / 'ray'}", "engine=ray", "workers=2"])
+    worker = wait_for(lambda: workers_of(child, "ray"), child)[0]
+    os.kill(worker, signal.SIGSTOP)  # with a piece, so that the other worker cannot be done before this one is killed
     wait_for(lambda: list(tmp_path.glob(".ray.*/*.parquet")), child)
-    os.kill(wait_for(lambda: workers_of(child, "ray"), child)[0], signal.SIGKILL)
+    os.kill(worker, signal.SIGKILL)
     said = child.communicate(timeout=900)[0]
     assert child.returncode == 0 and "48 products in 6 files" in said, said
     ranks = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "gcl", "embed"]

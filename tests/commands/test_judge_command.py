@@ -5,7 +5,6 @@ import json
 import os
 import re
 import signal
-import socket
 import sys
 import time
 import urllib.request
@@ -19,6 +18,7 @@ from gcl.config.compose import Overrides
 from gcl.retrieval.tasks.judgments import write_judgments
 from gcl.run.folder import config_of
 from helpers.judged_shop import means
+from helpers.ports import free_port
 
 pytest.importorskip("uvicorn", reason="the page needs the extra: pip install 'gcl-trainer[serve]'")
 
@@ -57,16 +57,13 @@ def judging(words, log):
 def ask(port, path, body=None):
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(f"http://127.0.0.1:{port}/{path}", data, {"content-type": "application/json"})
-    with urllib.request.urlopen(request, timeout=60) as answer:
+    with urllib.request.urlopen(request, timeout=900) as answer:
         return json.loads(answer.read())
 
 
 def test_killed_between_judgments_it_loses_none_and_the_measurement_takes_them(judged, plain, tmp_path, capfd):
     folder, _, evaluate = judged
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    graded = {}
+    port, graded = free_port(), {}
     words, log = words_of(folder, tmp_path / "out", port), tmp_path / "log"
     with judging(words, log) as child:
         for grade in (4, 0, 3, 4):
@@ -76,11 +73,8 @@ def test_killed_between_judgments_it_loses_none_and_the_measurement_takes_them(j
         state = ask(port, "api/next?judge=Ann")
         pool = state["progress"]["pool"]
         seen = write_judgments(tmp_path / "seen.csv", {tuple(state["pair"]["key"]): 1})
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            another = free.getsockname()[1]
         with pytest.raises(SystemExit):
-            main(words_of(folder, tmp_path / "out", another))
+            main(words_of(folder, tmp_path / "out", free_port()))
         assert f"The folder of judgments {tmp_path}/out is in use by process {child}" in capfd.readouterr().err
         os.kill(child, signal.SIGKILL)
     with judging([*words, f"judgments={seen}"], log) as child:
@@ -106,7 +100,7 @@ def test_killed_between_judgments_it_loses_none_and_the_measurement_takes_them(j
 def test_a_complete_catalog_leaves_nothing_to_judge(shop, tmp_path, capsys):
     with pytest.raises(SystemExit):
         main(["judge", "--config-dir", str(shop / "conf"), "data=shop", "data.complete=true", "models=[tiny]",
-              "port=8797", f"out={tmp_path}", f"cache_dir={tmp_path / 'cache'}"])  # fmt: skip
+              f"port={free_port()}", f"out={tmp_path}", f"cache_dir={tmp_path / 'cache'}"])  # fmt: skip
     assert "There is nothing to judge: the judgments of shop are complete" in capsys.readouterr().err
 
 

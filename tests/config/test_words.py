@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
@@ -64,6 +64,7 @@ def test_a_text_of_a_run_s_settings_is_taken_as_typed(word):
 PLAIN = st.characters(exclude_characters="${}[],'\"\\", exclude_categories=["C", "Z"])
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.text(PLAIN, min_size=1), min_size=1, max_size=4))
 def test_a_list_of_texts_is_taken_as_typed(words):
     from hydra.core.override_parser.overrides_parser import OverridesParser

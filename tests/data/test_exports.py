@@ -409,10 +409,11 @@ def test_a_hundred_thousand_columns_are_answered_in_a_readable_sentence(tmp_path
         "parquet": lambda: columns(**{name: ["x"] for name in names}),
     }
     path = tmp_path / f"t.{suffix}"
+    begun = time.process_time()
     path.write_bytes(made[suffix]())
     start = time.process_time()
     with pytest.raises(KeyError) as error:
         open_table(path.name, root=tmp_path, setting="data.products").check_columns([("titel", "data.document.titel")])
-    assert time.process_time() - start < 10
+    assert time.process_time() - start < 10 + 10 * (start - begun), "as writing takes, on a slow machine as well"
     assert "… and 99,982 more" in str(error.value) and "Did you mean 'title'" in str(error.value)
     assert len(str(error.value)) < 700

@@ -37,7 +37,9 @@ def some(count):
     ]
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(stored=st.lists(records, max_size=12), shard_bytes=st.sampled_from([1, 4096, 1 << 20]))
 def test_writing_then_reading_is_the_identity(tmp_path_factory, stored, shard_bytes):
     folder = tmp_path_factory.mktemp("shards")

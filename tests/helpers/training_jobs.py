@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 TESTS = Path(__file__).parents[1]
@@ -96,5 +97,9 @@ def batches(run):
 
 def children_of(pid):
     """The processes that a process has started, which run."""
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [int(child) for child in children if "Z" not in Path(f"/proc/{child}/stat").read_text().split()[2]]
+    running = []
+    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+        with suppress(FileNotFoundError, ProcessLookupError):  # it has just ended
+            if "Z" not in Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[0]:
+                running.append(int(child))
+    return running
