@@ -121,6 +121,7 @@ def test_embeddings_that_were_finished_are_kept_for_the_next_attempt(tmp_path):
     with pytest.raises(KeyboardInterrupt), whole(out) as folder:
         (folder / "embeddings").mkdir()
         (folder / "embeddings/documents.parquet").write_text("hours")
+        (folder / "embeddings/.queries.parquet.0123.partial").write_text("half of it")
         (folder / "model.safetensors").write_text("seconds")
         raise KeyboardInterrupt
     assert not out.exists()
