@@ -142,6 +142,7 @@ def test_a_fresh_process_compares_all_formats(models):
 
 def _weight(part):
     def change(folder):
+        torch.manual_seed(0)
         state = load_file(folder / "model.safetensors")
         name = next(name for name in sorted(state) if part in name)
         state[name] += 0.3 * torch.randn_like(state[name])
@@ -211,7 +212,6 @@ def test_sabotage_is_named(models, tmp_path, family, what):
     broken = tmp_path / "broken"
     shutil.copytree(folder, broken)
     sabotage, sentences = SABOTAGES[what]
-    torch.manual_seed(0)
     sabotage(broken)
     loaded = FORMATS["transformers"].load(broken)
     found = compare(case, loaded, near=NEAR)
@@ -247,6 +247,7 @@ def test_an_export_that_cannot_be_loaded_is_refused(models, tmp_path):
 @pytest.fixture(scope="module")
 def graphs(tmp_path_factory):
     pytest.importorskip("onnxruntime")
+    torch.manual_seed(0)
     encoder = load_model("gcl-tiny", schema=SCHEMA).eval()
     folder = tmp_path_factory.mktemp("graphs")
     FORMATS["onnx"].write(encoder, folder)
