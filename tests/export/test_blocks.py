@@ -10,6 +10,7 @@ import time
 from dataclasses import replace
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
 import torch
@@ -17,7 +18,7 @@ import torch
 from gcl.cli import main
 from gcl.data.store.shard_writer import ShardWriter
 from gcl.data.store.store import RecordStore
-from gcl.data.store.vector_files import READS_NULLS, write_lance
+from gcl.data.store.vector_files import READS_NULLS, vector_batches, write_lance
 from gcl.errors import ConfigError
 from gcl.exports.settings import Content, VectorType
 from gcl.exports.vectors import blocks as module
@@ -249,6 +250,42 @@ def test_fields_that_only_queries_weigh_count(embedded, encoder, monkeypatch, tm
     changed = shop()
     changed["sku 4"]["note"] = "a field of weight 0 in the catalog"
     assert embedded(changed)[2] == [1]
+
+
+def as_of_earlier_versions(path):
+    """The file, saying that its vectors may lack numbers."""
+    table = parquet.read_table(path)
+    kinds = [pa.list_(kind.value_type, kind.list_size) if pa.types.is_fixed_size_list(kind) else kind
+             for kind in table.schema.types]  # fmt: skip
+    kept = [field.with_type(kind) for field, kind in zip(table.schema, kinds, strict=True)]
+    parquet.write_table(table.cast(pa.schema(kept, table.schema.metadata)), path)
+    index = json.loads((path.parent / INDEX).read_text())
+    (block,) = (block for block in index["blocks"] if block["name"] == path.name)
+    block |= {"sha256": file_sha256(path), "bytes": path.stat().st_size}
+    (path.parent / INDEX).write_text(json.dumps(index))
+
+
+@needs_nulls
+@pytest.mark.parametrize("earlier", [0, -1])
+def test_files_of_earlier_versions_lie_beside_newer_ones(embedded, tmp_path, earlier):
+    lance = pytest.importorskip("lance")
+    wanted = VectorOptions(Content.fields, rows=8)
+    out, _, _ = embedded(shop(), wanted)
+    written, paths = vectors(out, "vector_brand"), sorted(out.glob("*.parquet"))
+    assert None in written.values() and len(paths) > 2
+    as_of_earlier_versions(paths[earlier])
+    assert len({str(parquet.read_schema(path).field("vector_brand")) for path in paths}) == 2
+    assert vectors(out, "vector_brand") == written and parquet.read_table(paths)["id"].to_pylist() == [*written]
+    assert sum(len(ids) for path in paths for ids, _ in vector_batches(path, "vector_brand")) == 20
+    write_lance(paths, tmp_path / "documents.lance")
+    table = lance.dataset(str(tmp_path / "documents.lance")).to_table()
+    assert dict(zip(table["id"].to_pylist(), table["vector_brand"].to_pylist(), strict=True)) == written
+    changed = {"sku 0": {"title": "another"}, "sku 29": {"title": "the last"}}
+    assert embedded(shop() | changed, wanted, out=out)[2] == [1, 1]
+    again = vectors(out, "vector_brand")
+    assert {name: again[name] for name in again.keys() - changed} == {
+        name: written[name] for name in written.keys() - changed
+    }
 
 
 def test_a_lance_data_set_has_the_same_rows(embedded):

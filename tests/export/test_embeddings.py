@@ -75,7 +75,9 @@ def test_fused_vectors_are_those_of_evaluation(encoder, sides, tmp_path, small_c
     notes = write_embeddings(encoder, sides, tmp_path, VectorOptions(queries=True), data="abc")
     found = table(tmp_path)
     assert found["id"].to_pylist() == list(sides["document"].ids)
-    assert found.schema.field("vector").type == pa.list_(pa.float32(), encoder.width)
+    assert found.schema.field("vector").type == pa.list_(
+        pa.field("element", pa.float32(), nullable=False), encoder.width
+    )
     expected = embed(encoder, sides["document"], "document").fused()
     assert np.abs(matrix(found["vector"]) - expected).max() < 1e-5
     assert np.allclose(np.linalg.norm(matrix(found["vector"]), axis=1), 1, atol=1e-5)
@@ -124,7 +126,8 @@ def test_one_vector_a_field_null_where_it_is_absent(encoder, sides, tmp_path, sm
     write_embeddings(encoder, sides, tmp_path, VectorOptions(Content.fields, VectorType.float16))
     found = table(tmp_path)
     assert found.column_names == ["id", "vector_title", "vector_brand", "vector_note"]
-    assert found.schema.field("vector_title").type == pa.list_(pa.float16(), encoder.width)
+    element = pa.field("element", pa.float16(), nullable=False)
+    assert found.schema.field("vector_title").type == pa.list_(element, encoder.width)
     embedded = embed(encoder, sides["document"], "document")
     for column, name in enumerate(found.column_names[1:]):
         values, present = found[name].to_pylist(), embedded.present[:, column]

