@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -26,7 +27,7 @@ from gcl.exports.engines.engine import Asked, Collection, Here, How, Layout, Qua
 from gcl.exports.engines.filters import check_filter
 from gcl.exports.engines.mistakes import explain
 from gcl.exports.engines.parity import Judged, Queries, Reference, measure, united, with_ndcg
-from gcl.exports.engines.payload import Column, batches, engine_name, write_payload
+from gcl.exports.engines.payload import Batch, Column, batches, engine_name, write_payload
 from gcl.exports.engines.registry import ENGINES, check_engine, engine_of
 from gcl.retrieval.tasks.task import JudgedPairs, ListRecords, RetrievalTask
 from gcl.schema import Field, Modality
@@ -215,6 +216,25 @@ def test_a_load_that_was_interrupted_goes_on(deployed, monkeypatch):
     assert starts == [(0, False), (10, False), (20, False), (20, True), (30, False), (40, False)]
     with duckdb.connect(str(folder / "shop.duckdb")) as db:
         assert db.execute("SELECT count(*), count(DISTINCT id) FROM shop").fetchall() == [(48, 48)]
+
+
+def test_a_batch_of_several_row_groups_is_in_the_table_in_its_order(tmp_path):
+    pytest.importorskip("duckdb")
+    from gcl.exports.engines.duckdb import DuckDB
+
+    count, further = 130_000, 10
+    names = pa.array([f"sku {n}" for n in range(count + further)])
+    numbers = pa.array(np.arange(2 * len(names), dtype=np.float32))
+    whole = pa.table({"id": names, "title": names, "vector": pa.FixedSizeListArray.from_arrays(numbers, 2)})
+    collection = DuckDB(Layout("shop", 2, len(names), {"title": Column.text}), tmp_path, None)
+    collection.create()
+    first = pa.Table.from_batches(whole.slice(0, count).to_batches(8192))
+    for start, table, again in ((0, first, False), (0, first, True), (count, whole.slice(count), False)):
+        collection.add(Batch(start, table), again=again)
+    with closing(collection):
+        found = collection._db.execute("SELECT id, title, vector[1] AS x, vector[2] AS y FROM shop").fetchnumpy()
+    assert all(found[name].tolist() == names.to_pylist() for name in ("id", "title"))
+    assert (np.column_stack([found["x"], found["y"]]).ravel() == numbers.to_numpy()).all()
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ from gcl.exports.engines.engine import Collection, Engine, Here, How, Layout, Se
 from gcl.exports.engines.payload import Batch, Column
 
 _TYPES = {Column.text: "VARCHAR", Column.number: "DOUBLE"}
+_ROW_GROUP = 122_880  # rows
 
 
 class DuckDB(Collection):
@@ -39,8 +40,12 @@ class DuckDB(Collection):
         self._db.execute(f"CREATE OR REPLACE TABLE {self._table} ({typed})")
 
     def add(self, batch: Batch, *, again: bool = False) -> None:
-        self._db.register("batch", batch.table)
-        self._db.execute("SET threads = 1")  # of several, none fills a row group, and all goes into the log first
+        # A thread takes a part of the table at a time; of parts that fill no row group, all goes into the log first.
+        table, several = batch.table, len(batch) > _ROW_GROUP
+        if several:
+            table = type(table).from_batches(table.combine_chunks().to_batches(_ROW_GROUP))
+        self._db.register("batch", table)
+        self._db.execute("RESET threads" if several else "SET threads = 1")
         self._db.begin()
         if again:
             self._db.execute(f"DELETE FROM {self._table} WHERE id IN (SELECT id FROM batch)")
@@ -65,7 +70,7 @@ ENGINE = Engine(
     explanation="a database in one file; search is exact",
     collection=DuckDB,
     here=Here.database,
-    batch=122_880,  # its row groups
+    batch=2 * _ROW_GROUP,
     requires=("duckdb",),
     extra="duckdb",
 )
