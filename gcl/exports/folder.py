@@ -11,7 +11,7 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
-from gcl.files.atomic import PARTIAL, names_full_disk, synchronize
+from gcl.files.atomic import names_full_disk, remove_unfinished, synchronize
 from gcl.files.lock import locked
 
 EMBEDDINGS = "embeddings"  # its folder with a catalog's vectors, and the name that formats=[…] has for them
@@ -45,8 +45,7 @@ def whole(out: Path) -> Iterator[Path]:
 
 def _empty(folder: Path) -> None:
     """Removes the folder, or everything but the finished files of its embeddings."""
-    for path in (folder / EMBEDDINGS).glob(f".*{PARTIAL}"):
-        path.unlink(missing_ok=True)
+    remove_unfinished(folder / EMBEDDINGS)
     for path in folder.iterdir() if folder.is_dir() else ():
         if path.name != EMBEDDINGS:
             shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)

@@ -80,6 +80,12 @@ class Replacement:
         self.temporary.unlink(missing_ok=True)
 
 
+def remove_unfinished(folder: Path) -> None:
+    """Removes the files of a folder that processes were killed while writing."""
+    for left in folder.glob(f".*{PARTIAL}"):
+        left.unlink(missing_ok=True)
+
+
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
     """Yields a path to write to, which replaces `path` when the block ends and is removed if it raises.

@@ -33,7 +33,7 @@ from gcl.errors import ConfigError
 from gcl.exports.folder import check_free
 from gcl.exports.settings import Content
 from gcl.exports.vectors.write import CHUNK, Known, VectorOptions, Vectors, describe, write_vectors
-from gcl.files.atomic import PARTIAL, link, replacing, synchronize, write_json
+from gcl.files.atomic import PARTIAL, link, remove_unfinished, replacing, synchronize, write_json
 from gcl.files.digest import file_sha256
 from gcl.files.lock import locked
 from gcl.model.dual_encoder import DualEncoder
@@ -114,8 +114,7 @@ class Plan:
         index = {"format": 1, "digest": self.digest, "data_fingerprint": self.data, "documents": self.documents}
         if self.work.in_order is not None:
             self.work.in_order.unlink()
-        for left in self.work.folder.glob(f".*{PARTIAL}"):  # a process was killed while it wrote this block
-            left.unlink(missing_ok=True)
+        remove_unfinished(self.work.folder)
         write_json(self.work.folder / INDEX, {**index, "about": self.work.about, "blocks": blocks}, ascii=False)
         synchronize(self.work.folder)
         if self.out.exists():
