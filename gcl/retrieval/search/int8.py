@@ -4,10 +4,10 @@ q . (d - c) ranks documents as q . d does, whatever the vector c. With q = a + r
 rest) and d - c = b + s likewise, the error of a . b is at most |a| |s| + |r| |d - c| (Cauchy-Schwarz). The lengths of
 the rests are computed, not assumed, so clipping large numbers is allowed where it makes the grid finer.
 
-a . b is an exact sum of integers (`torch._int_mm`: oneDNN, AVX-512 VNNI or newer). Where it is not fast, `usable` says
-so and everything is computed in float32; where sums saturate, as on older processors, `exact` does. That is one shape;
+a . b is an exact sum of integers (`torch._int_mm`: oneDNN, AVX-512 VNNI or newer). Where sums saturate, as on older
+processors, `exact` says so, and where it is not fast, `usable`: everything is computed in float32. That is one shape;
 every other is probed when it first occurs (with PyTorch 2.14 all products of vectors of one number are wrong on some
-processors). Inexact sends either to float32.
+processors), and Inexact sends it to float32.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _SOUND: set[tuple[int, int, int]] = set()  # the shapes whose products were exac
 
 
 class Inexact(ArithmeticError):
-    """This machine's integer products, all or those of some shape, are wrong."""
+    """This machine's integer products of some shape are wrong."""
 
 
 @lru_cache(maxsize=1)
@@ -121,8 +121,6 @@ class Int8Scan:
 
     def scores(self, some: slice, small: torch.Tensor, out: torch.Tensor) -> np.ndarray:
         """int32 [q, B]: times scale[q] and the step, the approximate scores. Raises Inexact."""
-        if not exact():
-            raise Inexact("sums of 8-bit products saturate on this machine")
         part = self._query[some]
         out = out[: len(part) * len(small)].view(len(part), len(small))
         try:

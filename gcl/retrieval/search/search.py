@@ -31,7 +31,7 @@ from gcl.files.progress import counted
 from gcl.retrieval.search.candidates import TOGETHER, Candidates, TooCoarse, capacity
 from gcl.retrieval.search.copies import few_of_each
 from gcl.retrieval.search.exact import ROWS, UNIT32, NotFinite, exact_scores, raise_imprecise
-from gcl.retrieval.search.int8 import Inexact, Int8Scan, usable
+from gcl.retrieval.search.int8 import Inexact, Int8Scan, exact, usable
 from gcl.retrieval.search.near import groups, nearest_of
 from gcl.retrieval.search.ties import pack, unpack
 
@@ -56,7 +56,8 @@ def search(
     query[Q, D], corpus[M, D]: float32 (a memory map will do); rank[M]: `ties.id_ranks` of the documents.
     block: documents per matrix product. memory: bytes for candidates; queries that do not fit take another pass over
     the corpus.
-    int8: whether candidates are found in 8-bit integers; None: where that is faster. The result is the same.
+    int8: whether candidates are found in 8-bit integers, where their sums are exact; None: where that is faster, too.
+    The result is the same.
     Under torch.distributed every rank calls with the same arguments, searches its share of the documents and returns
     the whole result.
     held: the rows of the whole corpus that `corpus` has on this rank, where each rank has its own part of them alone.
@@ -71,6 +72,7 @@ def search(
     k = min(k, len(rank))
     if int8 is None:
         int8 = _pays(len(query), len(mine), query.shape[1], k) and usable()
+    int8 = int8 and exact()
     most = max(1, memory // (8 * capacity(k, block, _room(k) if int8 else 0)))
     keys, error = np.empty((len(query), min(k, len(mine))), dtype=np.int64), None
     try:
