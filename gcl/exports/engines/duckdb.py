@@ -41,11 +41,12 @@ class DuckDB(Collection):
 
     def add(self, batch: Batch, *, again: bool = False) -> None:
         # A thread takes a part of the table at a time; of parts that fill no row group, all goes into the log first.
-        table, several = batch.table, len(batch) > _ROW_GROUP
-        if several:
-            table = type(table).from_batches(table.combine_chunks().to_batches(_ROW_GROUP))
+        table = batch.table
+        if len(batch) > _ROW_GROUP:
+            table = table.combine_chunks().to_reader(_ROW_GROUP).read_all()
+        else:
+            self._db.execute("SET threads = 1")
         self._db.register("batch", table)
-        self._db.execute("RESET threads" if several else "SET threads = 1")
         self._db.begin()
         if again:
             self._db.execute(f"DELETE FROM {self._table} WHERE id IN (SELECT id FROM batch)")
